@@ -1,0 +1,66 @@
+"""keras_kd: model compression for Keras 3.
+
+    import keras_kd as kd
+    distiller = kd.Distiller(teacher, student, alpha=0.9, temperature=4.0)
+
+Everything public is in `__all__`. The parts load when they are first used; where Keras is loaded already, the classes
+that a saved model may name load at once, so that `keras.models.load_model` finds them.
+"""
+
+import importlib
+import sys
+from typing import Any
+
+_MODULES = (
+    "callbacks",
+    "data",
+    "errors",
+    "evaluation",
+    "export",
+    "losses",
+    "models",
+    "recipes",
+    "schedules",
+    "teachers",
+)
+_NAMES = {"Distiller": "keras_kd.distillers"}
+_SAVED_BY_NAME = ("distillers", "losses", "schedules", "teachers")
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Distiller",
+    "callbacks",
+    "data",
+    "errors",
+    "evaluation",
+    "export",
+    "losses",
+    "models",
+    "recipes",
+    "schedules",
+    "teachers",
+]
+
+
+def _load_saved_by_name() -> None:
+    for module in _SAVED_BY_NAME:
+        importlib.import_module(f"keras_kd.{module}")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _NAMES:
+        return getattr(importlib.import_module(_NAMES[name]), name)
+    if name in _MODULES:
+        if name != "errors":
+            _load_saved_by_name()
+        return importlib.import_module(f"keras_kd.{name}")
+    raise AttributeError(f"module 'keras_kd' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
+
+
+if "keras" in sys.modules:
+    _load_saved_by_name()

@@ -1,0 +1,7 @@
+"""Thin adapters between `fit` and the rest."""
+
+from keras_kd.callbacks.hyperparameters import AlphaDecay, TemperatureDecay
+from keras_kd.callbacks.resume import Resume
+from keras_kd.callbacks.tflite_export import TFLiteExport
+
+__all__ = ["AlphaDecay", "Resume", "TFLiteExport", "TemperatureDecay"]

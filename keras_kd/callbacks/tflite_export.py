@@ -1,0 +1,100 @@
+"""A callback that leaves a `.tflite` file behind."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from keras_kd.errors import ExportError, Notice, check_choice
+from keras_kd.export import ExportResult, export_tflite
+
+
+class TFLiteExport(keras.callbacks.Callback):
+    """Exports the student at the end of training, or the best one so far.
+
+    A failed export never costs the training: it is shown as a warning, kept in `error`, and the last good file stays.
+
+    Args:
+        path: the file to write.
+        quantization: None (float32), `"float16"`, `"dynamic"` or `"int8"`.
+        calibration: real inputs for `"int8"`, scaled as in training, `[samples, ...]`.
+        monitor: None exports once, at the end. A metric's name (`"val_accuracy"`) keeps the weights of its best epoch
+            in memory and exports those at the end.
+        mode: `"min"`, `"max"`, or `"auto"` by the metric's name.
+        every_improvement: export each time the monitored metric improves, so that a file is there early.
+
+    Attributes:
+        result: the last `ExportResult`, None before.
+        error: the last failure, None where all went well.
+        best: the best value of `monitor` so far.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        quantization: str | None = None,
+        calibration: Any = None,
+        monitor: str | None = None,
+        mode: str = "auto",
+        every_improvement: bool = False,
+    ):
+        super().__init__()
+        self.path = Path(path)
+        self.quantization = quantization
+        self.calibration = calibration
+        self.monitor = monitor
+        self.mode = check_choice("mode", mode, ("auto", "min", "max"))
+        self.every_improvement = every_improvement
+        self.result: ExportResult | None = None
+        self.error: Exception | None = None
+        self.best: float | None = None
+        self._best_weights: list[Any] | None = None
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self.monitor is None:
+            return
+        value = (logs or {}).get(self.monitor)
+        if value is None:
+            self._warn(f"TFLiteExport found no {self.monitor!r} in the logs: {sorted(logs or {})}.")
+        elif self.best is None or self._is_better(value, self.best):
+            self.best = float(value)
+            self._best_weights = self._student.get_weights()
+            if self.every_improvement:
+                self._export()
+
+    def on_train_end(self, logs=None):
+        if self._best_weights is None:
+            self._export()
+        elif not self.every_improvement:
+            current = self._student.get_weights()
+            self._student.set_weights(self._best_weights)
+            try:
+                self._export()
+            finally:
+                self._student.set_weights(current)
+
+    @property
+    def _student(self) -> keras.Model:
+        return getattr(self.model, "student", self.model)
+
+    def _is_better(self, value: float, best: float) -> bool:
+        falls = self.mode == "min" or (self.mode == "auto" and "loss" in self.monitor)
+        return value < best if falls else value > best
+
+    def _export(self) -> None:
+        try:
+            self.result = export_tflite(
+                self._student, self.path, quantization=self.quantization, calibration=self.calibration
+            )
+            self.error = None
+        except Exception as error:  # whatever the converter does, the training is worth more than the file
+            self.error = error
+            kind = "" if isinstance(error, ExportError) else f"{type(error).__name__}: "
+            self._warn(f"The export to {self.path} failed, the training goes on. {kind}{error}")
+
+    def _warn(self, message: str) -> None:
+        warnings.warn(message, Notice, stacklevel=2)

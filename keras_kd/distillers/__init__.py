@@ -1,0 +1,5 @@
+"""Who takes the step."""
+
+from keras_kd.distillers.distiller import Distiller
+
+__all__ = ["Distiller"]

@@ -1,0 +1,60 @@
+"""Does the compiled loss expect what the student gives? A wrong answer trains badly and says nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from keras_kd.errors import ConfigurationError, explain
+from keras_kd.features import Head
+from keras_kd.serialization import snake_case
+
+_FROM_PROBABILITIES = {
+    "bce",
+    "binary_crossentropy",
+    "binary_focal_crossentropy",
+    "categorical_crossentropy",
+    "categorical_focal_crossentropy",
+    "sparse_categorical_crossentropy",
+}
+
+
+def check_supervised_loss(loss: Any, heads: dict[str, Head]) -> None:
+    """Raises `ConfigurationError` where a cross-entropy takes logits for probabilities, or the other way round.
+
+    Args:
+        loss: as given to `compile`: a name, a function, a `keras.losses.Loss`, or a dict or list of them.
+        heads: of the student, by output name.
+    """
+    for name, head in heads.items():
+        expects_logits = _expects_logits(_for_output(loss, name, list(heads)))
+        if expects_logits is None or head.activation == "probabilities" or expects_logits == head.is_logits:
+            continue
+        gives, takes = ("logits", "probabilities") if head.is_logits else ("probabilities", "logits")
+        raise ConfigurationError(
+            explain(
+                f"The loss takes {takes}, the student's {name!r} gives {gives} ({head.activation} at its end): it would "
+                "train wrongly and silently.",
+                received=f"loss={loss!r}",
+                expected=f"from_logits={head.is_logits}",
+                fix=f"For example keras.losses.SparseCategoricalCrossentropy(from_logits={head.is_logits}).",
+            )
+        )
+
+
+def _for_output(loss: Any, name: str, names: list[str]) -> Any:
+    if isinstance(loss, dict):
+        return loss.get(name)
+    if isinstance(loss, (list, tuple)):
+        return loss[names.index(name)] if names.index(name) < len(loss) else None
+    return loss
+
+
+def _expects_logits(loss: Any) -> bool | None:
+    """None where the loss is no cross-entropy that we know."""
+    if isinstance(loss, str):
+        return False if snake_case(loss) in _FROM_PROBABILITIES else None
+    if isinstance(loss, keras.losses.Loss):
+        return loss.get_config().get("from_logits") if type(loss).__module__.startswith("keras.") else None
+    return False if getattr(loss, "__name__", "") in _FROM_PROBABILITIES else None

@@ -1,0 +1,74 @@
+"""The exceptions of the package, and the one way to word them: what came, what was expected, how to fix it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from numbers import Real
+from typing import Any
+
+
+class KerasKDError(Exception):
+    """Everything that this package raises on purpose."""
+
+
+class ConfigurationError(KerasKDError, ValueError):
+    """A setting, a model or an input that does not fit."""
+
+
+class RecipeError(ConfigurationError):
+    """A recipe that cannot be run; nothing has been written."""
+
+
+class TeacherError(KerasKDError, ValueError):
+    """A teacher that is missing, or is not the one that was named."""
+
+
+class ExportError(KerasKDError, RuntimeError):
+    """A model that could not be written for the phone."""
+
+
+def explain(problem: str, *, received: Any = None, expected: Any = None, fix: str | None = None) -> str:
+    """Joins the parts of a message: the problem, what was received, what was expected, how to fix it.
+
+    >>> explain("alpha is out of range.", received=2, expected="0 <= alpha <= 1")
+    'alpha is out of range. Received: 2. Expected: 0 <= alpha <= 1.'
+    """
+    parts = [problem]
+    if received is not None:
+        parts.append(f"Received: {received}.")
+    if expected is not None:
+        parts.append(f"Expected: {expected}.")
+    if fix is not None:
+        parts.append(fix)
+    return " ".join(parts)
+
+
+def check_number(
+    name: str, value: Any, *, at_least: float = -math.inf, at_most: float = math.inf, fix: str | None = None
+) -> float:
+    """Returns `value` as a float, or raises `ConfigurationError` where it is no finite number in the range."""
+    in_range = isinstance(value, Real) and not isinstance(value, bool) and at_least <= value <= at_most
+    if not (in_range and math.isfinite(value)):
+        low = f"{at_least:g} <= " if at_least > -math.inf else ""
+        high = f" <= {at_most:g}" if at_most < math.inf else ""
+        expected = f"a number, {low}{name}{high}" if low or high else "a finite number"
+        raise ConfigurationError(
+            explain(f"{name!r} is not usable.", received=repr(value), expected=expected, fix=fix)
+        )
+    return float(value)
+
+
+def check_choice(name: str, value: Any, choices: Iterable[Any]) -> Any:
+    """Returns `value`, or raises `ConfigurationError` with the choices where it is none of them."""
+    choices = list(choices)
+    if value not in choices:
+        expected = "one of " + ", ".join(map(repr, choices))
+        raise ConfigurationError(
+            explain(f"{name!r} is not usable.", received=repr(value), expected=expected)
+        )
+    return value
+
+
+class Notice(UserWarning):
+    """Something that was done on the user's behalf and that they may want to know."""

@@ -1,0 +1,443 @@
+"""The pictures of a report, each one a string of SVG. The only file that imports matplotlib, inside functions.
+
+Colours are written as `var(--kd-blue, #0072b2)`: a page may set them for its light and its dark mode, and where
+nobody does the colour of the light mode stands. The palette is Okabe and Ito's, safe for the colour-blind.
+The same input always gives the same text: no dates, no random ids.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from keras_kd.errors import ConfigurationError, check_number, explain
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MAX_GRID_CLASSES = 20  # more than that and a confusion matrix is a grey square
+MAX_CONFUSIONS = 15
+MAX_BARS = 10
+MAX_EXAMPLES = 4
+
+_INK, _MUTED, _GRID, _CARD = "#1b2330", "#5d6878", "#dfe3e8", "#fefefe"
+_BLUE, _ORANGE = "#0072b2", "#d55e00"
+_SERIES = (_BLUE, _ORANGE, "#00876c", "#a8518a", "#8a6d00", "#3b8fc4", "#6b7280")
+_VARIABLES = {_INK: "ink", _MUTED: "muted", _GRID: "grid", _CARD: "card"} | {
+    color: f"series-{index}" for index, color in enumerate(_SERIES, 1)
+}
+_WIDTH = 5.6  # inches of 72 points: about as wide as a card of the page, so that text keeps its size
+_SETTINGS = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "keras_kd",
+    "text.parse_math": False,
+    "axes.formatter.use_mathtext": False,
+    "font.family": "DejaVu Sans",
+    "font.size": 9.5,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "axes.edgecolor": _GRID,
+    "axes.labelcolor": _MUTED,
+    "axes.titlecolor": _INK,
+    "axes.titlesize": 9.5,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "grid.color": _GRID,
+    "grid.linewidth": 0.7,
+    "text.color": _INK,
+    "xtick.color": _GRID,
+    "ytick.color": _GRID,
+    "xtick.labelcolor": _MUTED,
+    "ytick.labelcolor": _MUTED,
+    "legend.frameon": False,
+}
+
+
+class Sized(Protocol):
+    """What `size_accuracy` reads of a model."""
+
+    name: str
+    num_bytes: int | None
+    accuracy: float
+
+
+def human_bytes(num_bytes: float) -> str:
+    """A number of bytes in three digits and the unit that suits it.
+
+    >>> human_bytes(512), human_bytes(24_000), human_bytes(2_500_000), human_bytes(65_536)
+    ('512 B', '23.4 KiB', '2.38 MiB', '64 KiB')
+    """
+    value, unit = float(num_bytes), "B"
+    for larger in ("KiB", "MiB", "GiB"):
+        if value < 1024:
+            break
+        value, unit = value / 1024, larger
+    decimals = 0 if value == int(value) or value >= 100 else 1 if value >= 10 else 2
+    return f"{value:.{decimals}f} {unit}"
+
+
+def softened(logits: Any, temperature: float) -> np.ndarray:
+    """`softmax(logits / temperature)` over the last axis, in float64: what a teacher says at a temperature.
+
+    >>> softened([2.0, 0.0], 1).round(3).tolist(), softened([2.0, 0.0], 20).round(3).tolist()
+    ([0.881, 0.119], [0.525, 0.475])
+    """
+    if check_number("temperature", temperature) <= 0:
+        raise ConfigurationError(
+            explain("'temperature' is not usable.", received=temperature, expected="a number > 0")
+        )
+    scaled = np.asarray(logits, np.float64) / temperature
+    exponentials = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
+    return exponentials / exponentials.sum(axis=-1, keepdims=True)
+
+
+def training_curves(histories: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
+    """Accuracy and loss by epoch, one colour per training run; validation is solid, training dashed.
+
+    `histories` maps the name of a run to what `model.fit(...).history` holds.
+    """
+    with _style():
+        figure = _figure(5.0)
+        accuracy, loss = figure.subplots(2, 1, sharex=True)
+        for color, (name, history) in zip(_cycle(len(histories)), histories.items(), strict=True):
+            _draw_run(accuracy, history, _accuracy_key(history), color, name)
+            _draw_run(loss, history, "loss", color)
+        accuracy.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g}%")
+        accuracy.set_ylabel("accuracy")
+        loss.set(ylabel="loss (log scale)", xlabel="epoch", yscale="log")
+        loss.xaxis.get_major_locator().set_params(integer=True)
+        _decorate(accuracy, loss)
+        figure.legend(loc="outside upper left", ncols=2, handlelength=1.4, columnspacing=1.6)
+        runs = ", ".join(histories)
+        return _svg(figure, "training-curves", f"Accuracy and loss by epoch of: {runs}.")
+
+
+def confusion_matrix(matrix: Any, class_names: Sequence[str]) -> str:
+    """How often each true class (row) was taken for each other (column).
+
+    Past `MAX_GRID_CLASSES` classes no grid can be read: the most frequent confusions are drawn instead, and the
+    picture says how many there are in all.
+    """
+    counts = np.asarray(matrix)
+    if counts.ndim != 2 or counts.shape != (len(class_names), len(class_names)):
+        raise ConfigurationError(
+            explain(
+                "The confusion matrix does not fit the class names.",
+                received=f"shape {counts.shape} and {len(class_names)} names",
+                expected="one row and one column per class",
+            )
+        )
+    with _style():
+        if len(class_names) > MAX_GRID_CLASSES:
+            return _confusion_bars(counts, class_names)
+        return _confusion_grid(counts, class_names)
+
+
+def soft_targets(
+    images: Sequence[Any],
+    logits: Any,
+    temperatures: Sequence[float],
+    class_names: Sequence[str],
+    *,
+    labels: Sequence[int] | None = None,
+) -> str:
+    """What the teacher says about a few images at several temperatures: bars of `softmax(logits / T)`.
+
+    `images` are `[height, width]` or `[height, width, channels]` arrays, nested lists, or base64 PNGs; `logits` is
+    `[examples, classes]`. The bar of the true class has its own colour where `labels` are given. At most
+    `MAX_EXAMPLES` examples are drawn, and of many classes the `MAX_BARS` likeliest ones.
+    """
+    logits = np.asarray(logits, np.float64)
+    if logits.shape != (len(images), len(class_names)):
+        raise ConfigurationError(
+            explain(
+                "The logits do not fit the images and the class names.",
+                received=f"logits {logits.shape}, {len(images)} images, {len(class_names)} class names",
+                expected="logits [images, classes]",
+            )
+        )
+    count = min(len(images), MAX_EXAMPLES)
+    with _style():
+        shown = min(len(class_names), MAX_BARS)
+        figure = _figure(0.5 + count * max(1.0, 0.14 * shown + 0.16))
+        grid = figure.subplots(
+            count, 1 + len(temperatures), squeeze=False, width_ratios=[0.9] + [1] * len(temperatures)
+        )
+        for row in range(count):
+            label = None if labels is None else labels[row]
+            _draw_image(grid[row, 0], images[row], None if label is None else str(class_names[label]))
+            _draw_targets(grid[row, 1:], logits[row], temperatures, class_names, label)
+        for axes, temperature in zip(grid[0, 1:], temperatures, strict=True):
+            axes.set_title(f"T = {temperature:g}")
+        description = f"Teacher probabilities of {count} images at temperatures {list(temperatures)}."
+        return _svg(figure, "soft-targets", description)
+
+
+def size_accuracy(
+    rows: Sequence[Sized], *, intervals: Mapping[str, tuple[float, float]] | None = None
+) -> str:
+    """Accuracy against the bytes of the file, on a log axis; rows without a file are left out.
+
+    `intervals` maps a row's name to the ends of its accuracy's confidence interval. The line joins the models that
+    no other one beats in both size and accuracy.
+    """
+    drawn = [row for row in rows if row.num_bytes]
+    with _style():
+        figure = _figure(3.9)
+        axes = figure.subplots()
+        for row in drawn:
+            low, high = (intervals or {}).get(row.name, (row.accuracy, row.accuracy))
+            axes.plot([row.num_bytes] * 2, [low, high], color=_MUTED, linewidth=1, alpha=0.55, zorder=2)
+        front = _front(drawn)
+        axes.plot([r.num_bytes for r in front], [r.accuracy for r in front], color=_BLUE, alpha=0.35, zorder=1)
+        axes.scatter([r.num_bytes for r in drawn], [r.accuracy for r in drawn], s=52, c=_BLUE, zorder=3)
+        axes.set(xscale="log", xlabel="file size (log scale)", ylabel="accuracy")
+        axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g}%")
+        _size_axis(axes, [row.num_bytes for row in drawn])
+        _decorate(axes)
+        _label_points(axes, drawn)
+        listing = "; ".join(f"{r.name}: {human_bytes(r.num_bytes)}, {r.accuracy:.1%}" for r in drawn)
+        return _svg(figure, "size-accuracy", f"Accuracy against file size. {listing}.")
+
+
+def _draw_run(
+    axes: Axes, history: Mapping[str, Sequence[float]], key: str, color: str, label: str | None = None
+) -> None:
+    """Draws one run's curve; `None` and NaN leave a gap."""
+    styles = {f"val_{key}": {"linewidth": 1.8}, key: {"linewidth": 1.1, "linestyle": (0, (3, 2)), "alpha": 0.75}}
+    for name, style in styles.items():
+        if name in history:
+            values = np.array(history[name], np.float64)
+            marker = "o" if len(values) == 1 else None
+            epochs = np.arange(1, len(values) + 1)
+            axes.plot(epochs, values, color=color, label=label, marker=marker, **style)
+            label = None
+
+
+def _accuracy_key(history: Mapping[str, Any]) -> str:
+    """The name under which the history has its accuracy, `sparse_categorical_accuracy` and the like included."""
+    names = [name.removeprefix("val_") for name in history if name.endswith("accuracy")]
+    return "accuracy" if "accuracy" in names or not names else names[0]
+
+
+def _confusion_grid(counts: np.ndarray, class_names: Sequence[str]) -> str:
+    from matplotlib.patches import Rectangle
+
+    size = len(class_names)
+    figure = _figure(4.9)
+    axes = figure.subplots()
+    errors = counts - np.diag(np.diag(counts))
+    rows, most = np.maximum(counts.sum(axis=1), 1), max(errors.max(initial=0), 1)
+    for row, column in zip(*np.nonzero(counts), strict=True):
+        right, count = row == column, counts[row, column]
+        alpha = 0.15 + 0.85 * (count / rows[row] if right else math.sqrt(count / most))
+        color = _BLUE if right else _ORANGE
+        axes.add_patch(
+            Rectangle((column - 0.47, row - 0.47), 0.94, 0.94, color=color, alpha=alpha, linewidth=0)
+        )
+        ink = _CARD if alpha > 0.6 else _INK
+        axes.text(column, row, f"{count:g}", ha="center", va="center", color=ink, fontsize=9 - size / 8)
+    names = [_shortened(name, 14) for name in class_names]
+    upright = size <= 12 and max(map(len, names), default=0) <= 3
+    axes.set_xticks(range(size), names, rotation=0 if upright else 90, color=_INK)
+    axes.set_yticks(range(size), names, color=_INK)
+    axes.set(xlim=(-0.5, size - 0.5), ylim=(size - 0.5, -0.5), xlabel="predicted class", ylabel="true class")
+    axes.set_aspect("equal")
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    text = f"Confusion matrix of {size} classes: {errors.sum():g} of {counts.sum():g} are wrong."
+    return _svg(figure, "confusion-matrix", text)
+
+
+def _confusion_bars(counts: np.ndarray, class_names: Sequence[str]) -> str:
+    errors = counts - np.diag(np.diag(counts))
+    order = np.argsort(-errors, axis=None, kind="stable")[:MAX_CONFUSIONS]
+    pairs = [divmod(int(index), len(class_names)) for index in order if errors.flat[index] > 0]
+    names = [_shortened(class_names[row], 18) + " as " + _shortened(class_names[column], 18) for row, column in pairs]
+    figure = _figure(4.9)
+    axes = figure.subplots()
+    bars = axes.barh(range(len(pairs)), [errors[pair] for pair in pairs], color=_ORANGE, height=0.7)
+    axes.bar_label(bars, fmt="{:g}", padding=3, fontsize=8.5)
+    axes.set_yticks(range(len(pairs)), names, color=_INK, fontsize=8.5)
+    axes.set(ylim=(max(len(pairs), 1) - 0.4, -0.6), xlabel="test images")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    title = f"The {len(pairs)} most frequent of {np.count_nonzero(errors)} kinds of confusion"
+    note = f"{title}\n({len(class_names)} classes are too many for a grid; {errors.sum():g} of {counts.sum():g} wrong)"
+    figure.suptitle(note, x=0.02, ha="left", fontsize=9.5, color=_INK)
+    _decorate(axes)
+    axes.grid(visible=False, axis="y")
+    return _svg(figure, "confusion-matrix", note.replace("\n", " ") + ".")
+
+
+def _draw_image(axes: Axes, image: Any, caption: str | None) -> None:
+    axes.imshow(_pixels(image), cmap="gray", interpolation="none", vmin=0, vmax=1)
+    axes.set_anchor("N")
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+    if caption is not None:
+        axes.set_xlabel(_shortened(caption, 16), color=_ORANGE, fontsize=9)
+
+
+def _draw_targets(
+    panels: Sequence[Axes],
+    logits: np.ndarray,
+    temperatures: Sequence[float],
+    class_names: Sequence[str],
+    label: int | None,
+) -> None:
+    classes = np.arange(len(logits))
+    if len(classes) > MAX_BARS:
+        classes = np.argsort(-logits, kind="stable")[:MAX_BARS]
+    colors = [_ORANGE if index == label else _BLUE for index in classes]
+    for axes, temperature in zip(panels, temperatures, strict=True):
+        chances = softened(logits, temperature)[classes]
+        axes.barh(range(len(classes)), chances, color=colors, height=0.78)
+        for place, chance in enumerate(chances):
+            axes.text(chance + 0.03, place, f"{100 * chance:.1f}", va="center", fontsize=6.5, color=_MUTED)
+        axes.set(xlim=(0, 1.3), ylim=(len(classes) - 0.4, -0.6), xticks=[])
+        names = [_shortened(class_names[index], 14) for index in classes] if axes is panels[0] else []
+        axes.set_yticks(range(len(names)), names, fontsize=7.5)
+        axes.tick_params(length=0)
+        axes.spines["bottom"].set_visible(False)
+
+
+def _pixels(image: Any) -> np.ndarray:
+    """An image as `[height, width]` or `[height, width, 3 or 4]` floats from 0 to 1, whatever its range was."""
+    if isinstance(image, str):
+        from PIL import Image
+
+        data = image.partition("base64,")[2] or image
+        image = Image.open(io.BytesIO(base64.b64decode(data)))
+    pixels = np.asarray(image, np.float64)
+    if pixels.ndim == 3 and pixels.shape[-1] == 1:
+        pixels = pixels[..., 0]
+    low, high = pixels.min(), pixels.max()
+    return (pixels - low) / (high - low if high > low else 1.0)
+
+
+def _front(rows: Sequence[Sized]) -> list[Sized]:
+    """The rows that no other row beats in both size and accuracy, smallest first."""
+    front: list[Sized] = []
+    for row in sorted(rows, key=lambda row: (row.num_bytes, -row.accuracy)):
+        if not front or row.accuracy > front[-1].accuracy:
+            front.append(row)
+    return front
+
+
+def _size_axis(axes: Axes, sizes: Sequence[int]) -> None:
+    """Ticks at powers of two bytes, at most six of them."""
+    low, high = min(sizes, default=1024), max(sizes, default=1024)
+    axes.set_xlim(low / 1.8, high * 1.8)
+    first, last = math.floor(math.log2(low)), math.ceil(math.log2(high))
+    step = max(1, math.ceil((last - first) / 5))
+    axes.set_xticks([2**power for power in range(first, last + 1, step) if low / 1.8 <= 2**power <= high * 1.8])
+    axes.set_xticks([], minor=True)
+    axes.xaxis.set_major_formatter(lambda value, _: human_bytes(value))
+
+
+def _label_points(axes: Axes, rows: Sequence[Sized]) -> None:
+    """Writes each name beside its point, at the first of a few places where it hides no other text or point."""
+    axes.figure.draw_without_rendering()
+    room = axes.get_window_extent()
+    points = [tuple(axes.transData.transform((row.num_bytes, row.accuracy))) for row in rows]
+    taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in points]
+    for row, (x, y) in zip(rows, points, strict=True):
+        width, height = 5.1 * len(row.name), 11
+        sides = [(1, 0), (-1, 0)] if x < (room.x0 + room.x1) / 2 else [(-1, 0), (1, 0)]
+        places = [(side, lift * step) for step in range(6) for lift in (13, -13) for side, _ in sides]
+        side, lift = next(
+            (place for place in places if not _hides(_box(x, y, place, width, height), taken, room)), places[0]
+        )
+        taken.append(_box(x, y, (side, lift), width, height))
+        axes.annotate(
+            row.name,
+            (row.num_bytes, row.accuracy),
+            xytext=(9 * side, lift),
+            textcoords="offset points",
+            ha="left" if side > 0 else "right",
+            va="center",
+            fontsize=9,
+        )
+
+
+def _box(x: float, y: float, place: tuple[int, int], width: float, height: float) -> tuple[float, ...]:
+    side, lift = place
+    left = x + 9 if side > 0 else x - 9 - width
+    return left, y + lift - height / 2, left + width, y + lift + height / 2
+
+
+def _hides(box: tuple[float, ...], taken: Sequence[tuple[float, ...]], room: Any) -> bool:
+    left, bottom, right, top = box
+    if left < room.x0 or right > room.x1 or bottom < room.y0 or top > room.y1:
+        return True
+    return any(left < x1 and right > x0 and bottom < y1 and top > y0 for x0, y0, x1, y1 in taken)
+
+
+def _decorate(*panels: Axes) -> None:
+    for axes in panels:
+        axes.grid(visible=True, axis="both")
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+
+
+def _cycle(count: int) -> list[str]:
+    return [_SERIES[index % len(_SERIES)] for index in range(count)]
+
+
+def _shortened(text: Any, length: int) -> str:
+    text = str(text)
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def _style() -> Any:
+    from matplotlib import rc_context
+
+    return rc_context(_SETTINGS)
+
+
+def _figure(height: float) -> Figure:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(_WIDTH, height), dpi=72, layout="constrained")
+
+
+def _svg(figure: Figure, name: str, description: str) -> str:
+    """The figure as inline SVG: own ids, colours that follow the page, and a description for screen readers."""
+    buffer = io.StringIO()
+    with warnings.catch_warnings():
+        # The browser draws the text with its own fonts; matplotlib only measures it.
+        warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")
+        figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    text = buffer.getvalue()
+    box = re.search(r'viewBox="([^"]*)"', text).group(1)
+    body = text[text.index("</defs>") + len("</defs>") :]
+    body = re.sub(r'( id="|xlink:href="#|url\(#)', rf"\g<1>{name}-", body)
+    body = re.sub(r" font-family: [^;\"]*;?", "", body)
+    body = re.sub(r'style="[^"]*"', lambda match: _with_variables(match.group()), body)
+    head = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="{box}" '
+        f'role="img" aria-labelledby="{name}-description" font-family="system-ui, sans-serif">'
+    )
+    return f'{head}<title id="{name}-description">{escape(description)}</title>{body.strip()}\n'
+
+
+def _with_variables(style: str) -> str:
+    return re.sub(
+        r"#[0-9a-f]{6}",
+        lambda match: (
+            f"var(--kd-{_VARIABLES[match.group()]}, {match.group()})"
+            if match.group() in _VARIABLES
+            else match.group()
+        ),
+        style,
+    )

@@ -1,0 +1,541 @@
+"""The report of one run, what was gained and what it cost: as JSON, as a page, as a table.
+
+All of it is plain data. The sentences at the top are built from the rows alone, and say "within the noise" where the
+test images cannot tell two models apart.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from keras_kd.errors import ConfigurationError, check_number, explain
+from keras_kd.evaluation import plots
+from keras_kd.evaluation.plots import human_bytes
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+SCHEMA_VERSION = 1
+
+# The names that the sentences go by; a row of another name stands in the table only.
+TEACHER = "teacher"
+SCRATCH = "student from scratch"
+DISTILLED = "student distilled"
+_EXPORTED = re.compile(r"distilled, (?P<format>.+) TFLite")  # "distilled, int8 TFLite"
+_FEW_LABELS = re.compile(r"scratch, (?P<labels>.+ labels)")  # beside "distilled, 100 labels"
+
+_Z95 = 1.959963984540054  # standard normal quantile of a two-sided 95% interval
+
+
+@dataclass(frozen=True)
+class ModelRow:
+    """One model of the report.
+
+    Attributes:
+        name: Such as `"teacher"`, `"distilled, int8 TFLite"`, `"scratch, 100 labels"`.
+        parameters: Number of weights.
+        accuracy: Share of the whole test split that is right, 0 to 1.
+        macro_f1: F1 averaged over the classes, 0 to 1.
+        num_bytes: Size of the TFLite file.
+        gzip_bytes: Size of that file after gzip.
+        agreement: Share of the test split on which it answers as the Keras student does, 0 to 1.
+        latency_p50_ms: Median time of one example.
+        latency_p95_ms: Time that 95 of 100 examples stay under.
+        runtime: What ran it, such as `"LiteRT, 1 thread"`.
+        note: A remark for the reader.
+    """
+
+    name: str
+    parameters: int
+    accuracy: float
+    macro_f1: float
+    num_bytes: int | None = None
+    gzip_bytes: int | None = None
+    agreement: float | None = None
+    latency_p50_ms: float | None = None
+    latency_p95_ms: float | None = None
+    runtime: str | None = None
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        shares = {"accuracy", "macro_f1", "agreement"}
+        for name in (*shares, "parameters", "num_bytes", "gzip_bytes", "latency_p50_ms", "latency_p95_ms"):
+            value = getattr(self, name)
+            if value is not None or name in ("parameters", "accuracy", "macro_f1"):
+                check_number(name, value, at_least=0, at_most=1 if name in shares else math.inf)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a run came to.
+
+    Attributes:
+        title: Headline of the page.
+        rows: The models, the teacher first.
+        test_size: Number of test examples behind every accuracy.
+        class_names: One name per class.
+        summary: Sentences in plain language; built from the rows where none are given.
+        histories: Per training run what `fit` returned, `{"distilled": {"loss": [...], "val_accuracy": [...]}}`.
+        confusion: Counts `[true class][predicted class]`, or nothing.
+        confusion_model: Name of the row that `confusion` is of.
+        soft_targets: `{"temperatures": [1, 4, 20], "examples": [{"image": ..., "label": 3, "logits": [...]}]}`; an
+            image is a nested list `[height][width]` or `[height][width][channels]`, or a base64 PNG.
+        settings: The recipe.
+        environment: Versions, machine, date.
+
+    Raises:
+        ConfigurationError: no rows, a name twice, no test examples, or a confusion matrix of other classes.
+    """
+
+    title: str
+    rows: list[ModelRow]
+    test_size: int
+    class_names: list[str]
+    summary: list[str] | None = None
+    histories: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    confusion: list[list[int]] = field(default_factory=list)
+    confusion_model: str = ""
+    soft_targets: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_number("test_size", self.test_size, at_least=1)
+        names = [row.name for row in self.rows]
+        if not names or len(set(names)) < len(names):
+            expected = "at least one row, and no name twice"
+            raise ConfigurationError(explain("'rows' is not usable.", received=names, expected=expected))
+        if len(self.confusion):
+            plots.check_confusion(self.confusion, self.class_names)
+        if self.summary is None:
+            object.__setattr__(self, "summary", summarise(self.rows, self.test_size))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON can hold it: arrays become lists, NaN and infinity become null."""
+        return {"schema_version": SCHEMA_VERSION} | _plain(asdict(self))
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Report:
+        """Reads what `to_dict` wrote.
+
+        Raises:
+            ConfigurationError: another schema version, or keys that are missing or unknown.
+        """
+        content = dict(data)
+        version = content.pop("schema_version", None)
+        if version != SCHEMA_VERSION:
+            fix = "Read it with the release of keras_kd that wrote it, or run the recipe again."
+            received, expected = f"schema_version {version!r}", f"schema_version {SCHEMA_VERSION}"
+            raise ConfigurationError(
+                explain("The report has another format.", received=received, expected=expected, fix=fix)
+            )
+        _check_keys(cls, content)
+        for row in content["rows"]:
+            _check_keys(ModelRow, row)
+        return cls(**content | {"rows": [ModelRow(**row) for row in content["rows"]]})
+
+
+def wilson_interval(accuracy: float, test_size: int) -> tuple[float, float]:
+    """The 95% score interval of an accuracy (Wilson, "Probable Inference", 1927).
+
+    It covers the draw of the test images, not the seed of the training.
+
+    >>> [round(end, 4) for end in wilson_interval(0.9, 100)]
+    [0.8256, 0.9448]
+    """
+    weight = _Z95**2 / test_size
+    half = _Z95 * math.sqrt(accuracy * (1 - accuracy) / test_size + weight / (4 * test_size))
+    low, high = (accuracy + weight / 2 - half) / (1 + weight), (accuracy + weight / 2 + half) / (1 + weight)
+    return max(0.0, low), min(1.0, high)
+
+
+def is_within_noise(first: float, second: float, test_size: int) -> bool:
+    """Whether the 95% interval of the difference of two accuracies holds zero.
+
+    Method 10 of Newcombe, "Interval estimation for the difference between independent proportions" (1998). That both
+    models saw the same images is left out: it calls too much noise, never too little.
+
+    >>> is_within_noise(0.972, 0.969, 360), is_within_noise(0.90, 0.80, 360)
+    (True, False)
+    """
+    low, high = sorted((first, second))
+    below, above = high - wilson_interval(high, test_size)[0], wilson_interval(low, test_size)[1] - low
+    return high - low <= math.hypot(below, above)
+
+
+def summarise(rows: Sequence[ModelRow], test_size: int) -> list[str]:
+    """What the rows say in sentences: the smallest file against the teacher, what distilling and exporting did.
+
+    Rows are found by their names: `TEACHER`, `SCRATCH`, `DISTILLED`, `"distilled, int8 TFLite"`, and
+    `"scratch, 100 labels"` beside `"distilled, 100 labels"`. What has no row has no sentence.
+    """
+    sentences, (small, keras_student) = [], _students(rows)
+    if facts := _against_teacher(rows, test_size):
+        *phrases, last = (fact.phrase for fact in facts)
+        sentences.append(f"The {_format(small)} student {', '.join(phrases)} and {last}.")
+    sentences += [f"{fact.phrase}." for fact in _gains(rows, test_size)]
+    if small and keras_student and small is not keras_student:
+        sentences.append(_cost_of_export(small, keras_student, test_size))
+    return sentences
+
+
+def highlights(report: Report) -> list[tuple[str, str]]:
+    """The same facts as figures with a caption each, for the top of the page."""
+    facts = _against_teacher(report.rows, report.test_size) + _gains(report.rows, report.test_size)
+    return [(fact.figure, fact.caption) for fact in facts]
+
+
+def table(report: Report) -> Table:
+    """The rows as a table for the terminal; it fits 80 columns."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    result = Table(title=report.title, caption=" ".join(_notes(report)), box=box.SIMPLE_HEAD, pad_edge=False)
+    result.padding = (0, 1, 0, 0)
+    result.add_column("Model", overflow="fold")
+    for column in _COLUMNS:
+        result.add_column(column.short, justify="right", no_wrap=True)
+    for row, cells in _grid(report):
+        texts = [Text(cell.text, style="bold green" if cell.best else "") for cell in cells]
+        texts[0].append(f" {cells[0].detail}" if cells[0].detail else "", style="dim")
+        result.add_row(Text(row.name), *texts)
+    return result
+
+
+def markdown_table(report: Report) -> str:
+    """The rows as a Markdown table, the best value of a column in bold, with the notes below it."""
+    lines = ["| Model | " + " | ".join(column.title for column in _COLUMNS) + " |"]
+    lines.append("|---|" + "---:|" * len(_COLUMNS))
+    for row, cells in _grid(report):
+        texts = [row.name.replace("|", r"\|")]
+        for cell in cells:
+            text = f"**{cell.text}**" if cell.best else cell.text
+            texts.append(f"{text} ({cell.detail})" if cell.detail else text)
+        lines.append("| " + " | ".join(texts) + " |")
+    return "\n".join([*lines, "", " ".join(_notes(report))]) + "\n"
+
+
+def write_json(report: Report, path: str | os.PathLike[str]) -> None:
+    """Writes the report as JSON; an older file stays whole until the new one is complete."""
+    _write(path, json.dumps(report.to_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_html(report: Report, path: str | os.PathLike[str]) -> None:
+    """Writes the report as one page that needs no network; an older file stays until the new one is complete."""
+    _write(path, render_html(report))
+
+
+def render_html(report: Report) -> str:
+    """The page as text; everything in it that comes from the report is escaped."""
+    import jinja2
+
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    source = resources.files(__package__).joinpath("report.html").read_text(encoding="utf-8")
+    return environment.from_string(source).render(
+        report=report,
+        highlights=highlights(report),
+        columns=_COLUMNS,
+        grid=_grid(report),
+        notes=_notes(report),
+        pictures=_pictures(report),
+        details={"Settings": _flat(report.settings), "Environment": _flat(report.environment)},
+    )
+
+
+class _Fact(NamedTuple):
+    phrase: str  # "is 61x smaller than the teacher"
+    figure: str  # "61x smaller"
+    caption: str  # "23.4 KiB instead of 1.4 MiB"
+
+
+class _Column(NamedTuple):
+    title: str
+    short: str
+    value: Callable[[ModelRow], Any]
+    best: Callable[..., Any]
+    show: Callable[[ModelRow, int], str]  # row, test size
+    detail: Callable[[ModelRow, Report], str] = lambda row, report: ""
+
+
+class _Cell(NamedTuple):
+    text: str
+    detail: str
+    best: bool
+
+
+def _grid(report: Report) -> list[tuple[ModelRow, list[_Cell]]]:
+    """Each row with its cells; a value is best where it beats that of another row."""
+    best = []
+    for column in _COLUMNS:
+        known = {column.value(row) for row in report.rows} - {None}
+        best.append(column.best(known) if len(known) > 1 else None)
+    return [
+        (row, [_cell(report, row, column, top) for column, top in zip(_COLUMNS, best, strict=True)])
+        for row in report.rows
+    ]
+
+
+def _cell(report: Report, row: ModelRow, column: _Column, best: Any) -> _Cell:
+    if column.value(row) is None:
+        return _Cell("–", "", False)
+    text, detail = column.show(row, report.test_size), column.detail(row, report)
+    return _Cell(text, detail, column.value(row) == best)
+
+
+def _share_of_teacher(row: ModelRow, report: Report) -> str:
+    teacher = _named(report.rows, TEACHER)
+    if teacher is None or row is teacher or not row.parameters or not teacher.parameters:
+        return ""
+    ratio = teacher.parameters / row.parameters
+    return f"1/{_number(ratio)}" if ratio >= 1 else f"{_number(1 / ratio)}x"
+
+
+def _interval(row: ModelRow, report: Report) -> str:
+    ends = wilson_interval(row.accuracy, report.test_size)
+    return "–".join(_percent(end, report.test_size) for end in ends)
+
+
+_COLUMNS = (
+    _Column(
+        "Parameters", "Parameters", lambda r: r.parameters, min, lambda r, _: f"{r.parameters:,}", _share_of_teacher
+    ),
+    _Column("File size", "Size", lambda r: r.num_bytes, min, lambda r, _: human_bytes(r.num_bytes)),
+    _Column("gzip", "gzip", lambda r: r.gzip_bytes, min, lambda r, _: human_bytes(r.gzip_bytes)),
+    _Column("Accuracy %", "Acc. %", lambda r: r.accuracy, max, lambda r, n: _percent(r.accuracy, n), _interval),
+    _Column("Macro-F1", "F1", lambda r: r.macro_f1, max, lambda r, _: f"{r.macro_f1:.3f}"),
+    _Column("Agreement %", "Agree", lambda r: r.agreement, max, lambda r, n: _percent(r.agreement, n)),
+    _Column(
+        "p50/p95 ms",
+        "p50/p95 ms",
+        lambda r: r.latency_p50_ms,
+        min,
+        lambda r, _: f"{_ms(r.latency_p50_ms)}/{_ms(r.latency_p95_ms)}",
+    ),
+)
+
+
+def _notes(report: Report) -> list[str]:
+    """What must stand below the table: how fine it measures, what the times are of, the rows' own notes."""
+    best = max(row.accuracy for row in report.rows)
+    low, high = (_percent(end, report.test_size) for end in wilson_interval(best, report.test_size))
+    notes = [
+        f"{report.test_size:,} test images: one image is {100 / report.test_size:.2g} points, and a measured "
+        f"{_percent(best, report.test_size)}% stands for {low} to {high}% (95% interval, training seeds not counted)."
+    ]
+    runtimes: dict[str, list[str]] = {}
+    for row in report.rows:
+        if row.latency_p50_ms is not None:
+            runtimes.setdefault(row.runtime or "an unnamed runtime", []).append(row.name)
+    if len(runtimes) == 1:
+        notes.append(f"Latency: one example on {next(iter(runtimes))}.")
+    elif runtimes:
+        texts = [f"{', '.join(names)} on {runtime}" for runtime, names in runtimes.items()]
+        notes.append(f"Latency of one example: {'; '.join(texts)}.")
+    if any(row.agreement is not None for row in report.rows):
+        notes.append("Agreement: same answer as the Keras student.")
+    return notes + [f"{row.name}: {row.note}" for row in report.rows if row.note]
+
+
+def _named(rows: Sequence[ModelRow], name: str) -> ModelRow | None:
+    return next((row for row in rows if row.name == name), None)
+
+
+def _students(rows: Sequence[ModelRow]) -> tuple[ModelRow | None, ModelRow | None]:
+    """The distilled student as it goes on the phone (its smallest file, else the Keras model), and the Keras model."""
+    keras_student = _named(rows, DISTILLED)
+    files = [row for row in rows if _EXPORTED.fullmatch(row.name) and row.num_bytes]
+    return min(files, key=lambda row: row.num_bytes, default=keras_student), keras_student
+
+
+def _format(row: ModelRow) -> str:
+    match = _EXPORTED.fullmatch(row.name)
+    return match["format"] if match else "distilled"
+
+
+def _against_teacher(rows: Sequence[ModelRow], test_size: int) -> list[_Fact]:
+    teacher, (small, _) = _named(rows, TEACHER), _students(rows)
+    if teacher is None or small is None:
+        return []
+    facts = [_size(small, teacher), _accuracy(small, teacher, test_size), _speed(small, teacher)]
+    return [fact for fact in facts if fact]
+
+
+def _size(row: ModelRow, teacher: ModelRow) -> _Fact:
+    after, before, kind = row.num_bytes, teacher.num_bytes, ""
+    if after and before:
+        caption = f"file: {human_bytes(after)} instead of {human_bytes(before)}"
+    else:
+        after, before, kind = row.parameters, teacher.parameters, " (by parameters)"
+        caption = f"parameters: {after:,} instead of {before:,}"
+    figure = _ratio(before, after, "smaller", "larger")
+    return _Fact(
+        f"is {figure} than the teacher{kind}" if figure else f"is as large as the teacher{kind}",
+        figure or "same size",
+        caption,
+    )
+
+
+def _accuracy(row: ModelRow, teacher: ModelRow, test_size: int) -> _Fact:
+    points, proof = _difference(row, teacher, test_size)
+    caption = f"accuracy: {_percent(row.accuracy, test_size)}% instead of {_percent(teacher.accuracy, test_size)}%"
+    if not proof:
+        return _Fact("just as accurate", "same accuracy", f"accuracy: both {_percent(row.accuracy, test_size)}%")
+    word = "more" if row.accuracy > teacher.accuracy else "less"
+    return _Fact(f"{points} {word} accurate ({proof})", f"{_sign(row, teacher)}{points}", f"{caption}; {proof}")
+
+
+def _speed(row: ModelRow, teacher: ModelRow) -> _Fact | None:
+    """Times are compared on the same runtime only."""
+    if row.latency_p50_ms is None:
+        return None
+    suffix = f" ({row.runtime})" if row.runtime else ""
+    if not (teacher.latency_p50_ms and row.latency_p50_ms) or teacher.runtime != row.runtime:
+        time = f"{_ms(row.latency_p50_ms)} ms"
+        return _Fact(f"takes {time} per example{suffix}", time, f"per example{suffix}")
+    figure = _ratio(teacher.latency_p50_ms, row.latency_p50_ms, "faster", "slower") or "as fast"
+    caption = f"{_ms(row.latency_p50_ms)} ms instead of {_ms(teacher.latency_p50_ms)} ms{suffix}"
+    return _Fact(f"{figure}{suffix}", figure, caption)
+
+
+def _gains(rows: Sequence[ModelRow], test_size: int) -> list[_Fact]:
+    """What distillation did, with all labels and with few."""
+    pairs = [("all labels", _named(rows, SCRATCH), _named(rows, DISTILLED))]
+    for row in rows:
+        if match := _FEW_LABELS.fullmatch(row.name):
+            pairs.append((match["labels"], row, _named(rows, f"distilled, {match['labels']}")))
+    return [_gain(*pair, test_size) for pair in pairs if None not in pair]
+
+
+def _gain(condition: str, scratch: ModelRow, distilled: ModelRow, test_size: int) -> _Fact:
+    points, proof = _difference(distilled, scratch, test_size)
+    if not proof:
+        both = f"both students reach {_percent(scratch.accuracy, test_size)}%"
+        phrase = f"With {condition}, distillation changes nothing: {both}"
+        return _Fact(phrase, "no gain", f"from distillation with {condition}: {both}")
+    verb = "adds" if distilled.accuracy > scratch.accuracy else "loses"
+    caption = f"from distillation with {condition}; {proof}"
+    phrase = f"With {condition}, distillation {verb} {points} ({proof})"
+    return _Fact(phrase, f"{_sign(distilled, scratch)}{points}", caption)
+
+
+def _cost_of_export(small: ModelRow, keras_student: ModelRow, test_size: int) -> str:
+    points, proof = _difference(small, keras_student, test_size)
+    verb = "gains" if small.accuracy > keras_student.accuracy else "costs"
+    change = f"{verb} {points} ({proof})" if proof else "costs no accuracy"
+    agreement = ""
+    if small.agreement is not None:
+        share = _percent(small.agreement, test_size)
+        agreement = f"; it answers as the Keras student does on {share}% of the test images"
+    return f"Exporting to {_format(small)} {change}{agreement}."
+
+
+def _difference(row: ModelRow, other: ModelRow, test_size: int) -> tuple[str, str]:
+    """`("0.3 points", "1 of 360 test images, within the noise")`; no proof where not one image differs."""
+    difference = abs(row.accuracy - other.accuracy)
+    images = round(difference * test_size)
+    noise = ", within the noise" if is_within_noise(row.accuracy, other.accuracy, test_size) else ""
+    return f"{_percent(difference, test_size)} points", f"{images} of {test_size:,} test images{noise}" * bool(images)
+
+
+def _sign(row: ModelRow, other: ModelRow) -> str:
+    return "+" if row.accuracy > other.accuracy else "−"
+
+
+def _ratio(before: float, after: float, less: str, more: str) -> str:
+    """`"61x smaller"`, or nothing where the two are within 5% of each other."""
+    ratio = before / after if after else math.inf
+    if not 0 < ratio < math.inf or 1 / 1.05 < ratio < 1.05:
+        return ""
+    return f"{_number(ratio)}x {less}" if ratio > 1 else f"{_number(1 / ratio)}x {more}"
+
+
+def _number(ratio: float) -> str:
+    return f"{ratio:,.0f}" if ratio >= 9.95 else f"{ratio:.1f}"
+
+
+def _percent(share: float, test_size: int) -> str:
+    """Percent, in as many digits as the test images can carry."""
+    return f"{100 * share:.{1 if test_size <= 1000 else 2}f}"
+
+
+def _ms(time: float | None) -> str:
+    if time is None:
+        return "–"
+    return f"{time:.{3 if time < 1 else 2 if time < 10 else 1 if time < 100 else 0}f}"
+
+
+def _pictures(report: Report) -> dict[str, str]:
+    """The SVG of each section that has something to show."""
+    from markupsafe import Markup
+
+    pictures = {}
+    if any(row.num_bytes for row in report.rows):
+        intervals = {row.name: wilson_interval(row.accuracy, report.test_size) for row in report.rows}
+        pictures["size_accuracy"] = plots.size_accuracy(report.rows, intervals=intervals)
+    if report.histories:
+        pictures["training_curves"] = plots.training_curves(report.histories)
+    if examples := report.soft_targets.get("examples"):
+        images, labels, logits = ([example[key] for example in examples] for key in ("image", "label", "logits"))
+        temperatures = report.soft_targets["temperatures"]
+        pictures["soft_targets"] = plots.soft_targets(
+            images, logits, temperatures, report.class_names, labels=labels
+        )
+    if len(report.confusion):
+        pictures["confusion"] = plots.confusion_matrix(report.confusion, report.class_names)
+    return {name: Markup(picture) for name, picture in pictures.items()}
+
+
+def _check_keys(cls: type, data: Mapping[str, Any]) -> None:
+    names = {item.name for item in fields(cls)}
+    required = {item.name for item in fields(cls) if item.name in ("title", "rows", "test_size", "class_names")}
+    if not required <= set(data) <= names:
+        odd = sorted((required - set(data)) | (set(data) - names))
+        raise ConfigurationError(
+            explain(f"This is no {cls.__name__}.", received=f"missing or unknown: {odd}", expected=sorted(names))
+        )
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Nested settings as `("student.depth", "2")` pairs."""
+    pairs = []
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            pairs += _flat(value, f"{prefix}{key}.")
+        else:
+            text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+            pairs.append((f"{prefix}{key}", text))
+    return pairs
+
+
+def _plain(value: Any) -> Any:
+    """The value in the types that JSON knows; what is none of them, such as a path or a date, becomes text."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (np.ndarray, np.generic)):
+        return _plain(value.tolist())
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, (bool, int, str)) else str(value)
+
+
+def _write(path: str | os.PathLike[str], text: str) -> None:
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

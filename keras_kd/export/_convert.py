@@ -1,0 +1,83 @@
+"""From a SavedModel to the bytes of a TFLite file.
+
+Also a script, `python -P _convert.py job.json`: the converter crashes the process on some models, so it runs in a
+child. Therefore nothing of this package is imported here.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def convert(saved_model: Path, quantization: str | None, calibration: dict[str, np.ndarray], batch_size: int):
+    """Converts the SavedModel and returns the TFLite file's bytes.
+
+    Args:
+        saved_model: the folder.
+        quantization: None, "float16", "dynamic", "int8" or "int16x8".
+        calibration: for the last two: input name -> array [n, ...].
+        batch_size: the batch of the SavedModel's signature.
+    """
+    import tensorflow as tf
+
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(saved_model))
+    _set_quantization(converter, quantization, calibration, batch_size)
+    with (
+        warnings.catch_warnings()
+    ):  # the converter itself still uses the interpreter that TensorFlow deprecates
+        warnings.filterwarnings("ignore", r"\s*Warning: tf\.lite\.Interpreter is deprecated", UserWarning)
+        return converter.convert()
+
+
+def _set_quantization(
+    converter: Any, quantization: str | None, calibration: dict[str, np.ndarray], batch_size: int
+) -> None:
+    import tensorflow as tf
+
+    if quantization is None:
+        return
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if quantization == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    elif quantization != "dynamic":
+        operators, dtype = {
+            "int8": (tf.lite.OpsSet.TFLITE_BUILTINS_INT8, tf.int8),
+            "int16x8": (tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8, tf.int16),
+        }[quantization]
+        converter.representative_dataset = lambda: batches(calibration, batch_size)
+        converter.target_spec.supported_ops = [operators]
+        converter.inference_input_type = converter.inference_output_type = dtype
+
+
+def batches(arrays: dict[str, np.ndarray], batch_size: int) -> Iterator[dict[str, np.ndarray]]:
+    """All rows in batches of exactly `batch_size`; the last one is filled up from the first rows."""
+    num_rows = len(next(iter(arrays.values())))
+    for start in range(0, num_rows, batch_size):
+        rows = np.arange(start, start + batch_size) % num_rows
+        yield {name: array[rows] for name, array in arrays.items()}
+
+
+def main(job_file: str) -> int:
+    """Runs one job; on a failure the converter's message goes to the job's `error` file."""
+    job = json.loads(Path(job_file).read_text())
+    try:
+        with np.load(job["calibration"]) as stored:
+            calibration = dict(stored)
+        content = convert(job["saved_model"], job["quantization"], calibration, job["batch_size"])
+        Path(job["output"]).write_bytes(content)
+    except Exception:  # whatever it is, the parent reports it
+        Path(job["error"]).write_text(traceback.format_exc())
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,119 @@
+"""What the user passes as calibration or samples, as one checked array per input of the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from keras_kd.errors import ConfigurationError, explain
+from keras_kd.export._saved_model import ModelInput
+
+MAX_STREAMED = 500
+_FIX_DTYPE = "Scale the data as in training and convert it, for example `x.astype('float32')`."
+
+
+def read_samples(name: str, data: Any, inputs: list[ModelInput]) -> list[np.ndarray]:
+    """One array [n, ...] per input, in the model's dtypes.
+
+    Args:
+        name: the argument's name, for messages.
+        data: an array (for several inputs a list, tuple or dict of arrays), or an iterable of batches. A batch is
+            what `model.fit` takes: inputs, or a tuple that begins with them. Of an iterable the first
+            `MAX_STREAMED` examples are read.
+        inputs: the model's inputs.
+
+    Raises:
+        ConfigurationError: nothing in it, or a shape or dtype that the model does not take.
+    """
+    if _is_whole(data, inputs):
+        arrays = _split(name, data, inputs)
+    else:
+        arrays = _gather(name, data, inputs)
+    if not len(arrays[0]):
+        raise ConfigurationError(_empty(name))
+    if len({len(array) for array in arrays}) > 1:
+        sizes = {one.name: len(array) for one, array in zip(inputs, arrays, strict=True)}
+        problem = f"{name!r} has another number of examples for each input."
+        raise ConfigurationError(explain(problem, received=sizes, expected="equal numbers"))
+    return arrays
+
+
+def random_samples(inputs: list[ModelInput], num_samples: int) -> list[np.ndarray]:
+    """Seeded stand-ins for real samples: uniform in [0, 1), and 0 or 1 for integer inputs."""
+    generator = np.random.default_rng(0)
+    draws = [generator.random((num_samples, *one.shape)) for one in inputs]
+    return [
+        (draw if np.dtype(one.dtype).kind == "f" else draw.round()).astype(one.dtype)
+        for one, draw in zip(inputs, draws, strict=True)
+    ]
+
+
+def _is_whole(data: Any, inputs: list[ModelInput]) -> bool:
+    """Whether `data` is the arrays themselves and not an iterable of batches."""
+    if isinstance(data, (np.ndarray, Mapping)) or hasattr(data, "__array__"):
+        return True
+    several = isinstance(data, (list, tuple)) and len(inputs) > 1 and len(data) == len(inputs)
+    return several and all(hasattr(part, "__array__") for part in data)
+
+
+def _split(name: str, data: Any, inputs: list[ModelInput]) -> list[np.ndarray]:
+    """The arrays of one batch, or of the whole data, in the inputs' order."""
+    if isinstance(data, Mapping):
+        keys = [one.name if one.name in data else one.key for one in inputs]
+        if set(keys) != set(data):
+            problem = f"{name!r} does not have the model's inputs as its keys."
+            raise ConfigurationError(explain(problem, received=sorted(data), expected=sorted(keys)))
+        parts = [data[key] for key in keys]
+    else:
+        parts = list(data) if isinstance(data, (list, tuple)) else [data]
+    if len(parts) != len(inputs):
+        names = [one.name for one in inputs]
+        problem = f"{name!r} does not fit the model's inputs."
+        raise ConfigurationError(
+            explain(problem, received=f"{len(parts)} arrays", expected=f"one for each of {names}")
+        )
+    return [_check(name, part, one) for part, one in zip(parts, inputs, strict=True)]
+
+
+def _gather(name: str, data: Any, inputs: list[ModelInput]) -> list[np.ndarray]:
+    if not isinstance(data, Iterable):
+        expected = "an array of samples, or an iterable of batches"
+        raise ConfigurationError(
+            explain(f"{name!r} is not usable.", received=type(data).__name__, expected=expected)
+        )
+    batches, num_examples = [], 0
+    for batch in data:
+        inputs_of_batch = batch[0] if isinstance(batch, tuple) else batch  # (x, y) as in model.fit
+        batches.append(_split(name, inputs_of_batch, inputs))
+        num_examples += len(batches[-1][0])
+        if num_examples >= MAX_STREAMED:
+            break
+    if not batches:
+        raise ConfigurationError(_empty(name))
+    return [np.concatenate(parts)[:MAX_STREAMED] for parts in zip(*batches, strict=True)]
+
+
+def _check(name: str, part: Any, one: ModelInput) -> np.ndarray:
+    """`part` as an array of the input's dtype, or an error that says what does not fit."""
+    array, wanted = np.asarray(part), np.dtype(one.dtype)
+    kinds = "f" if wanted.kind == "f" else "iu" if wanted.kind in "iu" else wanted.kind
+    if array.dtype.kind not in kinds:
+        problem = f"{name!r} has a dtype that input {one.name!r} does not take."
+        raise ConfigurationError(explain(problem, received=array.dtype, expected=one.dtype, fix=_FIX_DTYPE))
+    fits = array.ndim == len(one.shape) + 1 and all(
+        size is None or size == given for size, given in zip(one.shape, array.shape[1:], strict=True)
+    )
+    if not fits:
+        problem = f"{name!r} has a shape that input {one.name!r} does not take."
+        expected = f"({', '.join(map(str, ['n', *('any' if size is None else size for size in one.shape)]))})"
+        raise ConfigurationError(explain(problem, received=array.shape, expected=expected))
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise ConfigurationError(explain(f"{name!r} holds NaN or infinity.", expected="finite numbers"))
+    return array.astype(wanted, copy=False)
+
+
+def _empty(name: str) -> str:
+    fix = "Pass some hundred real samples in the scale that the model takes; an exhausted generator is empty too."
+    return explain(f"{name!r} is empty.", received="0 examples", expected="at least 1", fix=fix)

@@ -1,0 +1,192 @@
+"""From a Keras model to a SavedModel with static shapes and names that a phone developer can read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_kd.errors import ConfigurationError, ExportError, explain
+
+_HALF = ("float16", "bfloat16", "mixed_float16", "mixed_bfloat16")
+
+
+@dataclass(frozen=True)
+class ModelInput:
+    """One input of a model.
+
+    Attributes:
+        name: its name in the file.
+        key: its name in the Keras model.
+        shape: without the batch; None where it is open.
+        dtype: what the model takes.
+    """
+
+    name: str
+    key: str
+    shape: tuple[int | None, ...]
+    dtype: str
+
+
+def model_inputs(model: keras.Model) -> list[ModelInput]:
+    """The inputs of a built model, flat, in the order of `keras.tree.flatten`.
+
+    Raises:
+        ConfigurationError: the model isn't built, or is a subclassed one with several inputs.
+    """
+    if not isinstance(model, keras.Model) or not model.built:
+        raise ConfigurationError(
+            explain(
+                "'model' cannot be exported.",
+                received=f"{type(model).__name__}{'' if isinstance(model, keras.Layer) else ', no Keras model'}",
+                expected="a built keras.Model",
+                fix="Give it an `Input` layer, or call it once on a batch.",
+            )
+        )
+    if not model.inputs:
+        return [_subclassed_input(model)]
+    names = _unique(_readable(tensor.name, "keras_tensor", "input") for tensor in model.inputs)
+    return [
+        ModelInput(name, tensor.name, tuple(tensor.shape[1:]), tensor.dtype)
+        for name, tensor in zip(names, model.inputs, strict=True)
+    ]
+
+
+def _subclassed_input(model: keras.Model) -> ModelInput:
+    shape = (model.get_build_config() or {}).get("input_shape")
+    if not isinstance(shape, Sequence) or not all(size is None or isinstance(size, int) for size in shape):
+        raise ConfigurationError(
+            explain(
+                "The inputs of this subclassed model are not known.",
+                received=f"{type(model).__name__}, built with {shape or model.get_build_config()}",
+                expected="a functional model, a Sequential, or a subclassed model with one input",
+                fix="Wrap it: `keras.Model(inputs, model(inputs))`.",
+            )
+        )
+    return ModelInput("input", "input", tuple(shape[1:]), "float32")
+
+
+def with_known_shapes(inputs: list[ModelInput], arrays: Sequence[np.ndarray] | None) -> list[ModelInput]:
+    """The inputs with their open dimensions taken from real arrays ([n, ...], one per input).
+
+    Raises:
+        ConfigurationError: a dimension is open and there are no arrays to take it from.
+    """
+    if arrays is not None:
+        return [replace(one, shape=tuple(array.shape[1:])) for one, array in zip(inputs, arrays, strict=True)]
+    for one in inputs:
+        if None in one.shape:
+            raise ConfigurationError(
+                explain(
+                    f"Input {one.name!r} has open dimensions, and a TFLite file needs static ones.",
+                    received=f"shape {one.shape} without the batch",
+                    expected="known sizes",
+                    fix="Pass `samples` in the size that the phone will use.",
+                )
+            )
+    return inputs
+
+
+def pack_inputs(model: keras.Model, flat: Sequence[Any]) -> Any:
+    """Flat inputs in the structure in which the model takes them."""
+    if isinstance(model, keras.Sequential) or not model.inputs:
+        return flat[0]
+    return keras.tree.pack_sequence_as(model.input, list(flat))
+
+
+def name_outputs(model: keras.Model, outputs: Any) -> dict[str, Any]:
+    """A model's outputs by name: a dict's keys, else the output layers' names, else `output_0`, `output_1`."""
+    flat = keras.tree.flatten(outputs)
+    if isinstance(outputs, dict) and len(outputs) == len(flat):
+        names = sorted(outputs)  # the order of keras.tree.flatten
+    else:
+        names = getattr(model, "output_names", None) or []  # only functional models have it
+        names = names if len(names) == len(flat) else [f"output_{i}" for i in range(len(flat))]
+    return dict(zip(_unique(re.sub(r"\W", "_", str(name)) for name in names), flat, strict=True))
+
+
+def write_saved_model(model: keras.Model, inputs: list[ModelInput], batch_size: int, folder: Path) -> None:
+    """Writes the model's inference pass with one static signature.
+
+    Raises:
+        ExportError: Keras cannot trace the model with these shapes.
+    """
+    signature = [
+        keras.InputSpec(shape=(batch_size, *one.shape), dtype=one.dtype, name=one.name) for one in inputs
+    ]
+
+    def serve(*flat):
+        return name_outputs(model, model(pack_inputs(model, flat), training=False))
+
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    try:
+        archive.add_endpoint("serve", serve, input_signature=signature)
+        archive.write_out(str(folder), verbose=False)
+    except Exception as error:
+        shapes = ", ".join(f"{one.name} {(batch_size, *one.shape)}" for one in inputs)
+        raise ExportError(
+            f"Keras could not export the model with the static inputs {shapes}: {error}"
+        ) from error
+
+
+def as_float32(model: keras.Model) -> keras.Model:
+    """The same model computing in float32: itself, or a copy where a layer has a half-precision policy.
+
+    TFLite has no half-precision kernels for most operators; half-precision weights are `quantization="float16"`.
+
+    Raises:
+        ExportError: the copy cannot be made.
+    """
+    if not any(layer.compute_dtype in _HALF for layer in all_layers(model)):
+        return model
+    try:
+        copy = type(model).from_config(_without_half(model.get_config()))
+        if not copy.built:
+            copy.build(model.input_shape)
+        copy.set_weights(model.get_weights())
+    except Exception as error:
+        problem = f"The model computes in half precision, and a float32 copy of it cannot be made ({error})."
+        fix = "Give its custom classes a `get_config` and register them, or rebuild it under the float32 policy."
+        raise ExportError(explain(problem, fix=fix)) from error
+    return copy
+
+
+def _without_half(config: Any) -> Any:
+    """A config with every half-precision dtype or policy replaced by float32."""
+    if isinstance(config, dict):
+        return {
+            key: "float32" if key == "dtype" and _policy_name(value) in _HALF else _without_half(value)
+            for key, value in config.items()
+        }
+    if isinstance(config, (list, tuple)):
+        return type(config)(_without_half(item) for item in config)
+    return config
+
+
+def _policy_name(value: Any) -> Any:
+    if isinstance(value, dict) and isinstance(value.get("config"), dict):
+        return value["config"].get("name")
+    return value if isinstance(value, str) else None
+
+
+def all_layers(model: keras.Model) -> list[keras.Layer]:
+    """The model and every layer inside it, nested and wrapped ones too."""
+    return list(model._flatten_layers())  # Keras has no public way into wrappers
+
+
+def _readable(name: str, automatic: str, instead: str) -> str:
+    """A name that fits a signature; one that Keras made up, and that changes from run to run, is replaced."""
+    return instead if name.startswith(automatic) else re.sub(r"\W", "_", name)
+
+
+def _unique(names: Any) -> list[str]:
+    """The names, numbered where one occurs more than once."""
+    names = list(names)
+    doubles = {name for name in names if names.count(name) > 1}
+    return [f"{name}_{i}" if name in doubles else name for i, name in enumerate(names)]

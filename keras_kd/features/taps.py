@@ -1,0 +1,42 @@
+"""Names for what can be read off a model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+ONLY_OUTPUT = "output"
+
+
+def name_outputs(outputs: Any) -> dict[str, Any]:
+    """A flat dict of a model's outputs by name, in the order of `keras.tree.flatten`.
+
+    A single output is `"output"`; a dict keeps its keys, a list counts `"0"`, `"1"`; nested ones are joined by `/`.
+
+    >>> name_outputs({"digit": 1, "boxes": [2, 3]})
+    {'boxes/0': 2, 'boxes/1': 3, 'digit': 1}
+    >>> name_outputs(7)
+    {'output': 7}
+    """
+    if not isinstance(outputs, (dict, list, tuple)):
+        return {ONLY_OUTPUT: outputs}
+    named = {}
+    items = sorted(outputs.items()) if isinstance(outputs, dict) else enumerate(outputs)
+    for key, value in items:
+        for inner, leaf in name_outputs(value).items():
+            named[str(key) if inner == ONLY_OUTPUT else f"{key}/{inner}"] = leaf
+    return named
+
+
+def symbolic_outputs(model: keras.Model) -> dict[str, keras.KerasTensor] | None:
+    """The outputs of a Functional or built Sequential model by name; None for a model without a symbolic graph."""
+    if not getattr(model, "outputs", None):
+        return None
+    return name_outputs(model.outputs[0] if isinstance(model, keras.Sequential) else model.output)
+
+
+def output_shapes(model: keras.Model) -> dict[str, tuple[int | None, ...]] | None:
+    """The shape of each output by name, None for the batch; None for a model without a symbolic graph."""
+    outputs = symbolic_outputs(model)
+    return outputs and {name: tuple(tensor.shape) for name, tensor in outputs.items()}

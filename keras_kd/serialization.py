@@ -1,0 +1,108 @@
+"""One way to register, look up and serialise the small named things: losses, schedules, transforms.
+
+A `Registry` holds the members of one kind by their snake_case name, so that a recipe can say `cosine` or
+`{name: cosine, start: 0.9, end: 0.1, steps: 1200}`; each member is also registered with Keras, so that a saved
+model finds it again.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+
+from keras_kd.errors import ConfigurationError, explain
+
+PACKAGE = "keras_kd"
+
+
+def register(cls: type) -> type:
+    """Registers a class with Keras under `keras_kd>ClassName`."""
+    return keras.saving.register_keras_serializable(PACKAGE)(cls)
+
+
+def serialize(value: Any) -> Any:
+    """Turns an object into plain data, as Keras saves it."""
+    return keras.saving.serialize_keras_object(value)
+
+
+def deserialize(config: Any) -> Any:
+    """The object that `serialize` described."""
+    return keras.saving.deserialize_keras_object(config)
+
+
+def snake_case(name: str) -> str:
+    """
+    >>> snake_case("SoftTargets"), snake_case("DecoupledKD")
+    ('soft_targets', 'decoupled_kd')
+    """
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+
+
+def nearest(name: str, names: Any) -> str:
+    """A hint that names the closest of `names`, or nothing: ` Did you mean 'cosine'?`"""
+    close = difflib.get_close_matches(name, list(names), n=1)
+    return f"Did you mean {close[0]!r}?" if close else ""
+
+
+class Registry:
+    """The members of one kind (`"schedule"`, `"loss"`), by snake_case name."""
+
+    def __init__(self, kind: str):
+        self.kind = kind
+        self._members: dict[str, type] = {}
+
+    def register(self, cls: type) -> type:
+        """A class decorator: makes `cls` known here and to Keras."""
+        self._members[snake_case(cls.__name__)] = cls
+        return register(cls)
+
+    @property
+    def names(self) -> list[str]:
+        return sorted(self._members)
+
+    def get(self, identifier: Any) -> Any:
+        """An instance from a name, from a mapping with `name` and settings, or the instance itself.
+
+        Raises:
+            ConfigurationError: an unknown name, or settings that the class does not take.
+        """
+        if isinstance(identifier, tuple(self._members.values())):
+            return identifier
+        if isinstance(identifier, str):
+            return self.get({"name": identifier})
+        if not isinstance(identifier, Mapping) or not isinstance(identifier.get("name"), str):
+            raise ConfigurationError(
+                explain(
+                    f"This is no {self.kind}.",
+                    received=repr(identifier),
+                    expected=f"a {self.kind}, a name, or a mapping with 'name' ({', '.join(self.names)})",
+                )
+            )
+        settings = dict(identifier)
+        name = settings.pop("name")
+        if name not in self._members:
+            raise ConfigurationError(
+                explain(
+                    f"Unknown {self.kind}.",
+                    received=repr(name),
+                    expected=f"one of {', '.join(self.names)}",
+                    fix=nearest(name, self.names) or None,
+                )
+            )
+        cls = self._members[name]
+        try:
+            inspect.signature(cls).bind(**settings)
+        except TypeError as error:
+            raise ConfigurationError(
+                explain(
+                    f"The {self.kind} {name!r} does not take these settings: {error}.",
+                    received=repr(settings),
+                    expected=f"{name}{inspect.signature(cls)}",
+                )
+            ) from None
+        return cls(**settings)
