@@ -53,9 +53,7 @@ def check_number(
         low = f"{at_least:g} <= " if at_least > -math.inf else ""
         high = f" <= {at_most:g}" if at_most < math.inf else ""
         expected = f"a number, {low}{name}{high}" if low or high else "a finite number"
-        raise ConfigurationError(
-            explain(f"{name!r} is not usable.", received=repr(value), expected=expected, fix=fix)
-        )
+        raise ConfigurationError(explain(f"{name!r} is not usable.", received=repr(value), expected=expected, fix=fix))
     return float(value)
 
 
@@ -64,9 +62,7 @@ def check_choice(name: str, value: Any, choices: Iterable[Any]) -> Any:
     choices = list(choices)
     if value not in choices:
         expected = "one of " + ", ".join(map(repr, choices))
-        raise ConfigurationError(
-            explain(f"{name!r} is not usable.", received=repr(value), expected=expected)
-        )
+        raise ConfigurationError(explain(f"{name!r} is not usable.", received=repr(value), expected=expected))
     return value
 
 

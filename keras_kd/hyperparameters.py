@@ -15,8 +15,8 @@ from keras_kd.serialization import serialize
 class Hyperparameter:
     """A number held in a non-trainable variable, or a schedule of the optimizer step.
 
-    A compiled step that reads `at(step)` sees a new number at once, without being traced again. It is a plain object, so
-    a model that holds one neither trains it nor writes it into its checkpoints.
+    A compiled step that reads `at(step)` sees a new number at once, without being traced again. It is a plain object,
+    so a model that holds one neither trains it nor writes it into its checkpoints.
 
     >>> alpha = Hyperparameter("alpha", 0.9, at_least=0, at_most=1)
     >>> alpha.set(0.5)

@@ -50,7 +50,11 @@ def get(value: Any) -> Schedule:
 def _check_steps(name: str, steps: Any) -> None:
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
         raise ConfigurationError(
-            explain(f"{name!r} is not usable.", received=repr(steps), expected="a whole number of steps, at least 1")
+            explain(
+                f"{name!r} is not usable.",
+                received=repr(steps),
+                expected="a whole number of steps, at least 1",
+            )
         )
 
 
@@ -131,9 +135,7 @@ class Cosine(Linear):
     """
 
     def __call__(self, step):
-        return self.end + (self.start - self.end) * 0.5 * (
-            1.0 + ops.cos(math.pi * _fraction(step, self.steps))
-        )
+        return self.end + (self.start - self.end) * 0.5 * (1.0 + ops.cos(math.pi * _fraction(step, self.steps)))
 
 
 @registry.register

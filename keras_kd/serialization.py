@@ -21,7 +21,7 @@ PACKAGE = "keras_kd"
 
 
 def register(cls: type) -> type:
-    """Registers a class with Keras under `keras_kd>ClassName`."""
+    """Registers a class in Keras as `keras_kd>ClassName`."""
     return keras.saving.register_keras_serializable(PACKAGE)(cls)
 
 

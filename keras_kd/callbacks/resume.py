@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,8 @@ import keras
 class Resume(keras.callbacks.Callback):
     """Saves weights, optimizer, epoch and history now and then; each save is whole or not there at all.
 
-    Unlike `keras.callbacks.BackupAndRestore` it writes to a temporary name and renames, so a kill in the middle of a save
-    leaves the save before it intact.
+    Unlike `keras.callbacks.BackupAndRestore` it writes to a temporary name and renames, so a kill in the middle of
+    a save leaves the save before it intact.
 
     Args:
         folder: where the state lives; made where missing.
@@ -76,7 +75,7 @@ class Resume(keras.callbacks.Callback):
         state = {"epoch": epoch, "weights": weights.name, "history": self.history}
         temporary = self._state_file.with_suffix(".tmp")
         temporary.write_text(json.dumps(state))
-        os.replace(temporary, self._state_file)  # from here on the new weights count
+        temporary.replace(self._state_file)  # from here on the new weights count
         for old in self.folder.glob("*.weights.h5"):
             if old != weights:
                 old.unlink()

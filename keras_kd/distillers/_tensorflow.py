@@ -16,11 +16,12 @@ def train_step(distiller: Any, batch: Any) -> dict[str, Any]:
 
     The teacher runs before the tape starts, the student once inside it.
     """
-    optimizer, variables = distiller.optimizer, distiller.trainable_variables
+    optimizer = distiller.optimizer
     targets = distiller.teach(batch)
     with tf.GradientTape() as tape:
         outputs, loss, parts = _forward(distiller, batch, targets)
         scaled = optimizer.scale_loss(loss)
+    variables = distiller.trainable_variables  # a student that builds itself on the first batch has them only now
     if variables:
         optimizer.apply_gradients(zip(tape.gradient(scaled, variables), variables, strict=True))
     alpha = parts.pop("alpha")

@@ -19,9 +19,7 @@ from keras_kd.losses.base import DEFAULT_TEMPERATURE
 from keras_kd.serialization import deserialize, register, serialize
 from keras_kd.teachers import AbsentTeacher, Batch, as_teacher, check_fingerprint
 
-_ALPHA_HINT = (
-    "Alpha is the weight of the TEACHER; keras.distillation's student_loss_weight counts the other way round (1 - alpha)."
-)
+_ALPHA_HINT = "Alpha is the weight of the TEACHER; student_loss_weight of keras.distillation is 1 - alpha."
 
 
 @register
@@ -78,9 +76,7 @@ class Distiller(keras.Model):
         self._heads = find_heads(student, student_outputs, role="student")
         self._teacher = as_teacher(teacher)
         self.terms = self._make_terms(losses)
-        self.trackers = Trackers(
-            ["loss", "student_loss", "distillation_loss", *(term.name for term in self.terms)]
-        )
+        self.trackers = Trackers(["loss", "student_loss", "distillation_loss", *(term.name for term in self.terms)])
         self._say_where_logits_come_from()
         if student.built:
             self.built = True
@@ -156,6 +152,11 @@ class Distiller(keras.Model):
         logs = self.compute_metrics(batch.x, batch.y, self(batch.x, training=False), batch.sample_weight)
         logs.pop("loss")  # nothing was compiled that could be measured
         return logs
+
+    def get_metrics_result(self):
+        if self._compile_metrics is not None and not self._compile_metrics.built:
+            return {}  # no batch had labels so far
+        return super().get_metrics_result()
 
     def reset_metrics(self):
         super().reset_metrics()

@@ -34,8 +34,8 @@ def check_supervised_loss(loss: Any, heads: dict[str, Head]) -> None:
         gives, takes = ("logits", "probabilities") if head.is_logits else ("probabilities", "logits")
         raise ConfigurationError(
             explain(
-                f"The loss takes {takes}, the student's {name!r} gives {gives} ({head.activation} at its end): it would "
-                "train wrongly and silently.",
+                f"The loss takes {takes}, the student's {name!r} gives {gives} ({head.activation} at its end): "
+                "it would train wrongly and silently.",
                 received=f"loss={loss!r}",
                 expected=f"from_logits={head.is_logits}",
                 fix=f"For example keras.losses.SparseCategoricalCrossentropy(from_logits={head.is_logits}).",

@@ -1,7 +1,7 @@
 """Logits or probabilities: finds out what a model's outputs are, and gets the logits in one forward pass.
 
-Temperature belongs on logits. A model that ends in a softmax or a sigmoid gives probabilities; its logits are read where
-they enter that activation, so nothing is lost to rounding and the model stays as it is.
+Temperature belongs on logits. A model that ends in a softmax or a sigmoid gives probabilities; its logits are read
+where they enter that activation, so nothing is lost to rounding and the model stays as it is.
 """
 
 from __future__ import annotations
@@ -179,5 +179,3 @@ def logits_from_probabilities(probabilities: Any, activation: str) -> Any:
     if activation == "softmax":
         return log
     return log - ops.log(ops.maximum(1.0 - probabilities, tiny))
-
-

@@ -9,6 +9,7 @@ from keras import ops
 from keras_kd.errors import ConfigurationError, check_choice, explain
 from keras_kd.hyperparameters import Hyperparameter
 from keras_kd.losses.base import DistillationLoss, registry
+from keras_kd.serialization import deserialize
 
 
 def soft_targets(teacher_logits: Any, student_logits: Any, temperature: Any) -> Any:
@@ -70,8 +71,17 @@ class SoftTargets(DistillationLoss):
     1.8485
     """
 
-    def __init__(self, temperature: Any = None, *, activation: str = "softmax", **kwargs):
-        super().__init__(**kwargs)
+    def __init__(
+        self,
+        temperature: Any = None,
+        *,
+        activation: str = "softmax",
+        teacher: str | None = None,
+        student: str | None = None,
+        name: str | None = None,
+        reduction: str = "sum_over_batch_size",
+    ):
+        super().__init__(teacher=teacher, student=student, name=name, reduction=reduction)
         self.activation = check_choice("activation", activation, ("softmax", "sigmoid"))
         self._temperature = None
         if temperature is not None:
@@ -96,7 +106,7 @@ class SoftTargets(DistillationLoss):
 
     @classmethod
     def from_config(cls, config):
-        return cls(**config)
+        return cls(**{**config, "temperature": deserialize(config["temperature"])})
 
 
 def check_same_classes(loss: SoftTargets, teacher_shape: Any, student_shape: Any) -> None:
@@ -125,7 +135,10 @@ def check_same_classes(loss: SoftTargets, teacher_shape: Any, student_shape: Any
 
 def _prepare(teacher_logits: Any, student_logits: Any, temperature: Any) -> tuple[Any, Any, Any]:
     teacher_logits, student_logits = map(ops.convert_to_tensor, (teacher_logits, student_logits))
-    wide = "float64" in {str(teacher_logits.dtype), str(student_logits.dtype)}  # half precision would overflow
+    wide = "float64" in {
+        str(teacher_logits.dtype),
+        str(student_logits.dtype),
+    }  # half precision would overflow
     dtype = "float64" if wide else "float32"
     return tuple(ops.cast(value, dtype) for value in (teacher_logits, student_logits, temperature))
 

@@ -17,8 +17,9 @@ class Batch(NamedTuple):
 class Teacher(abc.ABC):
     """Where the targets come from: `(batch) -> {name: tensor}`.
 
-    A teacher is a plain object and never a tracked attribute of a model: it is not trained, not changed, and not written
-    into the student's checkpoints. The names are those of its outputs (`"output"` for a single one), the tensors logits.
+    A teacher is a plain object and never a tracked attribute of a model: it is not trained, not changed, and not
+    written into the student's checkpoints. The names are those of its outputs (`"output"` for a single one), the
+    tensors logits.
     """
 
     @abc.abstractmethod

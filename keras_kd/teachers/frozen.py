@@ -92,14 +92,12 @@ class FrozenTeacher(Teacher):
         """The named teacher where its file is still there, else an `AbsentTeacher` that says so when it is needed."""
         if config["path"] is None or not Path(config["path"]).exists():
             return AbsentTeacher(**config)
-        return cls(
-            config["path"], outputs=config["outputs"], expected_fingerprint=config["fingerprint"]
-        )
+        return cls(config["path"], outputs=config["outputs"], expected_fingerprint=config["fingerprint"])
 
 
 @register
 class AbsentTeacher(Teacher):
-    """The memory of a teacher that a saved distiller named and that is not at hand: it only says how to bring it back."""
+    """A teacher that a saved distiller named and that is not at hand: it only says how to bring it back."""
 
     def __init__(self, path: str | None, outputs: str | None, fingerprint: str):
         self.path = path

@@ -1,0 +1,1 @@
+"""The command line: parse, call a recipe, set the exit code."""

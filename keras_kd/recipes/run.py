@@ -1,0 +1,242 @@
+"""A whole run: data, teacher, student alone and distilled, files for the phone, measurements, report.
+
+Each stage is skipped where the run folder holds its result for the same settings, so a run that was interrupted goes on
+where it stopped, and one that is complete only reports.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from rich.console import Console
+
+from keras_kd import data, evaluation, export
+from keras_kd.errors import RecipeError
+from keras_kd.evaluation import report as reports
+from keras_kd.evaluation.report import DISTILLED, SCRATCH, TEACHER, Report
+from keras_kd.recipes import measuring, training
+from keras_kd.recipes.assembly import Assembly, assemble, check_model
+from keras_kd.recipes.folder import RunFolder, save_model, settings_key, write_atomically
+from keras_kd.recipes.progress import RunProgress
+from keras_kd.recipes.schema import Distillation, Recipe
+from keras_kd.teachers import FrozenTeacher
+
+
+def run(recipe: Recipe, console: Console | None = None) -> Report:
+    """Runs a recipe to the end, or goes on with a run that was interrupted.
+
+    Args:
+        recipe: from `load`.
+        console: where progress goes; None is standard output.
+
+    Returns:
+        The report, which also lies in the run folder as `report.json` and `report.html`.
+
+    Raises:
+        RecipeError: before anything heavy starts and before anything is written.
+        ExportError: a model could not be converted.
+    """
+    return Run(assemble(recipe), console).go()
+
+
+class Run:
+    """The stages of one run over one folder."""
+
+    def __init__(self, assembly: Assembly, console: Console | None = None):
+        self.assembly = assembly
+        self.recipe = assembly.recipe
+        self.folder = RunFolder(assembly.recipe.folder)
+        self.progress = RunProgress(console)
+        self._check_found_teacher()
+
+    def go(self) -> Report:
+        """All stages, in order."""
+        with self.progress:
+            teacher, histories = self.teacher()
+            models = {TEACHER: teacher.model}
+            for name, student, history in self.students(teacher):
+                models[name] = student
+                histories[name] = history
+            files = self.exports(models[TEACHER], models[DISTILLED])
+            report = self.measure(models, files, histories)
+        self.write(report, histories)
+        return report
+
+    # The teacher.
+
+    @property
+    def _teacher_file(self) -> Path:
+        return self.folder.path / "teacher.keras"
+
+    def _check_found_teacher(self) -> None:
+        """A `teacher.keras` that somebody put into the run folder has to fit, and is then used as it is."""
+        self._teacher_was_found = (
+            self._teacher_file.exists() and self.folder.stamp("teacher") is None
+        ) and not self.assembly.teacher_is_given
+        if not self._teacher_was_found:
+            return
+        try:
+            check_model(keras.models.load_model(self._teacher_file, compile=False), "teacher", self.assembly.source)
+        except (ValueError, OSError) as error:
+            raise RecipeError(f"{self._teacher_file}: {error}") from error
+
+    def teacher(self) -> tuple[FrozenTeacher, dict[str, Any]]:
+        """The trained teacher, and its history under its name."""
+        recipe, file = self.recipe, self._teacher_file
+        if self.assembly.teacher_is_given:
+            return self._given_teacher()
+        if self._teacher_was_found:
+            self.progress.say(f"teacher: loaded {file}, which was there before.")
+            return FrozenTeacher(file), {}
+        key = settings_key(self.assembly.source.fingerprint, recipe.seed, recipe.teacher.model_dump())
+        done = self.folder.finished("teacher", key, file)
+        if done is None:
+            model = self.assembly.build_teacher()
+            history = training.train(
+                model,
+                recipe.teacher,
+                self.assembly.source.train,
+                self.assembly,
+                self.folder,
+                self.progress,
+                "teacher",
+                key,
+            )
+            training.finish_training(self.folder, model, file, "teacher", key, history)
+        else:
+            self.progress.say(f"teacher: loaded {file}, trained before with these settings.")
+            history = done["history"]
+        return FrozenTeacher(file), {TEACHER: history}
+
+    def _given_teacher(self) -> tuple[FrozenTeacher, dict[str, Any]]:
+        given = FrozenTeacher(self.recipe.teacher.model)
+        self.progress.say(f"teacher: loaded {self.recipe.teacher.model}.")
+        if self.folder.finished("teacher", given.fingerprint, self._teacher_file) is None:
+            save_model(given.model, self._teacher_file)
+            self.folder.finish("teacher", given.fingerprint, {"history": {}})
+        return given, {}
+
+    # The students.
+
+    def students(self, teacher: FrozenTeacher):
+        """Row name, model and history of each student: alone and distilled, then the same with few labels."""
+        whole = self.assembly.source.train
+        yield self._student(SCRATCH, "student from scratch", whole, self._state_file("scratch"))
+        distilled = self.folder.path / "student.keras"
+        yield self._student(DISTILLED, "student distilled", whole, distilled, teacher, self.recipe.distillation)
+        few = self.recipe.few_labels
+        if few is not None:
+            labelled, partly = training.few_label_splits(self.assembly)
+            labels = f"{few.num_labels} labels"
+            yield self._student(f"scratch, {labels}", "scratch, few labels", labelled, self._state_file("few_scratch"))
+            file = self._state_file("few_distilled")
+            yield self._student(f"distilled, {labels}", "distilled, few labels", partly, file, teacher, few)
+
+    def _state_file(self, name: str) -> Path:
+        return self.folder.state / f"{name}.keras"
+
+    def _student(
+        self,
+        row: str,
+        stage: str,
+        split: data.Split,
+        file: Path,
+        teacher: FrozenTeacher | None = None,
+        distillation: Distillation | None = None,
+    ) -> tuple[str, keras.Model, dict[str, Any]]:
+        recipe = self.recipe
+        key = settings_key(
+            self.assembly.source.fingerprint,
+            recipe.seed,
+            recipe.student.model_dump(),
+            row,
+            distillation and distillation.model_dump(),
+            teacher and teacher.fingerprint,
+        )
+        done = self.folder.finished(stage, key, file)
+        if done is not None:
+            self.progress.say(f"{stage}: loaded {file}, trained before with these settings.")
+            return row, keras.models.load_model(file, compile=False), done["history"]
+        student, history = training.train_student(
+            self.assembly,
+            split,
+            self.folder,
+            self.progress,
+            stage,
+            key=key,
+            teacher=teacher,
+            distillation=distillation,
+        )
+        training.finish_training(self.folder, student, file, stage, key, history)
+        return row, student, history
+
+    # The files for the phone.
+
+    def exports(self, teacher: keras.Model, student: keras.Model) -> dict[str, Path]:
+        """The `.tflite` files by row name; the teacher's serves to compare size and latency."""
+        settings = self.recipe.export
+        calibration = data.calibration_samples(
+            self.assembly.source.train, settings.calibration_samples, seed=self.recipe.seed
+        )
+        jobs = {TEACHER: (teacher, "float32", self.folder.state / "teacher_float32.tflite")}
+        for kind in settings.formats:
+            jobs[f"distilled, {kind} TFLite"] = (student, kind, self.folder.path / f"student_{kind}.tflite")
+        with self.progress.stage("export to TFLite", total=len(jobs)) as stage:
+            for name, (model, kind, file) in jobs.items():
+                stage.note(name)
+                self._export(name, model, kind, file, calibration)
+                stage.advance()
+        return {name: file for name, (_, _, file) in jobs.items()}
+
+    def _export(self, name: str, model: keras.Model, kind: str, file: Path, calibration: np.ndarray) -> None:
+        fingerprint = FrozenTeacher(model).fingerprint
+        key = settings_key(fingerprint, kind, self.assembly.source.fingerprint, self.recipe.export.calibration_samples)
+        stage = f"export {name}"
+        if self.folder.finished(stage, key, file) is None:
+            quantization = None if kind == "float32" else kind
+            result = export.export_tflite(model, file, quantization=quantization, calibration=calibration)
+            self.folder.finish(stage, key, {"export": str(result)})
+
+    # The report.
+
+    def measure(self, models: dict[str, keras.Model], files: dict[str, Path], histories: dict[str, Any]) -> Report:
+        """Accuracy on the test split, agreement, bytes and latency of all models and files."""
+        test, num_threads = self.assembly.source.test, self.recipe.export.num_threads
+        runners = {name: evaluation.TFLiteRunner(file, num_threads=num_threads) for name, file in files.items()}
+        with self.progress.stage("measure", total=len(models) + len(runners)) as stage:
+            predictions = measuring.measure_models(models, test, stage)
+            for name, runner in runners.items():
+                if name not in predictions:
+                    predictions[name] = measuring.predict(runner, test)
+                stage.advance(name)
+            stage.note("latency")
+            sample, _ = test.subset(np.array([0]), name="one image").arrays()
+            latencies = evaluation.compare_latency(runners, sample)
+        rows = measuring.model_rows(models, predictions, test.labels(), files, latencies)
+        shipped = list(files)[-1]
+        quality = evaluation.measure(predictions[shipped], test.labels())
+        examples = measuring.soft_target_examples(models[TEACHER], predictions[TEACHER], test)
+        return Report(
+            title=f"{self.recipe.name}: from teacher to phone",
+            rows=rows,
+            test_size=test.num_examples,
+            class_names=list(self.assembly.source.class_names),
+            histories=histories,
+            confusion=np.asarray(quality.confusion).tolist(),
+            confusion_model=shipped,
+            soft_targets={"temperatures": [1, 4, 20], "examples": examples},
+            settings=self.recipe.model_dump(mode="json"),
+            environment=measuring.environment(),
+        )
+
+    def write(self, report: Report, histories: dict[str, Any]) -> None:
+        """`labels.txt`, `history.json`, `report.json` and `report.html`."""
+        folder = self.folder.path
+        write_atomically(folder / "labels.txt", "\n".join(self.assembly.source.class_names) + "\n")
+        write_atomically(folder / "history.json", json.dumps(histories, indent=1))
+        reports.write_json(report, folder / "report.json")
+        reports.write_html(report, folder / "report.html")

@@ -1,0 +1,102 @@
+"""What a recipe may say. Frozen, and checked as soon as it is read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Data(_Section):
+    """Where the images come from and how they are cut up; see `keras_kd.data.open_source`."""
+
+    source: str = "digits"
+    data_dir: str | None = None
+    train: str | float | None = None
+    validation: str | float | None = None
+    test: str | float | None = None
+    image_size: tuple[int, int] | None = None
+    value_range: tuple[float, float] = (0.0, 1.0)
+
+    @field_validator("image_size", "value_range", mode="before")
+    @classmethod
+    def _lists_are_pairs(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+
+class Training(_Section):
+    """How one model is trained."""
+
+    model: str
+    epochs: int = Field(ge=1)
+    batch_size: int = Field(default=64, ge=1)
+    optimizer: str = "adam"
+    learning_rate: float = Field(default=1e-3, gt=0)
+    learning_rate_decay: Literal["none", "cosine"] = "cosine"
+    weight_decay: float | None = Field(default=None, ge=0)
+
+
+Scheduled = float | dict[str, Any]
+
+
+class Distillation(_Section):
+    """How much of the teacher, and how soft: numbers, or schedules such as `{name: cosine, start: 0.9, end: 0.1}`.
+
+    A schedule without `steps` takes the whole training.
+    """
+
+    alpha: Scheduled = 0.5
+    temperature: Scheduled = 4.0
+
+
+class FewLabels(Distillation):
+    """The comparison with few labels: this many labelled training images, the others without a label."""
+
+    num_labels: int = Field(default=100, ge=1)
+    alpha: Scheduled = 0.9
+
+
+class Export(_Section):
+    """Which files to write for the phone."""
+
+    formats: tuple[Literal["float32", "float16", "dynamic", "int8"], ...] = ("float32", "int8")
+    calibration_samples: int = Field(default=200, ge=1)
+    num_threads: int = Field(default=1, ge=1)
+
+    @field_validator("formats", mode="before")
+    @classmethod
+    def _list_is_tuple(cls, value: Any) -> Any:
+        return tuple(dict.fromkeys(value)) if isinstance(value, list) else value
+
+
+class Recipe(_Section):
+    """A whole run: data, teacher, student, how to distil, what to export."""
+
+    name: str = Field(default="digits", pattern=r"^[\w.-]+$")
+    seed: int = Field(default=0, ge=0)
+    output_dir: str | None = None
+    data: Data
+    teacher: Training
+    student: Training
+    distillation: Distillation = Distillation()
+    few_labels: FewLabels | None = None
+    export: Export = Export()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_given_model_needs_no_epochs(cls, value: Any) -> Any:
+        """A teacher that comes as a `.keras` file is not trained."""
+        if isinstance(value, dict) and isinstance(teacher := value.get("teacher"), dict):
+            if str(teacher.get("model", "")).endswith(".keras"):
+                return {**value, "teacher": {"epochs": 1, **teacher}}
+        return value
+
+    @property
+    def folder(self) -> Path:
+        """Where the run writes: `output_dir`, or `saved_models/NAME`."""
+        return Path(self.output_dir) if self.output_dir else Path("saved_models") / self.name

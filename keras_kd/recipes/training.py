@@ -1,0 +1,118 @@
+"""The trainings of a run: the teacher, the student alone, and the student by distillation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_kd import data
+from keras_kd.callbacks import Resume
+from keras_kd.distillers import Distiller
+from keras_kd.features import find_heads
+from keras_kd.recipes.assembly import Assembly, make_optimizer, scheduled
+from keras_kd.recipes.folder import RunFolder, save_model
+from keras_kd.recipes.progress import EpochProgress, RunProgress
+from keras_kd.recipes.schema import Distillation, Training
+from keras_kd.teachers import FrozenTeacher
+
+UNLABELLED = -1
+
+
+def train(
+    model: keras.Model,
+    settings: Training,
+    split: data.Split,
+    assembly: Assembly,
+    folder: RunFolder,
+    progress: RunProgress,
+    name: str,
+    key: str,
+) -> dict[str, list[float]]:
+    """Compiles a model or distiller and fits it, from where an interrupted training stopped.
+
+    Args:
+        model: built; its weights are trained in place.
+        settings: epochs, batch size and optimizer.
+        split: what to train on; labels of -1 are ignored.
+        name: of the training, for its bar.
+        key: of its settings; only a training with the same ones is gone on with.
+
+    Returns:
+        The history of all epochs, those before an interruption too.
+    """
+    steps = data.steps_per_epoch(split, settings.batch_size)
+    student = getattr(model, "student", model)
+    is_logits = all(head.is_logits for head in find_heads(student).values())
+    model.compile(
+        optimizer=make_optimizer(settings, settings.epochs * steps),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=is_logits, ignore_class=UNLABELLED),
+        metrics=["accuracy"],
+    )
+    resume = Resume(folder.state / key, every_seconds=5.0)
+    first_epoch = resume.restore(model)
+    if first_epoch:
+        progress.say(f"{name}: going on after epoch {first_epoch} of {settings.epochs}.")
+    batches = data.batches(
+        split, settings.batch_size, seed=assembly.recipe.seed, epochs=settings.epochs, first_epoch=first_epoch
+    )
+    with progress.stage(name, total=settings.epochs, done=first_epoch) as stage:
+        model.fit(
+            batches,
+            steps_per_epoch=steps,
+            initial_epoch=first_epoch,
+            epochs=settings.epochs,
+            validation_data=data.evaluation_batches(assembly.source.validation, settings.batch_size),
+            callbacks=[resume, EpochProgress(stage)],
+            verbose=0,
+        )
+    return resume.history
+
+
+def train_student(
+    assembly: Assembly,
+    split: data.Split,
+    folder: RunFolder,
+    progress: RunProgress,
+    name: str,
+    *,
+    key: str,
+    teacher: FrozenTeacher | None = None,
+    distillation: Distillation | None = None,
+) -> tuple[keras.Model, dict[str, list[float]]]:
+    """The student alone, or with a teacher by distillation; the same start and the same batches either way."""
+    student = assembly.build_student()
+    if not student.built:
+        student.build((None, *assembly.source.input_shape))
+    model: Any = student
+    settings = assembly.recipe.student
+    if teacher is not None:
+        total_steps = settings.epochs * data.steps_per_epoch(split, settings.batch_size)
+        model = Distiller(
+            teacher,
+            student,
+            alpha=scheduled(distillation.alpha, total_steps),
+            temperature=scheduled(distillation.temperature, total_steps),
+        )
+    keras.utils.set_random_seed(assembly.recipe.seed)
+    history = train(model, settings, split, assembly, folder, progress, name, key)
+    return student, history
+
+
+def few_label_splits(assembly: Assembly) -> tuple[data.Split, data.Split]:
+    """The labelled images alone, repeated to the size of the whole split; the whole split with the other labels gone.
+
+    Both give the same number of steps per epoch.
+    """
+    train_split = assembly.source.train
+    labelled, partly = data.few_labels(train_split, assembly.recipe.few_labels.num_labels, assembly.recipe.seed)
+    repeated = np.resize(np.arange(labelled.num_examples), train_split.num_examples)
+    return labelled.subset(repeated, name=f"{labelled.name}, repeated"), partly
+
+
+def finish_training(folder: RunFolder, model: keras.Model, path: Any, name: str, key: str, history: dict) -> None:
+    """Saves the trained model, marks the stage as done, and only then drops the state of the training."""
+    save_model(model, path)
+    folder.finish(name, key, {"history": history})
+    Resume(folder.state / key).clear()

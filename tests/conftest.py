@@ -1,0 +1,38 @@
+import keras
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+layers = keras.layers
+
+
+@pytest.fixture(autouse=True)
+def fixed_seed():
+    keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(scope="session")
+def digits():
+    """All 1,797 digits, `[n, 8, 8, 1]` in 0..1, and their labels."""
+    x, y = load_digits(return_X_y=True)
+    return (x / 16).astype("float32").reshape(-1, 8, 8, 1), y.astype("int64")
+
+
+@pytest.fixture
+def make_model():
+    """Builds a small classifier of the digits."""
+
+    def make(width=4, activation=None, *, dropout=0.0, norm=False, **settings):
+        body = [keras.Input((8, 8, 1)), layers.Conv2D(width, 3, strides=2)]
+        body += [layers.BatchNormalization()] if norm else []
+        body += [layers.ReLU(), layers.Flatten()]
+        body += [layers.Dropout(dropout)] if dropout else []
+        return keras.Sequential([*body, layers.Dense(10, activation=activation, **settings)])
+
+    return make
+
+
+def softmax(logits):
+    """Float64 softmax over the last axis, written from the definition."""
+    exponentials = np.exp(logits - logits.max(-1, keepdims=True))
+    return exponentials / exponentials.sum(-1, keepdims=True)

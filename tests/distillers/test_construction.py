@@ -1,0 +1,108 @@
+"""What does not fit together says so at once."""
+
+import keras
+import pytest
+
+import keras_kd as kd
+from keras_kd.errors import ConfigurationError, Notice, TeacherError
+from keras_kd.losses import SoftTargets, Weighted
+
+CrossEntropy = keras.losses.SparseCategoricalCrossentropy
+
+
+def classes(n, activation=None):
+    return keras.Sequential([keras.Input((4,)), keras.layers.Dense(n, activation=activation)])
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: kd.Distiller(classes(3), classes(4)), ConfigurationError, r"\(None, 3\).*\(None, 4\)"),
+        (lambda: kd.Distiller(classes(3), "student.keras"), ConfigurationError, "no student.*Distiller.teacher, student"),
+        (lambda: kd.Distiller(lambda x: x, classes(3)), ConfigurationError, "no teacher.*path of a .keras file"),
+        (lambda: kd.Distiller("missing.keras", classes(3)), TeacherError, "missing.keras"),
+        (lambda: kd.Distiller(classes(3), classes(3), alpha=1.5), ConfigurationError, "TEACHER.*student_loss_weight"),
+        (lambda: kd.Distiller(classes(3), classes(3), temperature=0), ConfigurationError, "temperature"),
+        (lambda: kd.Distiller(classes(3), classes(3), losses=["soft"]), ConfigurationError, "Unknown loss"),
+        (
+            lambda: kd.Distiller(classes(3), classes(3), losses=[SoftTargets(), SoftTargets()]),
+            ConfigurationError,
+            "name of its own",
+        ),
+        (lambda: kd.Distiller(classes(3), classes(3), losses=[SoftTargets(name="loss")]), ConfigurationError, "'loss'"),
+        (
+            lambda: kd.Distiller(classes(3), classes(3), losses=SoftTargets(student="digit")),
+            ConfigurationError,
+            "'digit'.*'output'",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused(make, error, message):
+    with pytest.raises(error, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("activation", "loss"),
+    [
+        (None, "sparse_categorical_crossentropy"),
+        (None, "SparseCategoricalCrossentropy"),
+        (None, CrossEntropy()),
+        (None, keras.losses.categorical_crossentropy),
+        (None, [CrossEntropy()]),
+        (None, {"output": CrossEntropy()}),
+        ("softmax", CrossEntropy(from_logits=True)),
+        ("sigmoid", keras.losses.BinaryCrossentropy(from_logits=True)),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::keras_kd.errors.Notice")
+def test_a_loss_that_takes_logits_for_probabilities_is_refused(activation, loss):
+    distiller = kd.Distiller(classes(3), classes(3, activation))
+    with pytest.raises(ConfigurationError, match="wrongly and silently.*from_logits="):
+        distiller.compile("sgd", loss=loss)
+
+
+@pytest.mark.parametrize(
+    ("activation", "loss"),
+    [
+        (None, CrossEntropy(from_logits=True)),
+        (None, "mse"),
+        ("softmax", "sparse_categorical_crossentropy"),
+        ("softmax", CrossEntropy()),
+        (None, None),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::keras_kd.errors.Notice")
+def test_a_loss_that_fits_is_taken(activation, loss):
+    kd.Distiller(classes(3), classes(3, activation)).compile("sgd", loss=loss)
+
+
+def test_models_that_end_in_an_activation_are_handled_and_it_is_said_once(recwarn):
+    kd.Distiller(classes(3, "softmax"), classes(3, "softmax"))
+    notices = [w for w in recwarn if issubclass(w.category, Notice)]
+    assert len(notices) == 1
+    assert "teacher's 'output' ends in softmax, the student's 'output' ends in softmax" in str(notices[0].message)
+    assert notices[0].filename == __file__
+
+
+def test_one_sigmoid_output_is_compared_by_the_binary_term():
+    with pytest.warns(Notice):
+        distiller = kd.Distiller(classes(1, "sigmoid"), classes(1, "sigmoid"))
+    assert distiller.terms[0].activation == "sigmoid"
+    assert kd.Distiller(classes(1), classes(1)).terms[0].activation == "sigmoid"
+
+
+def test_several_outputs_without_a_common_name_ask_for_pairs():
+    x = keras.Input((4,))
+    teacher = keras.Model(x, {"a": keras.layers.Dense(3)(x), "b": keras.layers.Dense(2)(x)})
+    with pytest.raises(ConfigurationError, match="no output in common.*SoftTargets.teacher="):
+        kd.Distiller(teacher, classes(3))
+    distiller = kd.Distiller(teacher, classes(3), losses=Weighted(SoftTargets(teacher="a"), 2.0))
+    assert distiller.terms[0].teacher == "a"
+
+
+def test_alpha_is_checked_when_it_is_set():
+    distiller = kd.Distiller(classes(3), classes(3), alpha=0.5)
+    with pytest.raises(ConfigurationError, match="0 <= alpha <= 1"):
+        distiller.alpha = 2
+    assert distiller.alpha == 0.5

@@ -1,0 +1,130 @@
+"""The statistics of latency, with a clock and runners made for it; and one real run."""
+
+import numpy as np
+import pytest
+
+from keras_kd.errors import ConfigurationError
+from keras_kd.evaluation.benchmark import compare_latency, measure_latency
+from keras_kd.evaluation.runners import KerasRunner, Runner, TFLiteRunner
+
+SAMPLE = np.zeros((1, 2), "float32")
+
+
+class FakeClock:
+    """Stands still until a runner moves it."""
+
+    def __init__(self):
+        self.now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+class FakeRunner(Runner):
+    """Takes the given times, one after the other, in seconds; the last one for ever."""
+
+    def __init__(self, clock, times, name="fake", log=None, num_threads=3):
+        super().__init__(name, num_threads)
+        self.clock, self.times, self.log, self.num_prepared = clock, list(times), log, 0
+
+    def predict(self, x):
+        raise NotImplementedError
+
+    def prepare(self, x):
+        self.num_prepared += 1
+        self.clock.now += 50  # must not be part of any time
+        return "prepared"
+
+    def run(self, x):
+        assert x == "prepared"
+        self.clock.now += self.times.pop(0) if len(self.times) > 1 else self.times[0]
+        if self.log is not None:
+            self.log.append(self.name)
+
+
+@pytest.fixture
+def clock():
+    return FakeClock()
+
+
+def test_percentiles_are_those_of_numpy_over_the_timed_runs_only(clock):
+    times = np.random.default_rng(0).gamma(2.0, 0.003, 200)
+    runner = FakeRunner(clock, [9.0] * 7 + list(times))
+    latency = measure_latency(runner, SAMPLE, warmup=7, min_runs=200, min_seconds=0, clock=clock)
+    assert latency.p50_ms == pytest.approx(np.percentile(times, 50) * 1000)
+    assert latency.p95_ms == pytest.approx(np.percentile(times, 95) * 1000)
+    assert latency.mean_ms == pytest.approx(times.sum() / 200 * 1000)
+    assert (latency.num_runs, latency.num_threads, runner.num_prepared) == (200, 3, 1)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "min_runs", "min_seconds", "num_runs"), [(0.5, 4, 0.25, 4), (0.125, 4, 2.0, 16), (0.125, 1, 0, 1)]
+)
+def test_it_goes_on_until_there_are_enough_runs_and_enough_time(seconds, min_runs, min_seconds, num_runs, clock):
+    options = {"min_runs": min_runs, "min_seconds": min_seconds, "clock": clock}
+    latency = measure_latency(FakeRunner(clock, [seconds]), SAMPLE, **options)
+    assert (latency.num_runs, latency.p50_ms) == (num_runs, pytest.approx(seconds * 1000))
+
+
+def test_models_take_turns_and_their_turns_are_pooled(clock):
+    log = []
+    runners = {name: FakeRunner(clock, [seconds], name, log) for name, seconds in (("a", 0.001), ("b", 0.002))}
+    result = compare_latency(runners, SAMPLE, rounds=3, warmup=1, min_runs=6, min_seconds=0, clock=clock)
+    assert "".join(log) == "aaabbb" * 3  # one run to warm up and two timed ones per turn
+    assert list(result) == ["a", "b"]
+    assert [latency.num_runs for latency in result.values()] == [6, 6]
+    assert [latency.p50_ms for latency in result.values()] == pytest.approx([1.0, 2.0])
+
+
+def test_a_machine_that_slows_down_slows_all_models(clock):
+    drift = list(np.linspace(0.001, 0.003, 100))
+    one_after_the_other = [
+        measure_latency(FakeRunner(clock, part), SAMPLE, warmup=0, min_runs=50, min_seconds=0, clock=clock).p50_ms
+        for part in (drift[:50], drift[50:])
+    ]
+    shared = iter(drift)
+
+    class Drifting(FakeRunner):
+        def run(self, x):
+            self.clock.now += next(shared)
+
+    runners = {name: Drifting(clock, [0]) for name in "ab"}
+    options = {"rounds": 25, "warmup": 0, "min_runs": 50, "min_seconds": 0, "clock": clock}
+    a, b = (latency.p50_ms for latency in compare_latency(runners, SAMPLE, **options).values())
+    assert one_after_the_other[1] / one_after_the_other[0] > 1.5
+    assert b / a < 1.05
+
+
+def test_it_reads_well():
+    clock = FakeClock()
+    options = {"min_seconds": 0, "clock": clock}
+    fixed = measure_latency(FakeRunner(clock, [0.0025]), SAMPLE, **options)
+    assert str(fixed) == "2.5 ms (95% under 2.5 ms; 100 runs, num_threads=3)"
+    free = measure_latency(FakeRunner(clock, [0.0025], num_threads=None), SAMPLE, **options)
+    assert str(free) == "2.5 ms (95% under 2.5 ms; 100 runs)"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"sample": np.zeros((2, 2))}, r"Received: shape \(2, 2\). Expected: \(1, ...\)"),
+        ({"sample": np.zeros(())}, "'sample' is not one example"),
+        ({"runners": {}}, "nothing to time"),
+        ({"rounds": 0}, "'rounds'"),
+        ({"min_runs": 0}, "'min_runs'"),
+        ({"min_runs": 2.5}, "'min_runs'.*whole number"),
+        ({"warmup": -1}, "'warmup'"),
+        ({"min_seconds": float("nan")}, "'min_seconds'"),
+    ],
+)
+def test_settings_that_do_not_fit_are_named(options, message, clock):
+    arguments = {"runners": {"a": FakeRunner(clock, [0.1])}, "sample": SAMPLE}
+    with pytest.raises(ConfigurationError, match=message):
+        compare_latency(**arguments | options)
+
+
+def test_real_runners(net, float_file, int8_file, images):
+    runners = {"keras": KerasRunner(net), "float": TFLiteRunner(float_file), "int8": TFLiteRunner(int8_file)}
+    result = compare_latency(runners, images[:1], rounds=2, warmup=2, min_runs=10, min_seconds=0.02)
+    assert all(0 < latency.p50_ms <= latency.p95_ms for latency in result.values())
+    assert [latency.num_threads for latency in result.values()] == [None, 1, 1]

@@ -1,0 +1,236 @@
+import ast
+import base64
+import io
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+import matplotlib
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from scipy.special import softmax
+
+from keras_kd.errors import ConfigurationError
+from keras_kd.evaluation import plots
+
+HISTORIES = {
+    "teacher": {"loss": [2.0, 1.0, 0.5], "accuracy": [0.3, 0.6, 0.9], "val_accuracy": [0.2, 0.5, 0.8]},
+    "student": {"loss": [2.0, float("nan")], "sparse_categorical_accuracy": [0.3, None]},
+    "one epoch": {"loss": [1.0], "val_loss": [0.0], "accuracy": [0.5]},
+}
+NAMES = ["cat", "<script>alert(1)</script>", "$x^2$ & co"]
+LOGITS = [[3.0, 1.0, 0.0], [0.0, 2.0, 5.0]]
+
+
+@dataclass
+class Model:
+    name: str
+    num_bytes: int | None
+    accuracy: float
+
+
+MODELS = [
+    Model("teacher", 1_700_000, 0.98),
+    Model("no file", None, 0.97),
+    Model("small", 16_000, 0.96),
+    Model("beaten", 20_000, 0.95),
+]
+IMAGES = [np.arange(64.0).reshape(8, 8).tolist(), np.zeros((8, 8, 1))]
+PICTURES = {
+    "training_curves": lambda: plots.training_curves(HISTORIES),
+    "confusion_matrix": lambda: plots.confusion_matrix([[5, 1, 0], [0, 4, 2], [0, 0, 6]], NAMES),
+    "confusion_bars": lambda: plots.confusion_matrix(_many(30), [f"class {i}" for i in range(30)]),
+    "soft_targets": lambda: plots.soft_targets(IMAGES, LOGITS, [1, 4, 20], NAMES, labels=[0, 1]),
+    "size_accuracy": lambda: plots.size_accuracy(MODELS, intervals={"small": (0.94, 0.98)}),
+}
+
+
+def _many(size):
+    matrix = np.diag(np.full(size, 50))
+    matrix[3, 4], matrix[7, 8] = 9, 5
+    return matrix
+
+
+def _texts(svg):
+    return [element.text for element in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")]
+
+
+@pytest.fixture(params=PICTURES)
+def draw(request):
+    return PICTURES[request.param]
+
+
+def test_same_input_gives_the_same_text(draw):
+    assert draw() == draw()
+
+
+def test_the_picture_is_well_formed_and_named_for_screen_readers(draw):
+    root = ElementTree.fromstring(draw())
+    title = root[0]
+    assert root.get("role") == "img"
+    assert title.tag.endswith("title") and len(title.text) > 20
+    assert root.get("aria-labelledby") == title.get("id")
+
+
+def test_every_colour_follows_the_page_and_none_is_missed(draw):
+    styles = " ".join(re.findall(r'style="[^"]*"', draw()))
+    assert "var(--kd-" in styles
+    assert not re.search(r"(?<!, )#[0-9a-f]{6}", styles)
+
+
+def test_nothing_is_loaded_and_no_date_is_written(draw):
+    svg = draw()
+    links = re.findall(r'href="([^"]*)"|url\(([^)]*)\)', svg)
+    assert all(link.startswith(("#", "data:image/png;base64,")) for pair in links for link in pair if link)
+    assert "<metadata" not in svg and "<!DOCTYPE" not in svg and "<script" not in svg
+
+
+def test_ids_of_two_pictures_never_meet():
+    ids = [set(re.findall(r' id="([^"]*)"', draw())) for name, draw in PICTURES.items() if name != "confusion_bars"]
+    assert len(set.union(*ids)) == sum(map(len, ids)) > 0
+    svg = PICTURES["size_accuracy"]()
+    used = set(re.findall(r'href="#([^"]*)"|url\(#([^)]*)\)', svg))
+    assert {one or other for one, other in used} <= set(re.findall(r' id="([^"]*)"', svg))
+
+
+def test_the_settings_of_matplotlib_stay_as_they_were(draw):
+    before = dict(matplotlib.rcParams)
+    draw()
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_matplotlib_is_imported_inside_functions_and_pyplot_never():
+    # Read from the source: Keras itself imports matplotlib, so `sys.modules` would not tell.
+    tree = ast.parse(Path(plots.__file__).read_text(encoding="utf-8"))
+    at_the_top = " ".join(ast.unparse(node) for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom))
+    assert "numpy" in at_the_top and "matplotlib" not in at_the_top
+    assert "pyplot" not in ast.unparse(tree)
+
+
+@given(
+    st.lists(st.floats(-1e4, 1e4), min_size=1, max_size=12),
+    st.floats(0.05, 100),
+)
+def test_softened_is_the_softmax_of_scipy(logits, temperature):
+    expected = softmax(np.array(logits, np.float64) / temperature)
+    np.testing.assert_allclose(plots.softened(logits, temperature), expected, rtol=1e-10, atol=1e-300)
+
+
+def test_softened_by_hand():
+    # exp(0.5) / (exp(0.5) + 1) for a difference of 2 at temperature 4
+    np.testing.assert_allclose(plots.softened([[2.0, 0.0]], 4), [[0.6224593312, 0.3775406688]], atol=1e-10)
+
+
+@pytest.mark.parametrize("temperature", [0, -1, float("nan"), "4"])
+def test_softened_refuses_a_temperature(temperature):
+    with pytest.raises(ConfigurationError, match="temperature.*Received"):
+        plots.softened([1.0], temperature)
+
+
+@pytest.mark.parametrize(
+    ("num_bytes", "text"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1 KiB"),
+        (16_408, "16.0 KiB"),
+        (204_800, "200 KiB"),
+        (1_735_204, "1.65 MiB"),
+        (3 * 2**30, "3 GiB"),
+    ],
+)
+def test_human_bytes(num_bytes, text):
+    assert plots.human_bytes(num_bytes) == text
+
+
+def test_the_bars_say_the_probabilities_and_the_names():
+    texts = _texts(plots.soft_targets(IMAGES[:1], LOGITS[:1], [1, 20], NAMES, labels=[0]))
+    # softmax of (3, 1, 0) and of (0.15, 0.05, 0), in percent
+    assert {"84.4", "11.4", "4.2", "36.2", "32.7", "31.1"} <= set(texts)
+    assert {"T = 1", "T = 20", "cat", "$x^2$ & co"} <= set(texts)
+
+
+def test_of_many_classes_and_images_only_the_first_are_drawn():
+    texts = _texts(plots.soft_targets([IMAGES[0]] * 9, np.tile(np.arange(50.0), (9, 1)), [4], range(50)))
+    likeliest = [str(49 - index) for index in range(plots.MAX_BARS)]
+    assert [text for text in texts if text in likeliest] == likeliest * plots.MAX_EXAMPLES
+
+
+def _png(pixels):
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def test_an_image_may_be_a_list_an_array_or_a_png():
+    pixels = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+    as_png = plots.soft_targets([_png(pixels)], LOGITS[:1], [1], NAMES)
+    as_url = plots.soft_targets(["data:image/png;base64," + _png(pixels)], LOGITS[:1], [1], NAMES)
+    as_list = plots.soft_targets([(pixels / 255).tolist()], LOGITS[:1], [1], NAMES)
+    assert as_png == as_url == as_list
+
+
+def test_logits_that_do_not_fit_are_refused():
+    with pytest.raises(ConfigurationError, match="2 class names.*Expected"):
+        plots.soft_targets(IMAGES, LOGITS, [1], NAMES[:2])
+
+
+def test_a_class_name_is_text_and_no_markup_or_formula():
+    svg = PICTURES["confusion_matrix"]()
+    assert "<script" not in svg
+    assert "$x^2$ & co" in _texts(svg)
+
+
+def test_the_grid_counts_every_cell_and_its_errors():
+    svg = PICTURES["confusion_matrix"]()
+    assert [text for text in _texts(svg) if text.isdigit()] == ["5", "1", "4", "2", "6"]
+    assert "3 of 18 are wrong" in svg
+
+
+def test_many_classes_become_a_list_of_confusions_that_says_so():
+    svg = PICTURES["confusion_bars"]()
+    assert "The 2 most frequent of 2 kinds of confusion (30 classes are too many for a grid; 14 of 1514 wrong)" in svg
+    assert {"class 3 as class 4", "class 7 as class 8", "9", "5"} <= set(_texts(svg))
+    assert len(_texts(svg)) < 40
+
+
+def test_many_classes_without_a_mistake_are_drawn_too():
+    svg = plots.confusion_matrix(np.eye(40, dtype=int), range(40))
+    assert "0 of 40 wrong" in svg
+
+
+@pytest.mark.parametrize("matrix", [[[1, 2]], [1, 2, 3], np.zeros((2, 2))])
+def test_a_matrix_of_other_classes_is_refused(matrix):
+    with pytest.raises(ConfigurationError, match="Received: shape .* for 3 class names"):
+        plots.confusion_matrix(matrix, NAMES)
+
+
+def test_long_names_keep_both_ends():
+    svg = plots.confusion_matrix(np.eye(2), ["a very long class name 1", "a very long class name 2"])
+    assert [text[-2:] for text in _texts(svg) if "…" in text] == [" 1", " 2"] * 2
+
+
+def test_models_without_a_file_are_left_out_and_the_line_joins_the_unbeaten():
+    svg = PICTURES["size_accuracy"]()
+    assert {"teacher", "small", "beaten"} <= set(_texts(svg)) and "no file" not in svg
+    assert [model.name for model in plots._front([MODELS[0], *MODELS[2:]])] == ["small", "teacher"]
+
+
+def test_the_names_of_close_models_do_not_cover_each_other():
+    close = [Model(f"a model of long name {index}", 20_000, 0.9) for index in range(4)]
+    svg = plots.size_accuracy([*close, Model("far", 900_000, 0.8)])
+    heights = [
+        float(element.get("y"))
+        for element in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")
+        if "long name" in element.text
+    ]
+    assert min(np.diff(sorted(heights))) >= 11
+
+
+def test_every_run_is_named_once_and_a_gap_breaks_nothing():
+    texts = _texts(plots.training_curves(HISTORIES))
+    assert [text for text in texts if text in HISTORIES] == list(HISTORIES)

@@ -1,0 +1,67 @@
+"""The check of a written file: it must refuse what is not the model."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_kd.errors import ExportError
+from keras_kd.export import export_tflite
+from keras_kd.export._comparison import compare
+
+SAMPLES = {"input": np.random.default_rng(0).random((40, 4), dtype="float32")}
+
+
+def dense(units, name="scores"):
+    return keras.Sequential([keras.Input((4,)), keras.layers.Dense(units, name=name)])
+
+
+@pytest.fixture(scope="module")
+def three_units(tmp_path_factory):
+    """A model and its file."""
+    model, path = dense(3), tmp_path_factory.mktemp("file") / "net.tflite"
+    export_tflite(model, path, isolate=False)
+    return model, path
+
+
+def test_difference_and_agreement_are_those_of_the_two_outputs(three_units):
+    model, file = three_units
+    other = keras.models.clone_model(model)
+    other.set_weights([model.get_weights()[0][:, [1, 0, 2]], np.array([0, 0, 0.5], "float32")])
+    outputs, others = model.predict(SAMPLES["input"], verbose=0), other.predict(SAMPLES["input"], verbose=0)
+    difference, agreement = compare(other, file, SAMPLES, 1, exact=False)
+    assert difference == pytest.approx(np.abs(outputs - others).max(), rel=1e-5)
+    assert agreement == pytest.approx((outputs.argmax(1) == others.argmax(1)).mean())
+    assert agreement < 1
+
+
+def test_another_model_is_not_exact(three_units):
+    with pytest.raises(ExportError, match=r"output 'scores'.*largest difference of .*at most"):
+        compare(dense(3), three_units[1], SAMPLES, 1, exact=True)
+
+
+def test_integer_outputs_need_not_be_exact(three_units, tmp_path):
+    features = keras.Input((4,), name="input")
+    index = keras.Model(features, {"scores": keras.ops.argmax(features, axis=1)})
+    other = keras.Model(features, {"scores": keras.ops.argmin(features, axis=1)})
+    export_tflite(index, tmp_path / "net.tflite", isolate=False)
+    difference, agreement = compare(other, tmp_path / "net.tflite", SAMPLES, 1, exact=True)
+    assert difference > 0
+    assert agreement is None
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (dense(2), r"another output 'scores'.*Received: shape \(40, 3\). Expected: shape \(40, 2\)"),
+        (dense(3, name="logits"), "another output 'logits'.*Received: nothing"),
+    ],
+)
+def test_other_outputs_are_refused(model, message, three_units):
+    with pytest.raises(ExportError, match=message):
+        compare(model, three_units[1], SAMPLES, 1, exact=False)
+
+
+def test_a_file_that_cannot_be_loaded_is_refused(three_units, tmp_path):
+    (tmp_path / "net.tflite").write_bytes(three_units[1].read_bytes()[:100])
+    with pytest.raises(ExportError, match="LiteRT cannot run the converted file"):
+        compare(three_units[0], tmp_path / "net.tflite", SAMPLES, 1, exact=False)

@@ -1,0 +1,311 @@
+"""Export of real models, in process where a crash is not the point (a child costs some 5 s)."""
+
+import gzip
+import tempfile
+
+import keras
+import numpy as np
+import pytest
+
+from keras_kd.errors import ConfigurationError, ExportError
+from keras_kd.export import export_tflite
+
+
+def run_file(interpreter, images):
+    """The file's float outputs, image by image, by the interpreter alone."""
+    (source,), (target,) = interpreter.get_input_details(), interpreter.get_output_details()
+    outputs = []
+    for image in images:
+        interpreter.set_tensor(source["index"], image[None])
+        interpreter.invoke()
+        outputs.append(interpreter.get_tensor(target["index"])[0])
+    return np.array(outputs)
+
+
+@pytest.fixture(scope="module")
+def int8_export(conv_net, digits, tmp_path_factory):
+    """Exported as users do it: in a child process."""
+    path = tmp_path_factory.mktemp("int8") / "new" / "folder" / "net.tflite"
+    calibration, samples = digits[0][:100], digits[0][1000:1300]
+    return export_tflite(conv_net, path, quantization="int8", calibration=calibration, samples=samples)
+
+
+def test_float32_agrees_with_keras(conv_net, digits, tmp_path, lite_model):
+    images = digits[0][1000:1200]
+    result = export_tflite(conv_net, tmp_path / "net.tflite", samples=images, isolate=False)
+
+    expected = conv_net.predict(images, verbose=0)
+    received = run_file(lite_model(result.path), images)
+    difference = np.abs(expected - received).max()
+    assert difference < 1e-5
+    assert result.max_difference == pytest.approx(difference, abs=1e-5)
+    assert result.agreement == 1.0
+    assert (result.num_samples, result.samples_are_random) == (200, False)
+
+
+def test_names_and_shapes_in_the_file_are_readable_and_static(conv_net, tmp_path, lite_model):
+    result = export_tflite(conv_net, tmp_path / "net.tflite", batch_size=3, isolate=False)
+    interpreter = lite_model(result.path)
+    assert interpreter.get_signature_list() == {"serving_default": {"inputs": ["image"], "outputs": ["logits"]}}
+    assert interpreter.get_input_details()[0]["shape_signature"].tolist() == [3, 8, 8, 1]
+    assert interpreter.get_output_details()[0]["shape_signature"].tolist() == [3, 10]
+
+
+def test_int8_is_integers_throughout(int8_export, lite_model):
+    interpreter = lite_model(int8_export.path)
+    for details in interpreter.get_input_details() + interpreter.get_output_details():
+        assert details["dtype"] is np.int8
+        assert details["quantization"][0] > 0
+    dtypes = {details["dtype"] for details in interpreter.get_tensor_details() if details["name"]}
+    assert dtypes <= {np.int8, np.int32}  # int32: biases and shapes
+    operators = {details["op_name"] for details in interpreter._get_ops_details()} - {"DELEGATE"}
+    assert operators == {"CONV_2D", "RESHAPE", "FULLY_CONNECTED"}
+
+
+def test_the_result_of_int8_states_what_was_measured(int8_export, conv_net, digits, lite_model):
+    images = digits[0][1000:1300]
+    interpreter = lite_model(int8_export.path)
+    scale_in, zero_in = interpreter.get_input_details()[0]["quantization"]
+    scale_out, zero_out = interpreter.get_output_details()[0]["quantization"]
+    integers = np.clip(np.floor(images.astype("float64") / scale_in + 0.5) + zero_in, -128, 127)
+    received = scale_out * (run_file(interpreter, integers.astype("int8")).astype("float64") - zero_out)
+    expected = conv_net.predict(images, verbose=0)
+
+    same = (received.argmax(1) == expected.argmax(1)).mean()
+    assert 0.97 < same <= 1
+    assert int8_export.agreement == pytest.approx(same)
+    assert int8_export.max_difference == pytest.approx(np.abs(received - expected).max(), rel=1e-3)
+    assert (int8_export.num_samples, int8_export.samples_are_random) == (300, False)
+    content = int8_export.path.read_bytes()
+    assert int8_export.num_bytes == len(content)
+    assert len(gzip.decompress(gzip.compress(content))) > int8_export.gzip_bytes > 0
+    assert str(int8_export) == (
+        f"net.tflite: int8, {len(content) / 1000:.1f} kB (gzip {int8_export.gzip_bytes / 1000:.1f} kB); against "
+        f"Keras: largest difference {int8_export.max_difference:.2g}, {same:.1%} the same class, on 300 real samples"
+    )
+
+
+def test_a_child_says_nothing_on_the_terminal(conv_net, tmp_path, capfd):
+    capfd.readouterr()
+    export_tflite(conv_net, tmp_path / "net.tflite", samples=np.zeros((1, 8, 8, 1), "float32"))
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert [line for line in err.splitlines() if "XNNPACK" not in line] == []  # LiteRT's own line, once per process
+
+
+@pytest.mark.parametrize(
+    ("quantization", "limit", "smaller_than"),
+    [("float16", 0.02, 0.6), ("dynamic", 0.5, 0.4), ("int16x8", 0.5, 0.5)],
+)
+def test_other_quantizations(quantization, limit, smaller_than, conv_net, digits, tmp_path, int8_export):
+    images = digits[0][:100]
+    path = tmp_path / "net.tflite"
+    plain = export_tflite(conv_net, path, samples=images, isolate=False)
+    result = export_tflite(conv_net, path, quantization=quantization, calibration=images, isolate=False)
+    assert plain.max_difference < result.max_difference < limit
+    assert result.agreement >= 0.98
+    assert result.num_bytes < smaller_than * plain.num_bytes
+
+
+def test_without_samples_the_result_says_that_they_were_random(conv_net, tmp_path):
+    result = export_tflite(conv_net, tmp_path / "net.tflite", isolate=False)
+    assert (result.num_samples, result.samples_are_random) == (16, True)
+    assert str(result).endswith("on 16 random samples")
+
+
+@pytest.mark.parametrize("quantization", ["int8", "int16x8"])
+def test_calibration_is_asked_for(quantization, conv_net, tmp_path):
+    with pytest.raises(ConfigurationError, match="needs 'calibration'.*x_train"):
+        export_tflite(conv_net, tmp_path / "net.tflite", quantization=quantization)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"calibration": np.zeros((5, 8, 8), "float32")}, r"Received: \(5, 8, 8\). Expected: \(n, 8, 8, 1\)"),
+        ({"calibration": np.zeros((5, 8, 8, 1), "uint8")}, "Received: uint8. Expected: float32"),
+        ({"calibration": np.zeros((0, 8, 8, 1), "float32")}, "'calibration' is empty"),
+        ({"samples": np.zeros((5, 8, 8, 3), "float32")}, "'samples' has a shape"),
+        ({"quantization": "int4"}, "'int4'"),
+        ({"batch_size": 0}, "'batch_size'"),
+        ({"path": "."}, "is a folder"),
+        ({"model": "net.keras"}, "Received: str. Expected: a built keras.Model"),
+        ({"model": keras.Sequential([keras.layers.Dense(2)])}, "Sequential that is not built"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_named(options, message, conv_net, tmp_path):
+    arguments = {"model": conv_net, "path": tmp_path / "net.tflite", "quantization": "int8"}
+    arguments["calibration"] = np.zeros((5, 8, 8, 1), "float32")
+    with pytest.raises(ConfigurationError, match=message):
+        export_tflite(**arguments | options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def rolled_lstm():
+    return keras.Sequential([keras.Input((6, 4)), keras.layers.LSTM(3, name="memory"), keras.layers.Dense(2)])
+
+
+def unknown_operator():
+    image = keras.Input((4,))
+    return keras.Model(image, keras.ops.erfinv(image))
+
+
+def depends_on_the_batch():
+    image = keras.Input((4,))
+    return keras.Model(image, image - keras.ops.mean(image, axis=0, keepdims=True))
+
+
+@pytest.mark.parametrize(
+    ("model", "shape", "options", "message"),
+    [
+        (rolled_lstm, (6, 4), {"quantization": "int8"}, "ended with SIG.*unroll=True in LSTM 'memory'"),
+        (unknown_operator, (4,), {}, "(?s)refused the model.*Erfinv.*Replace"),
+        (unknown_operator, (4,), {"isolate": False}, "(?s)refused the model.*Erfinv.*Replace"),
+        (depends_on_the_batch, (4,), {"isolate": False}, "does not compute what the Keras model does"),
+    ],
+    ids=["crash", "refusal", "refusal in process", "difference"],
+)
+def test_a_failed_export_leaves_the_former_file_and_nothing_else(
+    model, shape, options, message, tmp_path, monkeypatch, generator
+):
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    path = tmp_path / "target" / "net.tflite"
+    path.parent.mkdir()
+    path.write_bytes(b"the good one")
+
+    with pytest.raises(ExportError, match=message):
+        export_tflite(model(), path, calibration=generator.random((8, *shape)), **options)
+    assert path.read_bytes() == b"the good one"
+    assert [file.name for file in path.parent.iterdir()] == ["net.tflite"]
+    assert list(scratch.iterdir()) == []
+
+
+def test_an_unrolled_lstm_converts_to_int8(tmp_path, generator):
+    model = keras.Sequential([keras.Input((6, 4)), keras.layers.LSTM(3, unroll=True), keras.layers.Dense(2)])
+    options = {"quantization": "int8", "calibration": generator.random((30, 6, 4)), "isolate": False}
+    assert export_tflite(model, tmp_path / "net.tflite", **options).max_difference < 0.1
+
+
+def two_in_two_out(kind):
+    first, second = keras.Input((4,), name="zebra"), keras.Input((3,), name="ant")
+    joined = keras.layers.Concatenate()([first, second])
+    left, right = keras.layers.Dense(2, name="right")(joined), keras.layers.Dense(5, name="left")(joined)
+    if kind == "lists":
+        return keras.Model([first, second], [left, right])
+    return keras.Model({"zebra": first, "ant": second}, {"u": left, "b": right})
+
+
+@pytest.mark.parametrize(("kind", "outputs"), [("lists", {"left", "right"}), ("dicts", {"u", "b"})])
+@pytest.mark.parametrize(("quantization", "limit"), [(None, 1e-6), ("int8", 0.1)])
+def test_several_inputs_and_outputs(kind, outputs, quantization, limit, tmp_path, generator, lite_model):
+    samples = {"zebra": generator.random((20, 4)), "ant": generator.random((20, 3)) - 3}
+    options = {"calibration": samples, "quantization": quantization, "isolate": False}
+    result = export_tflite(two_in_two_out(kind), tmp_path / "net.tflite", **options)
+    signature = lite_model(result.path).get_signature_list()["serving_default"]
+    assert set(signature["inputs"]) == {"zebra", "ant"}
+    assert set(signature["outputs"]) == outputs
+    assert result.max_difference < limit
+    assert result.agreement is not None
+
+
+def test_token_ids_stay_integers(tmp_path, generator, lite_model):
+    tokens = keras.Input((6,), dtype="int32", name="tokens")
+    x = keras.layers.GlobalAveragePooling1D()(keras.layers.Embedding(20, 8)(tokens))
+    model = keras.Model(tokens, keras.layers.Dense(4)(x))
+    options = {"quantization": "int8", "calibration": generator.integers(0, 20, (30, 6)), "isolate": False}
+    result = export_tflite(model, tmp_path / "net.tflite", **options)
+    assert lite_model(result.path).get_input_details()[0]["dtype"] is np.int32
+    assert result.max_difference < 0.01
+
+
+def test_one_unit_has_no_agreement(tmp_path):
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    result = export_tflite(model, tmp_path / "net.tflite", isolate=False)
+    assert result.agreement is None
+    assert "class" not in str(result)
+
+
+def open_sizes():
+    image = keras.Input((None, None, 1), name="image")
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3)(image))
+    return keras.Model(image, x)
+
+
+def test_open_sizes_are_taken_from_the_samples(tmp_path, lite_model):
+    samples = np.ones((3, 6, 7, 1), "float32")
+    result = export_tflite(open_sizes(), tmp_path / "net.tflite", samples=samples, isolate=False)
+    assert lite_model(result.path).get_input_details()[0]["shape"].tolist() == [1, 6, 7, 1]
+
+
+def test_open_sizes_without_samples_are_refused(tmp_path):
+    with pytest.raises(ConfigurationError, match="open dimensions.*Pass `samples`"):
+        export_tflite(open_sizes(), tmp_path / "net.tflite")
+
+
+def test_samples_of_another_size_than_the_calibration_are_refused(tmp_path):
+    samples = {"calibration": np.ones((3, 6, 6, 1), "float32"), "samples": np.ones((3, 7, 7, 1), "float32")}
+    with pytest.raises(ConfigurationError, match=r"Received: \(3, 7, 7, 1\). Expected: \(n, 6, 6, 1\)"):
+        export_tflite(open_sizes(), tmp_path / "net.tflite", **samples)
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_a_half_precision_model_is_exported_in_float32_and_left_as_it_was(policy, tmp_path, generator, lite_model):
+    block = keras.Sequential([keras.Input((8, 8, 4)), keras.layers.Conv2D(4, 3, dtype=policy)])
+    image = keras.Input((8, 8, 1), name="image")
+    x = keras.layers.BatchNormalization(dtype=policy)(keras.layers.Conv2D(4, 1, dtype=policy)(image))
+    x = keras.layers.GlobalAveragePooling2D(dtype=policy)(block(x))
+    model = keras.Model(image, keras.layers.Dense(3, dtype="float32", name="logits")(x))
+    samples = generator.random((20, 8, 8, 1))
+
+    result = export_tflite(model, tmp_path / "net.tflite", samples=samples, isolate=False)
+    assert 0 < result.max_difference < 0.02  # what half precision loses
+    dtypes = {details["dtype"] for details in lite_model(result.path).get_tensor_details()}
+    assert np.float16 not in dtypes
+    assert model.layers[1].compute_dtype == policy.removeprefix("mixed_")
+
+
+class Doubled(keras.layers.Layer):
+    def __init__(self, factor, **kwargs):  # no get_config: cannot be rebuilt
+        super().__init__(**kwargs)
+        self.factor = factor
+
+    def call(self, inputs):
+        return inputs * keras.ops.cast(self.factor.real, inputs.dtype)
+
+
+def test_a_half_precision_model_that_cannot_be_rebuilt_is_refused(tmp_path):
+    model = keras.Sequential([keras.Input((4,)), Doubled(2j, dtype="mixed_float16")])
+    with pytest.raises(ExportError, match="half precision.*get_config"):
+        export_tflite(model, tmp_path / "net.tflite", isolate=False)
+
+
+class Subclassed(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.dense = keras.layers.Dense(3)
+
+    def call(self, inputs):
+        return self.dense(inputs["a"] if isinstance(inputs, dict) else inputs)
+
+
+def test_a_subclassed_model_with_one_input(tmp_path):
+    model = Subclassed()
+    model(np.zeros((2, 4), "float32"))
+    assert export_tflite(model, tmp_path / "net.tflite", isolate=False).max_difference < 1e-6
+
+
+def test_a_subclassed_model_with_named_inputs_is_refused(tmp_path):
+    model = Subclassed()
+    model({"a": np.zeros((2, 4), "float32")})
+    with pytest.raises(ConfigurationError, match="subclassed model are not known.*Wrap it"):
+        export_tflite(model, tmp_path / "net.tflite")
+
+
+def test_nan_in_the_output_is_an_error(tmp_path):
+    image = keras.Input((4,))
+    model = keras.Model(image, keras.ops.log(-1 - image))
+    with pytest.raises(ExportError, match="NaN or infinity for output.*Keras model gives them too"):
+        export_tflite(model, tmp_path / "net.tflite", isolate=False)

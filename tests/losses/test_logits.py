@@ -1,0 +1,136 @@
+"""Soft targets against float64 NumPy written from the formula."""
+
+import hypothesis
+import hypothesis.extra.numpy as hnp
+import hypothesis.strategies as st
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from scipy.special import log_expit, log_softmax
+from scipy.special import softmax as scipy_softmax
+
+from keras_kd.errors import ConfigurationError
+from keras_kd.losses import SoftTargets, binary_soft_targets, soft_targets
+
+
+def expected_soft_targets(teacher, student, temperature):
+    teacher, student = teacher.astype("float64") / temperature, student.astype("float64") / temperature
+    log_p, log_q = log_softmax(teacher, -1), log_softmax(student, -1)
+    return temperature**2 * np.sum(np.exp(log_p) * (log_p - log_q), -1)
+
+
+def expected_gradient(teacher, student, temperature):
+    """d loss / d student = T * (q - p)."""
+    difference = scipy_softmax(student.astype("float64") / temperature, -1) - scipy_softmax(
+        teacher.astype("float64") / temperature, -1
+    )
+    return temperature * difference
+
+
+def expected_binary(teacher, student, temperature):
+    t, s = teacher.astype("float64") / temperature, student.astype("float64") / temperature
+    p = np.exp(log_expit(t))
+    divergence = p * (log_expit(t) - log_expit(s)) + np.exp(log_expit(-t)) * (log_expit(-t) - log_expit(-s))
+    return temperature**2 * divergence.mean(-1)
+
+
+def draw(shape, scale=3.0, seed=0):
+    generator = np.random.default_rng(seed)
+    return (generator.normal(size=(2, *shape)) * scale).astype("float32")
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0, 20.0])
+@pytest.mark.parametrize("shape", [(1, 2), (7, 10), (3, 1000), (2, 5, 6), (2, 3, 4, 5)])
+def test_values_and_gradients_are_those_of_the_formula(shape, temperature):
+    teacher, student = draw(shape)
+    variable = tf.Variable(student)
+    with tf.GradientTape() as tape:
+        value = soft_targets(teacher, variable, temperature)
+    gradient = tape.gradient(value, variable)  # of the sum over examples
+
+    np.testing.assert_allclose(value, expected_soft_targets(teacher, student, temperature), rtol=2e-5, atol=2e-5)
+    np.testing.assert_allclose(gradient, expected_gradient(teacher, student, temperature), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [60.0, 1e4])
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+def test_saturated_logits_give_finite_values_and_the_right_gradient(size, temperature):
+    teacher = np.array([[size, -size, 0.0], [size, -size, 0.0], [0.0, 0.0, 0.0]], "float32")
+    student = np.array([[-size, size, 0.0], [size, -size, 0.0], [size, -size, 0.0]], "float32")
+    variable = tf.Variable(student)
+    with tf.GradientTape() as tape:
+        value = soft_targets(teacher, variable, temperature)
+
+    np.testing.assert_allclose(value, expected_soft_targets(teacher, student, temperature), rtol=1e-5)
+    gradient = tape.gradient(value, variable)
+    np.testing.assert_allclose(gradient, expected_gradient(teacher, student, temperature), rtol=1e-4, atol=1e-6)
+
+
+def test_the_saturated_case_that_a_clipped_divergence_gets_wrong():
+    value = soft_targets(np.float32([[60, -60]]), np.float32([[-60, 60]]), 1.0)
+    assert float(value[0]) == pytest.approx(120.0, rel=1e-6)
+
+
+@hypothesis.settings(deadline=None, max_examples=60, derandomize=True)
+@hypothesis.given(
+    logits=hnp.arrays("float32", (2, 3, 5), elements=st.floats(-1e4, 1e4, width=32)),
+    temperature=st.floats(0.5, 50),
+)
+def test_never_negative_and_never_infinite(logits, temperature):
+    value = keras.ops.convert_to_numpy(soft_targets(logits[0], logits[1], temperature))
+    assert np.isfinite(value).all() and (value >= 0).all()
+
+
+def test_a_value_that_rounding_made_negative_is_0_and_keeps_its_gradient():
+    rng = np.random.default_rng(1)
+    teacher = rng.normal(size=(200, 10)).astype("float32") * 5
+    student = tf.Variable(teacher + rng.normal(size=(200, 10)).astype("float32") * 1e-5)
+    with tf.GradientTape() as tape:
+        value = soft_targets(teacher, student, 1.0)
+    assert float(tf.reduce_min(value)) == 0.0  # several would be -1e-8 otherwise
+    gradient = tape.gradient(value, student).numpy()
+    assert (np.abs(gradient).max(-1) > 0).all()
+
+
+def test_half_precision_logits_are_compared_in_float32():
+    teacher, student = draw((4, 10), scale=8.0).astype("float16")
+    value = soft_targets(teacher, student, 20.0)
+    assert value.dtype == "float32"
+    np.testing.assert_allclose(value, expected_soft_targets(teacher, student, 20.0), rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(4, 1), (5, 7), (2, 3, 4)])
+def test_binary_soft_targets_are_those_of_the_formula(shape):
+    teacher, student = draw(shape, scale=5.0)
+    value = binary_soft_targets(teacher, student, 3.0)
+    np.testing.assert_allclose(value, expected_binary(teacher, student, 3.0), rtol=1e-5, atol=1e-6)
+
+
+def test_binary_soft_targets_of_one_output_are_soft_targets_of_two_classes():
+    teacher, student = draw((6, 1))
+    two = [np.concatenate([z, np.zeros_like(z)], -1) for z in (teacher, student)]
+    np.testing.assert_allclose(
+        binary_soft_targets(teacher, student, 2.0), soft_targets(*two, 2.0), rtol=1e-4, atol=1e-6
+    )
+
+
+def test_binary_soft_targets_are_finite_at_any_size():
+    value = binary_soft_targets(np.float32([[1e4, -1e4]]), np.float32([[-1e4, 1e4]]), 1.0)
+    assert float(value[0]) == pytest.approx(1e4)
+
+
+def test_one_class_under_a_softmax_is_refused():
+    with pytest.raises(ConfigurationError, match="0 for ever.*sigmoid"):
+        SoftTargets().validate_outputs(keras.ops.zeros((2, 1)), keras.ops.zeros((2, 1)))
+
+
+def test_unknown_activation_is_refused():
+    with pytest.raises(ConfigurationError, match="'relu'.*'softmax', 'sigmoid'"):
+        SoftTargets(activation="relu")
+
+
+@pytest.mark.parametrize("temperature", [0, -1, float("nan"), "hot"])
+def test_a_temperature_that_is_none_is_refused(temperature):
+    with pytest.raises(ConfigurationError):
+        SoftTargets(temperature=temperature)

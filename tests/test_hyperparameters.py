@@ -1,0 +1,26 @@
+import pytest
+
+from keras_kd.errors import ConfigurationError
+from keras_kd.hyperparameters import Hyperparameter
+from keras_kd.schedules import Linear
+
+
+def test_a_number_and_a_schedule():
+    alpha = Hyperparameter("alpha", 0.9, at_least=0, at_most=1)
+    assert alpha.value == 0.9 and float(alpha.at(5)) == pytest.approx(0.9)
+    assert alpha.set(0.25) is False  # a compiled step reads the variable
+    assert float(alpha.at(5)) == 0.25
+    assert alpha.set(Linear(1.0, 0.0, steps=10)) is True  # it has to be compiled again
+    assert float(alpha.at(5)) == 0.5
+    assert alpha.set(Linear(1.0, 0.0, steps=10)) is False
+    assert alpha.set(0.3) is True
+
+
+def test_a_schedule_is_held_to_the_range():
+    assert float(Hyperparameter("alpha", Linear(2.0, -1.0, steps=10), at_least=0, at_most=1).at(10)) == 0.0
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.1, float("inf"), True, None, [0.5]])
+def test_what_is_no_number_in_the_range_is_refused(value):
+    with pytest.raises(ConfigurationError, match="'alpha'.*0 <= alpha <= 1.*a hint"):
+        Hyperparameter("alpha", value, at_least=0, at_most=1, fix="a hint")
