@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from keras_kd import __version__
-from keras_kd.cli.quiet import quiet_start, touch_backend
+from keras_kd.cli.quiet import quiet_natives, touch_backend
 from keras_kd.errors import KerasKDError, RecipeError
 
 app = typer.Typer(
@@ -26,9 +26,7 @@ def main() -> None:
 
 
 @app.callback(invoke_without_command=True)
-def _options(
-    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
-) -> None:
+def _options(version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False) -> None:
     if version:
         typer.echo(__version__)
         raise typer.Exit
@@ -36,31 +34,31 @@ def _options(
 
 @app.command()
 def run(
-    recipe: Annotated[Path | None, typer.Argument(help="A recipe file. None: the digits of scikit-learn.")] = None,
+    recipe: Annotated[Path | None, typer.Argument(help="A recipe file. Default: the digits of scikit-learn.")] = None,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key: student.epochs=5")
     ] = None,
-    output_dir: Annotated[Path | None, typer.Option(help="The run folder. Default: saved_models/NAME")] = None,
+    output_dir: Annotated[Path | None, typer.Option(help="The run folder. Default: saved_models/NAME.")] = None,
 ) -> None:
     """Train, distil, export and report; a run that was interrupted goes on where it stopped."""
     console, errors = Console(), Console(stderr=True)
-    extra = [f"output_dir={str(output_dir)!r}"] if output_dir is not None else []
     try:
-        with errors.status("loading TensorFlow"), quiet_start():
-            from keras_kd import recipes
-            from keras_kd.cli.outcome import show
+        with quiet_natives(KerasKDError):
+            with errors.status("loading TensorFlow"):
+                from keras_kd import recipes
+                from keras_kd.cli.outcome import show
 
-            loaded = recipes.load(recipe, [*(overrides or []), *extra])
-            touch_backend()
-        report = recipes.run(loaded, console)
+                loaded = recipes.load(recipe, overrides or (), output_dir=output_dir)
+                touch_backend()
+            report = recipes.run(loaded, console)
     except RecipeError as error:
-        errors.print(f"[red]This recipe cannot be run.[/red]\n{_plain(error)}", highlight=False, soft_wrap=True)
+        _say(errors, "This recipe cannot be run.", error)
         raise typer.Exit(2) from None
     except KerasKDError as error:
-        errors.print(f"[red]The run failed.[/red]\n{_plain(error)}", highlight=False, soft_wrap=True)
+        _say(errors, "The run failed; the same command goes on from here.", error)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
-        errors.print("\nInterrupted. The same command goes on from here.")
+        errors.print("\nInterrupted; the same command goes on from here.")
         raise typer.Exit(130) from None
     show(report, loaded.folder, console)
 
@@ -71,8 +69,8 @@ def init(
     force: Annotated[bool, typer.Option(help="Overwrite a file that is there.")] = False,
 ) -> None:
     """Write a commented recipe to start from."""
-    with quiet_start():
-        from keras_kd.recipes.loading import default_text
+    with quiet_natives():
+        from keras_kd.recipes import default_text
 
     if path.exists() and not force:
         typer.echo(f"{path} is there already; --force overwrites it.", err=True)
@@ -84,6 +82,6 @@ def init(
     typer.echo(f"Wrote {path}. Run it with: keras-kd run {path}")
 
 
-def _plain(error: Exception) -> str:
-    """Text that rich does not read as markup."""
-    return str(error).replace("[", r"\[")
+def _say(console: Console, headline: str, error: Exception) -> None:
+    console.print(f"[red]{headline}[/red]")
+    console.print(str(error), markup=False, highlight=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""Keeps the start-up messages of native libraries off the terminal."""
+"""Keeps the chatter of native libraries off the terminal."""
 
 from __future__ import annotations
 
@@ -10,24 +10,27 @@ from collections.abc import Iterator
 
 
 @contextlib.contextmanager
-def quiet_start() -> Iterator[None]:
-    """Holds back what is written to standard error while heavy libraries load; shows it all where loading fails.
+def quiet_natives(*expected: type[Exception]) -> Iterator[None]:
+    """Holds back what native libraries write to standard error; shows it where Python fails unexpectedly.
 
-    TensorFlow writes to the file descriptor from C++, past `sys.stderr` and whatever its log level is set to.
+    TensorFlow and LiteRT write to the file descriptor from C++, past `sys.stderr` and whatever their log level is set
+    to. What Python writes to `sys.stderr` (warnings, errors) is shown as ever.
     """
     sys.stderr.flush()
     original = os.dup(2)
-    with tempfile.TemporaryFile() as held:
+    python_stderr = sys.stderr
+    with tempfile.TemporaryFile() as held, os.fdopen(os.dup(2), "w", buffering=1) as visible:
         os.dup2(held.fileno(), 2)
+        sys.stderr = visible
         try:
             yield
-        except BaseException:
-            os.dup2(original, 2)
-            held.seek(0)
-            os.write(2, held.read())
+        except Exception as error:
+            if not isinstance(error, expected):
+                held.seek(0)
+                os.write(original, held.read())
             raise
         finally:
-            sys.stderr.flush()
+            sys.stderr = python_stderr
             os.dup2(original, 2)
             os.close(original)
 

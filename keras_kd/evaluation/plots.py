@@ -1,7 +1,8 @@
-"""The pictures of a report, each one a string of SVG. The only file that imports matplotlib, inside functions.
+"""The pictures of a report, each one a string of SVG. Only this file imports matplotlib, inside functions.
 
-Colours are written as `var(--kd-blue, #0072b2)`: a page may set them for its light and its dark mode, and where
-nobody does the colour of the light mode stands. The palette is Okabe and Ito's, safe for the colour-blind.
+Colours are written as `var(--kd-ink, #1b2330)`: a page may set them for its light and its dark mode, and
+where nobody does, the colour of the light mode stands. The palette is near Okabe and Ito's, safe for the
+colour-blind.
 The same input always gives the same text: no dates, no random ids.
 """
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 MAX_GRID_CLASSES = 20  # more than that and a confusion matrix is a grey square
 MAX_CONFUSIONS = 15
-MAX_BARS = 10
+MAX_BARS = 6
 MAX_EXAMPLES = 4
 
 _INK, _MUTED, _GRID, _CARD = "#1b2330", "#5d6878", "#dfe3e8", "#fefefe"
@@ -42,13 +43,13 @@ _SETTINGS = {
     "text.parse_math": False,
     "axes.formatter.use_mathtext": False,
     "font.family": "DejaVu Sans",
-    "font.size": 9.5,
+    "font.size": 10.5,
     "figure.facecolor": "none",
     "axes.facecolor": "none",
     "axes.edgecolor": _GRID,
     "axes.labelcolor": _MUTED,
     "axes.titlecolor": _INK,
-    "axes.titlesize": 9.5,
+    "axes.titlesize": 10.5,
     "axes.axisbelow": True,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -93,12 +94,20 @@ def softened(logits: Any, temperature: float) -> np.ndarray:
     ([0.881, 0.119], [0.525, 0.475])
     """
     if check_number("temperature", temperature) <= 0:
-        raise ConfigurationError(
-            explain("'temperature' is not usable.", received=temperature, expected="a number > 0")
-        )
+        raise ConfigurationError(explain("'temperature' is not usable.", received=temperature, expected="a number > 0"))
     scaled = np.asarray(logits, np.float64) / temperature
     exponentials = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
     return exponentials / exponentials.sum(axis=-1, keepdims=True)
+
+
+def check_confusion(matrix: Any, class_names: Sequence[str]) -> np.ndarray:
+    """Returns the counts as an array, or raises `ConfigurationError` where they are not of these classes."""
+    counts = np.asarray(matrix)
+    if counts.shape != (len(class_names), len(class_names)):
+        received = f"shape {counts.shape} for {len(class_names)} class names"
+        expected = "one row and one column per class"
+        raise ConfigurationError(explain("The confusion matrix does not fit.", received=received, expected=expected))
+    return counts
 
 
 def training_curves(histories: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
@@ -106,18 +115,26 @@ def training_curves(histories: Mapping[str, Mapping[str, Sequence[float]]]) -> s
 
     `histories` maps the name of a run to what `model.fit(...).history` holds.
     """
+    from matplotlib.lines import Line2D
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     with _style():
         figure = _figure(5.0)
         accuracy, loss = figure.subplots(2, 1, sharex=True)
-        for color, (name, history) in zip(_cycle(len(histories)), histories.items(), strict=True):
-            _draw_run(accuracy, history, _accuracy_key(history), color, name)
+        colors = [_SERIES[index % len(_SERIES)] for index in range(len(histories))]
+        for color, history in zip(colors, histories.values(), strict=True):
+            _draw_run(accuracy, history, _accuracy_key(history), color)
             _draw_run(loss, history, "loss", color)
         accuracy.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g}%")
         accuracy.set_ylabel("accuracy")
         loss.set(ylabel="loss (log scale)", xlabel="epoch", yscale="log")
+        loss.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        loss.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        loss.yaxis.set_minor_formatter(NullFormatter())
         loss.xaxis.get_major_locator().set_params(integer=True)
         _decorate(accuracy, loss)
-        figure.legend(loc="outside upper left", ncols=2, handlelength=1.4, columnspacing=1.6)
+        lines = [Line2D([], [], color=color) for color in colors]
+        figure.legend(lines, list(histories), loc="outside upper left", ncols=2, handlelength=1.4)
         runs = ", ".join(histories)
         return _svg(figure, "training-curves", f"Accuracy and loss by epoch of: {runs}.")
 
@@ -125,18 +142,10 @@ def training_curves(histories: Mapping[str, Mapping[str, Sequence[float]]]) -> s
 def confusion_matrix(matrix: Any, class_names: Sequence[str]) -> str:
     """How often each true class (row) was taken for each other (column).
 
-    Past `MAX_GRID_CLASSES` classes no grid can be read: the most frequent confusions are drawn instead, and the
-    picture says how many there are in all.
+    Past `MAX_GRID_CLASSES` classes no grid can be read: the most frequent confusions are drawn instead, and
+    the picture says how many there are in all.
     """
-    counts = np.asarray(matrix)
-    if counts.ndim != 2 or counts.shape != (len(class_names), len(class_names)):
-        raise ConfigurationError(
-            explain(
-                "The confusion matrix does not fit the class names.",
-                received=f"shape {counts.shape} and {len(class_names)} names",
-                expected="one row and one column per class",
-            )
-        )
+    counts = check_confusion(matrix, class_names)
     with _style():
         if len(class_names) > MAX_GRID_CLASSES:
             return _confusion_bars(counts, class_names)
@@ -153,9 +162,9 @@ def soft_targets(
 ) -> str:
     """What the teacher says about a few images at several temperatures: bars of `softmax(logits / T)`.
 
-    `images` are `[height, width]` or `[height, width, channels]` arrays, nested lists, or base64 PNGs; `logits` is
-    `[examples, classes]`. The bar of the true class has its own colour where `labels` are given. At most
-    `MAX_EXAMPLES` examples are drawn, and of many classes the `MAX_BARS` likeliest ones.
+    `images` are `[height, width]` or `[height, width, channels]` arrays, nested lists, or base64 PNGs;
+    `logits` is `[examples, classes]`. The bar of the true class has its own colour where `labels` are given.
+    At most `MAX_EXAMPLES` examples are drawn, each with its `MAX_BARS` likeliest classes.
     """
     logits = np.asarray(logits, np.float64)
     if logits.shape != (len(images), len(class_names)):
@@ -169,7 +178,7 @@ def soft_targets(
     count = min(len(images), MAX_EXAMPLES)
     with _style():
         shown = min(len(class_names), MAX_BARS)
-        figure = _figure(0.5 + count * max(1.0, 0.14 * shown + 0.16))
+        figure = _figure(0.5 + count * max(1.0, 0.19 * shown + 0.3))
         grid = figure.subplots(
             count, 1 + len(temperatures), squeeze=False, width_ratios=[0.9] + [1] * len(temperatures)
         )
@@ -183,17 +192,15 @@ def soft_targets(
         return _svg(figure, "soft-targets", description)
 
 
-def size_accuracy(
-    rows: Sequence[Sized], *, intervals: Mapping[str, tuple[float, float]] | None = None
-) -> str:
+def size_accuracy(rows: Sequence[Sized], *, intervals: Mapping[str, tuple[float, float]] | None = None) -> str:
     """Accuracy against the bytes of the file, on a log axis; rows without a file are left out.
 
-    `intervals` maps a row's name to the ends of its accuracy's confidence interval. The line joins the models that
-    no other one beats in both size and accuracy.
+    `intervals` maps a row's name to the ends of its accuracy's confidence interval. The line joins the models
+    that no other one beats in both size and accuracy.
     """
     drawn = [row for row in rows if row.num_bytes]
     with _style():
-        figure = _figure(3.9)
+        figure = _figure(5.0)
         axes = figure.subplots()
         for row in drawn:
             low, high = (intervals or {}).get(row.name, (row.accuracy, row.accuracy))
@@ -210,22 +217,18 @@ def size_accuracy(
         return _svg(figure, "size-accuracy", f"Accuracy against file size. {listing}.")
 
 
-def _draw_run(
-    axes: Axes, history: Mapping[str, Sequence[float]], key: str, color: str, label: str | None = None
-) -> None:
-    """Draws one run's curve; `None` and NaN leave a gap."""
+def _draw_run(axes: Axes, history: Mapping[str, Sequence[float]], key: str, color: str) -> None:
+    """Draws one run's curve, validation over training; `None` and NaN leave a gap."""
     styles = {f"val_{key}": {"linewidth": 1.8}, key: {"linewidth": 1.1, "linestyle": (0, (3, 2)), "alpha": 0.75}}
     for name, style in styles.items():
         if name in history:
             values = np.array(history[name], np.float64)
             marker = "o" if len(values) == 1 else None
-            epochs = np.arange(1, len(values) + 1)
-            axes.plot(epochs, values, color=color, label=label, marker=marker, **style)
-            label = None
+            axes.plot(np.arange(1, len(values) + 1), values, color=color, marker=marker, **style)
 
 
 def _accuracy_key(history: Mapping[str, Any]) -> str:
-    """The name under which the history has its accuracy, `sparse_categorical_accuracy` and the like included."""
+    """The name under which the history has its accuracy, `binary_accuracy` and the like included."""
     names = [name.removeprefix("val_") for name in history if name.endswith("accuracy")]
     return "accuracy" if "accuracy" in names or not names else names[0]
 
@@ -237,16 +240,15 @@ def _confusion_grid(counts: np.ndarray, class_names: Sequence[str]) -> str:
     figure = _figure(4.9)
     axes = figure.subplots()
     errors = counts - np.diag(np.diag(counts))
+    font_size = min(9, 380 / (size * len(f"{counts.max(initial=1):g}")))  # the longest count fits a cell
     rows, most = np.maximum(counts.sum(axis=1), 1), max(errors.max(initial=0), 1)
     for row, column in zip(*np.nonzero(counts), strict=True):
         right, count = row == column, counts[row, column]
         alpha = 0.15 + 0.85 * (count / rows[row] if right else math.sqrt(count / most))
         color = _BLUE if right else _ORANGE
-        axes.add_patch(
-            Rectangle((column - 0.47, row - 0.47), 0.94, 0.94, color=color, alpha=alpha, linewidth=0)
-        )
-        ink = _CARD if alpha > 0.6 else _INK
-        axes.text(column, row, f"{count:g}", ha="center", va="center", color=ink, fontsize=9 - size / 8)
+        axes.add_patch(Rectangle((column - 0.47, row - 0.47), 0.94, 0.94, color=color, alpha=alpha, linewidth=0))
+        ink = _CARD if alpha > 0.75 else _INK
+        axes.text(column, row, f"{count:g}", ha="center", va="center", color=ink, fontsize=font_size)
     names = [_shortened(name, 14) for name in class_names]
     upright = size <= 12 and max(map(len, names), default=0) <= 3
     axes.set_xticks(range(size), names, rotation=0 if upright else 90, color=_INK)
@@ -267,13 +269,14 @@ def _confusion_bars(counts: np.ndarray, class_names: Sequence[str]) -> str:
     figure = _figure(4.9)
     axes = figure.subplots()
     bars = axes.barh(range(len(pairs)), [errors[pair] for pair in pairs], color=_ORANGE, height=0.7)
-    axes.bar_label(bars, fmt="{:g}", padding=3, fontsize=8.5)
-    axes.set_yticks(range(len(pairs)), names, color=_INK, fontsize=8.5)
+    axes.bar_label(bars, fmt="{:g}", padding=3, fontsize=9.5)
+    axes.set_yticks(range(len(pairs)), names, color=_INK, fontsize=9.5)
     axes.set(ylim=(max(len(pairs), 1) - 0.4, -0.6), xlabel="test images")
     axes.xaxis.get_major_locator().set_params(integer=True)
     title = f"The {len(pairs)} most frequent of {np.count_nonzero(errors)} kinds of confusion"
-    note = f"{title}\n({len(class_names)} classes are too many for a grid; {errors.sum():g} of {counts.sum():g} wrong)"
-    figure.suptitle(note, x=0.02, ha="left", fontsize=9.5, color=_INK)
+    wrong = f"{errors.sum():g} of {counts.sum():g} wrong"
+    note = f"{title}\n({len(class_names)} classes are too many for a grid; {wrong})"
+    figure.suptitle(note, x=0.02, ha="left", fontsize=10.5, color=_INK)
     _decorate(axes)
     axes.grid(visible=False, axis="y")
     return _svg(figure, "confusion-matrix", note.replace("\n", " ") + ".")
@@ -285,7 +288,7 @@ def _draw_image(axes: Axes, image: Any, caption: str | None) -> None:
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
     if caption is not None:
-        axes.set_xlabel(_shortened(caption, 16), color=_ORANGE, fontsize=9)
+        axes.set_xlabel(_shortened(caption, 10), color=_ORANGE, fontsize=9)
 
 
 def _draw_targets(
@@ -295,24 +298,22 @@ def _draw_targets(
     class_names: Sequence[str],
     label: int | None,
 ) -> None:
-    classes = np.arange(len(logits))
-    if len(classes) > MAX_BARS:
-        classes = np.argsort(-logits, kind="stable")[:MAX_BARS]
+    classes = np.argsort(-logits, kind="stable")[:MAX_BARS]
     colors = [_ORANGE if index == label else _BLUE for index in classes]
     for axes, temperature in zip(panels, temperatures, strict=True):
         chances = softened(logits, temperature)[classes]
         axes.barh(range(len(classes)), chances, color=colors, height=0.78)
         for place, chance in enumerate(chances):
-            axes.text(chance + 0.03, place, f"{100 * chance:.1f}", va="center", fontsize=6.5, color=_MUTED)
-        axes.set(xlim=(0, 1.3), ylim=(len(classes) - 0.4, -0.6), xticks=[])
+            axes.text(chance + 0.03, place, f"{100 * chance:.1f}", va="center", fontsize=8.5, color=_MUTED)
+        axes.set(xlim=(0, 1.35), ylim=(len(classes) - 0.4, -0.6), xticks=[])
         names = [_shortened(class_names[index], 14) for index in classes] if axes is panels[0] else []
-        axes.set_yticks(range(len(names)), names, fontsize=7.5)
+        axes.set_yticks(range(len(names)), names, fontsize=9.5)
         axes.tick_params(length=0)
         axes.spines["bottom"].set_visible(False)
 
 
 def _pixels(image: Any) -> np.ndarray:
-    """An image as `[height, width]` or `[height, width, 3 or 4]` floats from 0 to 1, whatever its range was."""
+    """An image as `[height, width]` or `[height, width, 3]` floats from 0 to 1, whatever its range was."""
     if isinstance(image, str):
         from PIL import Image
 
@@ -346,17 +347,18 @@ def _size_axis(axes: Axes, sizes: Sequence[int]) -> None:
 
 
 def _label_points(axes: Axes, rows: Sequence[Sized]) -> None:
-    """Writes each name beside its point, at the first of a few places where it hides no other text or point."""
+    """Writes each name beside its point, at the first place where it hides no other text or point."""
     axes.figure.draw_without_rendering()
     room = axes.get_window_extent()
     points = [tuple(axes.transData.transform((row.num_bytes, row.accuracy))) for row in rows]
     taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in points]
     for row, (x, y) in zip(rows, points, strict=True):
-        width, height = 5.1 * len(row.name), 11
+        width, height = 5.6 * len(row.name), 11
         sides = [(1, 0), (-1, 0)] if x < (room.x0 + room.x1) / 2 else [(-1, 0), (1, 0)]
         places = [(side, lift * step) for step in range(6) for lift in (13, -13) for side, _ in sides]
         side, lift = next(
-            (place for place in places if not _hides(_box(x, y, place, width, height), taken, room)), places[0]
+            (place for place in places if not _hides(_box(x, y, place, width, height), taken, room)),
+            places[0],
         )
         taken.append(_box(x, y, (side, lift), width, height))
         axes.annotate(
@@ -366,7 +368,7 @@ def _label_points(axes: Axes, rows: Sequence[Sized]) -> None:
             textcoords="offset points",
             ha="left" if side > 0 else "right",
             va="center",
-            fontsize=9,
+            fontsize=10,
         )
 
 
@@ -390,13 +392,10 @@ def _decorate(*panels: Axes) -> None:
         axes.spines[:].set_visible(False)
 
 
-def _cycle(count: int) -> list[str]:
-    return [_SERIES[index % len(_SERIES)] for index in range(count)]
-
-
 def _shortened(text: Any, length: int) -> str:
-    text = str(text)
-    return text if len(text) <= length else text[: length - 1] + "…"
+    """The text, its middle left out where it is too long: the ends tell `"class 1"` from `"class 2"`."""
+    text, tail = str(text), length // 3
+    return text if len(text) <= length else f"{text[: length - tail - 1]}…{text[-tail:]}"
 
 
 def _style() -> Any:
@@ -412,14 +411,15 @@ def _figure(height: float) -> Figure:
 
 
 def _svg(figure: Figure, name: str, description: str) -> str:
-    """The figure as inline SVG: own ids, colours that follow the page, and a description for screen readers."""
+    """The figure as inline SVG: own ids, colours that follow the page, a description for screen readers."""
     buffer = io.StringIO()
     with warnings.catch_warnings():
         # The browser draws the text with its own fonts; matplotlib only measures it.
         warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")
-        figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+        figure.savefig(buffer, format="svg")
     text = buffer.getvalue()
     box = re.search(r'viewBox="([^"]*)"', text).group(1)
+    # All before the drawing goes: the document type, the metadata with its date, a style that would leak.
     body = text[text.index("</defs>") + len("</defs>") :]
     body = re.sub(r'( id="|xlink:href="#|url\(#)', rf"\g<1>{name}-", body)
     body = re.sub(r" font-family: [^;\"]*;?", "", body)
@@ -435,9 +435,7 @@ def _with_variables(style: str) -> str:
     return re.sub(
         r"#[0-9a-f]{6}",
         lambda match: (
-            f"var(--kd-{_VARIABLES[match.group()]}, {match.group()})"
-            if match.group() in _VARIABLES
-            else match.group()
+            f"var(--kd-{_VARIABLES[match.group()]}, {match.group()})" if match.group() in _VARIABLES else match.group()
         ),
         style,
     )

@@ -1,7 +1,7 @@
 """The report of one run, what was gained and what it cost: as JSON, as a page, as a table.
 
-All of it is plain data. The sentences at the top are built from the rows alone, and say "within the noise" where the
-test images cannot tell two models apart.
+All of it is plain data. The sentences at the top are built from the rows alone, and say "within the noise"
+where the test images cannot tell two models apart.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -85,11 +85,11 @@ class Report:
         test_size: Number of test examples behind every accuracy.
         class_names: One name per class.
         summary: Sentences in plain language; built from the rows where none are given.
-        histories: Per training run what `fit` returned, `{"distilled": {"loss": [...], "val_accuracy": [...]}}`.
+        histories: Per training run what `fit` returned: `{"teacher": {"loss": [...], "accuracy": [...]}}`.
         confusion: Counts `[true class][predicted class]`, or nothing.
         confusion_model: Name of the row that `confusion` is of.
-        soft_targets: `{"temperatures": [1, 4, 20], "examples": [{"image": ..., "label": 3, "logits": [...]}]}`; an
-            image is a nested list `[height][width]` or `[height][width][channels]`, or a base64 PNG.
+        soft_targets: `{"temperatures": [1, 4], "examples": [{"image": ..., "label": 3, "logits": [...]}]}`;
+            an image is a nested list `[height][width]` or `[height][width][channels]`, or a base64 PNG.
         settings: The recipe.
         environment: Versions, machine, date.
 
@@ -139,10 +139,11 @@ class Report:
             raise ConfigurationError(
                 explain("The report has another format.", received=received, expected=expected, fix=fix)
             )
-        _check_keys(cls, content)
-        for row in content["rows"]:
-            _check_keys(ModelRow, row)
-        return cls(**content | {"rows": [ModelRow(**row) for row in content["rows"]]})
+        try:
+            rows = [ModelRow(**row) for row in content.pop("rows")]
+            return cls(rows=rows, **content)
+        except (KeyError, TypeError) as error:
+            raise ConfigurationError(explain("A key of the report is missing or unknown.", received=error)) from error
 
 
 def wilson_interval(accuracy: float, test_size: int) -> tuple[float, float]:
@@ -162,8 +163,8 @@ def wilson_interval(accuracy: float, test_size: int) -> tuple[float, float]:
 def is_within_noise(first: float, second: float, test_size: int) -> bool:
     """Whether the 95% interval of the difference of two accuracies holds zero.
 
-    Method 10 of Newcombe, "Interval estimation for the difference between independent proportions" (1998). That both
-    models saw the same images is left out: it calls too much noise, never too little.
+    Method 10 of Newcombe, "Interval estimation for the difference between independent proportions" (1998).
+    That both models saw the same images is left out, so it rather calls too much noise than too little.
 
     >>> is_within_noise(0.972, 0.969, 360), is_within_noise(0.90, 0.80, 360)
     (True, False)
@@ -174,7 +175,7 @@ def is_within_noise(first: float, second: float, test_size: int) -> bool:
 
 
 def summarise(rows: Sequence[ModelRow], test_size: int) -> list[str]:
-    """What the rows say in sentences: the smallest file against the teacher, what distilling and exporting did.
+    """What the rows say in sentences: smallest file against teacher, what distillation and export did.
 
     Rows are found by their names: `TEACHER`, `SCRATCH`, `DISTILLED`, `"distilled, int8 TFLite"`, and
     `"scratch, 100 labels"` beside `"distilled, 100 labels"`. What has no row has no sentence.
@@ -201,8 +202,14 @@ def table(report: Report) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    result = Table(title=report.title, caption=" ".join(_notes(report)), box=box.SIMPLE_HEAD, pad_edge=False)
-    result.padding = (0, 1, 0, 0)
+    result = Table(title=report.title, caption=" ".join([*_notes(report), *_remarks(report)]))
+    result.box, result.show_edge, result.pad_edge, result.padding = (
+        box.SIMPLE_HEAD,
+        False,
+        False,
+        (0, 1, 0, 0),
+    )
+    result.caption_justify = "left"
     result.add_column("Model", overflow="fold")
     for column in _COLUMNS:
         result.add_column(column.short, justify="right", no_wrap=True)
@@ -223,7 +230,7 @@ def markdown_table(report: Report) -> str:
             text = f"**{cell.text}**" if cell.best else cell.text
             texts.append(f"{text} ({cell.detail})" if cell.detail else text)
         lines.append("| " + " | ".join(texts) + " |")
-    return "\n".join([*lines, "", " ".join(_notes(report))]) + "\n"
+    return "\n".join([*lines, "", " ".join([*_notes(report), *_remarks(report)])]) + "\n"
 
 
 def write_json(report: Report, path: str | os.PathLike[str]) -> None:
@@ -232,7 +239,7 @@ def write_json(report: Report, path: str | os.PathLike[str]) -> None:
 
 
 def write_html(report: Report, path: str | os.PathLike[str]) -> None:
-    """Writes the report as one page that needs no network; an older file stays until the new one is complete."""
+    """Writes the report as one page that needs no network; an older file stays until it is complete."""
     _write(path, render_html(report))
 
 
@@ -275,11 +282,12 @@ class _Cell(NamedTuple):
 
 
 def _grid(report: Report) -> list[tuple[ModelRow, list[_Cell]]]:
-    """Each row with its cells; a value is best where it beats that of another row."""
+    """Each row with its cells; the best value of a column is marked unless most of the rows share it."""
     best = []
     for column in _COLUMNS:
-        known = {column.value(row) for row in report.rows} - {None}
-        best.append(column.best(known) if len(known) > 1 else None)
+        known = [value for row in report.rows if (value := column.value(row)) is not None]
+        top = column.best(known, default=None)
+        best.append(top if 2 * known.count(top) <= len(known) else None)
     return [
         (row, [_cell(report, row, column, top) for column, top in zip(_COLUMNS, best, strict=True)])
         for row in report.rows
@@ -308,7 +316,12 @@ def _interval(row: ModelRow, report: Report) -> str:
 
 _COLUMNS = (
     _Column(
-        "Parameters", "Parameters", lambda r: r.parameters, min, lambda r, _: f"{r.parameters:,}", _share_of_teacher
+        "Parameters",
+        "Parameters",
+        lambda r: r.parameters,
+        min,
+        lambda r, _: f"{r.parameters:,}",
+        _share_of_teacher,
     ),
     _Column("File size", "Size", lambda r: r.num_bytes, min, lambda r, _: human_bytes(r.num_bytes)),
     _Column("gzip", "gzip", lambda r: r.gzip_bytes, min, lambda r, _: human_bytes(r.gzip_bytes)),
@@ -326,12 +339,13 @@ _COLUMNS = (
 
 
 def _notes(report: Report) -> list[str]:
-    """What must stand below the table: how fine it measures, what the times are of, the rows' own notes."""
+    """What must stand below the table: how fine it measures, and what the times are of."""
     best = max(row.accuracy for row in report.rows)
     low, high = (_percent(end, report.test_size) for end in wilson_interval(best, report.test_size))
     notes = [
         f"{report.test_size:,} test images: one image is {100 / report.test_size:.2g} points, and a measured "
-        f"{_percent(best, report.test_size)}% stands for {low} to {high}% (95% interval, training seeds not counted)."
+        f"{_percent(best, report.test_size)}% stands for {low} to {high}% "
+        "(95% interval; training seeds not counted)."
     ]
     runtimes: dict[str, list[str]] = {}
     for row in report.rows:
@@ -344,7 +358,11 @@ def _notes(report: Report) -> list[str]:
         notes.append(f"Latency of one example: {'; '.join(texts)}.")
     if any(row.agreement is not None for row in report.rows):
         notes.append("Agreement: same answer as the Keras student.")
-    return notes + [f"{row.name}: {row.note}" for row in report.rows if row.note]
+    return notes
+
+
+def _remarks(report: Report) -> list[str]:
+    return [f"{row.name.capitalize()}: {row.note.rstrip('.')}." for row in report.rows if row.note]
 
 
 def _named(rows: Sequence[ModelRow], name: str) -> ModelRow | None:
@@ -352,7 +370,7 @@ def _named(rows: Sequence[ModelRow], name: str) -> ModelRow | None:
 
 
 def _students(rows: Sequence[ModelRow]) -> tuple[ModelRow | None, ModelRow | None]:
-    """The distilled student as it goes on the phone (its smallest file, else the Keras model), and the Keras model."""
+    """The distilled student for the phone (its smallest file, else the Keras model), and the Keras model."""
     keras_student = _named(rows, DISTILLED)
     files = [row for row in rows if _EXPORTED.fullmatch(row.name) and row.num_bytes]
     return min(files, key=lambda row: row.num_bytes, default=keras_student), keras_student
@@ -445,7 +463,10 @@ def _difference(row: ModelRow, other: ModelRow, test_size: int) -> tuple[str, st
     difference = abs(row.accuracy - other.accuracy)
     images = round(difference * test_size)
     noise = ", within the noise" if is_within_noise(row.accuracy, other.accuracy, test_size) else ""
-    return f"{_percent(difference, test_size)} points", f"{images} of {test_size:,} test images{noise}" * bool(images)
+    return (
+        f"{_percent(difference, test_size)} points",
+        f"{images} of {test_size:,} test images{noise}" * bool(images),
+    )
 
 
 def _sign(row: ModelRow, other: ModelRow) -> str:
@@ -488,22 +509,10 @@ def _pictures(report: Report) -> dict[str, str]:
     if examples := report.soft_targets.get("examples"):
         images, labels, logits = ([example[key] for example in examples] for key in ("image", "label", "logits"))
         temperatures = report.soft_targets["temperatures"]
-        pictures["soft_targets"] = plots.soft_targets(
-            images, logits, temperatures, report.class_names, labels=labels
-        )
+        pictures["soft_targets"] = plots.soft_targets(images, logits, temperatures, report.class_names, labels=labels)
     if len(report.confusion):
         pictures["confusion"] = plots.confusion_matrix(report.confusion, report.class_names)
     return {name: Markup(picture) for name, picture in pictures.items()}
-
-
-def _check_keys(cls: type, data: Mapping[str, Any]) -> None:
-    names = {item.name for item in fields(cls)}
-    required = {item.name for item in fields(cls) if item.name in ("title", "rows", "test_size", "class_names")}
-    if not required <= set(data) <= names:
-        odd = sorted((required - set(data)) | (set(data) - names))
-        raise ConfigurationError(
-            explain(f"This is no {cls.__name__}.", received=f"missing or unknown: {odd}", expected=sorted(names))
-        )
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
@@ -519,7 +528,7 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]
 
 
 def _plain(value: Any) -> Any:
-    """The value in the types that JSON knows; what is none of them, such as a path or a date, becomes text."""
+    """The value in the types that JSON knows; what is none of them (a path, a date) becomes text."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (np.ndarray, np.generic)):

@@ -18,9 +18,8 @@ from keras_kd.export import _convert
 
 SCRIPT = Path(_convert.__file__)
 _NUM_LINES, _LINE_LENGTH = 8, 240
-_LOG_LINE = re.compile(
-    r"^[IWEF]\d{4} |^\d{4}-\d\d-\d\d .*: [IW] |^WARNING: All log messages|^To enable the fol"
-)
+_LOG_LINE = re.compile(r"[IWEF]\d{4} |\d{4}-\d\d-\d\d .*: [IW] |WARNING: All log messages|To enable the ")
+_PREFIX = re.compile(r"^<unknown>:0: |loc\(.*\): |^tensorflow\.[\w.]+: ")
 
 
 def run_converter(
@@ -74,25 +73,23 @@ def _convert_in_child(
         text=True,
         errors="replace",
     )
-    if child.returncode < 0:
-        raise ExportError(_crash(-child.returncode, child.stderr, crash_hint))
-    if child.returncode > 0:
-        error = folder / "error"
-        raise ExportError(_refusal(error.read_text() if error.exists() else child.stderr))
+    error = folder / "error"
+    if error.exists():
+        raise ExportError(_refusal(error.read_text()))
+    if child.returncode != 0:
+        raise ExportError(_crash(child.returncode, child.stderr, crash_hint))
     return (folder / "output").read_bytes()
 
 
-def _crash(number: int, log: str, hint: str | None) -> str:
-    name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
-    if number == signal.SIGKILL:
+def _crash(return_code: int, log: str, hint: str | None) -> str:
+    killed = -return_code in set(signal.Signals)
+    name = signal.Signals(-return_code).name if killed else f"exit code {return_code}"
+    if killed and name == "SIGKILL":
         hint = "Something killed it, most often for want of memory: free some, or use less calibration data."
     lines = useful_lines(log)
     said = f" Its last words:\n{lines}\n" if lines else " It left no message."
-    fix = (
-        hint
-        or "Try another `quantization`, or leave out the model's last layers one by one to find the culprit."
-    )
-    return f"The TFLite converter crashed: its process was ended by {name}.{said} {fix}"
+    fix = hint or "Try another `quantization`, or find the culprit by leaving out layers."
+    return f"The TFLite converter crashed: its process ended with {name}.{said} {fix}"
 
 
 def _refusal(log: str) -> str:
@@ -103,12 +100,13 @@ def _refusal(log: str) -> str:
 
 
 def useful_lines(log: str) -> str:
-    """The few lines of a converter's log that say what went wrong: errors if it names any, else the last ones.
+    """The few lines of a converter's log that say what went wrong: errors if it names any, else the last.
 
-    >>> useful_lines("I0000 00:00:1 loader.cc:2] OK\\n  x = 1\\nerror: 'tf.Foo' op is neither\\nerror: failed")
-    "error: 'tf.Foo' op is neither\\nerror: failed"
+    >>> useful_lines("I0000 00:00:1 loader.cc:2] OK\\n  x = 1\\n<unknown>:0: error: loc(a(b)): no 'tf.Foo'")
+    "error: no 'tf.Foo'"
     """
     lines = [line.strip() for line in log.splitlines() if line.strip() and not _LOG_LINE.match(line)]
+    lines = [_PREFIX.sub("", line) for line in lines]
     errors = [line for line in lines if re.search(r"\berror\b|Error:|\bops?:", line)]
     unique = list(dict.fromkeys(line[:_LINE_LENGTH] for line in errors or lines))
     return "\n".join(unique[-_NUM_LINES:])

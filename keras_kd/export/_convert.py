@@ -1,7 +1,7 @@
 """From a SavedModel to the bytes of a TFLite file.
 
-Also a script, `python -P _convert.py job.json`: the converter crashes the process on some models, so it runs in a
-child. Therefore nothing of this package is imported here.
+Also a script, `python -P _convert.py job.json`: the converter crashes the process on some models, so it runs
+in a child. Therefore nothing of this package is imported here.
 """
 
 from __future__ import annotations
@@ -30,9 +30,7 @@ def convert(saved_model: Path, quantization: str | None, calibration: dict[str, 
 
     converter = tf.lite.TFLiteConverter.from_saved_model(str(saved_model))
     _set_quantization(converter, quantization, calibration, batch_size)
-    with (
-        warnings.catch_warnings()
-    ):  # the converter itself still uses the interpreter that TensorFlow deprecates
+    with warnings.catch_warnings():  # the converter itself still uses the interpreter that TensorFlow deprecates
         warnings.filterwarnings("ignore", r"\s*Warning: tf\.lite\.Interpreter is deprecated", UserWarning)
         return converter.convert()
 

@@ -14,14 +14,14 @@ MAX_STREAMED = 500
 _FIX_DTYPE = "Scale the data as in training and convert it, for example `x.astype('float32')`."
 
 
-def read_samples(name: str, data: Any, inputs: list[ModelInput]) -> list[np.ndarray]:
-    """One array [n, ...] per input, in the model's dtypes.
+def read_samples(name: str, data: Any, inputs: list[ModelInput]) -> dict[str, np.ndarray]:
+    """One array [n, ...] per input, by its name, in the model's dtypes.
 
     Args:
         name: the argument's name, for messages.
-        data: an array (for several inputs a list, tuple or dict of arrays), or an iterable of batches. A batch is
-            what `model.fit` takes: inputs, or a tuple that begins with them. Of an iterable the first
-            `MAX_STREAMED` examples are read.
+        data: an array (for several inputs a list, tuple or dict of arrays), or an iterable of batches. A
+            batch is what `model.fit` takes: inputs, or a tuple that begins with them. Of an iterable the
+            first `MAX_STREAMED` examples are read.
         inputs: the model's inputs.
 
     Raises:
@@ -33,21 +33,22 @@ def read_samples(name: str, data: Any, inputs: list[ModelInput]) -> list[np.ndar
         arrays = _gather(name, data, inputs)
     if not len(arrays[0]):
         raise ConfigurationError(_empty(name))
-    if len({len(array) for array in arrays}) > 1:
-        sizes = {one.name: len(array) for one, array in zip(inputs, arrays, strict=True)}
+    named = dict(zip((one.name for one in inputs), arrays, strict=True))
+    sizes = {key: len(array) for key, array in named.items()}
+    if len(set(sizes.values())) > 1:
         problem = f"{name!r} has another number of examples for each input."
         raise ConfigurationError(explain(problem, received=sizes, expected="equal numbers"))
-    return arrays
+    return named
 
 
-def random_samples(inputs: list[ModelInput], num_samples: int) -> list[np.ndarray]:
+def random_samples(inputs: list[ModelInput], num_samples: int) -> dict[str, np.ndarray]:
     """Seeded stand-ins for real samples: uniform in [0, 1), and 0 or 1 for integer inputs."""
     generator = np.random.default_rng(0)
-    draws = [generator.random((num_samples, *one.shape)) for one in inputs]
-    return [
-        (draw if np.dtype(one.dtype).kind == "f" else draw.round()).astype(one.dtype)
-        for one, draw in zip(inputs, draws, strict=True)
-    ]
+    draws = {one: generator.random((num_samples, *one.shape)) for one in inputs}
+    return {
+        one.name: (draw if np.dtype(one.dtype).kind == "f" else draw.round()).astype(one.dtype)
+        for one, draw in draws.items()
+    }
 
 
 def _is_whole(data: Any, inputs: list[ModelInput]) -> bool:
@@ -71,18 +72,14 @@ def _split(name: str, data: Any, inputs: list[ModelInput]) -> list[np.ndarray]:
     if len(parts) != len(inputs):
         names = [one.name for one in inputs]
         problem = f"{name!r} does not fit the model's inputs."
-        raise ConfigurationError(
-            explain(problem, received=f"{len(parts)} arrays", expected=f"one for each of {names}")
-        )
+        raise ConfigurationError(explain(problem, received=f"{len(parts)} arrays", expected=f"one for each of {names}"))
     return [_check(name, part, one) for part, one in zip(parts, inputs, strict=True)]
 
 
 def _gather(name: str, data: Any, inputs: list[ModelInput]) -> list[np.ndarray]:
     if not isinstance(data, Iterable):
         expected = "an array of samples, or an iterable of batches"
-        raise ConfigurationError(
-            explain(f"{name!r} is not usable.", received=type(data).__name__, expected=expected)
-        )
+        raise ConfigurationError(explain(f"{name!r} is not usable.", received=type(data).__name__, expected=expected))
     batches, num_examples = [], 0
     for batch in data:
         inputs_of_batch = batch[0] if isinstance(batch, tuple) else batch  # (x, y) as in model.fit
@@ -115,5 +112,5 @@ def _check(name: str, part: Any, one: ModelInput) -> np.ndarray:
 
 
 def _empty(name: str) -> str:
-    fix = "Pass some hundred real samples in the scale that the model takes; an exhausted generator is empty too."
+    fix = "Pass some hundred real samples; a generator that was already used up is empty too."
     return explain(f"{name!r} is empty.", received="0 examples", expected="at least 1", fix=fix)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -40,21 +40,22 @@ def model_inputs(model: keras.Model) -> list[ModelInput]:
         ConfigurationError: the model isn't built, or is a subclassed one with several inputs.
     """
     if not isinstance(model, keras.Model) or not model.built:
-        raise ConfigurationError(
-            explain(
-                "'model' cannot be exported.",
-                received=f"{type(model).__name__}{'' if isinstance(model, keras.Layer) else ', no Keras model'}",
-                expected="a built keras.Model",
-                fix="Give it an `Input` layer, or call it once on a batch.",
-            )
-        )
-    if not model.inputs:
+        built = " that is not built" if isinstance(model, keras.Model) else ""
+        problem, fix = "'model' cannot be exported.", "Give it an `Input` layer, or call it once on a batch."
+        received = f"{type(model).__name__}{built}"
+        raise ConfigurationError(explain(problem, received=received, expected="a built keras.Model", fix=fix))
+    if not _is_symbolic(model):
         return [_subclassed_input(model)]
     names = _unique(_readable(tensor.name, "keras_tensor", "input") for tensor in model.inputs)
     return [
         ModelInput(name, tensor.name, tuple(tensor.shape[1:]), tensor.dtype)
         for name, tensor in zip(names, model.inputs, strict=True)
     ]
+
+
+def _is_symbolic(model: keras.Model) -> bool:
+    """Whether the model knows its own inputs: functional ones and built Sequentials do."""
+    return bool(getattr(model, "inputs", None))
 
 
 def _subclassed_input(model: keras.Model) -> ModelInput:
@@ -71,14 +72,14 @@ def _subclassed_input(model: keras.Model) -> ModelInput:
     return ModelInput("input", "input", tuple(shape[1:]), "float32")
 
 
-def with_known_shapes(inputs: list[ModelInput], arrays: Sequence[np.ndarray] | None) -> list[ModelInput]:
-    """The inputs with their open dimensions taken from real arrays ([n, ...], one per input).
+def with_known_shapes(inputs: list[ModelInput], arrays: Mapping[str, np.ndarray]) -> list[ModelInput]:
+    """The inputs with their open dimensions taken from real arrays: input name -> [n, ...], or empty.
 
     Raises:
         ConfigurationError: a dimension is open and there are no arrays to take it from.
     """
-    if arrays is not None:
-        return [replace(one, shape=tuple(array.shape[1:])) for one, array in zip(inputs, arrays, strict=True)]
+    if arrays:
+        return [replace(one, shape=tuple(arrays[one.name].shape[1:])) for one in inputs]
     for one in inputs:
         if None in one.shape:
             raise ConfigurationError(
@@ -94,18 +95,19 @@ def with_known_shapes(inputs: list[ModelInput], arrays: Sequence[np.ndarray] | N
 
 def pack_inputs(model: keras.Model, flat: Sequence[Any]) -> Any:
     """Flat inputs in the structure in which the model takes them."""
-    if isinstance(model, keras.Sequential) or not model.inputs:
+    if isinstance(model, keras.Sequential) or not _is_symbolic(model):
         return flat[0]
     return keras.tree.pack_sequence_as(model.input, list(flat))
 
 
 def name_outputs(model: keras.Model, outputs: Any) -> dict[str, Any]:
-    """A model's outputs by name: a dict's keys, else the output layers' names, else `output_0`, `output_1`."""
+    """A model's outputs by name: a dict's keys, else the output layers' names, else `output_0`, ..."""
     flat = keras.tree.flatten(outputs)
     if isinstance(outputs, dict) and len(outputs) == len(flat):
         names = sorted(outputs)  # the order of keras.tree.flatten
     else:
-        names = getattr(model, "output_names", None) or []  # only functional models have it
+        last = [model.layers[-1].name] if isinstance(model, keras.Sequential) else []
+        names = getattr(model, "output_names", last)  # functional models have it
         names = names if len(names) == len(flat) else [f"output_{i}" for i in range(len(flat))]
     return dict(zip(_unique(re.sub(r"\W", "_", str(name)) for name in names), flat, strict=True))
 
@@ -116,9 +118,7 @@ def write_saved_model(model: keras.Model, inputs: list[ModelInput], batch_size: 
     Raises:
         ExportError: Keras cannot trace the model with these shapes.
     """
-    signature = [
-        keras.InputSpec(shape=(batch_size, *one.shape), dtype=one.dtype, name=one.name) for one in inputs
-    ]
+    signature = [keras.InputSpec(shape=(batch_size, *one.shape), dtype=one.dtype, name=one.name) for one in inputs]
 
     def serve(*flat):
         return name_outputs(model, model(pack_inputs(model, flat), training=False))
@@ -130,15 +130,13 @@ def write_saved_model(model: keras.Model, inputs: list[ModelInput], batch_size: 
         archive.write_out(str(folder), verbose=False)
     except Exception as error:
         shapes = ", ".join(f"{one.name} {(batch_size, *one.shape)}" for one in inputs)
-        raise ExportError(
-            f"Keras could not export the model with the static inputs {shapes}: {error}"
-        ) from error
+        raise ExportError(f"Keras could not export the model with the static inputs {shapes}: {error}") from error
 
 
 def as_float32(model: keras.Model) -> keras.Model:
     """The same model computing in float32: itself, or a copy where a layer has a half-precision policy.
 
-    TFLite has no half-precision kernels for most operators; half-precision weights are `quantization="float16"`.
+    TFLite has few half-precision kernels; half-precision weights are `quantization="float16"`.
 
     Raises:
         ExportError: the copy cannot be made.
@@ -151,8 +149,9 @@ def as_float32(model: keras.Model) -> keras.Model:
             copy.build(model.input_shape)
         copy.set_weights(model.get_weights())
     except Exception as error:
-        problem = f"The model computes in half precision, and a float32 copy of it cannot be made ({error})."
-        fix = "Give its custom classes a `get_config` and register them, or rebuild it under the float32 policy."
+        reason = " ".join(str(error).split())[:300]
+        problem = f"The model computes in half precision, and a float32 copy of it cannot be made: {reason}"
+        fix = "Give its custom classes a `get_config` and register them, or rebuild it in float32."
         raise ExportError(explain(problem, fix=fix)) from error
     return copy
 
@@ -181,7 +180,7 @@ def all_layers(model: keras.Model) -> list[keras.Layer]:
 
 
 def _readable(name: str, automatic: str, instead: str) -> str:
-    """A name that fits a signature; one that Keras made up, and that changes from run to run, is replaced."""
+    """A name fit for a signature; one that Keras made up, and that changes from run to run, is replaced."""
     return instead if name.startswith(automatic) else re.sub(r"\W", "_", name)
 
 

@@ -1,4 +1,4 @@
-"""Between real numbers and the integers of a quantised TFLite tensor: `real = scale * (integer - zero_point)`."""
+"""Between real numbers and the integers of a TFLite tensor: `real = scale * (integer - zero_point)`."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def to_tensor(values: np.ndarray, details: dict[str, Any]) -> np.ndarray:
 
 
 def from_tensor(values: np.ndarray, details: dict[str, Any]) -> np.ndarray:
-    """What an interpreter gave for an output tensor, as real numbers: dequantised where the tensor is quantised.
+    """An output tensor's content as real numbers: dequantised where the tensor is quantised.
 
     Args:
         values: the tensor's content.

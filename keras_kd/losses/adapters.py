@@ -88,7 +88,8 @@ class FunctionLoss(DistillationLoss):
     """A plain function `(teacher, student) -> [batch, ...]`, or `-> scalar`."""
 
     def __init__(self, function: Callable[[Any, Any], Any]):
-        super().__init__(name=getattr(function, "__name__", "function"))
+        name = getattr(function, "__name__", "function")
+        super().__init__(name="function" if name == "<lambda>" else name)
         self.function = function
 
     def call(self, teacher, student, context):

@@ -55,7 +55,7 @@ class DistillationLoss(keras.distillation.DistillationLoss):
         self.student = student
         self.name = name or "/".join(filter(None, (snake_case(type(self).__name__), student)))
         self.reduction = reduction
-        self._reduce = _Reduction(reduction=reduction, name=self.name.replace("/", "_"))
+        self._reduce = _Reduction(reduction=reduction, name="distillation")
 
     def call(self, teacher: Any, student: Any, context: Context) -> Any:
         """The loss of each example, `[batch, ...]` or a scalar."""

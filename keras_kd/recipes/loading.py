@@ -30,12 +30,15 @@ def default_text() -> str:
     return importlib.resources.files("keras_kd.recipes").joinpath("digits.yaml").read_text("utf-8")
 
 
-def load(path: str | Path | None = None, overrides: Iterable[str] = ()) -> Recipe:
+def load(
+    path: str | Path | None = None, overrides: Iterable[str] = (), *, output_dir: str | Path | None = None
+) -> Recipe:
     """Reads a recipe and checks every key.
 
     Args:
         path: a YAML file; None is the recipe that ships with the package.
         overrides: `"student.epochs=5"`: a key by its path and a value as YAML writes it.
+        output_dir: the run folder, in place of the recipe's.
 
     Raises:
         RecipeError: with every wrong key, what it was and what was expected.
@@ -43,6 +46,8 @@ def load(path: str | Path | None = None, overrides: Iterable[str] = ()) -> Recip
     settings = _parse(default_text() if path is None else _read(Path(path)), str(path or "digits.yaml"))
     for override in overrides:
         _set(settings, override)
+    if output_dir is not None:
+        settings["output_dir"] = str(output_dir)
     try:
         return Recipe.model_validate(settings)
     except ValidationError as error:

@@ -17,8 +17,6 @@ from keras_kd.recipes.progress import EpochProgress, RunProgress
 from keras_kd.recipes.schema import Distillation, Training
 from keras_kd.teachers import FrozenTeacher
 
-UNLABELLED = -1
-
 
 def train(
     model: keras.Model,
@@ -47,7 +45,7 @@ def train(
     is_logits = all(head.is_logits for head in find_heads(student).values())
     model.compile(
         optimizer=make_optimizer(settings, settings.epochs * steps),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=is_logits, ignore_class=UNLABELLED),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=is_logits, ignore_class=data.UNLABELLED),
         metrics=["accuracy"],
     )
     resume = Resume(folder.state / key, every_seconds=5.0)
@@ -65,6 +63,7 @@ def train(
             epochs=settings.epochs,
             validation_data=data.evaluation_batches(assembly.source.validation, settings.batch_size),
             callbacks=[resume, EpochProgress(stage)],
+            shuffle=False,  # the batches are shuffled already, by seed and epoch
             verbose=0,
         )
     return resume.history

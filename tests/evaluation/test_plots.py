@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import matplotlib
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from scipy.special import softmax
@@ -98,9 +98,11 @@ def test_ids_of_two_pictures_never_meet():
 
 
 def test_the_settings_of_matplotlib_stay_as_they_were(draw):
-    before = dict(matplotlib.rcParams)
-    draw()
-    assert dict(matplotlib.rcParams) == before
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        before = dict(matplotlib.rcParams)
+        draw()
+        assert dict(matplotlib.rcParams) == before
 
 
 def test_matplotlib_is_imported_inside_functions_and_pyplot_never():
@@ -111,6 +113,7 @@ def test_matplotlib_is_imported_inside_functions_and_pyplot_never():
     assert "pyplot" not in ast.unparse(tree)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.floats(-1e4, 1e4), min_size=1, max_size=12),
     st.floats(0.05, 100),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 from scipy.stats import binomtest
@@ -62,6 +62,7 @@ def _report(**changes):
 # Numbers of the rows
 
 
+@settings(deadline=None)
 @given(st.integers(1, 3000), st.data())
 def test_wilson_interval_is_that_of_scipy(test_size, data):
     correct = data.draw(st.integers(0, test_size))
@@ -69,6 +70,7 @@ def test_wilson_interval_is_that_of_scipy(test_size, data):
     np.testing.assert_allclose(wilson_interval(correct / test_size, test_size), expected, atol=1e-12)
 
 
+@settings(deadline=None)
 @given(st.integers(5, 2000), st.data())
 def test_noise_is_newcombes_interval_around_zero(test_size, data):
     few, many = sorted(data.draw(st.integers(0, test_size)) for _ in range(2))

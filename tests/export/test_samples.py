@@ -58,10 +58,19 @@ def test_two_inputs(data):
 def test_a_tf_dataset_without_end_is_read_to_the_limit():
     import tensorflow as tf
 
-    dataset = tf.data.Dataset.from_tensor_slices((images, np.zeros(10))).batch(7).repeat()
+    dataset = tf.data.Dataset.from_tensor_slices((images, np.zeros(10))).repeat().batch(7)
     read = read_samples("calibration", dataset, [IMAGE])["image"]
     assert len(read) == MAX_STREAMED
     np.testing.assert_array_equal(read[:10], images)
+
+
+def test_a_generator_is_not_read_further_than_needed():
+    def batches():
+        for start in range(0, MAX_STREAMED, 20):
+            yield np.full((20, 2, 2), start, "float32")
+        pytest.fail("read on")
+
+    assert len(read_samples("calibration", batches(), [IMAGE])["image"]) == MAX_STREAMED
 
 
 @pytest.mark.parametrize(

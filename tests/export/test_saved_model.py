@@ -24,10 +24,11 @@ def test_names_that_keras_made_up_do_not_change_from_run_to_run():
 
 def test_outputs_are_named_by_key_then_by_layer_then_by_number():
     features = keras.Input((2,))
-    first, second = keras.layers.Dense(1, name="b/c")(features), keras.layers.Dense(1, name="a")(features)
+    first, second = keras.layers.Dense(1, name="b-c")(features), keras.layers.Dense(1, name="a")(features)
     model = keras.Model(features, [first, second])
     assert list(name_outputs(model, [1, 2]).items()) == [("b_c", 1), ("a", 2)]
     assert list(name_outputs(model, {"z": 1, "y": 2}).items()) == [("y", 2), ("z", 1)]
+    assert name_outputs(keras.Sequential([features, keras.layers.Dense(1, name="last")]), 7) == {"last": 7}
     assert list(name_outputs(model, [1, 2, 3])) == ["output_0", "output_1", "output_2"]
 
 

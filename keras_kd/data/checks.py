@@ -1,0 +1,93 @@
+"""Checks of the settings that the data modules share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from numbers import Integral, Real
+from typing import Any
+
+from keras_kd.errors import ConfigurationError, explain
+
+MAX_SEED = 2**32 - 1
+
+
+def check_integer(name: str, value: Any, *, at_least: int, at_most: int | None = None) -> int:
+    """Returns `value` as an int, or raises `ConfigurationError` where it is no whole number in the range."""
+    is_integer = isinstance(value, Integral) and not isinstance(value, bool)
+    if not is_integer or value < at_least or (at_most is not None and value > at_most):
+        high = "" if at_most is None else f" <= {at_most}"
+        raise ConfigurationError(
+            explain(
+                f"{name!r} is not usable.",
+                received=repr(value),
+                expected=f"a whole number, {at_least} <= {name}{high}",
+            )
+        )
+    return int(value)
+
+
+def check_seed(seed: Any) -> int:
+    """Returns `seed` as an int, or raises `ConfigurationError` where NumPy could not be seeded with it."""
+    return check_integer("seed", seed, at_least=0, at_most=MAX_SEED)
+
+
+def check_fraction(name: str, value: Any) -> float | None:
+    """Returns a fraction in (0, 1) or None; raises `ConfigurationError` for anything else."""
+    if value is None:
+        return None
+    if not isinstance(value, Real) or isinstance(value, bool) or not 0 < value < 1:
+        raise ConfigurationError(
+            explain(
+                f"{name!r} is not usable for this source.",
+                received=repr(value),
+                expected=f"a fraction of the examples, 0 < {name} < 1",
+                fix='Split expressions such as "train[:90%]" are for "tfds:NAME" only.',
+            )
+        )
+    return float(value)
+
+
+def check_value_range(value_range: Any) -> tuple[float, float]:
+    """Returns `(low, high)` as floats, or raises `ConfigurationError`."""
+    is_pair = isinstance(value_range, Sequence) and len(value_range) == 2
+    numbers = is_pair and all(isinstance(v, Real) and math.isfinite(v) for v in value_range)
+    if not numbers or value_range[0] >= value_range[1]:
+        raise ConfigurationError(
+            explain(
+                "'value_range' is not usable.",
+                received=repr(value_range),
+                expected="two numbers, the lower one first, such as (0.0, 1.0) or (-1.0, 1.0)",
+            )
+        )
+    return float(value_range[0]), float(value_range[1])
+
+
+def check_image_size(image_size: Any) -> tuple[int, int] | None:
+    """Returns `(height, width)` in pixels or None, from a number, a pair or None; else `ConfigurationError`."""
+    if image_size is None:
+        return None
+    pair = (image_size, image_size) if isinstance(image_size, Integral) else image_size
+    is_pair = isinstance(pair, Sequence) and len(pair) == 2
+    if not is_pair or not all(isinstance(v, Integral) and not isinstance(v, bool) and v > 0 for v in pair):
+        raise ConfigurationError(
+            explain(
+                "'image_size' is not usable.",
+                received=repr(image_size),
+                expected="a number of pixels, or (height, width) in pixels",
+            )
+        )
+    return int(pair[0]), int(pair[1])
+
+
+def refuse_image_size(image_size: Any, source: str) -> None:
+    """Raises `ConfigurationError` where an image size was given to a source that has its own."""
+    if image_size is not None:
+        raise ConfigurationError(
+            explain(
+                f"{source!r} keeps the size of its images.",
+                received=f"image_size={image_size!r}",
+                expected="no image_size",
+                fix='Images are resized for "tfds:NAME" and "folder:PATH" only.',
+            )
+        )

@@ -1,0 +1,246 @@
+"""Images in a folder for each class: `PATH/cat/1.png`, or `PATH/train/cat/1.png` and so on.
+
+They are decoded by Pillow and not by `tf.io`, so that a file that cannot be read is named in the error, and
+palettes, EXIF rotation, GIF and WebP need no code of ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_kd.data.checks import check_image_size
+from keras_kd.data.splits import Opened, Records, Scaling
+from keras_kd.data.stratify import complete_splits
+from keras_kd.errors import ConfigurationError, explain
+
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
+_PART_FOLDERS = {"train": ("train",), "validation": ("validation", "val"), "test": ("test",)}
+_ORDER_SEED = 0
+_GREYSCALE_MODES = ("1", "L", "LA")
+_DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
+_EXIF_ORIENTATION = 0x0112
+
+
+def open_folder(
+    path: Path,
+    fractions: Mapping[str, float | None],
+    image_size: Any,
+    value_range: tuple[float, float],
+    seed: int,
+) -> Opened:
+    """Images by class; reads the listing and the header of the first image, or of all without `image_size`.
+
+    The folders `train`, `validation` (or `val`) and `test` are the splits where `PATH/train` exists; otherwise
+    the sub-folders are the classes. Class names are sorted. Files that are no images by their suffix, and names
+    that start with a dot, are ignored. The images are greyscale where the first one is, else RGB; resized
+    bilinearly with antialiasing and rounded to uint8. Their order is one fixed mixture of the classes.
+    """
+    size = check_image_size(image_size)
+    folders = _part_folders(path)
+    class_names = _class_names(folders["train"])
+    files = {part: _files(folder, class_names) for part, folder in folders.items()}
+    shape = _example_shape([file for listed, _ in files.values() for file in listed], size)
+    parts = {part: FolderRecords(*listed, shape=shape) for part, listed in files.items()}
+    splits = complete_splits(parts, fractions, class_names, Scaling.to_range(255, value_range), seed)
+    listing = sorted((f.relative_to(path).as_posix(), f.stat().st_size) for listed, _ in files.values() for f in listed)
+    return Opened(class_names, splits, tuple(listing))
+
+
+class FolderRecords(Records):
+    """Image files, decoded when they are read: uint8 `[height, width, channels]`."""
+
+    dtype = np.dtype(np.uint8)
+
+    def __init__(self, files: Sequence[Path], labels: np.ndarray, *, shape: tuple[int, int, int]):
+        self._files = list(files)
+        self._labels = labels
+        self.num_examples = len(self._files)
+        self.shape = shape
+
+    def read_labels(self) -> np.ndarray:
+        return self._labels
+
+    def select(self, rows: np.ndarray) -> FolderRecords:
+        return FolderRecords([self._files[row] for row in rows], self._labels[rows], shape=self.shape)
+
+    def read(self) -> np.ndarray:
+        stored = np.empty((self.num_examples, *self.shape), self.dtype)
+        with ThreadPoolExecutor() as pool:
+            for row, image in enumerate(pool.map(self._decode, self._files)):
+                stored[row] = image
+        return stored
+
+    def stream(self) -> Any:
+        import tensorflow as tf
+
+        def decode(file, label):
+            image = tf.numpy_function(lambda name: self._decode(Path(name.decode())), [file], tf.uint8)
+            return tf.ensure_shape(image, self.shape), label
+
+        names = [str(file) for file in self._files]
+        return tf.data.Dataset.from_tensor_slices((names, self._labels)).map(decode, tf.data.AUTOTUNE)
+
+    def _decode(self, file: Path) -> np.ndarray:
+        return decode_image(file, self.shape)
+
+
+def decode_image(file: Path, shape: tuple[int, int, int]) -> np.ndarray:
+    """One image as uint8 `[height, width, channels]` of the given shape.
+
+    Raises:
+        ConfigurationError: a file that is no readable image; a colour image where `shape` has one channel.
+    """
+    from PIL import Image, ImageOps
+
+    height, width, channels = shape
+    with _open(file) as image:
+        _check_mode(file, image.mode, channels)
+        try:
+            image = ImageOps.exif_transpose(image)
+            image = image.convert("RGBA") if image.mode in ("P", "PA") else image
+            image = image.convert("L" if channels == 1 else "RGB")
+        except (OSError, SyntaxError, ValueError) as error:
+            raise _unreadable(file, error) from error
+        if image.size != (width, height):
+            image = image.resize((width, height), Image.Resampling.BILINEAR)
+        return np.asarray(image, np.uint8).reshape(shape)
+
+
+def _open(file: Path) -> Any:
+    from PIL import Image
+
+    try:
+        return Image.open(file)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise _unreadable(file, error) from error
+
+
+def _unreadable(file: Path, error: Exception) -> ConfigurationError:
+    return ConfigurationError(
+        explain(
+            f"The image file cannot be read: {error}.",
+            received=str(file),
+            expected=f"a whole image ({', '.join(SUFFIXES)})",
+            fix="Repair or remove the file.",
+        )
+    )
+
+
+def _check_mode(file: Path, mode: str, channels: int) -> None:
+    deep, lossy = mode in _DEEP_MODES, channels == 1 and mode not in _GREYSCALE_MODES
+    if deep or lossy:
+        raise ConfigurationError(
+            explain(
+                "The image has more than 8 bits a channel." if deep else "A colour image stands among greyscale ones.",
+                received=f"{file}, Pillow mode {mode!r}",
+                expected="8 bits a channel" if deep else "greyscale, as the first image is",
+                fix="Convert the images to one kind.",
+            )
+        )
+
+
+def _part_folders(path: Path) -> dict[str, Path]:
+    if not path.is_dir():
+        raise ConfigurationError(
+            explain(
+                "There is no such folder.",
+                received=str(path),
+                expected="a folder with a sub-folder of images for each class",
+                fix="Relative paths start at the working directory.",
+            )
+        )
+    if not (path / "train").is_dir():
+        return {"train": path}
+    found = {part: [path / n for n in names if (path / n).is_dir()] for part, names in _PART_FOLDERS.items()}
+    if len(found["validation"]) > 1:
+        raise ConfigurationError(
+            explain(
+                f"{path} has two validation folders.",
+                received="'validation' and 'val'",
+                expected="one of them",
+            )
+        )
+    return {part: folders[0] for part, folders in found.items() if folders}
+
+
+def _class_names(folder: Path) -> tuple[str, ...]:
+    names = tuple(sorted(f.name for f in folder.iterdir() if f.is_dir() and not f.name.startswith(".")))
+    if len(names) < 2:
+        raise ConfigurationError(
+            explain(
+                f"{folder} does not hold the classes of a data set.",
+                received=f"sub-folders: {', '.join(names) or '(none)'}",
+                expected="at least two, one for each class, with its images inside",
+            )
+        )
+    return names
+
+
+def _files(folder: Path, class_names: Sequence[str]) -> tuple[list[Path], np.ndarray]:
+    """The files of one part and their labels, in one fixed mixture of the classes."""
+    unknown = set(_class_names(folder)) - set(class_names)
+    if unknown:
+        raise ConfigurationError(
+            explain(
+                f"{folder} has classes that the training images lack.",
+                received=", ".join(sorted(unknown)),
+                expected=f"some of {', '.join(class_names)}",
+            )
+        )
+    by_class = [_images(folder / name) if (folder / name).is_dir() else [] for name in class_names]
+    files = [file for images in by_class for file in images]
+    labels = np.repeat(np.arange(len(by_class)), [len(images) for images in by_class])
+    order = np.random.RandomState(_ORDER_SEED).permutation(len(files))
+    return [files[row] for row in order], labels[order].astype(np.int64)
+
+
+def _images(folder: Path) -> list[Path]:
+    images = sorted(f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES and not f.name.startswith("."))
+    if not images:
+        raise ConfigurationError(
+            explain(
+                "A class folder has no images.",
+                received=str(folder),
+                expected=f"at least one file that ends in {', '.join(SUFFIXES)}",
+                fix="Add images, or remove the folder.",
+            )
+        )
+    return images
+
+
+def _example_shape(files: Sequence[Path], size: tuple[int, int] | None) -> tuple[int, int, int]:
+    first = min(files)
+    with _open(first) as image:
+        channels = 1 if image.mode in _GREYSCALE_MODES else 3
+    if size is not None:
+        return (*size, channels)
+    with ThreadPoolExecutor() as pool:
+        sizes = list(pool.map(_upright_size, files))
+    first_size = _upright_size(first)
+    for file, other in zip(files, sizes, strict=True):
+        if other != first_size:
+            raise ConfigurationError(
+                explain(
+                    "The images have different sizes.",
+                    received=f"{first}: {_words(first_size)}, {file}: {_words(other)}",
+                    expected="one size for all, or image_size=(height, width) to resize them to",
+                )
+            )
+    return (*first_size, channels)
+
+
+def _words(size: tuple[int, int]) -> str:
+    return f"height {size[0]}, width {size[1]}"
+
+
+def _upright_size(file: Path) -> tuple[int, int]:
+    """(height, width) from the file's header, turned as its EXIF orientation says."""
+    with _open(file) as image:
+        width, height = image.size
+        turned = image.getexif().get(_EXIF_ORIENTATION, 1) >= 5
+    return (width, height) if turned else (height, width)

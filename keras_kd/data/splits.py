@@ -1,0 +1,275 @@
+"""What a data source gives: three splits, each a fixed sequence of examples that can be read again and again.
+
+A `Split` is what the rest of the package sees. Behind it stand `Records`: the examples as they are stored (mostly
+uint8), on disk or in memory. They become the model's float32 inputs only when they are read, so that a data set
+kept in memory takes a quarter of the room.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from keras_kd.errors import ConfigurationError, explain
+
+UNLABELLED = -1
+"""The label of an example without one; `keras.losses.SparseCategoricalCrossentropy(ignore_class=-1)` skips it."""
+
+MEMORY_LIMIT_BYTES = 2**30
+"""A split whose stored examples take more than this is streamed from disk; a smaller one is read once and kept."""
+
+_BATCH = 256
+
+
+def without_autotune(dataset: Any) -> Any:
+    """Switches off tf.data's autotuner, whose thread can outlive its use.
+
+    With it, the end of an iteration (and so of `fit`) may wait for the autotuner's next round, for as long as the
+    iteration itself took, up to a minute (measured with TensorFlow 2.21).
+    """
+    import tensorflow as tf
+
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """How stored numbers become model inputs: `x / divisor + offset`, in float32.
+
+    >>> Scaling.to_range(255, (-1.0, 1.0))(np.array([0, 255], np.uint8)).tolist()
+    [-1.0, 1.0]
+    """
+
+    divisor: float = 1.0
+    offset: float = 0.0
+
+    @classmethod
+    def to_range(cls, stored_max: float, value_range: tuple[float, float]) -> Scaling:
+        """Maps 0..stored_max to `value_range`."""
+        low, high = value_range
+        return cls(divisor=stored_max / (high - low), offset=low)
+
+    def __call__(self, stored: Any) -> Any:
+        """Scales a NumPy array, or a tensor inside a `tf.data` pipeline, of any shape."""
+        if isinstance(stored, np.ndarray):
+            return stored.astype(np.float32) / np.float32(self.divisor) + np.float32(self.offset)
+        import tensorflow as tf
+
+        return tf.cast(stored, tf.float32) / self.divisor + self.offset
+
+
+class Records(ABC):
+    """A fixed sequence of examples as they are stored.
+
+    Attributes:
+        num_examples: how many there are.
+        shape: the shape of one example, `(height, width, channels)` for images.
+        dtype: the dtype in which they are stored.
+    """
+
+    num_examples: int
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    @abstractmethod
+    def stream(self) -> Any:
+        """A `tf.data.Dataset` of single `(stored x, int64 label)` pairs, always in the same order."""
+
+    @abstractmethod
+    def read_labels(self) -> np.ndarray:
+        """The int64 labels `[n]`, without decoding images."""
+
+    @abstractmethod
+    def select(self, rows: np.ndarray) -> Records:
+        """The records at `rows`: ascending, and some of them perhaps more than once."""
+
+    def read(self) -> np.ndarray:
+        """All stored examples, `[n, *shape]`."""
+        stored = np.empty((self.num_examples, *self.shape), self.dtype)
+        start = 0
+        for x, _ in without_autotune(self.stream().batch(_BATCH)).as_numpy_iterator():
+            stored[start : start + len(x)] = x
+            start += len(x)
+        return stored
+
+    @property
+    def num_bytes(self) -> int:
+        return self.num_examples * int(np.prod(self.shape)) * np.dtype(self.dtype).itemsize
+
+    @property
+    def fits_in_memory(self) -> bool:
+        return self.num_bytes <= MEMORY_LIMIT_BYTES
+
+    @cached_property
+    def stored(self) -> np.ndarray:
+        """All stored examples, read on first use and kept."""
+        return self.read()
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        """The labels, read on first use and kept."""
+        return self.read_labels()
+
+
+class ArrayRecords(Records):
+    """Records held in memory; the pixels are loaded by `load` when they are first needed."""
+
+    def __init__(self, load: Callable[[], np.ndarray], labels: np.ndarray, *, shape: tuple[int, ...], dtype: Any):
+        self._load = load
+        self._labels = np.asarray(labels, np.int64)
+        self.num_examples = len(self._labels)
+        self.shape = tuple(shape)
+        self.dtype = np.dtype(dtype)
+
+    @property
+    def fits_in_memory(self) -> bool:
+        return True
+
+    def read(self) -> np.ndarray:
+        return self._load()
+
+    def read_labels(self) -> np.ndarray:
+        return self._labels
+
+    def stream(self) -> Any:
+        import tensorflow as tf
+
+        return tf.data.Dataset.from_tensor_slices((self.stored, self.labels))
+
+    def select(self, rows: np.ndarray) -> ArrayRecords:
+        return ArrayRecords(lambda: self._load_rows(rows), self._labels[rows], shape=self.shape, dtype=self.dtype)
+
+    def _load_rows(self, rows: np.ndarray) -> np.ndarray:
+        """Only the chosen rows are kept, not the whole file that they come from."""
+        whole = self.__dict__.get("stored")
+        return (self._load() if whole is None else whole)[rows]
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """One part of a data set: a fixed sequence of labelled examples.
+
+    Attributes:
+        name: `"train"`, `"validation"`, `"test"`, or what `subset` was told.
+        records: the examples as they are stored.
+        scaling: how they become model inputs.
+        given_labels: int64 `[n]` labels that replace the stored ones, or None.
+    """
+
+    name: str
+    records: Records
+    scaling: Scaling = Scaling()
+    given_labels: np.ndarray | None = None
+
+    @property
+    def num_examples(self) -> int:
+        return self.records.num_examples
+
+    @property
+    def example_shape(self) -> tuple[int, ...]:
+        return self.records.shape
+
+    def labels(self) -> np.ndarray:
+        """The labels, int64 `[n]`; -1 where an example has none."""
+        return self.records.labels if self.given_labels is None else self.given_labels
+
+    def arrays(self) -> tuple[np.ndarray, np.ndarray]:
+        """The whole split in memory: float32 `[n, *example_shape]` and int64 `[n]`."""
+        return self.scaling(self.records.stored), self.labels()
+
+    def dataset(self) -> Any:
+        """A `tf.data.Dataset` of single `(x float32 [*example_shape], y int64 [])`, always in the same order."""
+        import tensorflow as tf
+
+        stream = self.stored_stream().map(lambda x, y: (self.scaling(x), y), tf.data.AUTOTUNE)
+        return without_autotune(stream.apply(tf.data.experimental.assert_cardinality(self.num_examples)))
+
+    def stored_stream(self) -> Any:
+        """As `dataset`, with x as it is stored (not scaled)."""
+        import tensorflow as tf
+
+        stream = self.records.stream()
+        if self.given_labels is None:
+            return stream
+        labels = tf.data.Dataset.from_tensor_slices(self.given_labels)
+        return tf.data.Dataset.zip(stream, labels).map(lambda pair, label: (pair[0], label))
+
+    def subset(self, indices: Any, name: str) -> Split:
+        """The examples at `indices`, in the order of this split whatever the order of `indices`.
+
+        An index that comes twice gives its example twice.
+
+        Raises:
+            ConfigurationError: no index, or one that is out of range.
+        """
+        rows = _check_rows(indices, self.num_examples)
+        labels = None if self.given_labels is None else self.given_labels[rows]
+        return Split(name, self.records.select(rows), self.scaling, labels)
+
+    def relabelled(self, labels: np.ndarray, name: str) -> Split:
+        """The same examples (not read again) with other labels, `[n]`."""
+        labels = np.asarray(labels, np.int64)
+        if labels.shape != (self.num_examples,):
+            raise ConfigurationError(
+                explain(
+                    f"The labels do not fit the split {self.name!r}.",
+                    received=f"shape {labels.shape}",
+                    expected=f"shape ({self.num_examples},)",
+                )
+            )
+        return dataclasses.replace(self, name=name, given_labels=labels)
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """What each kind of source gives to `open_source`: its classes, its splits, and what identifies its data."""
+
+    class_names: tuple[str, ...]
+    splits: Mapping[str, Split]
+    identity: tuple[Any, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class DataSource:
+    """A data set ready for use: what it is called, its classes, and its three splits.
+
+    Attributes:
+        name: as it was named to `open_source`.
+        class_names: the class of each label, `class_names[label]`.
+        input_shape: the shape of one example, without the batch axis.
+        fingerprint: changes when the data, the splits or the scaling change; the same for the same data.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    input_shape: tuple[int, ...]
+    train: Split
+    validation: Split
+    test: Split
+    fingerprint: str
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+
+def _check_rows(indices: Any, num_examples: int) -> np.ndarray:
+    rows = np.sort(np.asarray(indices))
+    usable = rows.ndim == 1 and rows.size > 0 and np.issubdtype(rows.dtype, np.integer)
+    if not usable or rows[0] < 0 or rows[-1] >= num_examples:
+        raise ConfigurationError(
+            explain(
+                "These indices choose no subset.",
+                received=f"{np.size(indices)} values: {np.array2string(np.asarray(indices), threshold=6)}",
+                expected=f"at least one, whole numbers in 0..{num_examples - 1}",
+            )
+        )
+    return rows.astype(np.int64)

@@ -1,0 +1,137 @@
+"""Choices of rows that keep the share of each class: for splits, few-label runs and calibration samples.
+
+They use NumPy's `RandomState`, whose numbers NumPy promises never to change: the same seed gives the same rows on
+every machine and with every later version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from keras_kd.data.splits import Records, Scaling, Split
+from keras_kd.errors import ConfigurationError, explain
+
+DEFAULT_FRACTION = 0.1
+"""The part of the training examples that becomes a validation or test split where the source has none."""
+
+
+def stratified_choice(labels: np.ndarray, num_rows: int, seed: int) -> np.ndarray:
+    """`num_rows` rows, ascending, with each class in the proportion in which it occurs.
+
+    Where there are at least as many rows as classes, each class has at least one.
+
+    Args:
+        labels: int64 `[n]`, `num_rows <= n`.
+
+    >>> labels = np.array([0, 0, 0, 0, 0, 0, 1, 1, 1])
+    >>> labels[stratified_choice(labels, 3, seed=0)].tolist()
+    [0, 0, 1]
+    """
+    random = np.random.RandomState(seed)
+    counts = np.unique(labels, return_counts=True)[1]
+    by_class = np.split(np.argsort(labels, kind="stable"), np.cumsum(counts)[:-1])
+    quotas = _quotas(counts, num_rows)
+    chosen = [random.permutation(rows)[:quota] for rows, quota in zip(by_class, quotas, strict=True)]
+    return np.sort(np.concatenate(chosen))
+
+
+def _quotas(counts: np.ndarray, total: int) -> np.ndarray:
+    """How many of each class: its share rounded down, the rest to the classes that lost most by the rounding."""
+    exact = counts * total / counts.sum()
+    quotas = np.floor(exact).astype(np.int64)
+    if total >= len(counts):
+        quotas = np.maximum(quotas, 1)
+    while quotas.sum() > total:
+        quotas[np.argmax(quotas)] -= 1
+    losers = np.argsort(quotas - exact, kind="stable")
+    quotas[losers[: total - quotas.sum()]] += 1
+    return quotas
+
+
+def complete_splits(
+    parts: Mapping[str, Records],
+    fractions: Mapping[str, float | None],
+    class_names: Sequence[str],
+    scaling: Scaling,
+    seed: int,
+) -> dict[str, Split]:
+    """The train, validation and test splits from the `parts` that exist; the missing ones are cut from `train`.
+
+    Args:
+        parts: `"train"`, and `"validation"` and `"test"` where the source has them.
+        fractions: the same three names; of the examples of the part `train`, or None for the default.
+
+    Raises:
+        ConfigurationError: a fraction for a part that exists, fractions that do not fit, a class with too few
+            examples.
+    """
+    _refuse_fractions_of_own_parts(parts, fractions)
+    whole = Split("train", parts["train"], scaling)
+    rows = _cut(whole.labels(), _wanted(parts, fractions), class_names, seed)
+    cut = {name: whole.subset(chosen, name) for name, chosen in rows.items()}
+    own = {name: Split(name, part, scaling) for name, part in parts.items() if name != "train"}
+    return cut | own
+
+
+def _refuse_fractions_of_own_parts(parts: Mapping[str, Records], fractions: Mapping[str, float | None]) -> None:
+    for name in sorted(set(parts) - {"train"}):
+        if fractions[name] is not None:
+            raise ConfigurationError(
+                explain(
+                    f"The source has its own {name} part, which is used whole.",
+                    received=f"{name}={fractions[name]!r}",
+                    expected=f"no {name!r}",
+                )
+            )
+
+
+def _wanted(parts: Mapping[str, Records], fractions: Mapping[str, float | None]) -> dict[str, float]:
+    """The fraction of each split that is cut from the training part, `train` last."""
+    wanted = {n: fractions[n] or DEFAULT_FRACTION for n in ("test", "validation") if n not in parts}
+    rest = 1.0 - sum(wanted.values())
+    train = rest if fractions["train"] is None else fractions["train"]
+    if train <= 0 or train > rest + 1e-9:
+        received = ", ".join(f"{name}={value:g}" for name, value in {**wanted, "train": train}.items())
+        raise ConfigurationError(
+            explain(
+                "The splits take more than there is.",
+                received=received,
+                expected="fractions whose sum is at most 1, with something left for 'train'",
+                fix=f"A missing 'validation' or 'test' counts as {DEFAULT_FRACTION:g}.",
+            )
+        )
+    return wanted | {"train": train}
+
+
+def _cut(
+    labels: np.ndarray, wanted: Mapping[str, float], class_names: Sequence[str], seed: int
+) -> dict[str, np.ndarray]:
+    """Disjoint, stratified rows for each name in `wanted`."""
+    left = np.arange(len(labels))
+    cut = {}
+    for name, fraction in wanted.items():
+        num_rows = min(round(fraction * len(labels)), len(left))
+        cut[name] = left[stratified_choice(labels[left], num_rows, seed)]
+        left = np.setdiff1d(left, cut[name])
+    for name, rows in cut.items():
+        _check_classes(name, labels[rows], labels, class_names)
+    return cut
+
+
+def _check_classes(name: str, chosen: np.ndarray, labels: np.ndarray, class_names: Sequence[str]) -> None:
+    """A training split must know all classes, and no split may be empty."""
+    missing = np.setdiff1d(labels, chosen)
+    if chosen.size and not (name == "train" and missing.size):
+        return
+    rare = class_names[missing[0]]
+    count = int((labels == missing[0]).sum())
+    raise ConfigurationError(
+        explain(
+            f"There are too few examples for a stratified {name!r} split.",
+            received=f"{len(labels)} examples, {count} of them of class {rare!r}",
+            expected="enough that each split gets some and 'train' some of each class",
+            fix="Add examples, or give larger fractions to the splits that stay empty.",
+        )
+    )

@@ -1,0 +1,30 @@
+"""Measures models: how right they are, how alike, how fast."""
+
+from keras_kd.evaluation.accuracy import (
+    Quality,
+    accuracy,
+    agreement,
+    confusion_matrix,
+    expected_calibration_error,
+    macro_f1,
+    measure,
+)
+from keras_kd.evaluation.benchmark import Latency, compare_latency, measure_latency
+from keras_kd.evaluation.runners import KerasRunner, Runner, TFLiteRunner, file_sizes
+
+__all__ = [
+    "KerasRunner",
+    "Latency",
+    "Quality",
+    "Runner",
+    "TFLiteRunner",
+    "accuracy",
+    "agreement",
+    "compare_latency",
+    "confusion_matrix",
+    "expected_calibration_error",
+    "file_sizes",
+    "macro_f1",
+    "measure",
+    "measure_latency",
+]

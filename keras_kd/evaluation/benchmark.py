@@ -1,0 +1,149 @@
+"""How long a model takes for one example."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from keras_kd.errors import ConfigurationError, check_number, explain
+from keras_kd.evaluation.runners import Runner
+
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True)
+class Latency:
+    """The times of many single runs.
+
+    Attributes:
+        p50_ms: the median, milliseconds.
+        p95_ms: the time that 95 of 100 runs stay under, milliseconds.
+        mean_ms: the mean, milliseconds.
+        num_runs: how many runs were timed.
+        num_threads: CPU threads of the runner; None where its framework decided.
+    """
+
+    p50_ms: float
+    p95_ms: float
+    mean_ms: float
+    num_runs: int
+    num_threads: int | None
+
+    def __str__(self) -> str:
+        threads = "" if self.num_threads is None else f", num_threads={self.num_threads}"
+        return f"{self.p50_ms:.3g} ms (95% under {self.p95_ms:.3g} ms; {self.num_runs} runs{threads})"
+
+
+def measure_latency(
+    runner: Runner,
+    sample: np.ndarray,
+    *,
+    warmup: int = 20,
+    min_runs: int = 100,
+    min_seconds: float = 0.3,
+    clock: Clock = time.perf_counter,
+) -> Latency:
+    """Times single runs of one example, until there are enough of them and enough time has passed.
+
+    Timed is `runner.run`: input tensor in, inference, output tensor out. `runner.prepare` is called once, before.
+
+    Args:
+        runner: the model.
+        sample: one example as a batch [1, ...], in the scale that the Keras model takes.
+        warmup: runs before the timing, which are not counted.
+        min_runs: at least so many timed runs.
+        min_seconds: at least so long, in seconds of timed runs.
+        clock: gives seconds.
+
+    Raises:
+        ConfigurationError: a number is out of range, or the sample is no batch of one.
+    """
+    return compare_latency(
+        {runner.name: runner},
+        sample,
+        rounds=1,
+        warmup=warmup,
+        min_runs=min_runs,
+        min_seconds=min_seconds,
+        clock=clock,
+    )[runner.name]
+
+
+def compare_latency(
+    runners: Mapping[str, Runner],
+    sample: np.ndarray,
+    rounds: int = 5,
+    *,
+    warmup: int = 20,
+    min_runs: int = 100,
+    min_seconds: float = 0.3,
+    clock: Clock = time.perf_counter,
+) -> dict[str, Latency]:
+    """Times several models in turn, A B C, A B C, ..., so that a machine that slows down slows all of them.
+
+    Args:
+        runners: the models by name.
+        sample: one example as a batch [1, ...].
+        rounds: how many turns each model gets; the runs of its turns are pooled.
+        warmup: runs before each turn, which are not counted.
+        min_runs: at least so many timed runs per model, over all rounds.
+        min_seconds: at least so long per model, over all rounds.
+        clock: gives seconds.
+
+    Returns:
+        A `Latency` per model, under the same names.
+
+    Raises:
+        ConfigurationError: a number is out of range, there are no runners, or the sample is no batch of one.
+    """
+    _check_settings(runners, sample, rounds=rounds, warmup=warmup, min_runs=min_runs, min_seconds=min_seconds)
+    prepared = {name: runner.prepare(sample) for name, runner in runners.items()}
+    times: dict[str, list[float]] = {name: [] for name in runners}
+    for _ in range(rounds):
+        for name, runner in runners.items():
+            for _ in range(warmup):
+                runner.run(prepared[name])
+            runs, seconds = math.ceil(min_runs / rounds), min_seconds / rounds
+            times[name] += time_runs(runner, prepared[name], runs, seconds, clock)
+    return {name: summarise_times(times[name], runner.num_threads) for name, runner in runners.items()}
+
+
+def time_runs(runner: Runner, prepared, min_runs: int, min_seconds: float, clock: Clock) -> list[float]:
+    """Seconds of each run, until there are `min_runs` of them that sum up to `min_seconds`."""
+    times, total = [], 0.0
+    while len(times) < min_runs or total < min_seconds:
+        start = clock()
+        runner.run(prepared)
+        times.append(clock() - start)
+        total += times[-1]
+    return times
+
+
+def summarise_times(seconds: list[float], num_threads: int | None = None) -> Latency:
+    """Median, 95th percentile (linear between neighbours) and mean of run times.
+
+    >>> summarise_times([0.001, 0.002, 0.003]).p50_ms
+    2.0
+    """
+    times_ms = np.asarray(seconds) * 1000
+    p50, p95 = np.percentile(times_ms, [50, 95])
+    return Latency(float(p50), float(p95), float(times_ms.mean()), len(times_ms), num_threads)
+
+
+def _check_settings(runners: Mapping[str, Runner], sample: np.ndarray, **numbers: float) -> None:
+    for name, number in numbers.items():
+        check_number(name, number, at_least=1 if name in ("min_runs", "rounds") else 0)
+        if name != "min_seconds" and not isinstance(number, int):
+            problem, expected = f"{name!r} is not usable.", "a whole number"
+            raise ConfigurationError(explain(problem, received=repr(number), expected=expected))
+    if not runners:
+        problem, expected = "There is nothing to time.", "at least one"
+        raise ConfigurationError(explain(problem, received="no runners", expected=expected))
+    if np.ndim(sample) < 1 or len(sample) != 1:
+        problem, fix = "'sample' is not one example.", "Take one with its batch axis: `x[:1]`."
+        received = f"shape {np.shape(sample)}"
+        raise ConfigurationError(explain(problem, received=received, expected="(1, ...)", fix=fix))

@@ -1,0 +1,208 @@
+"""Models that answer: Keras models and TFLite files behind one `predict`."""
+
+from __future__ import annotations
+
+import gzip
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_kd.errors import ConfigurationError, explain
+from keras_kd.export.tensors import from_tensor, to_tensor
+
+
+class Runner(ABC):
+    """A model with one input and one output that can be asked and timed.
+
+    Attributes:
+        name: what reports call it.
+        num_threads: how many CPU threads it computes on; None where its framework decides.
+    """
+
+    def __init__(self, name: str, num_threads: int | None):
+        self.name = name
+        self.num_threads = num_threads
+
+    @abstractmethod
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        """The outputs for all examples.
+
+        Args:
+            x: inputs [n, ...] in the scale that the Keras model takes.
+
+        Returns:
+            Real numbers, float32 [n, ...].
+
+        Raises:
+            ConfigurationError: no examples, or a shape that the model does not take.
+        """
+
+    @abstractmethod
+    def run(self, x: Any) -> np.ndarray:
+        """One pass over one prepared batch, and nothing else: this is what gets timed.
+
+        Args:
+            x: what `prepare` returned.
+
+        Returns:
+            The model's output as it is, in the dtype that the model gives.
+        """
+
+    def prepare(self, x: np.ndarray) -> Any:
+        """One batch [1, ...] in the form that `run` takes: done once, outside of the timing."""
+        return x
+
+
+class KerasRunner(Runner):
+    """Runs a Keras model in inference mode, traced once per input shape on TensorFlow.
+
+    `run` takes a NumPy batch and returns a NumPy array, so on a GPU both copies are part of the time.
+
+    Args:
+        model: a built model with one input and one output.
+        name: default: the model's name.
+        batch_size: examples per step of `predict`.
+
+    Raises:
+        ConfigurationError: the model has several inputs or outputs.
+
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    >>> KerasRunner(model).predict(np.ones((5, 4), "float32")).shape
+    (5, 3)
+    """
+
+    def __init__(self, model: keras.Model, *, name: str | None = None, batch_size: int = 32):
+        super().__init__(name or model.name, num_threads=None)
+        for kind in ("inputs", "outputs"):  # a subclassed model has neither; `run` checks its output
+            _check_single(self.name, kind, len(getattr(model, kind, None) or [model]))
+        self._model = model
+        self._batch_size = batch_size
+        self._call = _compile(model)
+
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        x = np.asarray(x)
+        _check_examples(self.name, x, getattr(self._model, "input_shape", None))
+        starts = range(0, len(x), self._batch_size)
+        outputs = [self.run(x[start : start + self._batch_size]) for start in starts]
+        return np.concatenate(outputs).astype(np.float32, copy=False)
+
+    def run(self, x: np.ndarray) -> np.ndarray:
+        output = self._call(x)
+        if isinstance(output, (list, tuple, dict)):
+            _check_single(self.name, "outputs", len(output))
+            (output,) = output.values() if isinstance(output, dict) else output
+        return keras.ops.convert_to_numpy(output)
+
+
+class TFLiteRunner(Runner):
+    """Runs a TFLite file on the CPU with LiteRT, its default kernels (XNNPACK) included.
+
+    The file's static batch is kept: `predict` goes through the examples batch by batch, and fills up the last.
+    A quantised input is quantised, and a quantised output dequantised, with the tensors' own scale and zero
+    point. `run` is what an app does per frame: copy the input tensor in, invoke, copy the output tensor out.
+    Quantising belongs to `prepare` and is not timed: apps do it while they decode the image.
+
+    Args:
+        path: the file.
+        name: default: the file's name without its ending.
+        num_threads: CPU threads of the interpreter.
+
+    Raises:
+        ConfigurationError: there is no such file, LiteRT cannot load it, or it has several inputs or outputs.
+    """
+
+    def __init__(self, path: str | Path, *, name: str | None = None, num_threads: int = 1):
+        self.path = Path(path)
+        super().__init__(name or self.path.stem, num_threads)
+        self._interpreter = _load(self.path, num_threads)
+        inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
+        _check_single(self.name, "inputs", len(inputs))
+        _check_single(self.name, "outputs", len(outputs))
+        (self._input,), (self._output,) = inputs, outputs
+        self._input_index, self._output_index = self._input["index"], self._output["index"]
+
+    @property
+    def num_bytes(self) -> int:
+        """The file's size."""
+        return file_sizes(self.path)[0]
+
+    @property
+    def gzip_bytes(self) -> int:
+        """The file's size compressed by gzip, about what a phone downloads."""
+        return file_sizes(self.path)[1]
+
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        x = np.asarray(x)
+        batch_size = int(self._input["shape"][0])
+        _check_examples(self.name, x, (None, *self._input["shape"][1:]))
+        tensor = to_tensor(x, self._input)
+        missing = -len(tensor) % batch_size
+        tensor = np.concatenate([tensor, np.repeat(tensor[-1:], missing, axis=0)]) if missing else tensor
+        starts = range(0, len(tensor), batch_size)
+        outputs = np.concatenate([self.run(tensor[start : start + batch_size]) for start in starts])
+        return from_tensor(outputs[: len(x)], self._output).astype(np.float32, copy=False)
+
+    def prepare(self, x: np.ndarray) -> np.ndarray:
+        """One batch [1, ...] of real numbers as the input tensor's content: quantised where the tensor is."""
+        return np.ascontiguousarray(to_tensor(x, self._input))
+
+    def run(self, x: np.ndarray) -> np.ndarray:
+        self._interpreter.set_tensor(self._input_index, x)
+        self._interpreter.invoke()
+        return self._interpreter.get_tensor(self._output_index)
+
+
+def file_sizes(path: str | Path) -> tuple[int, int]:
+    """A file's size, and its size compressed by gzip, both in bytes.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    content = Path(path).read_bytes()
+    return len(content), len(gzip.compress(content))
+
+
+def _compile(model: keras.Model) -> Any:
+    """The model's inference pass as a function of one batch."""
+    if keras.backend.backend() != "tensorflow":
+        return model.predict_on_batch  # Keras compiles it as the backend does
+    import tensorflow as tf
+
+    return tf.function(lambda x: model(x, training=False))
+
+
+def _load(path: Path, num_threads: int) -> Any:
+    """An interpreter with its tensors allocated."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    if not path.is_file():
+        fix = "Write it with `export_tflite`."
+        raise ConfigurationError(explain("There is no TFLite file at this path.", received=path, fix=fix))
+    try:
+        interpreter = Interpreter(model_path=str(path), num_threads=num_threads)
+        interpreter.allocate_tensors()
+    except (RuntimeError, ValueError) as error:
+        raise ConfigurationError(f"LiteRT cannot load {path}: {error}") from error
+    return interpreter
+
+
+def _check_single(name: str, kind: str, number: int) -> None:
+    if number != 1:
+        problem = f"A runner serves models with one input and one output; {name!r} has more {kind}."
+        fix = "Wrap the model: `keras.Model(one_input, one_output)`."
+        raise ConfigurationError(explain(problem, received=number, expected=1, fix=fix))
+
+
+def _check_examples(name: str, x: np.ndarray, shape: Any) -> None:
+    """Whether `x` [n, ...] holds examples of the shape that the model takes; None in `shape` is open."""
+    fits = shape is None or (
+        x.ndim == len(shape)
+        and all(size is None or size == given for size, given in zip(shape[1:], x.shape[1:], strict=True))
+    )
+    if not fits or not len(x):
+        expected = "(" + ", ".join(["n >= 1", *(str(size) for size in (shape or ())[1:])]) + ")"
+        problem = f"{name!r} does not take these examples."
+        raise ConfigurationError(explain(problem, received=f"shape {x.shape}", expected=expected))

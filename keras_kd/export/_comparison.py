@@ -1,0 +1,96 @@
+"""How far a TFLite file is from the Keras model that it came from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from keras_kd.errors import ExportError, explain
+from keras_kd.export._convert import batches
+from keras_kd.export._saved_model import name_outputs, pack_inputs
+from keras_kd.export.tensors import from_tensor, to_tensor
+
+FLOAT32_TOLERANCE = 0.01
+_KERAS_BATCH = 32
+
+
+def compare(
+    model: keras.Model, file: Path, samples: dict[str, np.ndarray], batch_size: int, *, exact: bool
+) -> tuple[float, float | None]:
+    """The largest absolute difference and the lowest agreement, over the outputs.
+
+    Args:
+        model: the Keras model.
+        file: the TFLite file.
+        samples: input name in the file -> array [n, ...], in the order of the model's inputs.
+        batch_size: the file's static batch.
+        exact: whether the two are meant to be equal up to rounding.
+
+    Raises:
+        ExportError: the file has other outputs, gives NaN or infinity, or is not exact where it should be.
+    """
+    expected, received = _run_keras(model, samples), _run_file(file, samples, batch_size)
+    differences, agreements = [], []
+    for name, reference in expected.items():
+        output = received.get(name)
+        if output is None or output.shape != reference.shape:
+            shape = "nothing" if output is None else f"shape {output.shape}"
+            problem = f"The TFLite file gives another output {name!r} than the Keras model."
+            raise ExportError(explain(problem, received=shape, expected=f"shape {reference.shape}"))
+        differences.append(_largest_difference(name, reference, output, exact=exact))
+        if reference.ndim > 1 and reference.shape[-1] > 1:
+            agreements.append(float(np.mean(reference.argmax(-1) == output.argmax(-1))))
+    return max(differences), min(agreements, default=None)
+
+
+def _largest_difference(name: str, reference: np.ndarray, output: np.ndarray, *, exact: bool) -> float:
+    exact = exact and reference.dtype.kind == "f"  # an index may jump where two values are a tie
+    reference, output = reference.astype(np.float64), output.astype(np.float64)
+    if not np.isfinite(output).all():
+        fix = None if np.isfinite(reference).all() else "The Keras model gives them too."
+        raise ExportError(explain(f"The TFLite file gives NaN or infinity for output {name!r}.", fix=fix))
+    difference = float(np.abs(reference - output).max())
+    limit = 1e-5 + FLOAT32_TOLERANCE * float(np.abs(reference).max())
+    if exact and difference > limit:
+        raise ExportError(
+            explain(
+                f"The float32 TFLite file does not compute what the Keras model does, in output {name!r}.",
+                received=f"a largest difference of {difference:.3g}",
+                expected=f"at most {limit:.3g}, 1% of the largest output",
+                fix="Look for a layer that is random at inference, or that depends on the batch.",
+            )
+        )
+    return difference
+
+
+def _run_keras(model: keras.Model, samples: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Outputs by name [n, ...], computed on the CPU: a GPU may round float32 to TF32."""
+    parts = []
+    with keras.device("cpu"):
+        for start in range(0, len(next(iter(samples.values()))), _KERAS_BATCH):
+            rows = slice(start, start + _KERAS_BATCH)
+            flat = [keras.ops.convert_to_tensor(array[rows]) for array in samples.values()]
+            outputs = name_outputs(model, model(pack_inputs(model, flat), training=False))
+            parts.append({name: keras.ops.convert_to_numpy(output) for name, output in outputs.items()})
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _run_file(file: Path, samples: dict[str, np.ndarray], batch_size: int) -> dict[str, np.ndarray]:
+    """Outputs by name [n, ...], dequantised, computed by LiteRT on one thread."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    num_samples = len(next(iter(samples.values())))
+    try:
+        runner = Interpreter(model_path=str(file), num_threads=1).get_signature_runner()
+        inputs, outputs = runner.get_input_details(), runner.get_output_details()
+        tensors = {name: to_tensor(array, inputs[name]) for name, array in samples.items() if name in inputs}
+        parts = [runner(**batch) for batch in batches(tensors, batch_size)]
+    except (RuntimeError, ValueError) as error:
+        fix = "Its kernels lack something that the converter wrote: try another `quantization`."
+        raise ExportError(explain(f"LiteRT cannot run the converted file: {error}", fix=fix)) from error
+    return {
+        name: from_tensor(np.concatenate([part[name] for part in parts])[:num_samples], details)
+        for name, details in outputs.items()
+    }

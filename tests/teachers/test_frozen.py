@@ -1,0 +1,83 @@
+"""A live teacher: left as it is, told apart by its weights, missed clearly."""
+
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+import keras_kd as kd
+from keras_kd.errors import ConfigurationError, TeacherError
+from keras_kd.serialization import deserialize, serialize
+from keras_kd.teachers import AbsentTeacher, Batch, FrozenTeacher, as_teacher, fingerprint
+
+
+def test_it_gives_logits_in_inference_mode(make_model, digits):
+    model = make_model(8, activation="softmax", dropout=0.9, norm=True)
+    teacher = FrozenTeacher(model)
+    before = [w.copy() for w in model.get_weights()]
+    first, second = (teacher(Batch(digits[0][:5])) for _ in range(2))
+    np.testing.assert_array_equal(first["output"], second["output"])  # no dropout
+    np.testing.assert_allclose(keras.ops.softmax(first["output"]), model(digits[0][:5]), rtol=1e-5)
+    for one, other in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert teacher.output_shapes == {"output": (None, 10)}
+    assert teacher.activations == {"output": "softmax"}
+
+
+def test_the_fingerprint_is_of_the_weights(make_model, tmp_path):
+    model = make_model(4)
+    same = keras.models.clone_model(model)
+    same.set_weights(model.get_weights())
+    assert fingerprint(model) == fingerprint(same) and fingerprint(model).startswith("sha256:")
+    same.set_weights([w + 1e-6 for w in model.get_weights()])
+    assert fingerprint(model) != fingerprint(same)
+    model.save(tmp_path / "t.keras")
+    code = f"import keras, keras_kd as kd; print(kd.teachers.FrozenTeacher({str(tmp_path / 't.keras')!r}).fingerprint)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == fingerprint(model)
+
+
+def test_from_a_file_and_back_from_its_config(make_model, tmp_path):
+    make_model(4).save(tmp_path / "t.keras")
+    teacher = FrozenTeacher(tmp_path / "t.keras")
+    again = deserialize(serialize(teacher))
+    assert isinstance(again, FrozenTeacher) and again.fingerprint == teacher.fingerprint
+    (tmp_path / "t.keras").unlink()
+    absent = deserialize(serialize(teacher))
+    assert isinstance(absent, AbsentTeacher) and absent.fingerprint == teacher.fingerprint
+    assert serialize(absent)["config"] == serialize(teacher)["config"]
+    with pytest.raises(TeacherError, match="t.keras, which is not there.*distiller.teacher"):
+        absent(Batch(np.zeros((1, 8, 8, 1))))
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda model: FrozenTeacher("no.keras"), TeacherError, "not there.*no.keras"),
+        (lambda model: FrozenTeacher(3), ConfigurationError, "no teacher.*builtins.int"),
+        (lambda model: FrozenTeacher(model, expected_fingerprint="sha256:0"), TeacherError, "another teacher"),
+        (lambda model: FrozenTeacher(model, outputs="odds"), ConfigurationError, "'odds'"),
+    ],
+)
+def test_what_is_no_teacher_is_refused(make_model, make, error, message):
+    with pytest.raises(error, match=message):
+        make(make_model(4))
+
+
+def test_a_teacher_of_ones_own(make_model, digits):
+    """Anything that turns a batch into named targets can teach."""
+
+    class Constant(kd.teachers.Teacher):
+        fingerprint = "constant"
+        output_shapes = None
+
+        def __call__(self, batch):
+            return {"output": keras.ops.one_hot(batch.y, 10) * 10.0}
+
+    assert as_teacher(teacher := Constant()) is teacher
+    distiller = kd.Distiller(teacher, make_model(8), alpha=1.0, temperature=1.0)
+    distiller.compile(keras.optimizers.Adam(0.01))
+    history = distiller.fit(digits[0][:256], digits[1][:256], epochs=4, verbose=0).history
+    assert history["loss"][-1] < history["loss"][0]

@@ -1,0 +1,100 @@
+"""The import layers of docs/architecture.md, read off the syntax trees."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import keras_kd
+
+PACKAGE = Path(keras_kd.__file__).parent
+LAYERS = {
+    "errors": 0,
+    "serialization": 0,
+    "schedules": 1,
+    "hyperparameters": 1,
+    "models": 1,
+    "features": 2,
+    "data": 2,
+    "losses": 2,
+    "teachers": 3,
+    "compression": 3,
+    "distillers": 4,
+    "export": 4,
+    "evaluation": 5,
+    "callbacks": 6,
+    "recipes": 7,
+    "tuning": 7,
+    "cli": 8,
+}
+# Within layer 0 and 1, errors < serialization < schedules < hyperparameters: one line, top to bottom.
+CONFINED = {
+    "tensorflow": ("distillers/_tensorflow.py", "data/", "export/", "evaluation/runners.py", "compression/tfmot.py"),
+    "tensorflow_datasets": ("data/",),
+    "matplotlib": ("evaluation/plots.py",),
+    "tf_keras": ("compression/tfmot.py",),
+    "tensorflow_model_optimization": ("compression/tfmot.py",),
+}
+HEAVY = ("tensorflow_datasets", "matplotlib", "sklearn", "typer", "rich", "pydantic", "jinja2", "ai_edge_litert", "optuna")
+
+FILES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
+
+
+def imports(path):
+    """(module, is at the top level of the file) of every import, those inside functions too."""
+    tree = ast.parse((PACKAGE / path).read_text())
+    top = {id(node) for node in tree.body}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, id(node) in top) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively"
+            yield node.module, id(node) in top
+            yield from ((f"{node.module}.{alias.name}", id(node) in top) for alias in node.names)
+
+
+def area(module):
+    return module.split(".")[1] if module.startswith("keras_kd.") else None
+
+
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_a_module_imports_from_lower_layers_or_its_own_area_only(path):
+    own = path.parts[0].removesuffix(".py")
+    if own == "__init__":
+        return
+    for module, _ in imports(path):
+        other = area(module)
+        if other is None or other not in LAYERS or other == own:
+            continue
+        same_level_root = {own, other} <= {"errors", "serialization", "schedules", "hyperparameters"}
+        assert LAYERS[other] < LAYERS[own] or same_level_root, f"{path} (layer {LAYERS[own]}) imports {module}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_confined_packages_stay_where_they_belong(path):
+    for module, _ in imports(path):
+        allowed = CONFINED.get(module.split(".")[0])
+        assert allowed is None or path.as_posix().startswith(allowed), f"{path} imports {module}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_heavy_packages_load_on_first_use(path):
+    """Recipes and the command line are only reached by those who run them; the rest stays light."""
+    if path.parts[0] in ("recipes", "cli") or path.as_posix() == "distillers/_tensorflow.py":
+        return
+    for module, is_top in imports(path):
+        assert not (is_top and module.split(".")[0] in (*HEAVY, "tensorflow")) or _is_type_only(path, module)
+
+
+def _is_type_only(path, module):
+    """Whether a script of its own (a child process) does the import."""
+    return path.name == "_convert.py"
+
+
+def test_every_area_has_a_layer():
+    areas = {path.parts[0].removesuffix(".py") for path in FILES} - {"__init__"}
+    assert areas <= set(LAYERS)
+
+
+def test_one_folder_level_below_the_package():
+    assert all(len(path.parts) <= 2 for path in FILES)
