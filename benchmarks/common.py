@@ -19,7 +19,7 @@ DOCS = ROOT.parent / "docs" / "benchmarks.md"
 
 
 def rounds(contenders: dict[str, Callable[[], None]], num_rounds: int, warmup: int = 1) -> dict[str, list[float]]:
-    """Seconds of each contender per round; all of them run in every round, in turn, each round starting with another."""
+    """Seconds of each contender per round; all run in every round, in turn, each round starting with another."""
     names = list(contenders)
     seconds = {name: [] for name in names}
     for index in range(-warmup, num_rounds):
@@ -47,7 +47,8 @@ def show(value: dict[str, float]) -> str:
 
 
 def environment() -> dict:
-    model = re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text()) if Path("/proc/cpuinfo").exists() else None
+    cpu = Path("/proc/cpuinfo")
+    model = re.search(r"model name\s*: (.+)", cpu.read_text()) if cpu.exists() else None
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "machine": f"{os.cpu_count()} x {model.group(1) if model else platform.processor()}",

@@ -2,7 +2,8 @@
 
     python benchmarks/digits_search.py [--seeds 3]
 
-Every training is written down as soon as it is done, so the search resumes. Prints the mean validation accuracy per setting.
+Every training is written down as soon as it is done, so the search resumes. Prints the mean validation accuracy per
+setting.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def grid():
     for labels, epochs in itertools.product(("all", LABELS), (60, 120)):
         yield labels, epochs, None, None
         for alpha, temperature in itertools.product((0.5, 0.9, 1.0, (0.9, 0.1)), (1.0, 2.0, 4.0, 8.0)):
-            if epochs == 120 or (alpha, temperature) in ((0.5, 4.0), (0.9, 4.0)):
+            if epochs == 60 or (alpha, temperature) in ((0.5, 4.0), (0.9, 4.0)):
                 yield labels, epochs, alpha, temperature
 
 

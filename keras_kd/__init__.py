@@ -11,18 +11,6 @@ import importlib
 import sys
 from typing import Any
 
-_MODULES = (
-    "callbacks",
-    "data",
-    "errors",
-    "evaluation",
-    "export",
-    "losses",
-    "models",
-    "recipes",
-    "schedules",
-    "teachers",
-)
 _NAMES = {"Distiller": "keras_kd.distillers"}
 _SAVED_BY_NAME = ("distillers", "losses", "schedules", "teachers")
 
@@ -51,7 +39,7 @@ def _load_saved_by_name() -> None:
 def __getattr__(name: str) -> Any:
     if name in _NAMES:
         return getattr(importlib.import_module(_NAMES[name]), name)
-    if name in _MODULES:
+    if name in __all__:
         if name != "errors":
             _load_saved_by_name()
         return importlib.import_module(f"keras_kd.{name}")

@@ -5,7 +5,6 @@ All end in logits (a linear Dense layer) after global pooling, so that they take
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from numbers import Integral
 from typing import Any
@@ -14,7 +13,7 @@ import keras
 from keras import layers
 
 from keras_kd.errors import ConfigurationError, explain
-from keras_kd.serialization import nearest
+from keras_kd.serialization import look_up, make
 
 __all__ = ["build", "digits_student", "digits_teacher", "names"]
 
@@ -37,27 +36,8 @@ def build(name: str, *, input_shape: tuple[int, int, int], num_classes: int, **s
     Raises:
         ConfigurationError: an unknown name, settings that the model does not take, a shape that is no image.
     """
-    if name not in _MODELS:
-        raise ConfigurationError(
-            explain(
-                "Unknown model.",
-                received=repr(name),
-                expected=f"one of {', '.join(names())}",
-                fix=nearest(str(name), names()) or None,
-            )
-        )
-    make = _MODELS[name]
-    try:
-        inspect.signature(make).bind(input_shape, num_classes, **settings)
-    except TypeError as error:
-        raise ConfigurationError(
-            explain(
-                f"The model {name!r} does not take these settings: {error}.",
-                received=repr(settings),
-                expected=f"{name}{inspect.signature(make)}",
-            )
-        ) from None
-    return make(_checked_shape(input_shape), _checked_classes(num_classes), **settings)
+    function = look_up("model", name, _MODELS)
+    return make("model", name, function, _checked_shape(input_shape), _checked_classes(num_classes), **settings)
 
 
 def names() -> list[str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -85,24 +85,35 @@ class Registry:
             )
         settings = dict(identifier)
         name = settings.pop("name")
-        if name not in self._members:
-            raise ConfigurationError(
-                explain(
-                    f"Unknown {self.kind}.",
-                    received=repr(name),
-                    expected=f"one of {', '.join(self.names)}",
-                    fix=nearest(name, self.names) or None,
-                )
+        return make(self.kind, name, look_up(self.kind, name, self._members), **settings)
+
+
+def look_up(kind: str, name: Any, members: Mapping[str, Any]) -> Any:
+    """The member of that name, or a `ConfigurationError` with the names that there are."""
+    if name in members:
+        return members[name]
+    names = sorted(members)
+    raise ConfigurationError(
+        explain(
+            f"Unknown {kind}.",
+            received=repr(name),
+            expected=f"one of {', '.join(names)}",
+            fix=nearest(str(name), names) or None,
+        )
+    )
+
+
+def make(kind: str, name: str, function: Callable[..., Any], *args: Any, **settings: Any) -> Any:
+    """Calls `function`, or raises `ConfigurationError` where it does not take these settings."""
+    signature = inspect.signature(function)
+    try:
+        signature.bind(*args, **settings)
+    except TypeError as error:
+        raise ConfigurationError(
+            explain(
+                f"The {kind} {name!r} does not take these settings: {error}.",
+                received=repr(settings),
+                expected=f"{name}{signature}",
             )
-        cls = self._members[name]
-        try:
-            inspect.signature(cls).bind(**settings)
-        except TypeError as error:
-            raise ConfigurationError(
-                explain(
-                    f"The {self.kind} {name!r} does not take these settings: {error}.",
-                    received=repr(settings),
-                    expected=f"{name}{inspect.signature(cls)}",
-                )
-            ) from None
-        return cls(**settings)
+        ) from None
+    return function(*args, **settings)

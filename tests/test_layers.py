@@ -35,7 +35,7 @@ CONFINED = {
     "tf_keras": ("compression/tfmot.py",),
     "tensorflow_model_optimization": ("compression/tfmot.py",),
 }
-HEAVY = ("tensorflow_datasets", "matplotlib", "sklearn", "typer", "rich", "pydantic", "jinja2", "ai_edge_litert", "optuna")
+HEAVY = ("tensorflow_datasets", "matplotlib", "sklearn", "typer", "rich", "pydantic", "jinja2", "ai_edge_litert")
 
 FILES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 

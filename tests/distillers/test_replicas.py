@@ -16,8 +16,10 @@ def run(strategy):
     keras.utils.set_random_seed(0)
     with strategy.scope():
         teacher, student = (
-            keras.Sequential([keras.Input((4,)), keras.layers.Dense(n, "relu"), keras.layers.Dense(3, kernel_regularizer="l2")])
-            for n in (16, 4)
+            keras.Sequential([
+                keras.Input((4,)), keras.layers.Dense(width, "relu"), keras.layers.Dense(3, kernel_regularizer="l2")
+            ])
+            for width in (16, 4)
         )
         distiller = kd.Distiller(teacher, student, alpha=kd.schedules.Linear(0.9, 0.1, steps=8), losses=[
             kd.losses.SoftTargets(), lambda t, s: keras.ops.mean(keras.ops.square(t - s))])

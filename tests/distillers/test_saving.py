@@ -17,7 +17,8 @@ from keras_kd.schedules import Cosine
 def trained(make_model, digits, tmp_path):
     """A distiller after one epoch, its teacher in a file."""
     make_model(8).save(tmp_path / "teacher.keras")
-    distiller = kd.Distiller(tmp_path / "teacher.keras", make_model(4), alpha=Cosine(0.9, 0.1, steps=12), temperature=3.0)
+    alpha = Cosine(0.9, 0.1, steps=12)
+    distiller = kd.Distiller(tmp_path / "teacher.keras", make_model(4), alpha=alpha, temperature=3.0)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     distiller.compile(keras.optimizers.Adam(0.01), loss=loss, metrics=["accuracy"])
     fit(distiller, digits)

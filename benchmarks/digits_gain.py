@@ -1,0 +1,58 @@
+"""What distillation gives on the digits: the main job over several seeds, measured on the test split.
+
+    python benchmarks/digits_gain.py [--seeds 5] [--folder FOLDER]
+
+Runs `keras-kd run --set seed=N` as it ships (a teacher per seed), so it resumes where it stopped. The settings were
+searched on the validation split by `digits_search.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from pathlib import Path
+
+from common import markdown, write
+
+import keras_kd as kd
+from keras_kd.evaluation.report import DISTILLED, SCRATCH, TEACHER
+
+INT8 = "distilled, int8 TFLite"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--folder", type=Path, default=Path("digits_gain_runs"))
+    arguments = parser.parse_args()
+    runs = []
+    for seed in range(arguments.seeds):
+        recipe = kd.recipes.load(overrides=[f"seed={seed}"], output_dir=arguments.folder / f"seed-{seed}")
+        report = kd.recipes.run(recipe)
+        runs.append({row.name: row for row in report.rows})
+    labels = recipe.few_labels.num_labels
+    few = f"scratch, {labels} labels", f"distilled, {labels} labels"
+    accuracies = {name: [100 * run[name].accuracy for run in runs] for name in runs[0]}
+    differences = {
+        "distilled - scratch, all labels": gain(accuracies, SCRATCH, DISTILLED),
+        f"distilled - scratch, {labels} labels": gain(accuracies, *few),
+        "int8 - teacher": gain(accuracies, TEACHER, INT8),
+    }
+    agreement = [100 * run[INT8].agreement for run in runs]
+    rows = [[name, *spread(values)] for name, values in (accuracies | differences).items()]
+    rows.append(["int8 agrees with the Keras student", *spread(agreement)])
+    header = ["test accuracy, % (differences: points)", "mean", "standard deviation", *map(str, range(len(runs)))]
+    results = {"accuracies": accuracies, "differences": differences, "int8_agreement": agreement}
+    write("digits_gain", results | {"recipe": recipe.model_dump(mode="json")}, markdown(header, rows))
+
+
+def gain(accuracies, before, after):
+    return [b - a for a, b in zip(accuracies[before], accuracies[after], strict=True)]
+
+
+def spread(values):
+    return [f"{value:.2f}" for value in (statistics.mean(values), statistics.stdev(values), *values)]
+
+
+if __name__ == "__main__":
+    main()
