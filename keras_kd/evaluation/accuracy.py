@@ -86,7 +86,7 @@ def macro_f1(predictions: np.ndarray, labels: np.ndarray, *, from_logits: bool |
     from sklearn.metrics import f1_score
 
     predicted, true, _ = _pair(predictions, labels, from_logits)
-    return float(f1_score(true, predicted, average="macro", zero_division=0))
+    return float(f1_score(true, predicted, average="macro"))
 
 
 def confusion_matrix(predictions: np.ndarray, labels: np.ndarray, *, from_logits: bool | None = None) -> np.ndarray:

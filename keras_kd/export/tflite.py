@@ -15,6 +15,7 @@ import numpy as np
 from keras_kd.errors import ConfigurationError, check_choice, explain
 from keras_kd.export._comparison import compare
 from keras_kd.export._conversion import run_converter
+from keras_kd.export._operators import float_operators
 from keras_kd.export._samples import random_samples, read_samples
 from keras_kd.export._saved_model import (
     ModelInput,
@@ -47,6 +48,8 @@ class ExportResult:
         num_samples: the number of samples compared.
         samples_are_random: True where the samples were made up, because none were given: then difference and
             agreement say little about real data.
+        float_operators: for "int8" and "int16x8", the operators that still compute in float32, because they
+            have no integer kernel: an accelerator for integers will not take them. Empty otherwise.
     """
 
     path: Path
@@ -57,14 +60,16 @@ class ExportResult:
     agreement: float | None
     num_samples: int
     samples_are_random: bool
+    float_operators: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         sizes = f"{self.num_bytes / 1000:.1f} kB (gzip {self.gzip_bytes / 1000:.1f} kB)"
         same = "" if self.agreement is None else f", {self.agreement:.1%} the same class"
         kind = "random" if self.samples_are_random else "real"
+        floats = f"; still in float: {', '.join(self.float_operators)}" if self.float_operators else ""
         return (
             f"{self.path.name}: {self.quantization or 'float32'}, {sizes}; against Keras: "
-            f"largest difference {self.max_difference:.2g}{same}, on {self.num_samples} {kind} samples"
+            f"largest difference {self.max_difference:.2g}{same}, on {self.num_samples} {kind} samples{floats}"
         )
 
 
@@ -87,10 +92,10 @@ def export_tflite(
     Args:
         model: a built Keras model. Its inputs and outputs keep their names in the file's signature.
         path: the file to write; its folder is made where it is missing.
-        quantization: None: float32. "float16": weights in float16. "dynamic": weights in int8, arithmetic in
-            float where there is no mixed kernel. "int8": integers throughout, input and output too (an
-            integer input, such as token ids, stays as it is). "int16x8": int16 activations and int8 weights,
-            for the CPU.
+        quantization: None: float32. "float16": weights in float16. "dynamic": weights in int8, arithmetic in float
+            where there is no mixed kernel. "int8": integers throughout, input and output too (an integer input, such
+            as token ids, stays as it is); the result names the operators that had to stay in float. "int16x8": int16
+            activations and int8 weights, for the CPU.
         calibration: for the last two, real samples in the model's own input scale, from which the ranges of
             the activations are taken: an array [n, ...], a list or dict of them for a model with several
             inputs, or a `tf.data.Dataset` or another iterable of batches as `fit` takes them (its first 500
@@ -143,6 +148,7 @@ def export_tflite(
         agreement=agreement,
         num_samples=len(next(iter(samples.values()))),
         samples_are_random=are_random,
+        float_operators=float_operators(content) if quantization in CALIBRATED else (),
     )
 
 

@@ -56,6 +56,7 @@ def test_one_column_is_two_classes(shape):
     labels = np.array([0, 1, 1, 0])
     logits = np.array([-2.0, 0.3, -0.1, 0.4]).reshape(shape)  # classes 0 1 0 1
     probabilities = np.array([0.1, 0.6, 0.4, 0.45]).reshape(shape)  # classes 0 1 0 0
+    assert class_ids(logits, from_logits=True)[0].tolist() == [0, 1, 0, 1]
     assert accuracy(logits, labels, from_logits=True) == 2 / 4
     assert accuracy(probabilities, labels, from_logits=False) == 3 / 4
     assert confusion_matrix(probabilities, labels, from_logits=False).tolist() == [[2, 0], [1, 1]]
