@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from pathlib import Path
 from typing import Any
 
 import keras
 
-from keras_kd.errors import ExportError, Notice, check_choice
+from keras_kd.errors import ConfigurationError, ExportError, Notice, check_choice, explain
 from keras_kd.export import ExportResult, export_tflite
+
+_RISES = ("acc", "auc", "f1", "f_", "iou", "precision", "recall")
+_FALLS = ("loss", "error", "entropy", "divergence", "mae", "mape", "mse", "msle")
 
 
 class TFLiteExport(keras.callbacks.Callback):
@@ -23,13 +27,16 @@ class TFLiteExport(keras.callbacks.Callback):
         calibration: real inputs for `"int8"`, scaled as in training, `[samples, ...]`.
         monitor: None exports once, at the end. A metric's name (`"val_accuracy"`) keeps the weights of its best epoch
             in memory and exports those at the end.
-        mode: `"min"`, `"max"`, or `"auto"` by the metric's name.
+        mode: `"min"`, `"max"`, or `"auto"` by the metric's name, where that tells.
         every_improvement: export each time the monitored metric improves, so that a file is there early.
 
     Attributes:
         result: the last `ExportResult`, None before.
         error: the last failure, None where all went well.
-        best: the best value of `monitor` so far.
+        best: the best value of `monitor` in this training so far.
+
+    Raises:
+        ConfigurationError: an unknown mode, or a metric whose name does not tell which way is better.
     """
 
     def __init__(
@@ -47,12 +54,15 @@ class TFLiteExport(keras.callbacks.Callback):
         self.quantization = quantization
         self.calibration = calibration
         self.monitor = monitor
-        self.mode = check_choice("mode", mode, ("auto", "min", "max"))
+        self.mode = _direction(monitor, mode)
         self.every_improvement = every_improvement
         self.result: ExportResult | None = None
         self.error: Exception | None = None
         self.best: float | None = None
         self._best_weights: list[Any] | None = None
+
+    def on_train_begin(self, logs=None):
+        self.best, self._best_weights = None, None
 
     def on_epoch_end(self, epoch, logs=None):
         if self.monitor is None:
@@ -60,7 +70,7 @@ class TFLiteExport(keras.callbacks.Callback):
         value = (logs or {}).get(self.monitor)
         if value is None:
             self._warn(f"TFLiteExport found no {self.monitor!r} in the logs: {sorted(logs or {})}.")
-        elif self.best is None or self._is_better(value, self.best):
+        elif not math.isnan(value) and (self.best is None or self._is_better(value, self.best)):
             self.best = float(value)
             self._best_weights = self._student.get_weights()
             if self.every_improvement:
@@ -82,8 +92,7 @@ class TFLiteExport(keras.callbacks.Callback):
         return getattr(self.model, "student", self.model)
 
     def _is_better(self, value: float, best: float) -> bool:
-        falls = self.mode == "min" or (self.mode == "auto" and "loss" in self.monitor)
-        return value < best if falls else value > best
+        return value < best if self.mode == "min" else value > best
 
     def _export(self) -> None:
         try:
@@ -98,3 +107,20 @@ class TFLiteExport(keras.callbacks.Callback):
 
     def _warn(self, message: str) -> None:
         warnings.warn(message, Notice, stacklevel=2)
+
+
+def _direction(monitor: str | None, mode: str) -> str:
+    """`"min"` or `"max"`; `mode` as it is where nothing is monitored."""
+    check_choice("mode", mode, ("auto", "min", "max"))
+    if mode != "auto" or monitor is None:
+        return mode
+    falls, rises = (any(part in monitor.lower() for part in parts) for parts in (_FALLS, _RISES))
+    if falls == rises:
+        raise ConfigurationError(
+            explain(
+                f"The name {monitor!r} does not tell which way is better.",
+                received="mode='auto'",
+                expected="mode='min' or mode='max'",
+            )
+        )
+    return "min" if falls else "max"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -42,6 +43,7 @@ def run(
 ) -> None:
     """Train, distil, export and report; a run that was interrupted goes on where it stopped."""
     console, errors = Console(), Console(stderr=True)
+    sys.path.append(str(Path.cwd()))  # where `module:function` of a recipe is looked for, after what is installed
     try:
         with quiet_natives(KerasKDError):
             with errors.status("loading TensorFlow"):
@@ -66,19 +68,23 @@ def run(
 @app.command()
 def init(
     path: Annotated[Path, typer.Argument(help="The file to write.")],
-    force: Annotated[bool, typer.Option(help="Overwrite a file that is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite a file that is there.")] = False,
 ) -> None:
     """Write a commented recipe to start from."""
     with quiet_natives():
         from keras_kd.recipes import default_text
 
-    if path.exists() and not force:
-        typer.echo(f"{path} is there already; --force overwrites it.", err=True)
+    problem = None
+    try:
+        with path.open("w" if force else "x", encoding="utf-8") as file:
+            file.write(default_text())
+    except FileExistsError:
+        problem = f"{path} is there already; --force overwrites it."
+    except OSError as error:
+        problem = f"{path} cannot be written: {error.strerror}."
+    if problem is not None:
+        typer.echo(problem, err=True)
         raise typer.Exit(2)
-    if not path.absolute().parent.is_dir():
-        typer.echo(f"The folder {path.absolute().parent} is not there.", err=True)
-        raise typer.Exit(2)
-    path.write_text(default_text(), "utf-8")
     typer.echo(f"Wrote {path}. Run it with: keras-kd run {path}")
 
 

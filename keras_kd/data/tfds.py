@@ -43,7 +43,8 @@ def open_tfds(
         for split in read
     }
     splits = {split: Split(split, records[split], scaling) for split in records}
-    identity = (builder.info.full_name, sorted((s, _ranges(info)) for s, info in read.items()))
+    stored = builder.info.splits.items()
+    identity = (builder.info.full_name, sorted((n, s.num_examples, s.num_bytes) for n, s in stored))
     return Opened(tuple(label.names), splits, identity)
 
 
@@ -186,7 +187,7 @@ def _tfds_keys(name: str, info: Any) -> tuple[str, str]:
     images = [key for key in keys if isinstance(features[key], tfds.features.Image)]
     labels = [key for key in keys if isinstance(features[key], tfds.features.ClassLabel)]
     if len(images) != 1 or len(labels) != 1 or not features[labels[0]].num_classes:
-        found = ", ".join(f"{key}: {type(feature).__name__}" for key, feature in features.items())
+        found = ", ".join(f"{key}: {type(feature).__name__}" for key, feature in sorted(features.items()))
         raise ConfigurationError(
             explain(
                 f"The data set {name!r} is not one of images with a class.",

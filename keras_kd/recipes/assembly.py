@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import importlib
-import inspect
-from collections.abc import Callable
+import functools
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
-from keras_kd import data, models, schedules
-from keras_kd.errors import ConfigurationError, KerasKDError, RecipeError, explain
-from keras_kd.features import find_heads, output_shapes
+from keras_kd import data, schedules
+from keras_kd.errors import ConfigurationError, KerasKDError, RecipeError, check_number, explain
 from keras_kd.hyperparameters import Hyperparameter
+from keras_kd.recipes.building import build, check_model, check_name, identity, is_file, load_file
 from keras_kd.recipes.schema import Recipe, Training
+
+_ROLES = ("teacher", "student")
+_RANGES = {"alpha": (0.0, 1.0), "temperature": (1e-3, float("inf"))}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,12 +31,14 @@ class Assembly:
         recipe: as it was read.
         source: the opened data.
         build_teacher, build_student: make the model anew, with weights that depend on the recipe's seed alone.
+        identities: a hash by `"teacher"` and `"student"` of each model as it is built, see `identity`.
     """
 
     recipe: Recipe
     source: data.DataSource
     build_teacher: Callable[[], keras.Model]
     build_student: Callable[[], keras.Model]
+    identities: dict[str, str]
 
     @property
     def teacher_is_given(self) -> bool:
@@ -40,32 +47,31 @@ class Assembly:
 
 
 def assemble(recipe: Recipe) -> Assembly:
-    """Opens the data and tries every part once; writes nothing.
+    """Tries every part once, what is quick before the data is opened; writes nothing.
 
     Raises:
         RecipeError: naming the key that does not fit.
     """
-    source = _at("data", lambda: _open(recipe))
-    builders = {}
-    for role in ("teacher", "student"):
-        settings: Training = getattr(recipe, role)
-        builders[role] = _builder(settings.model, f"{role}.model", source, recipe.seed)
-        model = _at(f"{role}.model", builders[role])
-        _at(f"{role}.model", lambda model=model, role=role: check_model(model, role, source))
-        _at(f"{role}.optimizer", lambda settings=settings: make_optimizer(settings, total_steps=1))
-    sections = {"distillation": recipe.distillation, "few_labels": recipe.few_labels}
-    for name, section in sections.items():
-        if section is not None:
-            _at(f"{name}.alpha", lambda s=section: _check_scheduled("alpha", s.alpha, 0.0, 1.0))
-            _at(f"{name}.temperature", lambda s=section: _check_scheduled("temperature", s.temperature, 1e-3))
+    _check_without_data(recipe)
+    with _about("data"):
+        settings = recipe.data.model_dump()
+        source = data.open_source(settings.pop("source"), **settings, seed=recipe.seed)
+    builders, identities = {}, {}
+    for role in _ROLES:
+        builders[role] = functools.partial(build, getattr(recipe, role).model, source, recipe.seed)
+        with _about(f"{role}.model"):
+            model = builders[role]()
+            check_model(model, role, source)
+        identities[role] = identity(model)
+    _check_schedules(recipe, recipe.student.epochs * data.steps_per_epoch(source.train, recipe.student.batch_size))
     _check_few_labels(recipe, source)
-    _check_folder(recipe.folder)
-    return Assembly(recipe, source, builders["teacher"], builders["student"])
+    return Assembly(recipe, source, builders["teacher"], builders["student"], identities)
 
 
-def is_file(name: str) -> bool:
-    """Whether a model's name is that of a file rather than of a function."""
-    return name.endswith(".keras")
+def check_file(path: Path, role: str, source: data.DataSource) -> None:
+    """Raises `RecipeError` where a `.keras` file that the recipe does not name holds no model that fits the data."""
+    with _about(str(path)):
+        check_model(load_file(path), role, source)
 
 
 def make_optimizer(settings: Training, total_steps: int) -> keras.optimizers.Optimizer:
@@ -87,91 +93,55 @@ def scheduled(value: Any, total_steps: int) -> Any:
     return schedules.get({**({"steps": total_steps} if takes_steps else {}), **value})
 
 
-def _at(key: str, function: Callable[[], Any]) -> Any:
-    """Runs a part of the check; whatever it says is about `key`."""
+@contextlib.contextmanager
+def _about(key: str) -> Iterator[None]:
+    """Whatever a part of the check says is about `key`."""
     try:
-        return function()
-    except RecipeError:
-        raise
+        yield
     except (KerasKDError, ValueError, TypeError, OSError, ImportError) as error:
         raise RecipeError(f"{key}: {error}") from error
 
 
-def _open(recipe: Recipe) -> data.DataSource:
-    settings = recipe.data.model_dump()
-    return data.open_source(settings.pop("source"), **settings, seed=recipe.seed)
+def _check_without_data(recipe: Recipe) -> None:
+    """All that can be said before the data is opened, which may mean a long download."""
+    with _about("output_dir"):
+        _check_folder(recipe.folder)
+    for role in _ROLES:
+        settings: Training = getattr(recipe, role)
+        with _about(f"{role}.model"):
+            check_name(settings.model)
+        with _about(f"{role}.optimizer"):
+            make_optimizer(settings, total_steps=1)
+    _check_schedules(recipe, total_steps=1)
 
 
-def _builder(name: str, key: str, source: data.DataSource, seed: int) -> Callable[[], keras.Model]:
-    shape, num_classes = tuple(source.input_shape), source.num_classes
-
-    def build() -> keras.Model:
-        keras.utils.set_random_seed(seed)
-        if is_file(name):
-            return keras.models.load_model(name, compile=False)
-        if ":" in name:
-            return _call(_import(name, key), input_shape=shape, num_classes=num_classes)
-        return models.build(name, input_shape=shape, num_classes=num_classes)
-
-    if is_file(name) and not Path(name).exists():
-        raise RecipeError(explain(f"{key}: the file is not there.", received=name, expected="a .keras file"))
-    return build
-
-
-def _import(name: str, key: str) -> Callable[..., keras.Model]:
-    module, _, function = name.partition(":")
-    try:
-        return getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise RecipeError(
-            explain(f"{key}: {error}.", received=name, expected="module:function, importable from here")
-        ) from None
-
-
-def _call(function: Callable[..., keras.Model], **available: Any) -> keras.Model:
-    """Calls a user's function with those of the arguments that it takes."""
-    parameters = inspect.signature(function).parameters
-    takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-    return function(**{k: v for k, v in available.items() if takes_all or k in parameters})
-
-
-def check_model(model: Any, role: str, source: data.DataSource) -> None:
-    """Raises `ConfigurationError` where a model does not fit the data: its input, its classes, its last layer."""
-    if not isinstance(model, keras.Model):
+def _check_folder(folder: Path) -> None:
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise ConfigurationError(explain("this is no folder.", received=str(existing), expected="a folder"))
+    if not os.access(existing, os.W_OK):
         raise ConfigurationError(
-            explain("This makes no model.", received=type(model).__name__, expected="a keras.Model")
+            explain("nothing can be written there.", received=str(existing), expected="a folder of your own")
         )
-    if not model.built:
-        model.build((None, *source.input_shape))
-    shapes = output_shapes(model) or {"output": model.compute_output_shape((None, *source.input_shape))}
-    received = next(iter(shapes.values()))
-    if len(shapes) != 1 or tuple(received) != (None, source.num_classes):
-        raise ConfigurationError(
-            explain(
-                f"The {role}'s outputs do not fit the data.",
-                received=f"{shapes}",
-                expected=f"one output of {source.num_classes} classes, as {source.name!r} has",
-            )
-        )
-    expected = (None, *source.input_shape)
-    wanted = tuple(model.input_shape) if getattr(model, "inputs", None) else expected
-    fits = len(wanted) == len(expected) and all(
-        a is None or b is None or a == b for a, b in zip(wanted, expected, strict=True)
-    )
-    if not fits:
-        raise ConfigurationError(
-            explain(
-                f"The {role}'s input does not fit the data.",
-                received=f"{wanted}",
-                expected=f"{expected}, as {source.name!r} has",
-                fix="data.image_size resizes the images.",
-            )
-        )
-    find_heads(model, role=role)
 
 
-def _check_scheduled(name: str, value: Any, at_least: float, at_most: float = float("inf")) -> None:
-    Hyperparameter(name, scheduled(value, total_steps=100), at_least=at_least, at_most=at_most)
+def _check_schedules(recipe: Recipe, total_steps: int) -> None:
+    """Alpha and temperature in their ranges, a schedule at every step of the training."""
+    for section in ("distillation", "few_labels"):
+        for name in _RANGES:
+            value = getattr(getattr(recipe, section), name, None)
+            if value is not None:
+                with _about(f"{section}.{name}"):
+                    _check_scheduled(name, scheduled(value, total_steps), total_steps)
+
+
+def _check_scheduled(name: str, value: Any, total_steps: int) -> None:
+    at_least, at_most = _RANGES[name]
+    Hyperparameter(name, value, at_least=at_least, at_most=at_most)
+    if isinstance(value, schedules.Schedule):
+        course = np.asarray(value(np.arange(total_steps)))
+        for extreme in (course.min(), course.max()):
+            check_number(name, round(float(extreme), 6), at_least=at_least, at_most=at_most)
 
 
 def _check_few_labels(recipe: Recipe, source: data.DataSource) -> None:
@@ -188,9 +158,3 @@ def _check_few_labels(recipe: Recipe, source: data.DataSource) -> None:
                 fix="few_labels: null leaves the comparison out.",
             )
         )
-
-
-def _check_folder(folder: Path) -> None:
-    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not existing.is_dir():
-        raise RecipeError(explain("output_dir: this is no folder.", received=str(existing), expected="a folder"))

@@ -9,32 +9,50 @@ from typing import Any
 
 
 class RunFolder:
-    """Remembers which stage was finished with which settings.
+    """Remembers which stage was finished with which settings, and which file it left.
 
-    A stage is finished when its stamp, a small JSON file in `.state/`, names the settings it was run with and its
-    files are there. Stamps are written last and whole, so a kill at any moment leaves a folder that can be taken up.
+    A stage is finished when its stamp, a small JSON file in `.state/`, names the settings it was run with and the
+    digest of the file that lies there. So a file that somebody else put in its place counts as theirs, and a kill at
+    any moment leaves a folder that can be taken up.
     """
 
     def __init__(self, path: Path):
         self.path = Path(path)
         self.state = self.path / ".state"
 
-    def finished(self, stage: str, key: str, *files: Path) -> dict[str, Any] | None:
-        """What `finish` kept for this stage and key, or None where it has to be run."""
-        stamp = self.stamp(stage)
-        if stamp is None or stamp["key"] != key or not all(file.exists() for file in files):
+    def finished(self, stage: str, key: str, file: Path) -> dict[str, Any] | None:
+        """What `finish` kept for this stage, key and file, or None where it has to be run."""
+        stamp = self._stamp(stage)
+        if stamp is None or stamp["key"] != key or stamp["digest"] != digest(file):
             return None
         return stamp["result"]
 
-    def stamp(self, stage: str) -> dict[str, Any] | None:
-        """The stamp of a stage whatever its settings were, or None."""
+    def wrote(self, stage: str, file: Path) -> bool:
+        """Whether this stage wrote the file that lies there, with whatever settings."""
+        stamp = self._stamp(stage)
+        return stamp is not None and digest(file) in (stamp["digest"], stamp["replaced"])
+
+    def finish(self, stage: str, key: str, result: dict[str, Any], file: Path, draft: Path | None = None) -> None:
+        """Marks a stage as done, and moves its `draft` to `file` where there is one.
+
+        The stamp comes first and names the file to be replaced too: killed before the move, the stage is not finished,
+        and the file that still lies there is known as one of the run's own.
+        """
+        stamp = {"key": key, "result": result, "digest": digest(draft or file), "replaced": digest(file)}
+        write_atomically(self.state / f"{stage}.json", json.dumps(stamp, indent=1))
+        if draft is not None:
+            draft.replace(file)
+
+    def finish_model(self, stage: str, key: str, result: dict[str, Any], file: Path, model: Any) -> None:
+        """Saves a Keras model, so that `file` is never a part of one, and marks its stage as done."""
+        self.state.mkdir(parents=True, exist_ok=True)
+        draft = self.state / f"saving-{file.name}"
+        model.save(draft)
+        self.finish(stage, key, result, file, draft)
+
+    def _stamp(self, stage: str) -> dict[str, Any] | None:
         file = self.state / f"{stage}.json"
         return json.loads(file.read_text("utf-8")) if file.exists() else None
-
-    def finish(self, stage: str, key: str, result: dict[str, Any]) -> dict[str, Any]:
-        """Marks a stage as done; returns `result`."""
-        write_atomically(self.state / f"{stage}.json", json.dumps({"key": key, "result": result}, indent=1))
-        return result
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -45,12 +63,9 @@ def write_atomically(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
-def save_model(model: Any, path: Path) -> None:
-    """Saves a Keras model so that `path` is never a part of a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name("saving-" + path.name)
-    model.save(temporary)
-    temporary.replace(path)
+def digest(file: Path) -> str | None:
+    """The SHA-256 of a file's content; None where there is no file."""
+    return hashlib.sha256(file.read_bytes()).hexdigest() if file.exists() else None
 
 
 def settings_key(*settings: Any) -> str:

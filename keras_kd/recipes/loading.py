@@ -17,7 +17,17 @@ from keras_kd.serialization import nearest
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads 1e-3 as a number, as YAML 1.2 does; PyYAML, which follows 1.1, makes it text."""
+    """Reads 1e-3 as a number, as YAML 1.2 does; PyYAML, which follows 1.1, makes it text. No key may come twice."""
+
+    def construct_mapping(self, node, deep=False):
+        seen = set()
+        for key, _ in node.value:
+            name = key.value if isinstance(key, yaml.ScalarNode) else key
+            if name in seen:
+                problem = f"the key {name!r} comes twice"
+                raise yaml.constructor.ConstructorError(problem=problem, problem_mark=key.start_mark)
+            seen.add(name)
+        return super().construct_mapping(node, deep)
 
 
 _Loader.add_implicit_resolver(
@@ -51,8 +61,7 @@ def load(
     try:
         return Recipe.model_validate(settings)
     except ValidationError as error:
-        lines = [_describe(problem) for problem in error.errors()]
-        raise RecipeError("\n".join(dict.fromkeys(lines))) from None
+        raise RecipeError("\n".join(_describe(error.errors()))) from None
 
 
 def _read(path: Path) -> str:
@@ -71,13 +80,21 @@ def _read(path: Path) -> str:
 
 
 def _parse(text: str, name: str) -> dict[str, Any]:
-    try:
-        settings = yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{name} is not valid YAML: {' '.join(str(error).split())}") from None
+    settings = _parse_yaml(text, f"{name} is not valid YAML")
     if not isinstance(settings, dict):
-        raise RecipeError(explain(f"{name} is no recipe.", received=repr(settings), expected="a mapping of keys"))
+        raise RecipeError(explain(f"{name} is no recipe.", received=_shown(settings), expected="a mapping of keys"))
     return settings
+
+
+def _parse_yaml(text: str, problem: str) -> Any:
+    try:
+        return yaml.load(text, _Loader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise RecipeError(f"{problem}: {where}{error.problem}.") from None
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2025-13-01
+        raise RecipeError(f"{problem}: {str(error).splitlines()[0]}.") from None
 
 
 def _set(settings: dict[str, Any], override: str) -> None:
@@ -95,30 +112,61 @@ def _set(settings: dict[str, Any], override: str) -> None:
                 explain(
                     f"{key}: {parent!r} has no keys below it.",
                     received=repr(override),
-                    expected="a key that exists",
+                    expected="KEY=VALUE, with a key that a recipe has",
                 )
             )
-    try:
-        section[last] = yaml.load(text, _Loader)
-    except yaml.YAMLError:
-        raise RecipeError(explain(f"{key}: not valid YAML.", received=repr(text))) from None
+    section[last] = _parse_yaml(text, f"{key}: {text!r} is not valid YAML")
 
 
-def _describe(problem: dict[str, Any]) -> str:
-    """One line of a pydantic error, in the words of the recipe."""
-    path = [str(part) for part in problem["loc"]]
-    if problem["type"] == "extra_forbidden":
-        known = _keys_at(path[:-1])
-        return explain(
-            f"{'.'.join(path)}: unknown key.",
-            expected=f"one of {', '.join(known)}",
-            fix=nearest(path[-1], known) or None,
-        )
-    if problem["type"] == "missing":
-        return f"{'.'.join(path)}: this key is missing."
-    path = [part for part in path if part.replace("_", "").isalnum() and part not in ("float", "str", "int", "dict")]
-    expected = problem["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-    return explain(f"{'.'.join(path)}: not usable.", received=repr(problem["input"]), expected=expected)
+_UNION_BRANCHES = ("float", "str")  # which pydantic puts into the path of a key
+_EXPECTED = {
+    "string_type": "text",
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "tuple_type": "a list",
+    "missing": "a list of two",
+    "too_long": "a list of two",
+    "dict_type": "a schedule such as {name: cosine, start: 0.9, end: 0.1}",
+    "model_type": "a section with keys of its own",
+    "invalid_key": "text as the key",
+    "string_pattern_mismatch": "letters, digits, '_', '-' and '.', not beginning with '-' or '.'",
+}
+
+
+def _describe(problems: list[dict[str, Any]]) -> list[str]:
+    """A line per wrong key, in the words of the recipe; `problems` as pydantic lists them."""
+    lines, expected, received = [], {}, {}
+    for problem in problems:
+        path = [str(part) for part in problem["loc"]]
+        if problem["type"] == "extra_forbidden":
+            lines.append(_unknown(path))
+        elif problem["type"] == "missing" and isinstance(problem["loc"][-1], str):
+            lines.append(f"{'.'.join(path)}: this key is missing.")
+        else:
+            path = path[:-1] if problem["type"] == "missing" else path  # of the item that a list lacks
+            key = ".".join(part for part in path if part.replace("_", "").isalnum() and part not in _UNION_BRANCHES)
+            words = problem["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+            expected.setdefault(key, []).append(_EXPECTED.get(problem["type"], words))
+            received[key] = _shown(problem["input"])
+    for key, alternatives in expected.items():
+        wanted = " or ".join(dict.fromkeys(alternatives))
+        lines.append(explain(f"{key}: not usable.", received=received[key], expected=wanted))
+    return lines
+
+
+def _unknown(path: list[str]) -> str:
+    known = _keys_at(path[:-1])
+    return explain(
+        f"{'.'.join(path)}: unknown key.",
+        expected=f"one of {', '.join(known)}",
+        fix=nearest(path[-1], known) or None,
+    )
+
+
+def _shown(value: Any) -> str:
+    """A value as a message shows it: not too long, and a list as the recipe wrote it."""
+    text = repr(list(value) if isinstance(value, tuple) else value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _keys_at(path: list[str]) -> list[str]:

@@ -15,12 +15,11 @@ import numpy as np
 from rich.console import Console
 
 from keras_kd import data, evaluation, export
-from keras_kd.errors import RecipeError
 from keras_kd.evaluation import report as reports
 from keras_kd.evaluation.report import DISTILLED, SCRATCH, TEACHER, Report
 from keras_kd.recipes import measuring, training
-from keras_kd.recipes.assembly import Assembly, assemble, check_model
-from keras_kd.recipes.folder import RunFolder, save_model, settings_key, write_atomically
+from keras_kd.recipes.assembly import Assembly, assemble, check_file
+from keras_kd.recipes.folder import RunFolder, settings_key, write_atomically
 from keras_kd.recipes.progress import RunProgress
 from keras_kd.recipes.schema import Distillation, Recipe
 from keras_kd.teachers import FrozenTeacher
@@ -74,32 +73,33 @@ class Run:
 
     def _check_found_teacher(self) -> None:
         """A `teacher.keras` that somebody put into the run folder has to fit, and is then used as it is."""
-        self._teacher_was_found = (
-            self._teacher_file.exists() and self.folder.stamp("teacher") is None
-        ) and not self.assembly.teacher_is_given
-        if not self._teacher_was_found:
-            return
-        try:
-            check_model(keras.models.load_model(self._teacher_file, compile=False), "teacher", self.assembly.source)
-        except (ValueError, OSError) as error:
-            raise RecipeError(f"{self._teacher_file}: {error}") from error
+        file = self._teacher_file
+        is_there = file.exists() and not self.folder.wrote("teacher", file)
+        self._teacher_was_found = is_there and not self.assembly.teacher_is_given
+        if self._teacher_was_found:
+            check_file(file, "teacher", self.assembly.source)
 
     def teacher(self) -> tuple[FrozenTeacher, dict[str, Any]]:
         """The trained teacher, and its history under its name."""
-        recipe, file = self.recipe, self._teacher_file
+        recipe, file, source = self.recipe, self._teacher_file, self.assembly.source
         if self.assembly.teacher_is_given:
             return self._given_teacher()
         if self._teacher_was_found:
             self.progress.say(f"teacher: loaded {file}, which was there before.")
             return FrozenTeacher(file), {}
-        key = settings_key(self.assembly.source.fingerprint, recipe.seed, recipe.teacher.model_dump())
+        key = settings_key(
+            self.assembly.source.fingerprint,
+            recipe.seed,
+            recipe.teacher.model_dump(),
+            self.assembly.identities["teacher"],
+        )
         done = self.folder.finished("teacher", key, file)
         if done is None:
             model = self.assembly.build_teacher()
             history = training.train(
                 model,
                 recipe.teacher,
-                self.assembly.source.train,
+                source.train,
                 self.assembly,
                 self.folder,
                 self.progress,
@@ -116,8 +116,7 @@ class Run:
         given = FrozenTeacher(self.recipe.teacher.model)
         self.progress.say(f"teacher: loaded {self.recipe.teacher.model}.")
         if self.folder.finished("teacher", given.fingerprint, self._teacher_file) is None:
-            save_model(given.model, self._teacher_file)
-            self.folder.finish("teacher", given.fingerprint, {"history": {}})
+            self.folder.finish_model("teacher", given.fingerprint, {"history": {}}, self._teacher_file, given.model)
         return given, {}
 
     # The students.
@@ -153,6 +152,7 @@ class Run:
             self.assembly.source.fingerprint,
             recipe.seed,
             recipe.student.model_dump(),
+            self.assembly.identities["student"],
             row,
             distillation and distillation.model_dump(),
             teacher and teacher.fingerprint,
@@ -199,7 +199,7 @@ class Run:
         if self.folder.finished(stage, key, file) is None:
             quantization = None if kind == "float32" else kind
             result = export.export_tflite(model, file, quantization=quantization, calibration=calibration)
-            self.folder.finish(stage, key, {"export": str(result)})
+            self.folder.finish(stage, key, {"export": str(result)}, file)
 
     # The report.
 

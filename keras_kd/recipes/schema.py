@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Data(_Section):
@@ -71,14 +71,18 @@ class Export(_Section):
     @field_validator("formats", mode="before")
     @classmethod
     def _list_is_tuple(cls, value: Any) -> Any:
-        return tuple(dict.fromkeys(value)) if isinstance(value, list) else value
+        if not isinstance(value, list):
+            return value
+        if not value:
+            raise ValueError("at least one format")
+        return tuple(item for index, item in enumerate(value) if item not in value[:index])
 
 
 class Recipe(_Section):
     """A whole run: data, teacher, student, how to distil, what to export."""
 
-    name: str = Field(default="digits", pattern=r"^[\w.-]+$")
-    seed: int = Field(default=0, ge=0)
+    name: str = Field(default="digits", pattern=r"^\w[\w.-]*$")
+    seed: int = Field(default=0, ge=0, le=2**32 - 1)
     output_dir: str | None = None
     data: Data
     teacher: Training

@@ -12,10 +12,12 @@ from keras_kd.callbacks import Resume
 from keras_kd.distillers import Distiller
 from keras_kd.features import find_heads
 from keras_kd.recipes.assembly import Assembly, make_optimizer, scheduled
-from keras_kd.recipes.folder import RunFolder, save_model
+from keras_kd.recipes.folder import RunFolder
 from keras_kd.recipes.progress import EpochProgress, RunProgress
 from keras_kd.recipes.schema import Distillation, Training
 from keras_kd.teachers import FrozenTeacher
+
+SAVE_EVERY_SECONDS = 5.0
 
 
 def train(
@@ -48,7 +50,7 @@ def train(
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=is_logits, ignore_class=data.UNLABELLED),
         metrics=["accuracy"],
     )
-    resume = Resume(folder.state / key, every_seconds=5.0)
+    resume = Resume(folder.state / key, every_seconds=SAVE_EVERY_SECONDS)
     first_epoch = resume.restore(model)
     if first_epoch:
         progress.say(f"{name}: going on after epoch {first_epoch} of {settings.epochs}.")
@@ -112,6 +114,5 @@ def few_label_splits(assembly: Assembly) -> tuple[data.Split, data.Split]:
 
 def finish_training(folder: RunFolder, model: keras.Model, path: Any, name: str, key: str, history: dict) -> None:
     """Saves the trained model, marks the stage as done, and only then drops the state of the training."""
-    save_model(model, path)
-    folder.finish(name, key, {"history": history})
+    folder.finish_model(name, key, {"history": history}, path, model)
     Resume(folder.state / key).clear()

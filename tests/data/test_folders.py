@@ -91,8 +91,12 @@ def test_the_fingerprint_follows_the_files(folder):
     first = open_source(f"folder:{folder}").fingerprint
     assert open_source(f"folder:{folder}").fingerprint == first
     assert open_source(f"folder:{folder}", image_size=9).fingerprint != first
-    next((folder / "digit_3").iterdir()).unlink()
+    file = next((folder / "digit_2").iterdir())
+    Image.new("L", (8, 8), 7).save(file)
     assert open_source(f"folder:{folder}").fingerprint != first
+    second = open_source(f"folder:{folder}").fingerprint
+    next((folder / "digit_3").iterdir()).unlink()
+    assert open_source(f"folder:{folder}").fingerprint not in (first, second)
 
 
 def test_images_are_resized(folder):
@@ -118,6 +122,14 @@ def test_formats_and_modes_become_rgb(tmp_path, mode, suffix):
         pytest.skip(f"Pillow writes no {mode} {suffix}")
     decoded = decode_image(tmp_path / f"image.{suffix}", (4, 5, 3))
     assert decoded.dtype == np.uint8 and decoded.shape == (4, 5, 3) and decoded.min() >= 250
+
+
+def test_a_palette_may_have_transparent_colours(tmp_path):
+    """Pillow warns where such an image becomes RGB at once, and warnings are errors here."""
+    image = Image.new("P", (5, 4))
+    image.putpalette([255, 255, 255, 9, 9, 9])
+    image.save(tmp_path / "image.png", transparency=bytes([0, 128]))
+    assert decode_image(tmp_path / "image.png", (4, 5, 3)).min() == 255
 
 
 def test_images_are_turned_upright(tmp_path):

@@ -122,6 +122,15 @@ def test_the_fingerprint_follows_the_splits(data_dir):
     assert other.fingerprint != first
 
 
+def test_the_fingerprint_follows_the_stored_images(data_dir, tmp_path, digit_images):
+    """The number of stored bytes tells one from the other: PNGs of other images have other sizes."""
+    x, y = digit_images
+    train, test = {"image": x[500:900], "label": y[:400]}, {"image": x[400:500], "label": y[400:500]}
+    store("local_digits", tmp_path, {"train": train, "test": test}, **image_and_label())
+    first, other = (open_source("tfds:local_digits", data_dir=place) for place in (data_dir, tmp_path))
+    assert sizes(first) == sizes(other) and first.fingerprint != other.fingerprint
+
+
 def test_a_prepared_data_set_is_used_in_any_version(tmp_path, digit_images):
     # TFDS has a cifar10 of its own, in version 3, and would download it.
     x, y = digit_images
@@ -174,7 +183,7 @@ def test_data_sets_without_images_or_classes(tmp_path):
         text=tfds.features.Text(),
         label=label,
     )
-    with pytest.raises(ConfigurationError, match="text: Text, label: ClassLabel.*one Image and one ClassLabel"):
+    with pytest.raises(ConfigurationError, match="label: ClassLabel, text: Text.*one Image and one ClassLabel"):
         open_source("tfds:local_text", data_dir=tmp_path)
 
 
@@ -190,5 +199,5 @@ def test_supervised_keys_choose_among_images(data_dir):
     info = SimpleNamespace(features=features, supervised_keys=("image", "label"))
     assert _tfds_keys("set", info) == ("image", "label")
     info.supervised_keys = None
-    with pytest.raises(ConfigurationError, match="image: Image, mask: Image, label: ClassLabel"):
+    with pytest.raises(ConfigurationError, match="image: Image, label: ClassLabel, mask: Image"):
         _tfds_keys("set", info)

@@ -1,0 +1,221 @@
+"""A training that was killed goes on bit for bit, whatever the kill left behind."""
+
+import json
+import types
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+import keras_kd as kd
+from keras_kd.callbacks import Resume
+from keras_kd.schedules import Cosine
+
+EPOCHS = 4
+
+
+class Killed(BaseException):
+    """Stands for a kill -9."""
+
+
+@pytest.fixture
+def make_distiller(make_model):
+    """The same one each time: dropout, batch normalisation, Adam with a decaying rate, a decaying alpha."""
+
+    def make():
+        keras.utils.set_random_seed(3)
+        student = make_model(4, dropout=0.3, norm=True)
+        distiller = kd.Distiller(make_model(8), student, alpha=Cosine(0.9, 0.1, steps=16))
+        rate = keras.optimizers.schedules.CosineDecay(0.01, 16)
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        distiller.compile(keras.optimizers.Adam(rate), loss=loss, metrics=["accuracy"])
+        return distiller
+
+    return make
+
+
+@pytest.fixture
+def fit(digits):
+    def fit(model, *callbacks, first_epoch=0, epochs=EPOCHS):
+        x, y = digits[0][:64], digits[1][:64]
+        settings = {"batch_size": 16, "shuffle": False, "verbose": 0, "validation_data": (x[:32], y[:32])}
+        history = model.fit(x, y, initial_epoch=first_epoch, epochs=epochs, callbacks=list(callbacks), **settings)
+        return history.history
+
+    return fit
+
+
+class KillAt(keras.callbacks.Callback):
+    """In an epoch, after the second batch."""
+
+    def __init__(self, epoch):
+        super().__init__()
+        self._epoch = epoch
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._now = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self._now == self._epoch and batch == 1:
+            raise Killed
+
+
+def state(model):
+    return [*model.get_weights(), *(np.array(variable) for variable in model.optimizer.variables)]
+
+
+def assert_same(model, expected):
+    for one, other in zip(state(model), expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.fixture
+def whole(make_distiller, fit):
+    """What a training without an interruption comes to: its state and history."""
+    distiller = make_distiller()
+    history = fit(distiller)
+    return state(distiller), history
+
+
+def test_killed_in_an_epoch(make_distiller, fit, whole, tmp_path):
+    """Twice, and once more in the first epoch after the second start."""
+    folder = tmp_path / "new" / "state"
+    for killed_in, expected in ((2, 0), (2, 2), (3, 2)):
+        resume, distiller = Resume(folder, every_seconds=0), make_distiller()
+        assert resume.restore(distiller) == expected
+        with pytest.raises(Killed):
+            fit(distiller, resume, KillAt(killed_in), first_epoch=expected)
+    resume, distiller = Resume(folder, every_seconds=0), make_distiller()
+    assert resume.restore(distiller) == 3
+    assert int(distiller.optimizer.iterations) == 3 * 4
+    fit(distiller, resume, first_epoch=3)
+    assert_same(distiller, whole[0])
+    assert resume.history == whole[1]
+    assert [len(values) for values in resume.history.values()] == [EPOCHS] * len(whole[1])
+    resume.clear()
+    assert list(folder.parent.iterdir()) == []
+
+
+def test_killed_after_the_last_epoch(make_distiller, fit, whole, tmp_path):
+    fit(make_distiller(), Resume(tmp_path, every_seconds=0))
+    resume, distiller = Resume(tmp_path, every_seconds=0), make_distiller()
+    assert resume.restore(distiller) == EPOCHS
+    assert fit(distiller, resume, first_epoch=EPOCHS) == {}
+    assert_same(distiller, whole[0])
+    assert resume.history == whole[1]
+
+
+@pytest.fixture
+def saved(make_model, fit, tmp_path):
+    """A folder with the state after one epoch, and what makes the model it is of."""
+
+    def make():
+        keras.utils.set_random_seed(1)
+        model = make_model(4, dropout=0.2)
+        model.compile("adam", loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        return model
+
+    folder = tmp_path / "state"
+    model = make()
+    fit(model, Resume(folder, every_seconds=0), epochs=1)
+    return types.SimpleNamespace(folder=folder, make=make, expected=state(model))
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_the_newest_state_alone_is_kept(saved, fit):
+    assert names(saved.folder) == ["epoch-1.weights.h5", "state.json"]
+    model, resume = saved.make(), Resume(saved.folder, every_seconds=0)
+    fit(model, resume, first_epoch=resume.restore(model), epochs=3)
+    assert names(saved.folder) == ["epoch-3.weights.h5", "state.json"]
+
+
+@pytest.mark.parametrize(
+    ("owner", "method", "left"),
+    [
+        (keras.Model, "save_weights", ["epoch-1.weights.h5", "epoch-2.weights.h5", "state.json"]),
+        (Path, "write_text", ["epoch-1.weights.h5", "epoch-2.weights.h5", "state.json", "state.tmp"]),
+        (Path, "replace", ["epoch-1.weights.h5", "epoch-2.weights.h5", "state.json", "state.tmp"]),
+    ],
+)
+def test_a_kill_in_a_save_leaves_the_save_before(owner, method, left, saved, fit, monkeypatch):
+    original = getattr(owner, method)
+
+    def killed(self, argument):
+        if method != "replace":
+            original(self, argument)
+            file = Path(argument) if owner is keras.Model else self
+            file.write_bytes(file.read_bytes()[:40])
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(owner, method, killed)
+        fit(saved.make(), Resume(saved.folder, every_seconds=0), first_epoch=1, epochs=2)
+    assert names(saved.folder) == left
+    model, resume = saved.make(), Resume(saved.folder)
+    assert resume.restore(model) == 1
+    assert_same(model, saved.expected)
+    resume.clear()
+    assert not saved.folder.exists()
+
+
+def test_stray_files_do_no_harm(saved, fit):
+    (saved.folder / "epoch-7.weights.h5").write_bytes(b"half a file")
+    (saved.folder / "state.tmp").write_text('{"epoch": 7')
+    model, resume = saved.make(), Resume(saved.folder, every_seconds=0)
+    assert resume.restore(model) == 1
+    fit(model, resume, first_epoch=1, epochs=2)
+    assert names(saved.folder) == ["epoch-2.weights.h5", "state.json"]
+
+
+def test_clear_leaves_files_of_others(saved):
+    (saved.folder / "notes.txt").write_text("mine")
+    (saved.folder / "best.weights.h5").write_text("mine, too")
+    resume = Resume(saved.folder)
+    resume.clear()
+    assert names(saved.folder) == ["best.weights.h5", "notes.txt"]
+    assert resume.restore(saved.make()) == 0
+    resume.clear()
+
+
+def test_nothing_saved(tmp_path, saved):
+    resume = Resume(tmp_path / "none")
+    assert (resume.restore(saved.make()), resume.history) == (0, {})
+    resume.clear()
+    assert not (tmp_path / "none").exists()
+
+
+def test_no_more_often_than_asked(saved, fit, tmp_path, monkeypatch):
+    """Four seconds an epoch, a save at least ten seconds after the one before."""
+    clock = iter(range(0, 1000, 4))
+    now = [0]
+
+    class Clock(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            now[0] = next(clock) + 4
+
+    monkeypatch.setattr("keras_kd.callbacks.resume.time", types.SimpleNamespace(monotonic=lambda: now[0]))
+    saves = []
+    monkeypatch.setattr(Resume, "_save", lambda resume, epoch: saves.append(epoch))
+    fit(saved.make(), Clock(), Resume(tmp_path / "clock", every_seconds=10), epochs=7)
+    assert saves == [3, 6]
+
+
+def test_dropout_goes_on_where_it_was(saved):
+    """Keras' own weight files leave the random state out."""
+    stored = json.loads((saved.folder / "state.json").read_text())["random"]
+    assert len(stored) == 1 and stored[0][1] == 4  # four batches drew random numbers
+    model = saved.make()
+    Resume(saved.folder).restore(model)
+    (seed,) = [layer.seed_generator for layer in model.layers if isinstance(layer, keras.layers.Dropout)]
+    assert np.array(seed.state).tolist() == stored[0]
+
+
+def test_a_state_of_another_model_is_refused(saved, make_model):
+    model = make_model(6)
+    model.compile("adam", loss="mse")
+    with pytest.raises(ValueError, match="shape"):
+        Resume(saved.folder).restore(model)

@@ -1,0 +1,68 @@
+"""Recipes with tiny models, and one run of such a recipe that several tests look at."""
+
+import functools
+import io
+from pathlib import Path
+
+import pytest
+import yaml
+from rich.console import Console
+
+from keras_kd import export, recipes
+
+SECTIONS = {
+    "data": {"source": "digits"},
+    "teacher": {"model": "example_models:teacher", "epochs": 3, "learning_rate": 0.01},
+    "student": {"model": "example_models:student", "epochs": 2, "learning_rate": 0.01},
+}
+
+
+@pytest.fixture(scope="session")
+def session_monkeypatch():
+    with pytest.MonkeyPatch.context() as patch:
+        yield patch
+
+
+@pytest.fixture(scope="session")
+def example_models(session_monkeypatch):
+    """The module `example_models`, importable as a user's own would be."""
+    session_monkeypatch.syspath_prepend(Path(__file__).parent)
+    import example_models
+
+    return example_models
+
+
+@pytest.fixture(scope="session")
+def make_recipe(example_models):
+    """Loads a recipe for `folder` with `--set` overrides on top of `SECTIONS`."""
+
+    def make(folder, *overrides):
+        file = Path(folder).with_suffix(".yaml")
+        file.write_text(yaml.safe_dump({**SECTIONS, "output_dir": str(folder)}))
+        recipe = recipes.load(file, overrides)
+        file.unlink()
+        return recipe
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def run_recipe(make_recipe):
+    """Runs a recipe in this process; the converter, too, which saves some seconds a file."""
+
+    def run(folder, *overrides):
+        console = Console(file=io.StringIO(), width=300)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(export, "export_tflite", functools.partial(export.export_tflite, isolate=False))
+            report = recipes.run(make_recipe(folder, *overrides), console)
+        return report, console.file.getvalue()
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def finished(run_recipe, tmp_path_factory):
+    """The folder of a finished run, its report, and what was said."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    report, said = run_recipe(folder, "few_labels={num_labels: 50}")
+    return folder, report, said

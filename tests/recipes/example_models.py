@@ -1,0 +1,78 @@
+"""What users put into a module of their own: functions that a recipe names as `example_models:NAME`."""
+
+import keras
+
+layers = keras.layers
+
+
+def teacher(input_shape, num_classes):
+    return keras.Sequential(
+        [
+            keras.Input(input_shape),
+            layers.Flatten(),
+            layers.Dense(24, activation="relu"),
+            layers.Dropout(0.2),
+            layers.Dense(num_classes),
+        ]
+    )
+
+
+def student(input_shape, num_classes, activation=None):
+    return keras.Sequential(
+        [
+            keras.Input(input_shape),
+            layers.Flatten(),
+            layers.Dense(8, activation="relu"),
+            layers.BatchNormalization(momentum=0.9),
+            layers.Dropout(0.1),
+            layers.Dense(num_classes, activation=activation),
+        ]
+    )
+
+
+def softmax_student(**settings):
+    return student(**settings, activation="softmax")
+
+
+def other_student(input_shape, num_classes):
+    model = student(input_shape, num_classes)
+    model.layers[1].activation = keras.activations.tanh
+    return model
+
+
+def of_fixed_shape():
+    return student((8, 8, 1), 10)
+
+
+def of_another_shape(num_classes):
+    return student((9, 8, 1), num_classes)
+
+
+def with_another_class_count(input_shape):
+    return student(input_shape, 11)
+
+
+def with_two_outputs(input_shape, num_classes):
+    image = keras.Input(input_shape)
+    flat = layers.Flatten()(image)
+    return keras.Model(image, [layers.Dense(num_classes)(flat), layers.Dense(num_classes)(flat)])
+
+
+def with_an_unknown_end(input_shape, num_classes):
+    model = student(input_shape, num_classes)
+    return keras.Sequential([*model.layers, layers.Lambda(lambda x: x)])
+
+
+def no_model(num_classes):
+    return num_classes
+
+
+def failing():
+    return {}["depth"]
+
+
+def asking_for_more(input_shape, num_classes, depth):
+    return student(input_shape, num_classes)
+
+
+not_a_function = 5

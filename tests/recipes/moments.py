@@ -1,0 +1,117 @@
+"""Moments of a run at which it may be killed.
+
+Each takes a `pytest.MonkeyPatch`, the stage of the run ("teacher", "student distilled"), and what ends the run there.
+As a script, `python moments.py MOMENT STAGE run recipe.yaml ...`, it is `keras-kd` in a process that ends itself by
+SIGKILL; all states of trainings are saved, and conversions are not given a process of their own.
+"""
+
+import functools
+import os
+import signal
+import sys
+from pathlib import Path
+
+import keras
+import pytest
+
+from keras_kd import export
+from keras_kd.evaluation import report
+from keras_kd.recipes import training
+
+
+def in_an_epoch(patch, stage, end):
+    """Some batches after a save."""
+
+    class Ending(training.Resume):
+        def on_train_batch_end(self, batch, logs=None):
+            if self.history and batch == 10:
+                end()
+
+    _when_training(patch, stage, lambda: patch.setattr(training, "Resume", Ending))
+
+
+def while_weights_are_written(patch, stage, end):
+    save_weights = keras.Model.save_weights
+
+    def half(model, file):
+        save_weights(model, file)
+        if file.name.startswith("epoch-2"):
+            file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+            end()
+
+    _when_training(patch, stage, lambda: patch.setattr(keras.Model, "save_weights", half))
+
+
+def between_weights_and_state(patch, stage, end):
+    saves = []
+
+    def second(file):
+        saves.append(file)
+        if len(saves) == 2:
+            end()
+
+    _when_training(patch, stage, lambda: _before_replacing(patch, "state.tmp", second))
+
+
+def before_the_model_is_saved(patch, stage, end):
+    _when_training(patch, stage, lambda: patch.setattr(training, "finish_training", lambda *args: end()))
+
+
+def between_stamp_and_model(patch, stage, end):
+    _when_training(patch, stage, lambda: _before_replacing(patch, "saving-teacher.keras", lambda file: end()))
+
+
+def before_the_state_is_cleared(patch, stage, end):
+    _when_training(patch, stage, lambda: patch.setattr(training.Resume, "clear", lambda resume: end()))
+
+
+def while_a_file_is_exported(patch, stage, end):
+    """The second one of the run."""
+    convert, calls = export.export_tflite, []
+
+    def counted(model, path, **settings):
+        calls.append(path)
+        if len(calls) == 2:
+            Path(path).with_name(f".{path.name}.tmp").write_bytes(b"half a file")
+            end()
+        return convert(model, path, **settings)
+
+    patch.setattr(export, "export_tflite", counted)
+
+
+def before_the_report(patch, stage, end):
+    patch.setattr(report, "write_json", lambda *args: end())
+
+
+def _when_training(patch, stage, arm):
+    """Calls `arm` at the beginning of the training of this stage."""
+    train = training.train
+
+    def watched(*args):
+        if args[6] == stage:
+            arm()
+        return train(*args)
+
+    patch.setattr(training, "train", watched)
+
+
+def _before_replacing(patch, name, act):
+    replace = Path.replace
+
+    def watched(file, target):
+        if file.name == name:
+            act(file)
+        return replace(file, target)
+
+    patch.setattr(Path, "replace", watched)
+
+
+if __name__ == "__main__":
+    from keras_kd.cli.main import main
+
+    _, moment, stage, *arguments = sys.argv
+    training.SAVE_EVERY_SECONDS = 0.0
+    export.export_tflite = functools.partial(export.export_tflite, isolate=False)
+    globals()[moment](pytest.MonkeyPatch(), stage, lambda: os.kill(os.getpid(), signal.SIGKILL))
+    sys.argv = ["keras-kd", *arguments]
+    main()

@@ -1,0 +1,248 @@
+"""What only the data and the models can tell: one readable message, and nothing written."""
+
+import os
+import re
+import zipfile
+
+import keras
+import numpy as np
+import pytest
+
+import keras_kd as kd
+from keras_kd.errors import RecipeError
+from keras_kd.recipes.assembly import assemble, make_optimizer, scheduled
+from keras_kd.recipes.building import build, identity
+from keras_kd.recipes.run import Run
+from keras_kd.recipes.schema import Training
+from keras_kd.schedules import Cosine, Piecewise
+
+
+@pytest.fixture
+def outside(tmp_path, example_models):
+    """A folder with the files that bad recipes name."""
+    (tmp_path / "broken.keras").write_bytes(b"no model at all")
+    with zipfile.ZipFile(tmp_path / "zip.keras", "w") as archive:
+        archive.writestr("readme.txt", "a zip, but no model")
+    (tmp_path / "folder.keras").mkdir()
+    example_models.with_another_class_count((8, 8, 1)).save(tmp_path / "eleven.keras")
+    whole = (tmp_path / "eleven.keras").read_bytes()
+    (tmp_path / "half.keras").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "text.npz").write_text("no arrays")
+    (tmp_path / "classes" / "one").mkdir(parents=True)
+    return tmp_path
+
+
+def tree(folder):
+    return sorted((str(path), path.stat().st_mtime_ns) for path in folder.rglob("*"))
+
+
+BAD = [
+    (
+        "student.model=digits_studnet",
+        "student.model: unknown model.",
+        "digits_student",
+        "module:function",
+        "Did you mean",
+    ),
+    ("student.model=resnet", "student.model: unknown model. Received: 'resnet'."),
+    ("teacher.model={here}/none.keras", "teacher.model: the file is not there.", "none.keras", "a .keras file"),
+    ("student.model={here}/none.keras", "student.model: the file is not there."),
+    ("teacher.model={here}/broken.keras", "teacher.model: the file cannot be loaded", "broken.keras"),
+    ("teacher.model={here}/half.keras", "teacher.model: the file cannot be loaded", "half.keras"),
+    ("teacher.model={here}/zip.keras", "teacher.model: the file cannot be loaded", "zip.keras", "model.save("),
+    ("teacher.model={here}/folder.keras", "teacher.model: the file cannot be loaded", "folder.keras"),
+    ("teacher.model={here}/eleven.keras", "teacher.model: The teacher's outputs do not fit", "11", "10 classes"),
+    ("student.model={here}/eleven.keras", "student.model: The student's outputs do not fit", "10 classes", "'digits'"),
+    ("student.model=nowhere:student", "student.model: No module named 'nowhere'.", "nowhere:student", "importable"),
+    ("student.model='example_models:'", "student.model:", "module:function"),
+    ("student.model=:student", "student.model:", "module:function"),
+    ("student.model=example_models:studnet", "student.model:", "no attribute 'studnet'", "module:function"),
+    ("student.model=example_models:not_a_function", "student.model:", "not a callable", "module:function"),
+    ("student.model=broken_module:student", "student.model: ZeroDivisionError", "broken_module:student"),
+    ("student.model=unfinished_module:student", "student.model: SyntaxError", "unfinished_module"),
+    ("student.model=example_models:no_model", "student.model: This makes no model. Received: int.", "keras.Model"),
+    (
+        "student.model=example_models:failing",
+        "example_models:failing failed: KeyError: 'depth'",
+        "example_models.py, line",
+    ),
+    ("student.model=example_models:asking_for_more", "'depth'", "needs nothing but input_shape and num_classes"),
+    (
+        "student.model=example_models:with_another_class_count",
+        "student.model: The student's outputs",
+        "11",
+        "10 classes",
+    ),
+    ("teacher.model=example_models:with_another_class_count", "teacher.model: The teacher's outputs"),
+    ("student.model=example_models:with_two_outputs", "student.model: The student's outputs", "one output of 10"),
+    (
+        "student.model=example_models:of_another_shape",
+        "student.model: The student's input",
+        "(None, 9, 8, 1)",
+        "8, 8, 1",
+    ),
+    (
+        "student.model=example_models:with_an_unknown_end",
+        "student.model: Cannot tell whether the student ends in logits",
+    ),
+    ("teacher.model=example_models:with_an_unknown_end", "teacher.model: Cannot tell whether the teacher", "softmax"),
+    ("student.optimizer=adamm", "student.optimizer:", "adamm"),
+    ("teacher.optimizer=loss_scale_optimizer", "teacher.optimizer:"),
+    ("distillation.alpha=1.5", "distillation.alpha:", "1.5", "0 <= alpha <= 1"),
+    ("distillation.alpha=-0.1", "distillation.alpha:", "0 <= alpha <= 1"),
+    ("distillation.temperature=0", "distillation.temperature:", "0.001 <= temperature"),
+    ("few_labels={{num_labels: 50, alpha: 2}}", "few_labels.alpha:", "0 <= alpha <= 1"),
+    ("distillation.alpha={{name: cosin, start: 1, end: 0}}", "distillation.alpha: Unknown schedule.", "'cosine'?"),
+    ("distillation.alpha={{start: 1, end: 0}}", "distillation.alpha: This is no schedule.", "cosine"),
+    ("distillation.alpha={{name: cosine, start: 1}}", "distillation.alpha:", "missing a required argument: 'end'"),
+    ("distillation.alpha={{name: cosine, start: 1, end: 0, stops: 5}}", "distillation.alpha:", "'stops'"),
+    ("distillation.alpha={{name: cosine, start: 1, end: x}}", "distillation.alpha:", "'end' is not usable"),
+    ("distillation.alpha={{name: cosine, start: 1, end: 0, steps: 0}}", "distillation.alpha:", "'steps' is not usable"),
+    ("distillation.alpha={{name: cosine, start: 2, end: 0}}", "distillation.alpha:", "Received: 2.0.", "alpha <= 1"),
+    ("distillation.alpha={{name: linear, start: 1, end: -1}}", "distillation.alpha:", "0 <= alpha"),
+    (
+        "distillation.temperature={{name: linear, start: 4, end: 0, steps: 9}}",
+        "distillation.temperature:",
+        "0.001 <= temp",
+    ),
+    ("distillation.temperature={{name: exponential, start: 1, rate: 1e-9}}", "distillation.temperature:"),
+    (
+        "few_labels.num_labels=9",
+        "few_labels.num_labels: not usable.",
+        "Received: 9",
+        "10 (one per class) to 1078",
+        "null",
+    ),
+    ("few_labels.num_labels=1079", "few_labels.num_labels: not usable.", "to 1078 (the training images)"),
+    ("output_dir={here}/text.npz", "output_dir: this is no folder.", "text.npz"),
+    ("output_dir={here}/text.npz/below", "output_dir: this is no folder.", "text.npz."),
+    ("data.source=digit", "data: Unknown data source.", "'digit'", '"npz:PATH"'),
+    ("data.source=npz:{here}/none.npz", "data: There is no such .npz file.", "none.npz"),
+    ("data.source=npz:{here}/text.npz", "data: The file is no readable .npz", "text.npz"),
+    ("data.source=folder:{here}/none", "data:", "none"),
+    ("data.source=folder:{here}/classes", "data:", "classes"),
+    (
+        "data={{source: tfds:no_such_set, data_dir: {here}/none}}",
+        "data: TensorFlow Datasets cannot open",
+        "no_such_set",
+    ),
+    ("data.train=0.5", "data:", "train=0.5"),
+    ("data.image_size=[16, 16]", "data:", "image_size"),
+    ("data.value_range=[1, 0]", "data:", "'value_range'"),
+]
+
+
+@pytest.mark.parametrize(("override", "parts"), [(first, rest) for first, *rest in BAD], ids=[row[0] for row in BAD])
+def test_what_does_not_fit_is_named_and_nothing_is_written(override, parts, make_recipe, outside, monkeypatch):
+    (outside / "broken_module.py").write_text("1 / 0")
+    (outside / "unfinished_module.py").write_text("def student(:")
+    monkeypatch.syspath_prepend(outside)
+    monkeypatch.setattr("sys.dont_write_bytecode", True)
+    recipe = make_recipe(outside / "run", override.format(here=outside))
+    before = tree(outside)
+    with pytest.raises(RecipeError) as caught:
+        assemble(recipe)
+    message = str(caught.value)
+    for part in parts:
+        assert part in message
+    assert "\n" not in message and len(message) < 600
+    assert tree(outside) == before
+
+
+def test_a_folder_of_somebody_else(make_recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
+    with pytest.raises(RecipeError, match=f"output_dir: nothing can be written there.*{re.escape(str(tmp_path))}"):
+        assemble(make_recipe(tmp_path / "run"))
+
+
+def test_what_is_quick_is_checked_before_the_data_is_opened(make_recipe, tmp_path, monkeypatch):
+    """A download may take an hour."""
+    monkeypatch.setattr(kd.data, "open_source", lambda *args, **kwargs: pytest.fail("the data was opened"))
+    for override in (
+        "student.model=digits_studnet",
+        "student.model=nowhere:student",
+        "teacher.model=none.keras",
+        "student.optimizer=adamm",
+        "distillation.alpha=2",
+        "distillation.alpha={name: cosin}",
+    ):
+        with pytest.raises(RecipeError, match=override.partition("=")[0]):
+            assemble(make_recipe(tmp_path / "run", override))
+
+
+def test_a_teacher_that_was_put_into_the_run_folder_has_to_fit(make_recipe, example_models, tmp_path):
+    file = tmp_path / "run" / "teacher.keras"
+    file.parent.mkdir()
+    file.write_bytes(b"no model at all")
+    before = tree(tmp_path)
+    assembly = assemble(make_recipe(tmp_path / "run"))
+    with pytest.raises(RecipeError, match=f"{re.escape(str(file))}: the file cannot be loaded"):
+        Run(assembly)
+    assert tree(tmp_path) == before
+    example_models.with_another_class_count((8, 8, 1)).save(file)
+    with pytest.raises(RecipeError, match=f"{re.escape(str(file))}: The teacher's outputs do not fit the data.*11"):
+        Run(assembly)
+
+
+def test_a_schedule_is_checked_over_the_whole_training(make_recipe, tmp_path):
+    """1,078 images in batches of 64 are 17 steps an epoch."""
+    alpha = "distillation.alpha={name: piecewise, boundaries: [40], values: [0.5, 1.5]}"
+    assemble(make_recipe(tmp_path / "run", alpha, "student.epochs=2"))
+    with pytest.raises(RecipeError, match="distillation.alpha.*Received: 1.5"):
+        assemble(make_recipe(tmp_path / "run", alpha, "student.epochs=3"))
+
+
+def test_a_schedule_without_steps_takes_the_whole_training():
+    assert scheduled({"name": "cosine", "start": 0.9, "end": 0.1}, 340) == Cosine(0.9, 0.1, steps=340)
+    assert scheduled({"name": "cosine", "start": 0.9, "end": 0.1, "steps": 7}, 340) == Cosine(0.9, 0.1, steps=7)
+    piecewise = {"name": "piecewise", "boundaries": [5], "values": [1, 2]}
+    assert scheduled(piecewise, 340) == Piecewise((5,), (1, 2))
+    assert scheduled(0.5, 340) == 0.5
+
+
+def test_schedules_may_touch_the_ends_of_their_range(make_recipe, tmp_path):
+    overrides = (
+        "distillation.alpha={name: cosine, start: 1.0, end: 0.0}",
+        "distillation.temperature={name: linear, start: 4.0, end: 0.001}",
+    )
+    assemble(make_recipe(tmp_path / "run", *overrides))
+
+
+def test_the_optimizer():
+    settings = Training(model="m", epochs=1, optimizer="sgd", learning_rate=0.1, weight_decay=0.01)
+    optimizer = make_optimizer(settings, total_steps=10)
+    assert type(optimizer) is keras.optimizers.SGD
+    assert optimizer.weight_decay == 0.01
+    rates = [float(optimizer._learning_rate(step)) for step in (0, 5, 10, 20)]
+    np.testing.assert_allclose(rates, [0.1, 0.05, 0.0, 0.0], atol=1e-7)
+    constant = make_optimizer(settings.model_copy(update={"learning_rate_decay": "none"}), total_steps=10)
+    assert float(constant.learning_rate) == pytest.approx(0.1)
+
+
+def test_a_function_is_given_what_it_takes(make_recipe, tmp_path):
+    assembly = assemble(make_recipe(tmp_path / "run", "student.model=example_models:of_fixed_shape"))
+    assert assembly.build_student().output_shape == (None, 10)
+    softmax = assemble(make_recipe(tmp_path / "run", "student.model=example_models:softmax_student"))
+    assert softmax.build_student().layers[-1].activation is keras.activations.softmax
+
+
+def test_models_depend_on_the_seed_alone(make_recipe, tmp_path):
+    assembly = assemble(make_recipe(tmp_path / "run", "seed=3"))
+    other = assemble(make_recipe(tmp_path / "run", "seed=4"))
+    first = assembly.build_student()
+    np.random.random(5)
+    keras.random.normal((3,))
+    second, third = assembly.build_student(), other.build_student()
+    for a, b in zip(first.get_weights(), second.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert np.abs(first.get_weights()[0] - third.get_weights()[0]).max() > 0.01
+
+
+def test_identity_sees_layers_and_weights_but_no_names(example_models):
+    source = kd.data.open_source("digits")
+
+    def of(name, seed=0):
+        return identity(build(f"example_models:{name}", source, seed))
+
+    assert of("student") == of("student")
+    assert len({of("student"), of("student", seed=1), of("other_student"), of("softmax_student"), of("teacher")}) == 5

@@ -1,0 +1,249 @@
+"""A recipe file and its overrides: what they come to, and one readable message for each way to get them wrong."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from keras_kd import recipes
+from keras_kd.errors import RecipeError
+from keras_kd.recipes.schema import Data, Distillation, Export, FewLabels, Recipe, Training
+
+MINIMAL = """
+data: {source: digits}
+teacher: {model: digits_teacher, epochs: 3}
+student: {model: digits_student, epochs: 2}
+"""
+
+
+@pytest.fixture
+def load(tmp_path):
+    def load(text=MINIMAL, *overrides, **settings):
+        file = tmp_path / "recipe.yaml"
+        file.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return recipes.load(file, overrides, **settings)
+
+    return load
+
+
+def refusal(load, *args):
+    """The message of the error, after the checks that hold for all of them."""
+    with pytest.raises(RecipeError) as caught:
+        load(*args)
+    message = str(caught.value)
+    for jargon in ("pydantic", "http", "Traceback", "validation error", "Input should", "dict[", "None."):
+        assert jargon not in message.replace("Received: None.", "")
+    assert 20 < len(message) < 300 * (1 + message.count("\n"))
+    return message
+
+
+def test_the_default_recipe_is_what_its_comments_say():
+    assert recipes.load() == Recipe(
+        name="digits",
+        seed=0,
+        output_dir=None,
+        data=Data(source="digits", value_range=(0.0, 1.0)),
+        teacher=Training(model="digits_teacher", epochs=40, batch_size=64, learning_rate=0.001),
+        student=Training(model="digits_student", epochs=100, batch_size=64, learning_rate=0.005),
+        distillation=Distillation(alpha=0.9, temperature=4.0),
+        few_labels=FewLabels(num_labels=100, alpha=0.9, temperature=4.0),
+        export=Export(formats=("float32", "int8"), calibration_samples=200, num_threads=1),
+    )
+    assert recipes.load().folder == Path("saved_models/digits")
+
+
+def test_every_key_stands_in_the_default_recipe_with_its_default():
+    """Whoever starts from `keras-kd init` sees all there is."""
+    recipe = recipes.load()
+    for section in (recipe, recipe.data, recipe.teacher, recipe.student, recipe.few_labels, recipe.export):
+        for key in type(section).model_fields:
+            assert re.search(rf"^ *{key}:", recipes.default_text(), re.MULTILINE), key
+    assert recipe.teacher == Training(model="digits_teacher", epochs=40)
+    assert recipe.export == Export() and recipe.data == Data()
+
+
+def test_what_is_left_out_has_its_default(load):
+    recipe = load()
+    assert (recipe.name, recipe.seed, recipe.folder) == ("digits", 0, Path("saved_models/digits"))
+    assert recipe.few_labels is None
+    assert recipe.distillation == Distillation(alpha=0.5, temperature=4.0)
+    assert recipe.student == Training(model="digits_student", epochs=2, optimizer="adam", learning_rate_decay="cosine")
+
+
+@pytest.mark.parametrize(
+    ("override", "path", "value"),
+    [
+        ("student.epochs=5", ("student", "epochs"), 5),
+        ("student.learning_rate=1e-3", ("student", "learning_rate"), 0.001),
+        ("student.learning_rate=1E-3", ("student", "learning_rate"), 0.001),
+        ("student.learning_rate=2.5e-03", ("student", "learning_rate"), 0.0025),
+        ("student.weight_decay=5e-4", ("student", "weight_decay"), 0.0005),
+        ("student.learning_rate=1", ("student", "learning_rate"), 1.0),
+        ("name=1e-3x", ("name",), "1e-3x"),
+        ("few_labels.num_labels=40", ("few_labels",), FewLabels(num_labels=40)),
+        ("few_labels=null", ("few_labels",), None),
+        ("few_labels=", ("few_labels",), None),
+        ("export.formats=[int8, float16, int8]", ("export", "formats"), ("int8", "float16")),
+        ("data.image_size=[32, 24]", ("data", "image_size"), (32, 24)),
+        ("data.value_range=[-1, 1]", ("data", "value_range"), (-1.0, 1.0)),
+        ("data.train=train[:90%]", ("data", "train"), "train[:90%]"),
+        ("data.train=0.6", ("data", "train"), 0.6),
+        ("data.source=npz:a=b.npz", ("data", "source"), "npz:a=b.npz"),
+        (
+            "distillation.alpha={name: cosine, start: 0.9, end: 0.1}",
+            ("distillation", "alpha"),
+            {"name": "cosine", "start": 0.9, "end": 0.1},
+        ),
+    ],
+)
+def test_overrides(load, override, path, value):
+    recipe = load(MINIMAL, override)
+    for key in path:
+        recipe = getattr(recipe, key)
+    assert recipe == value
+    assert type(recipe) is type(value)
+
+
+def test_later_overrides_win_and_the_folder_comes_last(load, tmp_path):
+    recipe = load(MINIMAL, "seed=1", "seed=2", "output_dir=there", output_dir=tmp_path / "here")
+    assert recipe.seed == 2
+    assert recipe.folder == tmp_path / "here"
+
+
+def test_overrides_may_add_what_the_file_leaves_out(load):
+    recipe = load("data: {}\nteacher: {model: a.keras}", "student.model=digits_student", "student.epochs=1")
+    assert (recipe.student.model, recipe.student.epochs) == ("digits_student", 1)
+
+
+def test_a_given_teacher_needs_no_epochs(load):
+    assert load(MINIMAL, "teacher={model: teacher.keras}").teacher.model == "teacher.keras"
+
+
+def test_a_byte_order_mark_is_no_part_of_the_recipe(load):
+    assert load(b"\xef\xbb\xbf" + MINIMAL.encode()).seed == 0
+
+
+UNKNOWN = [
+    ("sedd=1", "sedd: unknown key.", "one of data, distillation", "Did you mean 'seed'?"),
+    ("data.sorce=digits", "data.sorce: unknown key.", "Did you mean 'source'?"),
+    ("teacher.epoch=1", "teacher.epoch: unknown key.", "one of batch_size, epochs", "Did you mean 'epochs'?"),
+    ("student.lr=1", "student.lr: unknown key.", "learning_rate_decay"),
+    ("distillation.temprature=1", "distillation.temprature: unknown key.", "one of alpha, temperature", "Did you mean"),
+    ("few_labels.labels=9", "few_labels.labels: unknown key.", "num_labels", "Did you mean 'num_labels'?"),
+    ("export.format=[int8]", "export.format: unknown key.", "Did you mean 'formats'?"),
+    ("5=6", "5: unknown key."),
+]
+WRONG = [
+    ("student.epochs=many", "student.epochs: not usable.", "Received: 'many'", "a whole number"),
+    ("student.epochs=", "student.epochs", "Received: None", "a whole number"),
+    ("student.epochs=1.5", "student.epochs", "a whole number"),
+    ("student.epochs=true", "student.epochs", "a whole number"),
+    ("student.epochs='5'", "student.epochs", "Received: '5'", "a whole number"),
+    ("student.epochs=0", "student.epochs", "Received: 0", "greater than or equal to 1"),
+    ("student.batch_size=-1", "student.batch_size", "greater than or equal to 1"),
+    ("student.learning_rate=0", "student.learning_rate", "greater than 0"),
+    ("student.learning_rate=.inf", "student.learning_rate", "finite"),
+    ("student.learning_rate=fast", "student.learning_rate", "Received: 'fast'", "Expected: a number"),
+    ("student.learning_rate_decay=linear", "student.learning_rate_decay", "Received: 'linear'", "'none' or 'cosine'"),
+    ("student.weight_decay=-1", "student.weight_decay", "greater than or equal to 0"),
+    ("student.optimizer=[adam]", "student.optimizer", "Received: ['adam']", "Expected: text"),
+    ("student.model=5", "student.model", "Received: 5", "Expected: text"),
+    ("student=digits_student", "student: not usable.", "Received: 'digits_student'", "a section with keys of its own"),
+    ("student=null", "student: not usable.", "Received: None", "a section with keys of its own"),
+    ("data=digits", "data: not usable.", "Received: 'digits'", "a section with keys of its own"),
+    ("few_labels=100", "few_labels: not usable.", "Received: 100", "a section with keys of its own"),
+    ("name=a/b", "name: not usable.", "Received: 'a/b'", "letters, digits"),
+    ("name=..", "name: not usable.", "Received: '..'", "not beginning with"),
+    ("name=''", "name: not usable.", "letters, digits"),
+    ("name=yes", "name: not usable.", "Received: True", "Expected: text"),
+    ("seed=-1", "seed: not usable.", "greater than or equal to 0"),
+    ("seed=4294967296", "seed: not usable.", "less than or equal to 4294967295"),
+    ("output_dir=[a]", "output_dir: not usable.", "Expected: text"),
+    ("data.train=true", "data.train: not usable.", "text or a number"),
+    ("data.image_size=32", "data.image_size: not usable.", "Received: 32", "a list"),
+    ("data.image_size=[32]", "data.image_size: not usable.", "Received: [32]", "a list of two"),
+    ("data.image_size=[1, 2, 3]", "data.image_size: not usable.", "Received: [1, 2, 3]", "a list of two"),
+    ("data.image_size=[32, x]", "data.image_size.1: not usable.", "Received: 'x'", "a whole number"),
+    ("data.value_range=[0, .nan]", "data.value_range.1: not usable.", "finite"),
+    ("distillation.alpha=big", "distillation.alpha: not usable.", "'big'", "a number or a schedule such as {name:"),
+    ("distillation.alpha=null", "distillation.alpha: not usable.", "a number or a schedule"),
+    ("distillation.temperature=[1]", "distillation.temperature: not usable.", "a number or a schedule"),
+    ("export.formats=int8", "export.formats: not usable.", "Received: 'int8'", "a list"),
+    ("export.formats=[]", "export.formats: not usable.", "Received: []", "at least one"),
+    ("export.formats=[int8, int4]", "export.formats.1: not usable.", "'int4'", "'float32', 'float16', 'dynamic' or"),
+    ("export.formats=[[int8]]", "export.formats.0: not usable."),
+    ("export.num_threads=0", "export.num_threads: not usable."),
+    ("few_labels.num_labels=0", "few_labels.num_labels: not usable."),
+]
+FORMS = [
+    ("student.epochs", "--set is not usable.", "'student.epochs'", "KEY=VALUE"),
+    ("", "--set is not usable.", "KEY=VALUE"),
+    ("=5", "--set is not usable.", "'=5'", "KEY=VALUE"),
+    ("student.epochs.most=5", "student.epochs.most", "'epochs' has no keys below it"),
+    ("data.source.x=5", "data.source.x", "'source' has no keys below it"),
+    ("seed.x=5", "seed: not usable.", "Received: {'x': 5}"),
+    ("student..epochs=5", "student.", "unknown key"),
+    ("data.image_size=[32, 24", "data.image_size: '[32, 24' is not valid YAML: line 1"),
+    ("name=2025-13-45", "name: '2025-13-45' is not valid YAML"),
+    ("name=!!python/name:os.system", "name:", "not valid YAML"),
+]
+
+
+@pytest.mark.parametrize(("override", "parts"), [(first, rest) for first, *rest in UNKNOWN + WRONG + FORMS])
+def test_a_bad_override_is_named(load, override, parts):
+    message = refusal(load, MINIMAL, override)
+    for part in parts:
+        assert part in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("", ["recipe.yaml is no recipe.", "Received: None", "a mapping of keys"]),
+        ("just words", ["is no recipe.", "Received: 'just words'"]),
+        ("- a\n- b", ["is no recipe.", "Received: ['a', 'b']"]),
+        (f"text: {'x' * 5000}", ["text: unknown key."]),
+        (f"- {'x' * 5000}", ["is no recipe.", "xxx..."]),
+        ("data: {source: [\n", ["recipe.yaml is not valid YAML: line 2"]),
+        ("seed: 1\n\tname: x", ["is not valid YAML: line 2", "\\t"]),
+        ("seed: 1\nseed: 2", ["is not valid YAML: line 2, column 1: the key 'seed' comes twice."]),
+        (MINIMAL + "  \nstudent: {}", ["the key 'student' comes twice"]),
+        ("data: {source: a, source: b}", ["the key 'source' comes twice"]),
+        ("{[a]: 1}", ["is not valid YAML"]),
+        ("a: !!python/object:os.system {}", ["is not valid YAML", "python/object"]),
+        ("a: 2025-13-45", ["is not valid YAML", "month"]),
+        ("a: \x01", ["is not valid YAML"]),
+        (b"PK\x03\x04\xff\xfe", ["Cannot read the recipe: it is no UTF-8 text", "recipe.yaml", "keras-kd init"]),
+        ("data: {}\nstudent: {model: m, epochs: 1}", ["teacher: this key is missing."]),
+        ("data: {}\nteacher: {model: m}\nstudent: {model: m, epochs: 1}", ["teacher.epochs: this key is missing."]),
+        (MINIMAL + "5: 6", ["5: not usable.", "text as the key"]),
+    ],
+)
+def test_a_bad_file_is_explained(load, text, parts):
+    message = refusal(load, text)
+    for part in parts:
+        assert part in message
+
+
+def test_all_wrong_keys_are_said_at_once(load):
+    message = refusal(load, MINIMAL, "sed=1", "student.epochs=0", "export.formats=[int4]", "distillation.alpha=x")
+    lines = message.splitlines()
+    assert [line.split(":")[0] for line in lines] == ["sed", "student.epochs", "distillation.alpha", "export.formats.0"]
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [(lambda path: None, "No such file"), (Path.mkdir, "Is a directory")],
+    ids=["missing", "folder"],
+)
+def test_a_file_that_cannot_be_read(make, reason, tmp_path):
+    file = tmp_path / "mine.yaml"
+    make(file)
+    message = refusal(recipes.load, file)
+    assert reason in message and str(file) in message and "keras-kd init" in message
+
+
+def test_a_recipe_cannot_be_changed(load):
+    with pytest.raises(ValueError, match="frozen"):
+        load().student.epochs = 5

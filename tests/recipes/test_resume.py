@@ -1,0 +1,147 @@
+"""A run that is killed at any moment goes on, and ends as if it had never stopped: bit for bit."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import yaml
+
+from keras_kd import data, evaluation
+from keras_kd.recipes import training
+from keras_kd.recipes.assembly import assemble
+from keras_kd.recipes.run import Run
+
+FEW = "few_labels={num_labels: 50}"
+MODELS = ("teacher.keras", "student.keras", ".state/scratch.keras", ".state/few_scratch.keras")
+MODELS += (".state/few_distilled.keras",)
+
+
+class Killed(BaseException):
+    """Stands for a kill -9: nothing in the library may catch it."""
+
+
+def end():
+    raise Killed
+
+
+@pytest.fixture
+def moments(example_models):
+    import moments
+
+    return moments
+
+
+def assert_same_models(folder, expected, names=MODELS):
+    for name in names:
+        one, other = (keras.models.load_model(f / name, compile=False).get_weights() for f in (folder, expected))
+        for a, b in zip(one, other, strict=True):
+            np.testing.assert_array_equal(a, b, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        "in_an_epoch",
+        "while_weights_are_written",
+        "before_the_model_is_saved",
+        "between_stamp_and_model",
+        "before_the_state_is_cleared",
+    ],
+)
+def test_a_training_goes_on_from_its_last_save(moment, moments, finished, make_recipe, tmp_path, monkeypatch):
+    """With dropout and Adam. At least the first epoch is not trained twice."""
+    monkeypatch.setattr(training, "SAVE_EVERY_SECONDS", 0.0)
+    recipe = make_recipe(tmp_path / "run", FEW)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        getattr(moments, moment)(patch, "teacher", end)
+        Run(assemble(recipe)).teacher()
+
+    first_epochs = []
+    fit = keras.Sequential.fit
+    monkeypatch.setattr(
+        keras.Sequential, "fit", lambda *args, **kw: first_epochs.append(kw["initial_epoch"]) or fit(*args, **kw)
+    )
+    _, histories = Run(assemble(recipe)).teacher()
+    expected = {"in_an_epoch": 1, "while_weights_are_written": 1, "before_the_state_is_cleared": None}
+    assert first_epochs == [epoch for epoch in [expected.get(moment, 3)] if epoch is not None]
+    assert_same_models(tmp_path / "run", finished[0], MODELS[:1])
+    assert histories["teacher"] == finished[1].histories["teacher"]
+
+
+def environment():
+    path = f"{Path(__file__).parent}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    return os.environ | {"PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": "-1"}
+
+
+def test_a_run_that_is_killed_again_and_again(finished, run_recipe, make_recipe, tmp_path):
+    """By SIGKILL in processes of their own, the last of four attempts excepted."""
+    folder = tmp_path / "run"
+    file = tmp_path / "recipe.yaml"
+    file.write_text(yaml.safe_dump(make_recipe(folder, FEW).model_dump(mode="json")))
+    script = Path(__file__).with_name("moments.py")
+    for moment, stage, left in (
+        ("in_an_epoch", "teacher", set()),
+        ("while_weights_are_written", "student distilled", {"teacher.keras", ".state/scratch.keras"}),
+        ("while_a_file_is_exported", "", set(MODELS) | {".state/teacher_float32.tflite"}),
+    ):
+        command = [sys.executable, str(script), moment, stage, "run", str(file)]
+        done = subprocess.run(command, env=environment(), capture_output=True, text=True)
+        assert done.returncode == -signal.SIGKILL, done.stderr
+        names = {str(path.relative_to(folder)) for path in folder.rglob("*")}
+        assert {name for name in names if name.endswith((".keras", ".tflite"))} == left
+
+    report, said = run_recipe(folder, FEW)
+    assert said.count("trained before with these settings") == 5
+    assert_same_models(folder, finished[0])
+    assert json.loads((folder / "history.json").read_text()) == finished[1].histories
+    x, _ = data.open_source("digits").test.arrays()
+    for name in ("student_float32.tflite", "student_int8.tflite"):
+        one, other = (evaluation.TFLiteRunner(place / name).predict(x) for place in (folder, finished[0]))
+        np.testing.assert_array_equal(one, other)
+    assert [(row.name, row.accuracy) for row in report.rows] == [(row.name, row.accuracy) for row in finished[1].rows]
+
+
+@pytest.mark.long
+def test_the_command_is_killed_from_outside(tmp_path):
+    """Nothing is set up for the test: our models, saves every five seconds, conversions in processes of their own."""
+    settings = ["teacher.epochs=15", "student.epochs=20", "few_labels=null"]
+    command = [str(Path(sys.executable).with_name("keras-kd")), "run", *(f"--set={setting}" for setting in settings)]
+    folders = tmp_path / "killed", tmp_path / "whole"
+    kills = 0
+    for seconds in (30, 45, 60, 75, None):
+        process = subprocess.Popen(
+            [*command, "--output-dir", str(folders[0])],
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        try:
+            _, errors = process.communicate(timeout=seconds)
+            assert process.returncode == 0, errors
+            break
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            kills += 1
+    assert kills
+    subprocess.run([*command, "--output-dir", str(folders[1])], env=environment(), check=True, capture_output=True)
+    assert_same_models(*folders, MODELS[:3])
+    one, other = (json.loads((folder / "history.json").read_text()) for folder in folders)
+    assert one == other
+    assert {len(history["loss"]) for history in one.values()} == {15, 20}
+
+
+def test_killed_before_the_report(moments, finished, run_recipe, tmp_path, monkeypatch):
+    folder = shutil.copytree(finished[0], tmp_path / "run")
+    before = (folder / "report.json").read_bytes()
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        moments.before_the_report(patch, "", end)
+        run_recipe(folder, FEW)
+    assert (folder / "report.json").read_bytes() == before

@@ -1,0 +1,414 @@
+"""Whole runs of small recipes, in this process."""
+
+import io
+import json
+import shutil
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console
+from sklearn.datasets import load_digits
+
+from keras_kd import data, evaluation, export
+from keras_kd.errors import ExportError, Notice
+from keras_kd.evaluation.report import Report
+from keras_kd.recipes import training
+from keras_kd.recipes.assembly import assemble
+from keras_kd.recipes.run import Run
+
+TEACHER, SCRATCH, DISTILLED = "teacher", "student from scratch", "student distilled"
+FEW = "few_labels={num_labels: 50}"
+FLOAT32 = "export.formats=[float32]"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def copy(finished, folder):
+    """A copy of the finished run's folder."""
+    return shutil.copytree(finished[0], folder)
+
+
+@pytest.fixture
+def start(make_recipe):
+    """A run over a folder, of which single stages can be called; `said()` is what it printed."""
+
+    def start(folder, *overrides):
+        console = Console(file=io.StringIO(), width=300)
+        run = Run(assemble(make_recipe(folder, *overrides)), console)
+        run.said = console.file.getvalue
+        return run
+
+    return start
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """The names of the trainings that a run asks for; none takes place."""
+    names = []
+    monkeypatch.setattr(training, "train", lambda *args: names.append(args[6]) or {})
+    monkeypatch.setattr(training, "finish_training", lambda *args: None)
+    return names
+
+
+@pytest.fixture(scope="module")
+def teacher_file(example_models, tmp_path_factory):
+    """A teacher of the digits that was trained elsewhere."""
+    file = tmp_path_factory.mktemp("teacher") / "mine.keras"
+    keras.utils.set_random_seed(7)
+    model = example_models.teacher((8, 8, 1), 10)
+    model.compile(keras.optimizers.Adam(0.01), loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.fit(*data.open_source("digits").train.arrays(), epochs=3, verbose=0)
+    model.save(file)
+    return file
+
+
+def files(folder):
+    """What lies in a folder: time and content by name."""
+    return {
+        str(p.relative_to(folder)): (p.stat().st_mtime_ns, p.read_bytes()) for p in folder.rglob("*") if p.is_file()
+    }
+
+
+def weights_of(file):
+    return keras.models.load_model(file, compile=False).get_weights()
+
+
+def same(first, second):
+    return all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+# The first run.
+
+
+def test_the_files_of_a_run(finished):
+    folder, _, _ = finished
+    state = {".state/scratch.keras", ".state/few_scratch.keras", ".state/few_distilled.keras"}
+    state |= {".state/teacher_float32.tflite"}
+    stamps = {f".state/{name}.json" for name in (TEACHER, SCRATCH, DISTILLED, "scratch, few labels")}
+    stamps |= {f".state/{name}.json" for name in ("distilled, few labels", "export teacher")}
+    stamps |= {f".state/export distilled, {kind} TFLite.json" for kind in ("float32", "int8")}
+    results = {"teacher.keras", "student.keras", "student_float32.tflite", "student_int8.tflite"}
+    results |= {"labels.txt", "history.json", "report.json", "report.html"}
+    assert set(files(folder)) == state | stamps | results
+    assert (folder / "labels.txt").read_text() == "".join(f"{digit}\n" for digit in range(10))
+    assert "<html" in (folder / "report.html").read_text()
+
+
+def test_the_report_is_about_the_files(finished, digits):
+    """Accuracies counted anew from the files in the folder, on the test split."""
+    folder, report, _ = finished
+    x, y = data.open_source("digits").test.arrays()
+    rows = {row.name: row for row in report.rows}
+    keras_files = {TEACHER: "teacher.keras", SCRATCH: ".state/scratch.keras", DISTILLED: "student.keras"}
+    keras_files |= {
+        "scratch, 50 labels": ".state/few_scratch.keras",
+        "distilled, 50 labels": ".state/few_distilled.keras",
+    }
+    lite_files = {f"distilled, {kind} TFLite": f"student_{kind}.tflite" for kind in ("float32", "int8")}
+    assert list(rows) == [*keras_files, *lite_files]
+    predicted = {n: keras.models.load_model(folder / f).predict(x, verbose=0).argmax(1) for n, f in keras_files.items()}
+    predicted |= {n: evaluation.TFLiteRunner(folder / f).predict(x).argmax(1) for n, f in lite_files.items()}
+    for name, classes in predicted.items():
+        assert rows[name].accuracy == pytest.approx((classes == y).mean())
+    assert rows[TEACHER].accuracy > 0.8 and report.test_size == 360
+    for name, file in lite_files.items():
+        assert rows[name].num_bytes == (folder / file).stat().st_size
+        assert rows[name].agreement == pytest.approx((predicted[name] == predicted[DISTILLED]).mean())
+        assert rows[name].latency_p50_ms > 0
+    assert rows[TEACHER].num_bytes == (folder / ".state/teacher_float32.tflite").stat().st_size
+    matrix = np.zeros((10, 10), int)
+    np.add.at(matrix, (y, predicted["distilled, int8 TFLite"]), 1)
+    assert (report.confusion_model, report.confusion) == ("distilled, int8 TFLite", matrix.tolist())
+
+
+def test_the_report_on_disk_is_the_one_that_was_returned(finished, make_recipe):
+    folder, report, _ = finished
+    stored = Report.from_dict(json.loads((folder / "report.json").read_text()))
+    assert stored.rows == report.rows and stored.summary == report.summary
+    assert stored.settings == make_recipe(folder, FEW).model_dump(mode="json")
+    assert {"keras", "tensorflow", "date", "cpus"} <= set(stored.environment)
+
+
+def test_the_histories(finished):
+    folder, report, _ = finished
+    histories = json.loads((folder / "history.json").read_text())
+    assert histories == report.histories
+    students = (SCRATCH, DISTILLED, "scratch, 50 labels", "distilled, 50 labels")
+    lengths = {name: {len(values) for values in history.values()} for name, history in histories.items()}
+    assert lengths == {TEACHER: {3}, **dict.fromkeys(students, {2})}
+    assert set(histories[SCRATCH]) == {"loss", "accuracy", "val_loss", "val_accuracy"}
+    assert {"student_loss", "distillation_loss", "alpha", "val_accuracy"} <= set(histories[DISTILLED])
+
+
+def test_the_soft_targets_are_of_test_images_of_different_classes(finished):
+    examples = finished[1].soft_targets["examples"]
+    assert len({example["label"] for example in examples}) == 4
+    assert all(len(example["logits"]) == 10 for example in examples)
+    assert np.shape(examples[0]["image"]) == (8, 8, 1)
+
+
+def test_what_is_said(finished):
+    _, _, said = finished
+    for stage in (TEACHER, SCRATCH, DISTILLED, "scratch, few labels", "distilled, few labels", "export to TFLite"):
+        assert f"✓ {stage}" in said
+    assert "loaded" not in said
+
+
+# Runs after it.
+
+
+def test_a_second_run_trains_and_exports_nothing(finished, copy, run_recipe):
+    before = files(copy)
+    report, said = run_recipe(copy, FEW)
+    after = files(copy)
+    changed = {name for name in after if after[name] != before.get(name)}
+    assert changed == {"labels.txt", "history.json", "report.json", "report.html"}
+    assert after["history.json"][1] == before["history.json"][1]
+    accuracies = [[(row.name, row.accuracy, row.num_bytes) for row in r.rows] for r in (report, finished[1])]
+    assert accuracies[0] == accuracies[1]
+    assert f"teacher: loaded {copy / 'teacher.keras'}, trained before with these settings." in said
+    assert said.count("trained before with these settings") == 5
+
+
+def test_other_epochs_of_the_student_keep_the_teacher(copy, run_recipe):
+    before = files(copy)
+    report, said = run_recipe(copy, "student.epochs=1")
+    after = files(copy)
+    kept = {"teacher.keras", ".state/teacher.json", ".state/teacher_float32.tflite"}
+    assert all(after[name] == before[name] for name in kept)
+    for name in ("student.keras", ".state/scratch.keras", "student_float32.tflite", "student_int8.tflite"):
+        assert after[name][1] != before[name][1]
+    assert said.count("trained before with these settings") == 1
+    assert [row.name for row in report.rows[:3]] == [TEACHER, SCRATCH, DISTILLED] and len(report.rows) == 5
+    assert {name: len(history["loss"]) for name, history in report.histories.items()} == {
+        TEACHER: 3,
+        SCRATCH: 1,
+        DISTILLED: 1,
+    }
+
+
+STUDENTS = [SCRATCH, DISTILLED, "scratch, few labels", "distilled, few labels"]
+
+
+@pytest.mark.parametrize(
+    ("override", "trained"),
+    [
+        ("distillation.alpha=0.7", [DISTILLED]),
+        ("distillation.temperature={name: linear, start: 4, end: 1}", [DISTILLED]),
+        ("few_labels.num_labels=60", STUDENTS[2:]),
+        ("few_labels.alpha=0.5", [STUDENTS[3]]),
+        ("student.batch_size=32", STUDENTS),
+        ("student.model=example_models:other_student", STUDENTS),
+        ("teacher.learning_rate=0.02", [TEACHER]),  # it stays as it was here, so its students do
+        ("teacher.model=example_models:student", [TEACHER]),
+        ("seed=1", [TEACHER, *STUDENTS]),
+        ("data.value_range=[-1, 1]", [TEACHER, *STUDENTS]),
+        ("export.num_threads=2", []),
+    ],
+)
+def test_only_what_a_change_concerns_is_trained_again(override, trained, copy, start, asked):
+    run = start(copy, FEW, override)
+    teacher, _ = run.teacher()
+    list(run.students(teacher))
+    assert asked == trained
+
+
+def test_a_function_that_was_edited_is_noticed(copy, start, asked, example_models, monkeypatch):
+    before = example_models.student
+
+    def edited(input_shape, num_classes):
+        model = before(input_shape, num_classes)
+        model.layers[1].activation = keras.activations.tanh
+        return model
+
+    monkeypatch.setattr(example_models, "student", edited)
+    run = start(copy, FEW)
+    list(run.students(run.teacher()[0]))
+    assert asked == STUDENTS
+
+
+def test_a_damaged_student_is_trained_again(copy, start, asked):
+    (copy / "student.keras").write_bytes(b"half a file")
+    run = start(copy, FEW)
+    list(run.students(run.teacher()[0]))
+    assert asked == [DISTILLED]
+
+
+def test_another_format_is_exported_alone(copy, run_recipe):
+    before = files(copy)
+    report, _ = run_recipe(copy, FEW, "export.formats=[float32, int8, dynamic]")
+    after = files(copy)
+    assert all(after[name] == before[name] for name in before if name.endswith((".tflite", ".keras")))
+    assert "student_dynamic.tflite" in after
+    assert report.rows[-1].name == report.confusion_model == "distilled, dynamic TFLite"
+
+
+def test_a_failed_export_keeps_what_was_trained(finished, folder, start, monkeypatch):
+    shutil.copytree(finished[0], folder, ignore=shutil.ignore_patterns("*.tflite", "export*", "report.*"))
+    before = files(folder)
+
+    def refuse(*args, **settings):
+        raise ExportError("The converter refused.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(export, "export_tflite", refuse)
+        with pytest.raises(ExportError, match="refused"):
+            start(folder, FEW).go()
+    assert files(folder) == before
+
+
+# Teachers that come from elsewhere.
+
+
+def test_a_teacher_that_lies_in_the_folder_is_used_as_it_is(start, asked, folder, teacher_file):
+    folder.mkdir()
+    shutil.copy(teacher_file, folder / "teacher.keras")
+    before = files(folder)
+    run = start(folder)
+    teacher, histories = run.teacher()
+    assert histories == {} and asked == []
+    assert same(teacher.model.get_weights(), weights_of(teacher_file))
+    assert files(folder) == before
+    assert f"teacher: loaded {folder / 'teacher.keras'}, which was there before." in run.said()
+
+
+def test_a_teacher_that_replaced_the_trained_one_is_used(copy, start, asked, teacher_file):
+    shutil.copy(teacher_file, copy / "teacher.keras")
+    run = start(copy, FEW)
+    teacher, histories = run.teacher()
+    list(run.students(teacher))
+    assert histories == {}
+    assert "which was there before" in run.said()
+    assert (copy / "teacher.keras").read_bytes() == teacher_file.read_bytes()
+    assert asked == [DISTILLED, "distilled, few labels"]
+
+
+def test_a_teacher_file_is_copied_and_not_trained(start, asked, folder, teacher_file):
+    run = start(folder, f"teacher={{model: {teacher_file}}}")
+    teacher, histories = run.teacher()
+    assert histories == {} and asked == []
+    assert same(weights_of(folder / "teacher.keras"), weights_of(teacher_file))
+    assert f"teacher: loaded {teacher_file}." in run.said()
+    before = files(folder)
+    start(folder, f"teacher={{model: {teacher_file}}}").teacher()
+    assert files(folder) == before
+
+
+def test_from_a_teacher_file_back_to_a_trained_one(start, asked, folder, teacher_file):
+    """The copy in the folder is the run's own: it is not taken for one that somebody put there."""
+    start(folder, f"teacher={{model: {teacher_file}}}").teacher()
+    start(folder).teacher()
+    assert asked == [TEACHER]
+
+
+# What the two students have in common.
+
+
+def test_without_a_teacher_s_weight_distilling_is_training_alone(start, folder, teacher_file):
+    """At alpha 0 only another start, another order of the batches, or other dropout could make a difference."""
+    run = start(folder, f"teacher={{model: {teacher_file}}}", "distillation.alpha=0")
+    teacher, _ = run.teacher()
+    (_, alone, history), (_, distilled, other) = run.students(teacher)
+    for one, two in zip(alone.get_weights(), distilled.get_weights(), strict=True):
+        np.testing.assert_allclose(one, two, atol=1e-6)
+    np.testing.assert_allclose(history["val_loss"], other["val_loss"], rtol=1e-5)
+    np.testing.assert_allclose(history["loss"], other["student_loss"], rtol=1e-5)
+
+
+def test_few_labels_and_many_images(make_recipe, folder):
+    assembly = assemble(make_recipe(folder, FEW))
+    labelled, partly = training.few_label_splits(assembly)
+    whole = assembly.source.train
+    assert labelled.num_examples == partly.num_examples == whole.num_examples
+    known = partly.labels() != data.UNLABELLED
+    assert known.sum() == 50
+    np.testing.assert_array_equal(partly.labels()[known], whole.labels()[known])
+    images = {image.tobytes() for image in labelled.arrays()[0]}
+    assert images == {image.tobytes() for image in whole.arrays()[0][known]}
+    assert set(np.unique(labelled.labels())) == set(range(10))
+
+
+# Other models and other data.
+
+
+def test_models_that_end_in_softmax(run_recipe, folder):
+    models = ("teacher.model=example_models:softmax_student", "student.model=example_models:softmax_student")
+    with pytest.warns(Notice, match="the teacher's 'output' ends in softmax, the student's 'output' ends in softmax"):
+        report, _ = run_recipe(folder, *models, FLOAT32, "student.epochs=6", "distillation.alpha=0.9")
+    accuracies = {row.name: row.accuracy for row in report.rows}
+    assert accuracies[DISTILLED] > 0.3 and accuracies[SCRATCH] > 0.3
+    x, _ = data.open_source("digits").test.arrays()
+    outputs = evaluation.TFLiteRunner(folder / "student_float32.tflite").predict(x)
+    np.testing.assert_allclose(outputs.sum(1), 1.0, atol=1e-5)
+    logits = np.array([example["logits"] for example in report.soft_targets["examples"]])
+    assert (logits <= 0).all()  # log-probabilities
+
+
+@pytest.fixture(scope="module")
+def digit_images():
+    digits = load_digits()
+    return (digits.images * 15).astype("uint8")[:600], digits.target[:600]
+
+
+NAMES = tuple(f"digit {number}" for number in range(10))
+
+
+def write_npz(place, images, labels):
+    np.savez(place / "digits.npz", x=images, y=labels, class_names=np.array(NAMES))
+    return [f"data.source=npz:{place / 'digits.npz'}", "data.test=0.2"]
+
+
+def write_folder(place, images, labels):
+    for number, (image, label) in enumerate(zip(images[:300], labels[:300], strict=True)):
+        file = place / "images" / NAMES[label] / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(file)
+    return [f"data.source=folder:{place / 'images'}", "data.test=0.2", "data.image_size=[8, 8]"]
+
+
+def write_tfds(place, images, labels):
+    import tensorflow as tf
+    import tensorflow_datasets as tfds
+
+    tfds.disable_progress_bar()
+    arrays = {"image": images[..., None], "label": labels}
+    tfds.dataset_builders.store_as_tfds_dataset(
+        name="own_digits",
+        version="1.0.0",
+        features=tfds.features.FeaturesDict(
+            {"image": tfds.features.Image(shape=(8, 8, 1)), "label": tfds.features.ClassLabel(names=NAMES)}
+        ),
+        split_datasets={"train": tf.data.Dataset.from_tensor_slices(arrays)},
+        data_dir=place,
+    )
+    expressions = ("data.train=train[:60%]", "data.validation=train[60%:80%]", "data.test=train[80%:]")
+    return ["data.source=tfds:own_digits", f"data.data_dir={place}", *expressions]
+
+
+@pytest.mark.parametrize(
+    ("write", "test_size"), [(write_npz, 120), (write_folder, 60), (write_tfds, 120)], ids=["npz", "folder", "tfds"]
+)
+def test_other_sources(write, test_size, digit_images, run_recipe, folder, tmp_path, teacher_file):
+    settings = write(tmp_path, *digit_images)
+    report, _ = run_recipe(folder, *settings, f"teacher={{model: {teacher_file}}}", "student.epochs=1", FLOAT32)
+    assert report.test_size == test_size
+    assert (folder / "labels.txt").read_text().splitlines() == list(NAMES) == report.class_names
+    rows = {row.name: row.accuracy for row in report.rows}
+    assert rows[TEACHER] > 0.8  # images and labels are those of the digits that it was trained on
+    assert report.settings["data"]["source"] == settings[0].removeprefix("data.source=")
+
+
+def test_a_student_file_is_trained_further(start, folder, teacher_file, tmp_path):
+    file = tmp_path / "started.keras"
+    shutil.copy(teacher_file, file)
+    run = start(folder, f"teacher={{model: {teacher_file}}}", f"student.model={file}", "student.epochs=1")
+    name, model, history = next(run.students(run.teacher()[0]))
+    assert name == SCRATCH and history["accuracy"][0] > 0.8
+    assert not same(model.get_weights(), weights_of(file))
+    assert same(weights_of(teacher_file), weights_of(file))
