@@ -38,7 +38,9 @@ def contenders(shape, steps):
     rng = np.random.default_rng(0)
     x = rng.random((BATCH_SIZE * steps, *shape), "float32")
     y = rng.integers(0, 10, BATCH_SIZE * steps)
-    data = tf.data.Dataset.from_tensor_slices((x, y)).batch(BATCH_SIZE).cache().prefetch(2)
+    options = tf.data.Options()
+    options.autotune.enabled = False  # its thread can hold up the end of an iteration by as long as that took
+    data = tf.data.Dataset.from_tensor_slices((x, y)).batch(BATCH_SIZE).cache().prefetch(2).with_options(options)
 
     def fit(model):
         model.compile(keras.optimizers.Adam(1e-3), loss=from_logits(), metrics=["accuracy"])

@@ -40,7 +40,8 @@ def train(
         key: of its settings; only a training with the same ones is gone on with.
 
     Returns:
-        The history of all epochs, those before an interruption too.
+        The history of all epochs, those before an interruption too; without the training accuracy where labels are
+        missing.
     """
     steps = data.steps_per_epoch(split, settings.batch_size)
     student = getattr(model, "student", model)
@@ -68,7 +69,10 @@ def train(
             shuffle=False,  # the batches are shuffled already, by seed and epoch
             verbose=0,
         )
-    return resume.history
+    history = dict(resume.history)
+    if np.any(split.labels() == data.UNLABELLED):
+        del history["accuracy"]  # of labels that mostly are not there; the validation accuracy stands
+    return history
 
 
 def train_student(

@@ -44,9 +44,9 @@ def test_the_default_recipe_is_what_its_comments_say():
         output_dir=None,
         data=Data(source="digits", value_range=(0.0, 1.0)),
         teacher=Training(model="digits_teacher", epochs=40, batch_size=64, learning_rate=0.001),
-        student=Training(model="digits_student", epochs=100, batch_size=64, learning_rate=0.005),
-        distillation=Distillation(alpha=0.9, temperature=4.0),
-        few_labels=FewLabels(num_labels=100, alpha=0.9, temperature=4.0),
+        student=Training(model="digits_student", epochs=60, batch_size=64, learning_rate=0.005),
+        distillation=Distillation(alpha=0.5, temperature=2.0),
+        few_labels=FewLabels(num_labels=100, alpha=0.9, temperature=2.0),
         export=Export(formats=("float32", "int8"), calibration_samples=200, num_threads=1),
     )
     assert recipes.load().folder == Path("saved_models/digits")
