@@ -21,7 +21,10 @@ class Killed(BaseException):
 
 @pytest.fixture
 def make_distiller(make_model):
-    """The same one each time: dropout, batch normalisation, Adam with a decaying rate, a decaying alpha."""
+    """The same one each time: dropout, batch normalisation, Adam with a decaying rate, a decaying alpha.
+
+    Its step is not compiled, which takes longer than these few steps; `tests/recipes` resumes compiled ones.
+    """
 
     def make():
         keras.utils.set_random_seed(3)
@@ -29,7 +32,7 @@ def make_distiller(make_model):
         distiller = kd.Distiller(make_model(8), student, alpha=Cosine(0.9, 0.1, steps=16))
         rate = keras.optimizers.schedules.CosineDecay(0.01, 16)
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        distiller.compile(keras.optimizers.Adam(rate), loss=loss, metrics=["accuracy"])
+        distiller.compile(keras.optimizers.Adam(rate), loss=loss, metrics=["accuracy"], run_eagerly=True)
         return distiller
 
     return make
@@ -113,7 +116,8 @@ def saved(make_model, fit, tmp_path):
     def make():
         keras.utils.set_random_seed(1)
         model = make_model(4, dropout=0.2)
-        model.compile("adam", loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile("adam", loss=loss, run_eagerly=True)
         return model
 
     folder = tmp_path / "state"

@@ -45,9 +45,10 @@ def fit(digits):
     return fit
 
 
-def compile_classifier(model, rate=0.01):
+def compile_classifier(model):
+    """Without a compiled step, which takes longer to trace than these few steps take."""
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.Adam(rate), loss=loss, metrics=["accuracy"])
+    model.compile(keras.optimizers.Adam(0.01), loss=loss, metrics=["accuracy"], run_eagerly=True)
 
 
 class Script(keras.callbacks.Callback):
@@ -66,7 +67,7 @@ def same(first, second):
     return all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
 
 
-def test_as_in_the_readme(make_model, digits, tmp_path):
+def test_as_in_the_readme(make_model, digits, tmp_path, in_process):
     """Alpha decays, the best student becomes an int8 file, and the distiller keeps the last one."""
     x, y = digits[0][:400], digits[1][:400]
     x_val, y_val = digits[0][400:500], digits[1][400:500]

@@ -1,6 +1,5 @@
 """`keras-kd` as people meet it: what it prints where, and the exit code."""
 
-import os
 import re
 import signal
 import subprocess
@@ -195,7 +194,6 @@ def test_an_error_that_nobody_expected_is_shown_whole(invoke, monkeypatch):
 
 
 def call(*arguments, cwd, **settings):
-    # LANG and COLUMNS: as in a plain terminal; the levels of TensorFlow's own logs are left alone
     return subprocess.run([COMMAND, *arguments], cwd=cwd, capture_output=True, text=True, check=False, **settings)
 
 
@@ -211,31 +209,41 @@ def test_a_bad_recipe_in_a_terminal(tmp_path):
     assert {file.name for file in tmp_path.iterdir()} <= {"own.py", "__pycache__"}
 
 
-def test_ctrl_c_and_then_the_same_command(tmp_path):
-    """Interrupted while the student is trained; the teacher is not trained again."""
-    (tmp_path / "own.py").write_text(MODULE)
-    settings = ["teacher.model=own:dense", "student.model=own:dense", "teacher.epochs=1", "few_labels=null"]
-    settings += ["export.formats=[float32]", "output_dir=run"]
-    command = ["run", *(f"--set={setting}" for setting in settings)]
+def interrupt(*arguments, cwd, stamp):
+    """Presses Ctrl-C two seconds after the stage that leaves `stamp`; the exit code, and what was printed."""
     process = subprocess.Popen(
-        [COMMAND, *command, "--set=student.epochs=100000"],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+        [COMMAND, *arguments], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    stamp = tmp_path / "run" / ".state" / "teacher.json"
     deadline = time.monotonic() + 300
-    while not stamp.exists() and process.poll() is None and time.monotonic() < deadline:
+    while not (cwd / stamp).exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
     time.sleep(2)
-    os.kill(process.pid, signal.SIGINT)
+    process.send_signal(signal.SIGINT)
     output, errors = process.communicate(timeout=300)
-    assert process.returncode == 130, errors
-    assert errors.strip() == "Interrupted; the same command goes on from here."
+    return process.returncode, output, errors
+
+
+def own_models(folder):
+    """The arguments of a small run with models of the user's own."""
+    (folder / "own.py").write_text(MODULE)
+    settings = ["teacher.model=own:dense", "student.model=own:dense", "teacher.epochs=1", "few_labels=null"]
+    return ["run", "--output-dir=run", *(f"--set={setting}" for setting in settings)]
+
+
+def test_ctrl_c(tmp_path):
+    """While the student is trained."""
+    command = [*own_models(tmp_path), "--set=student.epochs=100000"]
+    code, output, errors = interrupt(*command, cwd=tmp_path, stamp="run/.state/teacher.json")
+    assert (code, errors.strip()) == (130, "Interrupted; the same command goes on from here.")
     assert not any(noise in output for noise in CHATTER)
     assert {file.name for file in (tmp_path / "run").iterdir()} == {".state", "teacher.keras"}
 
+
+@pytest.mark.long
+def test_a_whole_run_after_ctrl_c(tmp_path):
+    """The teacher is not trained again, and what is printed is for people."""
+    command = own_models(tmp_path)
+    interrupt(*command, "--set=student.epochs=100000", cwd=tmp_path, stamp="run/.state/teacher.json")
     before = (tmp_path / "run" / "teacher.keras").stat().st_mtime_ns
     result = call(*command, "--set=student.epochs=1", cwd=tmp_path)
     assert (result.returncode, result.stderr) == (0, "")
@@ -244,5 +252,6 @@ def test_ctrl_c_and_then_the_same_command(tmp_path):
     assert "digits: from teacher to phone" in result.stdout
     assert "Files: run    Report: run/report.html" in result.stdout
     assert (tmp_path / "run" / "teacher.keras").stat().st_mtime_ns == before
-    names = {"teacher.keras", "student.keras", "student_float32.tflite", "labels.txt", "history.json"}
-    assert {file.name for file in (tmp_path / "run").iterdir()} == names | {"report.json", "report.html", ".state"}
+    names = {"teacher.keras", "student.keras", "student_float32.tflite", "student_int8.tflite", "labels.txt"}
+    names |= {"history.json", "report.json", "report.html", ".state"}
+    assert {file.name for file in (tmp_path / "run").iterdir()} == names

@@ -4,6 +4,7 @@ import functools
 import io
 from pathlib import Path
 
+import keras
 import pytest
 import yaml
 from rich.console import Console
@@ -66,3 +67,10 @@ def finished(run_recipe, tmp_path_factory):
     folder = tmp_path_factory.mktemp("finished") / "run"
     report, said = run_recipe(folder, "few_labels={num_labels: 50}")
     return folder, report, said
+
+
+@pytest.fixture
+def eager(monkeypatch):
+    """Steps are not compiled, which takes longer than the few steps of some tests."""
+    compile_ = keras.Model.compile
+    monkeypatch.setattr(keras.Model, "compile", functools.partialmethod(compile_, run_eagerly=True))

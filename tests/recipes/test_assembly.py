@@ -17,19 +17,22 @@ from keras_kd.recipes.schema import Training
 from keras_kd.schedules import Cosine, Piecewise
 
 
-@pytest.fixture
-def outside(tmp_path, example_models):
+@pytest.fixture(scope="module")
+def outside(example_models, tmp_path_factory):
     """A folder with the files that bad recipes name."""
-    (tmp_path / "broken.keras").write_bytes(b"no model at all")
-    with zipfile.ZipFile(tmp_path / "zip.keras", "w") as archive:
+    folder = tmp_path_factory.mktemp("outside")
+    (folder / "broken.keras").write_bytes(b"no model at all")
+    with zipfile.ZipFile(folder / "zip.keras", "w") as archive:
         archive.writestr("readme.txt", "a zip, but no model")
-    (tmp_path / "folder.keras").mkdir()
-    example_models.with_another_class_count((8, 8, 1)).save(tmp_path / "eleven.keras")
-    whole = (tmp_path / "eleven.keras").read_bytes()
-    (tmp_path / "half.keras").write_bytes(whole[: len(whole) // 2])
-    (tmp_path / "text.npz").write_text("no arrays")
-    (tmp_path / "classes" / "one").mkdir(parents=True)
-    return tmp_path
+    (folder / "folder.keras").mkdir()
+    example_models.with_another_class_count((8, 8, 1)).save(folder / "eleven.keras")
+    whole = (folder / "eleven.keras").read_bytes()
+    (folder / "half.keras").write_bytes(whole[: len(whole) // 2])
+    (folder / "text.npz").write_text("no arrays")
+    (folder / "classes" / "one").mkdir(parents=True)
+    (folder / "broken_module.py").write_text("1 / 0")
+    (folder / "unfinished_module.py").write_text("def student(:")
+    return folder
 
 
 def tree(folder):
@@ -133,12 +136,12 @@ BAD = [
 
 
 @pytest.mark.parametrize(("override", "parts"), [(first, rest) for first, *rest in BAD], ids=[row[0] for row in BAD])
-def test_what_does_not_fit_is_named_and_nothing_is_written(override, parts, make_recipe, outside, monkeypatch):
-    (outside / "broken_module.py").write_text("1 / 0")
-    (outside / "unfinished_module.py").write_text("def student(:")
+def test_what_does_not_fit_is_named_and_nothing_is_written(
+    override, parts, make_recipe, outside, tmp_path, monkeypatch
+):
     monkeypatch.syspath_prepend(outside)
     monkeypatch.setattr("sys.dont_write_bytecode", True)
-    recipe = make_recipe(outside / "run", override.format(here=outside))
+    recipe = make_recipe(tmp_path / "run", override.format(here=outside))
     before = tree(outside)
     with pytest.raises(RecipeError) as caught:
         assemble(recipe)
@@ -146,7 +149,7 @@ def test_what_does_not_fit_is_named_and_nothing_is_written(override, parts, make
     for part in parts:
         assert part in message
     assert "\n" not in message and len(message) < 600
-    assert tree(outside) == before
+    assert tree(outside) == before and tree(tmp_path) == []
 
 
 def test_a_folder_of_somebody_else(make_recipe, tmp_path, monkeypatch):

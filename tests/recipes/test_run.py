@@ -176,7 +176,7 @@ def test_a_second_run_trains_and_exports_nothing(finished, copy, run_recipe):
     assert said.count("trained before with these settings") == 5
 
 
-def test_other_epochs_of_the_student_keep_the_teacher(copy, run_recipe):
+def test_other_epochs_of_the_student_keep_the_teacher(copy, run_recipe, eager):
     before = files(copy)
     report, said = run_recipe(copy, "student.epochs=1")
     after = files(copy)
@@ -310,9 +310,9 @@ def test_from_a_teacher_file_back_to_a_trained_one(start, asked, folder, teacher
 # What the two students have in common.
 
 
-def test_without_a_teacher_s_weight_distilling_is_training_alone(start, folder, teacher_file):
+def test_without_a_teacher_s_weight_distilling_is_training_alone(start, folder, teacher_file, eager):
     """At alpha 0 only another start, another order of the batches, or other dropout could make a difference."""
-    run = start(folder, f"teacher={{model: {teacher_file}}}", "distillation.alpha=0")
+    run = start(folder, f"teacher={{model: {teacher_file}}}", "distillation.alpha=0", "student.batch_size=128")
     teacher, _ = run.teacher()
     (_, alone, history), (_, distilled, other) = run.students(teacher)
     for one, two in zip(alone.get_weights(), distilled.get_weights(), strict=True):
@@ -337,10 +337,12 @@ def test_few_labels_and_many_images(make_recipe, folder):
 # Other models and other data.
 
 
-def test_models_that_end_in_softmax(run_recipe, folder):
-    models = ("teacher.model=example_models:softmax_student", "student.model=example_models:softmax_student")
+def test_models_that_end_in_softmax(run_recipe, folder, eager):
+    models = ["teacher.model=example_models:softmax_student", "student.model=example_models:softmax_student"]
+    few_steps = [f"{role}.{setting}" for role in ("teacher", "student") for setting in ("batch_size=256", "epochs=5")]
+    few_steps += ["teacher.learning_rate=0.03", "student.learning_rate=0.03"]
     with pytest.warns(Notice, match="the teacher's 'output' ends in softmax, the student's 'output' ends in softmax"):
-        report, _ = run_recipe(folder, *models, FLOAT32, "student.epochs=6", "distillation.alpha=0.9")
+        report, _ = run_recipe(folder, *models, *few_steps, FLOAT32, "distillation.alpha=0.9")
     accuracies = {row.name: row.accuracy for row in report.rows}
     assert accuracies[DISTILLED] > 0.3 and accuracies[SCRATCH] > 0.3
     x, _ = data.open_source("digits").test.arrays()
@@ -394,7 +396,7 @@ def write_tfds(place, images, labels):
 @pytest.mark.parametrize(
     ("write", "test_size"), [(write_npz, 120), (write_folder, 60), (write_tfds, 120)], ids=["npz", "folder", "tfds"]
 )
-def test_other_sources(write, test_size, digit_images, run_recipe, folder, tmp_path, teacher_file):
+def test_other_sources(write, test_size, digit_images, run_recipe, folder, tmp_path, teacher_file, eager):
     settings = write(tmp_path, *digit_images)
     report, _ = run_recipe(folder, *settings, f"teacher={{model: {teacher_file}}}", "student.epochs=1", FLOAT32)
     assert report.test_size == test_size
@@ -404,7 +406,7 @@ def test_other_sources(write, test_size, digit_images, run_recipe, folder, tmp_p
     assert report.settings["data"]["source"] == settings[0].removeprefix("data.source=")
 
 
-def test_a_student_file_is_trained_further(start, folder, teacher_file, tmp_path):
+def test_a_student_file_is_trained_further(start, folder, teacher_file, tmp_path, eager):
     file = tmp_path / "started.keras"
     shutil.copy(teacher_file, file)
     run = start(folder, f"teacher={{model: {teacher_file}}}", f"student.model={file}", "student.epochs=1")
