@@ -15,7 +15,7 @@ from pathlib import Path
 from common import markdown, write
 
 import keras_kd as kd
-from keras_kd.evaluation.report import DISTILLED, SCRATCH, TEACHER
+from keras_kd.evaluation.summary import DISTILLED, SCRATCH, TEACHER
 
 INT8 = "distilled, int8 TFLite"
 

@@ -71,7 +71,7 @@ def saturated_logits(which, x, y):
 
 
 def evaluation(which, x, y):
-    """Does `evaluate` change BatchNorm's statistics? For Keras with its loss on inner layers, which is where it does."""
+    """Does `evaluate` change BatchNorm's statistics? For Keras with its loss on inner layers, where it does."""
     teacher, student = model(), model(norm=True)
     distiller = pair(which, teacher, student, DIVERGENCE)
     if which != "keras_kd":

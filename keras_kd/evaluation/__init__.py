@@ -10,12 +10,16 @@ from keras_kd.evaluation.accuracy import (
     measure,
 )
 from keras_kd.evaluation.benchmark import Latency, compare_latency, measure_latency
+from keras_kd.evaluation.report import Report, write_html, write_json
 from keras_kd.evaluation.runners import KerasRunner, Runner, TFLiteRunner, file_sizes
+from keras_kd.evaluation.summary import ModelRow
 
 __all__ = [
     "KerasRunner",
     "Latency",
+    "ModelRow",
     "Quality",
+    "Report",
     "Runner",
     "TFLiteRunner",
     "accuracy",
@@ -27,4 +31,6 @@ __all__ = [
     "macro_f1",
     "measure",
     "measure_latency",
+    "write_html",
+    "write_json",
 ]

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 from keras_kd import data, evaluation
-from keras_kd.evaluation.report import DISTILLED, TEACHER, ModelRow
+from keras_kd.evaluation.summary import DISTILLED, TEACHER, ModelRow
 from keras_kd.features import find_heads
 from keras_kd.features.logits import logits_from_probabilities
 from keras_kd.recipes.progress import Stage

@@ -16,7 +16,8 @@ from rich.console import Console
 
 from keras_kd import data, evaluation, export
 from keras_kd.evaluation import report as reports
-from keras_kd.evaluation.report import DISTILLED, SCRATCH, TEACHER, Report
+from keras_kd.evaluation.report import Report
+from keras_kd.evaluation.summary import DISTILLED, SCRATCH, TEACHER
 from keras_kd.recipes import measuring, training
 from keras_kd.recipes.assembly import Assembly, assemble, check_file
 from keras_kd.recipes.folder import RunFolder, settings_key, write_atomically

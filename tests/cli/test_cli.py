@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 import keras_kd as kd
 from keras_kd.cli.main import app
 from keras_kd.errors import ExportError
-from keras_kd.evaluation.report import ModelRow, Report
+from keras_kd.evaluation.report import Report
+from keras_kd.evaluation.summary import ModelRow
 
 COMMAND = str(Path(sys.executable).with_name("keras-kd"))
 CHATTER = ("Traceback", "tensorflow", "cuda", "oneDNN", "rebuild TensorFlow", "E0000", "I0000", "WARNING")

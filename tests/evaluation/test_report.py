@@ -16,18 +16,15 @@ from scipy.stats import binomtest
 
 from keras_kd.errors import ConfigurationError
 from keras_kd.evaluation.report import (
-    ModelRow,
     Report,
     highlights,
-    is_within_noise,
     markdown_table,
     render_html,
-    summarise,
     table,
-    wilson_interval,
     write_html,
     write_json,
 )
+from keras_kd.evaluation.summary import ModelRow, is_within_noise, summarise, wilson_interval
 
 RUNTIME = "LiteRT, 1 thread"
 TEACHER = ModelRow("teacher", 430_000, 352 / 360, 0.977, 1_000_000, 900_000, None, 0.6, 0.7, RUNTIME)

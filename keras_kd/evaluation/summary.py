@@ -1,0 +1,253 @@
+"""What a run came to in sentences: how much smaller, how much less accurate, how much faster, what distillation gave.
+
+Built from the rows of the report alone. A difference that the test images cannot tell from chance is "within the
+noise".
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from keras_kd.errors import check_number
+from keras_kd.evaluation.plots import human_bytes
+
+# The names that the sentences go by; a row of another name stands in the table only.
+TEACHER = "teacher"
+
+
+SCRATCH = "student from scratch"
+
+
+DISTILLED = "student distilled"
+
+
+_EXPORTED = re.compile(r"distilled, (?P<format>.+) TFLite")  # "distilled, int8 TFLite"
+
+
+_FEW_LABELS = re.compile(r"scratch, (?P<labels>.+ labels)")  # beside "distilled, 100 labels"
+
+
+_Z95 = 1.959963984540054  # standard normal quantile of a two-sided 95% interval
+
+
+@dataclass(frozen=True)
+class ModelRow:
+    """One model of the report.
+
+    Attributes:
+        name: Such as `"teacher"`, `"distilled, int8 TFLite"`, `"scratch, 100 labels"`.
+        parameters: Number of weights.
+        accuracy: Share of the whole test split that is right, 0 to 1.
+        macro_f1: F1 averaged over the classes, 0 to 1.
+        num_bytes: Size of the TFLite file.
+        gzip_bytes: Size of that file after gzip.
+        agreement: Share of the test split on which it answers as the Keras student does, 0 to 1.
+        latency_p50_ms: Median time of one example.
+        latency_p95_ms: Time that 95 of 100 examples stay under.
+        runtime: What ran it, such as `"LiteRT, 1 thread"`.
+        note: A remark for the reader.
+    """
+
+    name: str
+    parameters: int
+    accuracy: float
+    macro_f1: float
+    num_bytes: int | None = None
+    gzip_bytes: int | None = None
+    agreement: float | None = None
+    latency_p50_ms: float | None = None
+    latency_p95_ms: float | None = None
+    runtime: str | None = None
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        shares = {"accuracy", "macro_f1", "agreement"}
+        for name in (*shares, "parameters", "num_bytes", "gzip_bytes", "latency_p50_ms", "latency_p95_ms"):
+            value = getattr(self, name)
+            if value is not None or name in ("parameters", "accuracy", "macro_f1"):
+                check_number(name, value, at_least=0, at_most=1 if name in shares else math.inf)
+
+
+def wilson_interval(accuracy: float, test_size: int) -> tuple[float, float]:
+    """The 95% score interval of an accuracy (Wilson, "Probable Inference", 1927).
+
+    It covers the draw of the test images, not the seed of the training.
+
+    >>> [round(end, 4) for end in wilson_interval(0.9, 100)]
+    [0.8256, 0.9448]
+    """
+    weight = _Z95**2 / test_size
+    half = _Z95 * math.sqrt(accuracy * (1 - accuracy) / test_size + weight / (4 * test_size))
+    low, high = (accuracy + weight / 2 - half) / (1 + weight), (accuracy + weight / 2 + half) / (1 + weight)
+    return max(0.0, low), min(1.0, high)
+
+
+def is_within_noise(first: float, second: float, test_size: int) -> bool:
+    """Whether the 95% interval of the difference of two accuracies holds zero.
+
+    Method 10 of Newcombe, "Interval estimation for the difference between independent proportions" (1998).
+    That both models saw the same images is left out, so it rather calls too much noise than too little.
+
+    >>> is_within_noise(0.972, 0.969, 360), is_within_noise(0.90, 0.80, 360)
+    (True, False)
+    """
+    low, high = sorted((first, second))
+    below, above = high - wilson_interval(high, test_size)[0], wilson_interval(low, test_size)[1] - low
+    return high - low <= math.hypot(below, above)
+
+
+def summarise(rows: Sequence[ModelRow], test_size: int) -> list[str]:
+    """What the rows say in sentences: smallest file against teacher, what distillation and export did.
+
+    Rows are found by their names: `TEACHER`, `SCRATCH`, `DISTILLED`, `"distilled, int8 TFLite"`, and
+    `"scratch, 100 labels"` beside `"distilled, 100 labels"`. What has no row has no sentence.
+    """
+    sentences, (small, keras_student) = [], _students(rows)
+    if facts := against_teacher(rows, test_size):
+        *phrases, last = (fact.phrase for fact in facts)
+        sentences.append(f"The {_format(small)} student {', '.join(phrases)} and {last}.")
+    sentences += [f"{fact.phrase}." for fact in gains(rows, test_size)]
+    if small and keras_student and small is not keras_student:
+        sentences.append(_cost_of_export(small, keras_student, test_size))
+    return sentences
+
+
+class _Fact(NamedTuple):
+    phrase: str  # "is 61x smaller than the teacher"
+    figure: str  # "61x smaller"
+    caption: str  # "23.4 KiB instead of 1.4 MiB"
+
+
+def named(rows: Sequence[ModelRow], name: str) -> ModelRow | None:
+    return next((row for row in rows if row.name == name), None)
+
+
+def _students(rows: Sequence[ModelRow]) -> tuple[ModelRow | None, ModelRow | None]:
+    """The distilled student for the phone (its smallest file, else the Keras model), and the Keras model."""
+    keras_student = named(rows, DISTILLED)
+    files = [row for row in rows if _EXPORTED.fullmatch(row.name) and row.num_bytes]
+    return min(files, key=lambda row: row.num_bytes, default=keras_student), keras_student
+
+
+def _format(row: ModelRow) -> str:
+    match = _EXPORTED.fullmatch(row.name)
+    return match["format"] if match else "distilled"
+
+
+def against_teacher(rows: Sequence[ModelRow], test_size: int) -> list[_Fact]:
+    teacher, (small, _) = named(rows, TEACHER), _students(rows)
+    if teacher is None or small is None:
+        return []
+    facts = [_size(small, teacher), _accuracy(small, teacher, test_size), _speed(small, teacher)]
+    return [fact for fact in facts if fact]
+
+
+def _size(row: ModelRow, teacher: ModelRow) -> _Fact:
+    after, before, kind = row.num_bytes, teacher.num_bytes, ""
+    if after and before:
+        caption = f"file: {human_bytes(after)} instead of {human_bytes(before)}"
+    else:
+        after, before, kind = row.parameters, teacher.parameters, " (by parameters)"
+        caption = f"parameters: {after:,} instead of {before:,}"
+    figure = _ratio(before, after, "smaller", "larger")
+    return _Fact(
+        f"is {figure} than the teacher{kind}" if figure else f"is as large as the teacher{kind}",
+        figure or "same size",
+        caption,
+    )
+
+
+def _accuracy(row: ModelRow, teacher: ModelRow, test_size: int) -> _Fact:
+    points, proof = _difference(row, teacher, test_size)
+    caption = f"accuracy: {percent(row.accuracy, test_size)}% instead of {percent(teacher.accuracy, test_size)}%"
+    if not proof:
+        return _Fact("just as accurate", "same accuracy", f"accuracy: both {percent(row.accuracy, test_size)}%")
+    word = "more" if row.accuracy > teacher.accuracy else "less"
+    return _Fact(f"{points} {word} accurate ({proof})", f"{_sign(row, teacher)}{points}", f"{caption}; {proof}")
+
+
+def _speed(row: ModelRow, teacher: ModelRow) -> _Fact | None:
+    """Times are compared on the same runtime only."""
+    if row.latency_p50_ms is None:
+        return None
+    suffix = f" ({row.runtime})" if row.runtime else ""
+    if not (teacher.latency_p50_ms and row.latency_p50_ms) or teacher.runtime != row.runtime:
+        time = f"{milliseconds(row.latency_p50_ms)} ms"
+        return _Fact(f"takes {time} per example{suffix}", time, f"per example{suffix}")
+    figure = _ratio(teacher.latency_p50_ms, row.latency_p50_ms, "faster", "slower") or "as fast"
+    caption = f"{milliseconds(row.latency_p50_ms)} ms instead of {milliseconds(teacher.latency_p50_ms)} ms{suffix}"
+    return _Fact(f"{figure}{suffix}", figure, caption)
+
+
+def gains(rows: Sequence[ModelRow], test_size: int) -> list[_Fact]:
+    """What distillation did, with all labels and with few."""
+    pairs = [("all labels", named(rows, SCRATCH), named(rows, DISTILLED))]
+    for row in rows:
+        if match := _FEW_LABELS.fullmatch(row.name):
+            pairs.append((match["labels"], row, named(rows, f"distilled, {match['labels']}")))
+    return [_gain(*pair, test_size) for pair in pairs if None not in pair]
+
+
+def _gain(condition: str, scratch: ModelRow, distilled: ModelRow, test_size: int) -> _Fact:
+    points, proof = _difference(distilled, scratch, test_size)
+    if not proof:
+        both = f"both students reach {percent(scratch.accuracy, test_size)}%"
+        phrase = f"With {condition}, distillation changes nothing: {both}"
+        return _Fact(phrase, "no gain", f"from distillation with {condition}: {both}")
+    verb = "adds" if distilled.accuracy > scratch.accuracy else "loses"
+    caption = f"from distillation with {condition}; {proof}"
+    phrase = f"With {condition}, distillation {verb} {points} ({proof})"
+    return _Fact(phrase, f"{_sign(distilled, scratch)}{points}", caption)
+
+
+def _cost_of_export(small: ModelRow, keras_student: ModelRow, test_size: int) -> str:
+    points, proof = _difference(small, keras_student, test_size)
+    verb = "gains" if small.accuracy > keras_student.accuracy else "costs"
+    change = f"{verb} {points} ({proof})" if proof else "costs no accuracy"
+    agreement = ""
+    if small.agreement is not None:
+        share = percent(small.agreement, test_size)
+        agreement = f"; it answers as the Keras student does on {share}% of the test images"
+    return f"Exporting to {_format(small)} {change}{agreement}."
+
+
+def _difference(row: ModelRow, other: ModelRow, test_size: int) -> tuple[str, str]:
+    """`("0.3 points", "1 of 360 test images, within the noise")`; no proof where not one image differs."""
+    difference = abs(row.accuracy - other.accuracy)
+    images = round(difference * test_size)
+    noise = ", within the noise" if is_within_noise(row.accuracy, other.accuracy, test_size) else ""
+    return (
+        f"{percent(difference, test_size)} points",
+        f"{images} of {test_size:,} test images{noise}" * bool(images),
+    )
+
+
+def _sign(row: ModelRow, other: ModelRow) -> str:
+    return "+" if row.accuracy > other.accuracy else "−"
+
+
+def _ratio(before: float, after: float, less: str, more: str) -> str:
+    """`"61x smaller"`, or nothing where the two are within 5% of each other."""
+    ratio = before / after if after else math.inf
+    if not 0 < ratio < math.inf or 1 / 1.05 < ratio < 1.05:
+        return ""
+    return f"{number(ratio)}x {less}" if ratio > 1 else f"{number(1 / ratio)}x {more}"
+
+
+def number(ratio: float) -> str:
+    return f"{ratio:,.0f}" if ratio >= 9.95 else f"{ratio:.1f}"
+
+
+def percent(share: float, test_size: int) -> str:
+    """Percent, in as many digits as the test images can carry."""
+    return f"{100 * share:.{1 if test_size <= 1000 else 2}f}"
+
+
+def milliseconds(time: float | None) -> str:
+    if time is None:
+        return "–"
+    return f"{time:.{3 if time < 1 else 2 if time < 10 else 1 if time < 100 else 0}f}"
