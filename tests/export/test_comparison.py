@@ -17,7 +17,8 @@ def dense(units, name="scores"):
 
 @pytest.fixture(scope="module")
 def three_units(tmp_path_factory):
-    """A model and its file."""
+    """A model and its file; of another seed than the tests, whose models are to be others."""
+    keras.utils.set_random_seed(1)
     model, path = dense(3), tmp_path_factory.mktemp("file") / "net.tflite"
     export_tflite(model, path, isolate=False)
     return model, path
