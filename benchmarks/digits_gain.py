@@ -43,7 +43,11 @@ def main():
     rows.append(["int8 agrees with the Keras student", *spread(agreement)])
     header = ["test accuracy, % (differences: points)", "mean", "standard deviation", *map(str, range(len(runs)))]
     results = {"accuracies": accuracies, "differences": differences, "int8_agreement": agreement}
-    write("digits_gain", results | {"recipe": recipe.model_dump(mode="json", exclude={"seed", "output_dir"})}, markdown(header, rows))
+    write(
+        "digits_gain",
+        results | {"recipe": recipe.model_dump(mode="json", exclude={"seed", "output_dir"})},
+        markdown(header, rows),
+    )
 
 
 def gain(accuracies, before, after):
