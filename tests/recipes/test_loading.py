@@ -76,6 +76,7 @@ def test_what_is_left_out_has_its_default(load):
         ("student.epochs=5", ("student", "epochs"), 5),
         ("student.learning_rate=1e-3", ("student", "learning_rate"), 0.001),
         ("student.learning_rate=1E-3", ("student", "learning_rate"), 0.001),
+        ("student.learning_rate=2e0", ("student", "learning_rate"), 2.0),
         ("student.learning_rate=2.5e-03", ("student", "learning_rate"), 0.0025),
         ("student.weight_decay=5e-4", ("student", "weight_decay"), 0.0005),
         ("student.learning_rate=1", ("student", "learning_rate"), 1.0),
