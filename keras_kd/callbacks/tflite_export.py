@@ -11,6 +11,7 @@ import keras
 
 from keras_kd.errors import ConfigurationError, ExportError, Notice, check_choice, explain
 from keras_kd.export import ExportResult, export_tflite
+from keras_kd.export.tflite import check_quantization
 
 _RISES = ("acc", "auc", "f1", "f_", "iou", "precision", "recall")
 _FALLS = ("loss", "error", "entropy", "divergence", "mae", "mape", "mse", "msle")
@@ -36,7 +37,8 @@ class TFLiteExport(keras.callbacks.Callback):
         best: the best value of `monitor` in this training so far.
 
     Raises:
-        ConfigurationError: an unknown mode, or a metric whose name does not tell which way is better.
+        ConfigurationError: an unknown quantization, no calibration for one that needs it, an unknown mode, or a metric
+            whose name does not tell which way is better.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class TFLiteExport(keras.callbacks.Callback):
         every_improvement: bool = False,
     ):
         super().__init__()
+        check_quantization(quantization, calibration)
         self.path = Path(path)
         self.quantization = quantization
         self.calibration = calibration

@@ -123,10 +123,10 @@ def export_tflite(
     (20, 1.0)
     """
     path = _check_target(path)
-    check_choice("quantization", quantization, QUANTIZATIONS)
+    check_quantization(quantization, calibration)
     _check_batch_size(batch_size)
     plain, inputs = _prepare_model(model)
-    calibration, inputs = _read_calibration(calibration, quantization, inputs)
+    calibration, inputs = _read_calibration(calibration, inputs)
     samples, are_random, inputs = _read_samples(samples, calibration, inputs)
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -152,6 +152,20 @@ def export_tflite(
     )
 
 
+def check_quantization(quantization: str | None, calibration: Any) -> None:
+    """Raises `ConfigurationError` for an unknown quantization, or for one that lacks its calibration samples."""
+    check_choice("quantization", quantization, QUANTIZATIONS)
+    if quantization in CALIBRATED and calibration is None:
+        raise ConfigurationError(
+            explain(
+                f"Quantisation to {quantization!r} needs 'calibration'.",
+                received="None",
+                expected="some hundred real samples, scaled as the model takes them",
+                fix="For example a part of the training images: `calibration=x_train[:200]`.",
+            )
+        )
+
+
 def _check_target(path: str | Path) -> Path:
     path = Path(path)
     if path.is_dir():
@@ -174,22 +188,11 @@ def _prepare_model(model: keras.Model) -> tuple[keras.Model, list[ModelInput]]:
     return plain, model_inputs(plain)
 
 
-def _read_calibration(
-    calibration: Any, quantization: str | None, inputs: list[ModelInput]
-) -> tuple[dict[str, np.ndarray], list[ModelInput]]:
+def _read_calibration(calibration: Any, inputs: list[ModelInput]) -> tuple[dict[str, np.ndarray], list[ModelInput]]:
     """Calibration arrays by input name, empty where there are none; the inputs with the shapes seen there."""
     if calibration is not None:
         arrays = read_samples("calibration", calibration, inputs)
         return arrays, with_known_shapes(inputs, arrays)
-    if quantization in CALIBRATED:
-        raise ConfigurationError(
-            explain(
-                f"Quantisation to {quantization!r} needs 'calibration'.",
-                received="None",
-                expected="some hundred real samples, scaled as the model takes them",
-                fix="For example a part of the training images: `calibration=x_train[:200]`.",
-            )
-        )
     return {}, inputs
 
 

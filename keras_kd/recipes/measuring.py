@@ -69,7 +69,7 @@ def model_rows(
                 latency_p50_ms=latency and latency.p50_ms,
                 latency_p95_ms=latency and latency.p95_ms,
                 runtime=latency and f"LiteRT, {latency.num_threads} thread{'s' * (latency.num_threads != 1)}",
-                note="size and latency of its float32 TFLite file" if name == TEACHER else "",
+                note="size and latency of its float32 TFLite file" if name == TEACHER and name in files else "",
             )
         )
     return rows

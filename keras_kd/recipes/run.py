@@ -15,6 +15,7 @@ import numpy as np
 from rich.console import Console
 
 from keras_kd import data, evaluation, export
+from keras_kd.errors import ExportError
 from keras_kd.evaluation import report as reports
 from keras_kd.evaluation.report import Report
 from keras_kd.evaluation.summary import DISTILLED, SCRATCH, TEACHER
@@ -189,13 +190,20 @@ class Run:
         with self.progress.stage("export to TFLite", total=len(jobs)) as stage:
             for name, (model, kind, file) in jobs.items():
                 stage.note(name)
-                self._export(name, model, kind, file, calibration)
+                try:
+                    self._export(name, model, kind, file, calibration)
+                except ExportError as error:
+                    if name != TEACHER:
+                        raise
+                    file.unlink(missing_ok=True)
+                    self.progress.say(f"The teacher cannot be compared as a TFLite file. {error}")
                 stage.advance()
-        return {name: file for name, (_, _, file) in jobs.items()}
+        return {name: file for name, (_, _, file) in jobs.items() if file.exists()}
 
     def _export(self, name: str, model: keras.Model, kind: str, file: Path, calibration: np.ndarray) -> None:
         fingerprint = FrozenTeacher(model).fingerprint
-        key = settings_key(fingerprint, kind, self.assembly.source.fingerprint, self.recipe.export.calibration_samples)
+        samples = self.recipe.export.calibration_samples
+        key = settings_key(fingerprint, kind, self.assembly.source.fingerprint, self.recipe.seed, samples)
         stage = f"export {name}"
         if self.folder.finished(stage, key, file) is None:
             quantization = None if kind == "float32" else kind

@@ -226,9 +226,17 @@ def test_a_failed_export_costs_neither_training_nor_file(
     assert export.result is None and export.error is not None
 
 
-def test_int8_without_calibration(model, fit, path):
-    export = TFLiteExport(path, quantization="int8")
-    with pytest.warns(Notice, match="failed, the training goes on. ConfigurationError: .*needs 'calibration'"):
+@pytest.mark.parametrize(
+    ("quantization", "message"), [("int8", "needs 'calibration'"), ("int4", "'int4'.*one of None, 'float16'")]
+)
+def test_settings_that_cannot_work_are_refused_before_the_training(path, quantization, message):
+    with pytest.raises(ConfigurationError, match=message):
+        TFLiteExport(path, quantization=quantization)
+
+
+def test_calibration_of_another_shape(model, fit, path):
+    export = TFLiteExport(path, quantization="int8", calibration=np.zeros((4, 3, 3, 1), "float32"))
+    with pytest.warns(Notice, match="failed, the training goes on. ConfigurationError: .*'calibration'"):
         fit(model, export)
     assert path.read_bytes() == b"the last good one"
 
@@ -242,10 +250,10 @@ def test_a_path_that_cannot_be_written(model, fit, path, in_process):
 
 
 def test_an_export_after_a_failed_one_clears_the_error(model, fit, path, in_process):
-    export = TFLiteExport(path, quantization="int8")
-    with pytest.warns(Notice, match="needs 'calibration'"):
+    export = TFLiteExport(path, quantization="int8", calibration=np.zeros((0, 8, 8, 1), "float32"))
+    with pytest.warns(Notice, match="'calibration'"):
         fit(model, export, epochs=1)
-    export.quantization = None
+    export.quantization = export.calibration = None
     fit(model, export, epochs=1)
     assert export.error is None and export.result.path == path
     assert TFLiteRunner(path).predict(np.zeros((2, 8, 8, 1), "float32")).shape == (2, 10)

@@ -263,6 +263,23 @@ def test_a_failed_export_keeps_what_was_trained(finished, folder, start, monkeyp
     assert files(folder) == before
 
 
+def test_a_teacher_that_cannot_be_exported_costs_its_size_and_latency_only(finished, folder, run_recipe, monkeypatch):
+    shutil.copytree(finished[0], folder, ignore=shutil.ignore_patterns("teacher_float32.tflite"))
+    original = export.export_tflite
+
+    def refuse(model, path, **settings):
+        if "teacher" in str(path):
+            raise ExportError("The converter refused.")
+        return original(model, path, **settings)
+
+    monkeypatch.setattr(export, "export_tflite", refuse)
+    report, said = run_recipe(folder, FEW)
+    assert "teacher cannot be compared as a TFLite file. The converter refused." in " ".join(said.split())
+    teacher = report.rows[0]
+    assert (teacher.name, teacher.num_bytes, teacher.latency_p50_ms, teacher.note) == (TEACHER, None, None, "")
+    assert report.rows[-1].num_bytes > 0 and teacher.accuracy == finished[1].rows[0].accuracy
+
+
 # Teachers that come from elsewhere.
 
 
