@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -127,10 +129,23 @@ def write_saved_model(model: keras.Model, inputs: list[ModelInput], batch_size: 
     archive.track(model)
     try:
         archive.add_endpoint("serve", serve, input_signature=signature)
-        archive.write_out(str(folder), verbose=False)
+        with _quiet_tensorflow():
+            archive.write_out(str(folder), verbose=False)
     except Exception as error:
         shapes = ", ".join(f"{one.name} {(batch_size, *one.shape)}" for one in inputs)
         raise ExportError(f"Keras could not export the model with the static inputs {shapes}: {error}") from error
+
+
+@contextlib.contextmanager
+def _quiet_tensorflow() -> Iterator[None]:
+    """Without TensorFlow's note on where a temporary folder lies, which a notebook would show."""
+    logger = logging.getLogger("tensorflow")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def as_float32(model: keras.Model) -> keras.Model:
