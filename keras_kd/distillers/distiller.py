@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from keras_kd.distillers import objective
-from keras_kd.distillers.supervision import check_supervised_loss
+from keras_kd.distillers.supervision import check_default_terms, check_supervised_loss
 from keras_kd.distillers.trackers import Trackers
 from keras_kd.errors import ConfigurationError, Notice, explain
 from keras_kd.features import find_heads, forward, output_shapes
@@ -76,6 +76,7 @@ class Distiller(keras.Model):
         self._heads = find_heads(student, student_outputs, role="student")
         self._teacher = as_teacher(teacher)
         self.terms = self._make_terms(losses)
+        self._terms_are_chosen = losses is not None
         self.trackers = Trackers(["loss", "student_loss", "distillation_loss", *(term.name for term in self.terms)])
         self._say_where_logits_come_from()
         if student.built:
@@ -129,10 +130,13 @@ class Distiller(keras.Model):
         """As `keras.Model.compile`, for the student; without a `loss` the teacher alone is followed.
 
         Raises:
-            ConfigurationError: a cross-entropy that takes the student's logits for probabilities, or the reverse.
+            ConfigurationError: a cross-entropy that takes the student's logits for probabilities, or the reverse; a
+                binary cross-entropy where the default term takes the outputs for exclusive classes.
         """
         if loss is not None:
             check_supervised_loss(loss, self._heads)
+            if not self._terms_are_chosen:
+                check_default_terms(loss, self.terms, self._heads)
         if settings.get("jit_compile") is True and not self.teacher.supports_jit:
             raise ConfigurationError("jit_compile=True, but the teacher has layers that XLA cannot compile.")
         super().compile(optimizer=optimizer, loss=loss, **settings)

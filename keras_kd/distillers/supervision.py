@@ -8,6 +8,7 @@ import keras
 
 from keras_kd.errors import ConfigurationError, explain
 from keras_kd.features import Head
+from keras_kd.losses import SoftTargets
 from keras_kd.serialization import snake_case
 
 _FROM_PROBABILITIES = {
@@ -41,6 +42,30 @@ def check_supervised_loss(loss: Any, heads: dict[str, Head]) -> None:
                 fix=f"For example keras.losses.SparseCategoricalCrossentropy(from_logits={head.is_logits}).",
             )
         )
+
+
+def check_default_terms(loss: Any, terms: list[SoftTargets], heads: dict[str, Head]) -> None:
+    """Raises `ConfigurationError` where a term that nobody chose compares independent labels as exclusive classes.
+
+    Logits alone do not tell a multi-label model from one with exclusive classes; a binary cross-entropy does.
+    """
+    for name, term in zip(heads, terms, strict=False):
+        if term.activation == "softmax" and _is_binary(_for_output(loss, term.student or name, list(heads))):
+            raise ConfigurationError(
+                explain(
+                    "The compiled loss takes the student's outputs for independent labels, the default term "
+                    f"{term.name!r} takes them for exclusive classes.",
+                    received=f"loss={loss!r}",
+                    expected="the same of both",
+                    fix="Say which: Distiller(..., losses=[SoftTargets(activation='sigmoid')]), or 'softmax'.",
+                )
+            )
+
+
+def _is_binary(loss: Any) -> bool:
+    if not isinstance(loss, str):
+        loss = type(loss).__name__ if isinstance(loss, keras.losses.Loss) else getattr(loss, "__name__", "")
+    return snake_case(loss) == "bce" or snake_case(loss).startswith("binary_")
 
 
 def _for_output(loss: Any, name: str, names: list[str]) -> Any:

@@ -106,3 +106,16 @@ def test_alpha_is_checked_when_it_is_set():
     with pytest.raises(ConfigurationError, match="0 <= alpha <= 1"):
         distiller.alpha = 2
     assert distiller.alpha == 0.5
+
+
+@pytest.mark.parametrize(
+    "loss", [keras.losses.BinaryCrossentropy(from_logits=True), keras.losses.BinaryFocalCrossentropy(from_logits=True)]
+)
+def test_independent_labels_are_not_taken_for_exclusive_classes(loss):
+    distiller = kd.Distiller(classes(3), classes(3))
+    with pytest.raises(ConfigurationError, match="independent labels.*exclusive classes.*activation='sigmoid'"):
+        distiller.compile("sgd", loss=loss)
+    for activation in ("sigmoid", "softmax"):  # whoever says which is believed
+        chosen = [SoftTargets(activation=activation)]
+        kd.Distiller(classes(3), classes(3), losses=chosen).compile("sgd", loss=loss)
+    kd.Distiller(classes(1), classes(1)).compile("sgd", loss=loss)
