@@ -11,8 +11,8 @@ import importlib
 import sys
 from typing import Any
 
-_NAMES = {"Distiller": "keras_kd.distillers"}
-_SAVED_BY_NAME = ("distillers", "losses", "schedules", "teachers")
+_NAMES = {"Distiller": "keras_kd.distillers", "taps": "keras_kd.features"}
+_SAVED_BY_NAME = ("distillers", "features", "losses", "schedules", "teachers")
 
 __version__ = "0.1.0"
 
@@ -27,6 +27,7 @@ __all__ = [
     "models",
     "recipes",
     "schedules",
+    "taps",
     "teachers",
 ]
 

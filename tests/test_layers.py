@@ -16,7 +16,7 @@ LAYERS = {
     "models": 1,
     "features": 2,
     "data": 2,
-    "losses": 2,
+    "losses": 3,
     "teachers": 3,
     "compression": 3,
     "distillers": 4,

@@ -34,15 +34,15 @@ def train_step(distiller: Any, batch: Any) -> dict[str, Any]:
     return logs | distiller.trackers.update(values, size) | {"alpha": alpha}
 
 
-def _forward(distiller: Any, batch: Any, targets: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
+def _forward(distiller: Any, batch: Any, targets: objective.Said) -> tuple[Any, Any, dict[str, Any]]:
     """The student's outputs, the loss, and its parts by name."""
-    outputs, logits = distiller.study(batch.x)
+    outputs, said = distiller.study(batch.x)
     step = distiller.optimizer.iterations
     alpha, temperature = distiller.hyperparameters_at(step)
     terms = objective.distillation_terms(
         distiller.terms,
         targets,
-        logits,
+        said,
         labels=batch.y,
         sample_weight=batch.sample_weight,
         step=step,

@@ -12,7 +12,7 @@ from keras_kd.distillers import objective
 from keras_kd.distillers.supervision import check_default_terms, check_supervised_loss
 from keras_kd.distillers.trackers import Trackers
 from keras_kd.errors import ConfigurationError, Notice, explain
-from keras_kd.features import find_heads, forward, output_shapes
+from keras_kd.features import find_heads, find_place, forward, inner_taps, output_shapes
 from keras_kd.hyperparameters import Hyperparameter
 from keras_kd.losses import get as get_loss
 from keras_kd.losses.base import DEFAULT_TEMPERATURE
@@ -76,9 +76,11 @@ class Distiller(keras.Model):
         self._heads = find_heads(student, student_outputs, role="student")
         self._teacher = as_teacher(teacher)
         self.terms = self._make_terms(losses)
+        self._teacher_taps, self._student_places = self._find_taps()
         self._terms_are_chosen = losses is not None
         self.trackers = Trackers(["loss", "student_loss", "distillation_loss", *(term.name for term in self.terms)])
         self._say_where_logits_come_from()
+        self._say_what_was_projected()
         if student.built:
             self.built = True
 
@@ -111,8 +113,12 @@ class Distiller(keras.Model):
     def teacher(self, value):
         if isinstance(self.teacher, AbsentTeacher):
             check_fingerprint(value, self.teacher.fingerprint)
-        objective.check_terms(self.terms, value.output_shapes, output_shapes(self.student))
-        self._teacher = value
+        previous, self._teacher = self._teacher, value
+        try:
+            self._teacher_taps, self._student_places = self._find_taps()
+        except ConfigurationError:
+            self._teacher = previous
+            raise
         self._retrace()
 
     def __setattr__(self, name, value):
@@ -188,15 +194,18 @@ class Distiller(keras.Model):
 
     # What the step of the backend asks for.
 
-    def teach(self, batch: Batch) -> dict[str, Any]:
-        """The teacher's logits for a batch, by output name, without a gradient."""
+    def teach(self, batch: Batch) -> objective.Said:
+        """What the teacher says of a batch, logits and taps, without a gradient."""
         if self.teacher_inputs is not None:
             batch = batch._replace(x=self.teacher_inputs(batch.x))
-        return self.teacher(batch)
+        named = self.teacher(batch, self._teacher_taps) if self._teacher_taps else self.teacher(batch)
+        taps = {path: named.pop(path) for path in self._teacher_taps}
+        return objective.Said(named, taps)
 
-    def study(self, x: Any) -> tuple[Any, dict[str, Any]]:
-        """One forward pass of the student in training mode: its outputs, and its logits by output name."""
-        return forward(self, self._heads, x, training=True)
+    def study(self, x: Any) -> tuple[Any, objective.Said]:
+        """One forward pass of the student in training mode: its outputs as they are, and its logits and taps."""
+        outputs, logits, taps = forward(self, self._heads, x, places=self._student_places, training=True)
+        return outputs, objective.Said(logits, taps)
 
     def supervised_loss(self, batch: Batch, outputs: Any) -> Any:
         """The compiled loss alone, or None where the batch has no labels or nothing was compiled."""
@@ -218,8 +227,19 @@ class Distiller(keras.Model):
         else:
             losses = losses if isinstance(losses, (list, tuple)) else [losses]
             terms = [get_loss(loss) for loss in losses]
-        objective.check_terms(terms, self.teacher.output_shapes, student_shapes)
+        objective.check_names(terms)
         return terms
+
+    def _find_taps(self):
+        """The paths that the terms read inside the teacher, and the places inside the student; builds the terms."""
+        teacher_taps = self.teacher.inner_taps(objective.names_read(self.terms, "teacher"))
+        student_taps = inner_taps(self.student, objective.names_read(self.terms, "student"), role="student")
+        objective.build_terms(
+            self.terms,
+            objective.Said(self.teacher.output_shapes, teacher_taps),
+            objective.Said(output_shapes(self.student), student_taps),
+        )
+        return tuple(teacher_taps), tuple(find_place(self.student, path) for path in student_taps)
 
     def _say_where_logits_come_from(self):
         student = {name: head.activation for name, head in self._heads.items()}
@@ -231,6 +251,13 @@ class Distiller(keras.Model):
         ]
         if ends:
             message = "Distillation works on logits, read from before the last activation: " + ", ".join(ends) + "."
+            warnings.warn(message, Notice, stacklevel=3)
+
+    def _say_what_was_projected(self):
+        plans = {term.name: getattr(getattr(term, "loss", term), "projection", None) for term in self.terms}
+        picked = [f"{name}: {plan}" for name, plan in plans.items() if plan]
+        if picked:
+            message = "Projectors from the student's features to the teacher's shape: " + "; ".join(picked) + "."
             warnings.warn(message, Notice, stacklevel=3)
 
     def _set(self, hyperparameter, value):

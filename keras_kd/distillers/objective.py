@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from keras import ops
 
 from keras_kd.errors import ConfigurationError, explain
 from keras_kd.losses import Context, DistillationLoss, SoftTargets
+from keras_kd.losses.keras_distiller import Shaped
 from keras_kd.serialization import nearest
 
 RESERVED = ("loss", "student_loss", "distillation_loss", "alpha")
@@ -22,10 +23,22 @@ def combine(supervised: Any, distillation: Any, regularization: Any, alpha: Any)
     return (1.0 - alpha) * supervised + alpha * distillation + regularization
 
 
+class Said(NamedTuple):
+    """What a model says of a batch, or the shapes of that.
+
+    Attributes:
+        outputs: logits by output name; None where only shapes are asked for and these are not known yet.
+        taps: inner tensors by path.
+    """
+
+    outputs: dict[str, Any] | None
+    taps: dict[str, Any] = {}
+
+
 def distillation_terms(
     terms: list[DistillationLoss],
-    teacher_outputs: dict[str, Any],
-    student_outputs: dict[str, Any],
+    teacher: Said,
+    student: Said,
     *,
     labels: Any = None,
     sample_weight: Any = None,
@@ -35,19 +48,25 @@ def distillation_terms(
     """The value of each term by its name, scalars.
 
     Args:
-        terms: the losses; each names the outputs it reads.
-        teacher_outputs, student_outputs: logits by output name, `[batch, ...]`.
+        terms: the losses; each names what it reads.
+        teacher, student: what the two say, `[batch, ...]`.
         labels, sample_weight: as in the batch: one tensor, or a dict by output name.
         step: the optimizer's step.
         temperature: for the terms without one of their own.
     """
     values = {}
     for term in terms:
-        teacher = select(teacher_outputs, term.teacher, term, "teacher")
-        student = select(student_outputs, term.student, term, "student")
-        context = Context(labels=_of_output(labels, term.student), step=step, temperature=temperature)
+        context = Context(
+            labels=_of_output(labels, term.student),
+            step=step,
+            temperature=temperature,
+            teacher_logits=_logits_beside(term, teacher.outputs),
+        )
         values[term.name] = term(
-            teacher, student, sample_weight=_of_output(sample_weight, term.student), context=context
+            select(teacher, term.teacher, term, "teacher"),
+            select(student, term.student, term, "student"),
+            sample_weight=_of_output(sample_weight, term.student),
+            context=context,
         )
     return values
 
@@ -57,12 +76,19 @@ def total(values: dict[str, Any]) -> Any:
     return sum(values.values(), start=ops.zeros(()))
 
 
-def select(outputs: dict[str, Any], name: str | None, term: DistillationLoss, role: str) -> Any:
-    """The output that a term reads.
+def select(said: Said, name: str | tuple[str, ...] | None, term: DistillationLoss, role: str) -> Any:
+    """What a term reads: a tensor, or a list of them; None where it is the shape of an output that is not known yet.
 
     Raises:
-        ConfigurationError: no output of that name, or no name where there are several.
+        ConfigurationError: nothing of that name, or no name where there are several outputs.
     """
+    if isinstance(name, tuple):
+        return [select(said, item, term, role) for item in name]
+    outputs, taps = said
+    if name in taps:
+        return taps[name]
+    if outputs is None:
+        return None
     if name is None and len(outputs) == 1:
         return next(iter(outputs.values()))
     if name in outputs:
@@ -71,12 +97,19 @@ def select(outputs: dict[str, Any], name: str | None, term: DistillationLoss, ro
         explain(
             f"The loss {term.name!r} does not say which {role} output it reads."
             if name is None
-            else f"The loss {term.name!r} reads a {role} output that does not exist.",
+            else f"The loss {term.name!r} reads something of the {role} that does not exist.",
             received=repr(name),
             expected="one of " + ", ".join(map(repr, outputs)),
             fix=(nearest(name, outputs) if name else "") or f"Pass {role}=... to the loss.",
         )
     )
+
+
+def names_read(terms: list[DistillationLoss], role: str) -> list[str]:
+    """The outputs and layers that the terms name of the `"teacher"` or the `"student"`, each once."""
+    read = [getattr(term, role) for term in terms]
+    flat = [name for item in read for name in (item if isinstance(item, tuple) else (item,))]
+    return [name for name in dict.fromkeys(flat) if name is not None]
 
 
 def default_terms(teacher_shapes: Any, student_shapes: Any, activations: dict[str, str]) -> list[DistillationLoss]:
@@ -115,8 +148,8 @@ def default_terms(teacher_shapes: Any, student_shapes: Any, activations: dict[st
     ]
 
 
-def check_terms(terms: list[DistillationLoss], teacher_shapes: Any, student_shapes: Any) -> None:
-    """Raises `ConfigurationError` where names collide, or where outputs do not fit a term."""
+def check_names(terms: list[DistillationLoss]) -> None:
+    """Raises `ConfigurationError` where names collide."""
     names = [term.name for term in terms]
     taken = sorted({name for name in names if names.count(name) > 1 or name in RESERVED})
     if taken:
@@ -128,20 +161,39 @@ def check_terms(terms: list[DistillationLoss], teacher_shapes: Any, student_shap
                 fix="Pass name=... to the losses.",
             )
         )
-    if teacher_shapes is None or student_shapes is None:
-        return
+
+
+def build_terms(terms: list[DistillationLoss], teacher: Said, student: Said) -> None:
+    """Checks each term against the shapes that it will read, and builds what it learns; skips what is not known yet.
+
+    Raises:
+        ConfigurationError: shapes that do not fit a term.
+    """
     for term in terms:
-        teacher = select(teacher_shapes, term.teacher, term, "teacher")
-        student = select(student_shapes, term.student, term, "student")
-        term.validate_outputs(_Shaped(teacher), _Shaped(student))
+        shapes = [
+            select(said, getattr(term, role), term, role) for said, role in ((teacher, "teacher"), (student, "student"))
+        ]
+        if any(shape is None or None in (shape if isinstance(shape, list) else ()) for shape in shapes):
+            continue
+        term.validate_outputs(*map(_shaped, shapes))
+        if not term.built:
+            term.build(*shapes)
 
 
-class _Shaped:
-    """A shape where a tensor is expected."""
-
-    def __init__(self, shape):
-        self.shape = shape
+def _shaped(shape: Any) -> Any:
+    """Shapes as things that have a `shape`."""
+    return [Shaped(item) for item in shape] if isinstance(shape, list) else Shaped(shape)
 
 
-def _of_output(value: Any, name: str | None) -> Any:
-    return value.get(name) if isinstance(value, dict) else value
+def _of_output(value: Any, name: Any) -> Any:
+    """What a batch says of one output; what a loss on inner layers reads is that of the only one."""
+    if not isinstance(value, dict):
+        return value
+    return next(iter(value.values())) if len(value) == 1 else value.get(name if isinstance(name, str) else None)
+
+
+def _logits_beside(term: DistillationLoss, outputs: dict[str, Any]) -> Any:
+    """The teacher's logits that go with what a term compares; None where it has several outputs and none is named."""
+    if len(outputs) == 1:
+        return next(iter(outputs.values()))
+    return next((outputs[name] for name in (term.teacher, term.student) if name in outputs), None)

@@ -1,6 +1,23 @@
 """What a model's outputs and inner layers say."""
 
 from keras_kd.features.logits import Head, find_heads, forward
-from keras_kd.features.taps import name_outputs, output_shapes
+from keras_kd.features.outputs import name_outputs, output_shapes
+from keras_kd.features.paths import Place, find_place
+from keras_kd.features.projectors import Projector, plan_projection
+from keras_kd.features.table import Tap, TapTable, inner_taps, taps
 
-__all__ = ["Head", "find_heads", "forward", "name_outputs", "output_shapes"]
+__all__ = [
+    "Head",
+    "Place",
+    "Projector",
+    "Tap",
+    "TapTable",
+    "find_heads",
+    "find_place",
+    "forward",
+    "inner_taps",
+    "name_outputs",
+    "output_shapes",
+    "plan_projection",
+    "taps",
+]

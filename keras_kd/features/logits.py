@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import keras
 from keras import ops
 
 from keras_kd.errors import ConfigurationError, check_choice, explain
-from keras_kd.features.taps import name_outputs, symbolic_outputs
+from keras_kd.features.listening import hear_input, listen, pick
+from keras_kd.features.outputs import name_outputs, symbolic_outputs
+from keras_kd.features.paths import Place
+from keras_kd.features.tracing import ensure_built
 
 _ACTIVATIONS = {"softmax": "softmax", "sigmoid": "sigmoid"}
 _MERGES = ("Add", "Average", "Maximum", "Minimum", "Multiply", "Concatenate", "Subtract")
@@ -68,24 +71,41 @@ def find_heads(model: keras.Model, outputs: str | None = None, *, role: str = "m
     return heads
 
 
-def forward(model: Any, heads: dict[str, Head], *args, **kwargs) -> tuple[Any, dict[str, Any]]:
+def forward(
+    model: Any, heads: dict[str, Head], inputs: Any, *, places: Iterable[Place] = (), training: bool = False
+) -> tuple[Any, dict[str, Any], dict[str, Any]]:
     """Runs a model once.
 
+    Args:
+        model: any callable model; `heads` and `places` are its own, or those of the model inside it.
+        heads: what its outputs are, from `find_heads`.
+        places: inner layers to hear, from `find_place`.
+
     Returns:
-        Its outputs as they are, and a dict of logits by output name, both from the same pass.
+        Its outputs as they are, its logits by output name, and what was heard by path, all from the same pass.
     """
+    ensure_built(model, inputs)
     with contextlib.ExitStack() as stack:
-        captured = {
-            name: stack.enter_context(_capture(head.operation))
+        entering = {
+            name: stack.enter_context(_listen_to_activation(head.operation))
             for name, head in heads.items()
             if head.operation is not None
         }
-        outputs = model(*args, **kwargs)
+        events = stack.enter_context(listen(places))
+        outputs = model(inputs, training=training)
     logits = {}
     for name, output in name_outputs(outputs).items():
         head = heads.get(name) or heads["*"]
-        logits[name] = _logits(output, head, captured.get(name, ()))
-    return outputs, logits
+        logits[name] = _logits(output, head, entering.get(name, ()))
+    return outputs, logits, {place.path: pick(place, events) for place in places}
+
+
+@contextlib.contextmanager
+def _listen_to_activation(operation: Any) -> Iterator[list[Any]]:
+    entering: list[Any] = []
+    method = "activation" if callable(getattr(operation, "activation", None)) else "call"
+    with hear_input(operation, entering.append, method):
+        yield entering
 
 
 def _stated(outputs: str | None) -> Head | None:
@@ -130,28 +150,6 @@ def _find(tensor: Any) -> Head | None:
         return Head("linear") if all(head and head.is_logits for head in heads) else None
     is_from_keras = type(operation).__module__.startswith("keras.")
     return Head("linear") if is_from_keras and kind not in ("Lambda", "InputLayer") else None
-
-
-@contextlib.contextmanager
-def _capture(operation: Any) -> Iterator[list[Any]]:
-    """Collects what enters an activation while the model runs."""
-    captured: list[Any] = []
-    attribute = "activation" if callable(getattr(operation, "activation", None)) else "call"
-    original = getattr(operation, attribute)
-    is_own = attribute in vars(operation)
-
-    def listen(inputs, *args, **kwargs):
-        captured.append(inputs)
-        return original(inputs, *args, **kwargs)
-
-    setattr(operation, attribute, listen)
-    try:
-        yield captured
-    finally:
-        if is_own:
-            setattr(operation, attribute, original)
-        else:
-            delattr(operation, attribute)
 
 
 def _logits(output: Any, head: Head, captured: Any) -> Any:

@@ -1,55 +1,15 @@
-"""Losses from elsewhere in the list of a `Distiller`: Keras' own, plain functions, and a weight around any of them."""
+"""Losses from elsewhere in the list of a `Distiller`: Keras' own and plain functions; and `get`, which takes them all."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
 
-from keras_kd.errors import ConfigurationError, explain
-from keras_kd.hyperparameters import Hyperparameter
 from keras_kd.losses.base import DistillationLoss, registry
+from keras_kd.losses.weighting import Weighted
 from keras_kd.serialization import deserialize, register, serialize, snake_case
-
-
-@registry.register
-class Weighted(DistillationLoss):
-    """A loss times a weight: a number or a schedule, 0 or more.
-
-    >>> from keras_kd.losses import SoftTargets
-    >>> Weighted(SoftTargets(), 0.5).name
-    'soft_targets'
-    """
-
-    def __init__(self, loss: Any, weight: Any = 1.0):
-        self.loss = get(loss)
-        super().__init__(teacher=self.loss.teacher, student=self.loss.student, name=self.loss.name)
-        self._weight = Hyperparameter("weight", weight, at_least=0.0)
-
-    @property
-    def weight(self):
-        """The number or schedule by which the loss is multiplied."""
-        return self._weight.value
-
-    @weight.setter
-    def weight(self, value):
-        self._weight.set(value)
-
-    def __call__(self, teacher, student, *, sample_weight=None, context=None):
-        step = 0 if context is None else context.step
-        value = self.loss(teacher, student, sample_weight=sample_weight, context=context)
-        return self._weight.at(step) * value
-
-    def validate_outputs(self, teacher_outputs, student_outputs):
-        self.loss.validate_outputs(teacher_outputs, student_outputs)
-
-    def get_config(self):
-        return {"loss": serialize(self.loss), "weight": self._weight.get_config()}
-
-    @classmethod
-    def from_config(cls, config):
-        return cls(deserialize(config["loss"]), deserialize(config["weight"]))
 
 
 @register
@@ -57,17 +17,12 @@ class KerasDistillationLoss(DistillationLoss):
     """One of `keras.distillation`'s losses, as it is; sample weights cannot reach inside it."""
 
     def __init__(self, loss: keras.distillation.DistillationLoss):
-        super().__init__(name=snake_case(type(loss).__name__))
+        super().__init__(
+            teacher=getattr(loss, "teacher_layer_name", None),
+            student=getattr(loss, "student_layer_name", None),
+            name=snake_case(type(loss).__name__),
+        )
         self.loss = loss
-        layers = [getattr(loss, name, None) for name in ("teacher_layer_name", "student_layer_name")]
-        if any(layers):
-            raise ConfigurationError(
-                explain(
-                    "Losses of keras.distillation on inner layers are not supported here.",
-                    received=f"{type(loss).__name__} on layers {layers}",
-                    expected="a loss on the models' outputs",
-                )
-            )
 
     def call(self, teacher, student, context):
         return self.loss.compute_loss(teacher, student)
@@ -107,7 +62,10 @@ class FunctionLoss(DistillationLoss):
 
 
 def get(identifier: Any) -> DistillationLoss:
-    """A loss from a loss, a name, a mapping with `name`, one of Keras' distillation losses, or a function.
+    """A loss from a loss, a name, a mapping, one of Keras' distillation losses, or a function.
+
+    A mapping has `name` and the settings of that loss; `weight` (a number or a schedule) and `examples` in it make the
+    loss a `Weighted` one: `{name: hint, teacher: stage_3, student: stage_2, weight: 100}`.
 
     Raises:
         ConfigurationError: none of these.
@@ -118,4 +76,9 @@ def get(identifier: Any) -> DistillationLoss:
         return KerasDistillationLoss(identifier)
     if callable(identifier) and not isinstance(identifier, type):
         return FunctionLoss(identifier)
+    if isinstance(identifier, Mapping) and identifier.get("name") != "weighted":
+        weighting = {key: identifier[key] for key in ("weight", "examples") if key in identifier}
+        if weighting:
+            inner = {key: value for key, value in identifier.items() if key not in weighting}
+            return Weighted(registry.get(inner), **weighting)
     return registry.get(identifier)

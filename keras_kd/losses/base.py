@@ -1,13 +1,19 @@
-"""What every distillation loss shares: which outputs it reads, masks, sample weights, reduction."""
+"""What every distillation loss shares: which taps it reads, what it learns, masks, sample weights, reduction."""
 
 from __future__ import annotations
 
 import dataclasses
+import inspect
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 from keras import ops
 
+from keras_kd.errors import ConfigurationError, explain
+from keras_kd.features import name_outputs
+from keras_kd.losses import keras_distiller
 from keras_kd.serialization import Registry, snake_case
 
 registry = Registry("loss")
@@ -17,66 +23,130 @@ DEFAULT_TEMPERATURE = 4.0
 
 @dataclasses.dataclass(frozen=True)
 class Context:
-    """What a loss may read besides the two tensors.
+    """What a loss may read besides the tensors it compares.
 
     Attributes:
         labels: the labels of the output it looks at, or None where the batch has none.
         step: the optimizer's step, an integer or an integer scalar tensor.
         temperature: the distiller's temperature, a scalar, for losses that were given none of their own.
+        teacher_logits: what the teacher says of the classes, `[batch, ..., classes]`, whatever the loss compares.
+        present: `[batch]`, False for a row whose sample weight is 0; None where all count. A loss that compares rows
+            with each other leaves these out.
+        mask: the student's Keras mask, `[batch, positions]`, or None.
+        training: whether layers of the loss are to learn from the batch.
     """
 
     labels: Any = None
     step: Any = 0
     temperature: Any = DEFAULT_TEMPERATURE
+    teacher_logits: Any = None
+    present: Any = None
+    mask: Any = None
+    training: bool = True
 
 
-class DistillationLoss(keras.distillation.DistillationLoss):
-    """Base of all distillation losses; also usable inside `keras.distillation.Distiller`.
+class DistillationLoss(keras.distillation.DistillationLoss, keras.layers.Layer):
+    """Base of all distillation losses; also usable alone, and inside `keras.distillation.Distiller`.
 
     A subclass writes `call(teacher, student, context) -> [batch, ...]`; this class averages what follows the batch axis
-    (over the unmasked positions), applies sample weights and reduces.
+    (over the unmasked positions), applies sample weights and reduces. A loss with something to learn (a projector) makes
+    its layers in `build(teacher_shape, student_shape)`: a loss is a Keras layer, so that a distiller trains and saves
+    what it learns, and the student knows nothing of it.
 
     Args:
-        teacher: the teacher's output to read; None is its only one.
-        student: the student's output to read; None is its only one.
-        name: the name in the logs; None is the class name in snake_case, with the output's name behind it.
+        teacher: what to read of the teacher: the name of an output (its logits), the path of a layer, or a list of
+            these for a loss that reads several; None is its only output.
+        student: the same of the student.
+        name: the name in the logs; None is the class name in snake_case, with what is read of the student behind it.
         reduction: as in `keras.losses.Loss`; by default the sum over the batch divided by its size.
+
+    Attributes:
+        several_taps: whether a loss of this class compares lists of tensors rather than one with one.
     """
+
+    several_taps = False
+
+    def __init_subclass__(cls, **settings):
+        """Shows what `**options` of a subclass stands for: the arguments of the class above."""
+        super().__init_subclass__(**settings)
+        parameters = inspect.signature(cls.__init__).parameters.values()
+        own = [parameter for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD][1:]
+        if len(own) + 1 < len(parameters):
+            names = {parameter.name for parameter in own}
+            above = inspect.signature(cls.__mro__[1]).parameters.values()
+            own += [item.replace(kind=item.KEYWORD_ONLY) for item in above if item.name not in names]
+        cls.__signature__ = inspect.Signature(own)
 
     def __init__(
         self,
         *,
-        teacher: str | None = None,
-        student: str | None = None,
+        teacher: str | Sequence[str] | None = None,
+        student: str | Sequence[str] | None = None,
         name: str | None = None,
         reduction: str = "sum_over_batch_size",
     ):
+        teacher, student = _checked_tap(teacher, self.several_taps), _checked_tap(student, self.several_taps)
+        keras.layers.Layer.__init__(
+            self, name=name or _default_name(type(self), student), dtype="float32", autocast=False
+        )
         self.teacher = teacher
         self.student = student
-        self.name = name or "/".join(filter(None, (snake_case(type(self).__name__), student)))
         self.reduction = reduction
         self._reduce = _Reduction(reduction=reduction, name="distillation")
+        self._layer_names: tuple[str | None, str | None] = (None, None)
+
+    def build(self, teacher_shape: Any, student_shape: Any) -> None:
+        """Makes the layers that the loss learns, for these shapes (lists of shapes where several taps are read)."""
 
     def call(self, teacher: Any, student: Any, context: Context) -> Any:
-        """The loss of each example, `[batch, ...]` or a scalar."""
+        """The loss of each example, `[batch, ...]` or a scalar.
+
+        `teacher` and `student` are tensors, or lists of tensors where several taps are read.
+        """
         raise NotImplementedError
 
     def __call__(self, teacher: Any, student: Any, *, sample_weight: Any = None, context: Context | None = None):
         """The reduced loss, a float32 scalar.
 
         Args:
-            teacher: what the teacher said, `[batch, ...]`.
+            teacher: what the teacher said, `[batch, ...]`, or a list of that.
             student: what the student said; its Keras mask, if any, is honoured.
             sample_weight: `[batch]`, or of the shape of the unreduced loss.
+            context: labels, step and the like, for the losses that read them.
         """
-        values = self.call(teacher, student, context or Context())
-        mask = getattr(student, "_keras_mask", None)
+        teacher, student = _tensors(teacher, self.several_taps), _tensors(student, self.several_taps)
+        if not self.built:
+            self.build(_shapes(teacher), _shapes(student))
+        mask = getattr(keras.tree.flatten(student)[0], "_keras_mask", None)
+        context = dataclasses.replace(context or Context(), mask=mask, present=_present(sample_weight))
+        values = self.call(teacher, student, context)
         values, sample_weight = _per_example(values, mask, sample_weight)
         return self._reduce(values, values, sample_weight=sample_weight)
 
+    # What `keras.distillation.Distiller` calls.
+
+    def validate_model_compatibility(self, teacher: keras.Model, student: keras.Model) -> None:
+        """Finds what this loss reads in two models that are given to `keras.distillation.Distiller`."""
+        keras_distiller.prepare(self, teacher, student)
+
+    @property
+    def teacher_layer_name(self) -> str | None:
+        """The teacher's layer, as Keras' Distiller asks for it."""
+        return self._layer_names[0]
+
+    @property
+    def student_layer_name(self) -> str | None:
+        """The student's layer, as Keras' Distiller asks for it."""
+        return self._layer_names[1]
+
     def compute_loss(self, teacher_outputs, student_outputs, **kwargs):
-        """What `keras.distillation.Distiller` calls."""
-        return self(teacher_outputs, student_outputs, **kwargs)
+        """The loss of what Keras' Distiller read."""
+        named = zip((teacher_outputs, student_outputs), (self.teacher, self.student), strict=True)
+        teacher, student = (name_outputs(outputs).get(name, outputs) for outputs, name in named)
+        return self(teacher, student, **kwargs)
+
+    def validate_outputs(self, teacher_outputs: Any, student_outputs: Any) -> None:
+        """Raises `ConfigurationError` where shapes do not fit (tensors, or whatever has a `shape`; lists of these)."""
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -99,14 +169,17 @@ class _Reduction(keras.losses.Loss):
 
 
 def _per_example(values: Any, mask: Any, sample_weight: Any) -> tuple[Any, Any]:
-    """`[batch, ...]` to `[batch]`: the mean over the positions that count, and the weights still to apply."""
+    """`[batch, ...]` to `[batch]`: the mean over the positions that count, and the weights still to apply.
+
+    Weights of more axes than the values are averaged over these.
+    """
     values = ops.convert_to_tensor(values)
     if len(values.shape) == 0:
         return ops.expand_dims(values, 0), None
     if sample_weight is not None:
         sample_weight = ops.cast(sample_weight, values.dtype)
         while len(sample_weight.shape) > len(values.shape):
-            sample_weight = ops.squeeze(sample_weight, -1)
+            sample_weight = ops.mean(sample_weight, axis=-1)
     if len(values.shape) == 1:
         return values, sample_weight
     if sample_weight is not None and len(sample_weight.shape) > 1:
@@ -117,3 +190,44 @@ def _per_example(values: Any, mask: Any, sample_weight: Any) -> tuple[Any, Any]:
     mask = ops.cast(mask, values.dtype)
     count = ops.maximum(ops.sum(mask, axis=positions), 1.0)
     return ops.sum(values * mask, axis=positions) / count, sample_weight
+
+
+def _checked_tap(tap: Any, several: bool) -> str | tuple[str, ...] | None:
+    taps = () if tap is None else (tap,) if isinstance(tap, str) else tuple(tap)
+    if not all(isinstance(item, str) for item in taps) or (len(taps) > 1 and not several):
+        raise ConfigurationError(
+            explain(
+                "This is not what the loss can read.",
+                received=repr(tap),
+                expected="names of outputs or paths of layers" if several else "the name of one output or layer",
+                fix=None if several else "Give each pair of layers a loss of its own.",
+            )
+        )
+    return taps if several and taps else taps[0] if taps else None
+
+
+def _tensors(value: Any, several: bool) -> Any:
+    if several:
+        return [ops.convert_to_tensor(item) for item in (value if isinstance(value, (list, tuple)) else [value])]
+    return value if isinstance(value, dict) else ops.convert_to_tensor(value)
+
+
+def _default_name(cls: type, student: Any) -> str:
+    taps = () if student is None else (student,) if isinstance(student, str) else student
+    return "_".join([snake_case(cls.__name__), *(re.sub(r"\W+", "_", tap) for tap in taps)])
+
+
+def _shapes(tensors: Any) -> Any:
+    if isinstance(tensors, (list, tuple)):
+        return [_shapes(tensor) for tensor in tensors]
+    return (None, *tensors.shape[1:])
+
+
+def _present(sample_weight: Any) -> Any:
+    """`[batch]`: which rows have a weight that is not 0."""
+    if sample_weight is None:
+        return None
+    counts = ops.not_equal(ops.convert_to_tensor(sample_weight), 0)
+    while len(counts.shape) > 1:
+        counts = ops.any(counts, axis=-1)
+    return counts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 
@@ -19,12 +20,25 @@ class Teacher(abc.ABC):
 
     A teacher is a plain object and never a tracked attribute of a model: it is not trained, not changed, and not
     written into the student's checkpoints. The names are those of its outputs (`"output"` for a single one), the
-    tensors logits.
+    tensors logits; and the paths of inner layers that were asked for.
     """
 
     @abc.abstractmethod
-    def __call__(self, batch: Batch) -> dict[str, Any]:
-        """The targets of a batch, each `[batch, ...]`, without a gradient."""
+    def __call__(self, batch: Batch, taps: Sequence[str] = ()) -> dict[str, Any]:
+        """The targets of a batch, each `[batch, ...]`, without a gradient.
+
+        Args:
+            batch: as `fit` hands it over.
+            taps: paths of inner layers whose outputs are wanted besides, of those that `inner_taps` knows.
+        """
+
+    def inner_taps(self, names: Iterable[str]) -> dict[str, tuple[int | None, ...] | None]:
+        """Those of `names` that are inner layers rather than outputs, with their shapes (None where not known yet).
+
+        Raises:
+            ConfigurationError: a path that leads nowhere.
+        """
+        return {}
 
     @property
     @abc.abstractmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from keras import ops
 
 from keras_kd.errors import ConfigurationError, TeacherError, explain
-from keras_kd.features import find_heads, forward, output_shapes
+from keras_kd.features import find_heads, find_place, forward, inner_taps, output_shapes
 from keras_kd.serialization import register
 from keras_kd.teachers.base import Batch, Teacher
 
@@ -58,9 +59,13 @@ class FrozenTeacher(Teacher):
             check_fingerprint(self, expected_fingerprint)
         self._heads = find_heads(self.model, outputs, role="teacher")
 
-    def __call__(self, batch: Batch) -> dict[str, Any]:
-        _, logits = forward(self.model, self._heads, batch.x, training=False)
-        return {name: ops.stop_gradient(value) for name, value in logits.items()}
+    def __call__(self, batch: Batch, taps: Sequence[str] = ()) -> dict[str, Any]:
+        places = [find_place(self.model, path, role="teacher") for path in taps]
+        _, logits, inner = forward(self.model, self._heads, batch.x, places=places)
+        return {name: ops.stop_gradient(value) for name, value in (logits | inner).items()}
+
+    def inner_taps(self, names: Iterable[str]) -> dict[str, tuple[int | None, ...] | None]:
+        return inner_taps(self.model, names, role="teacher")
 
     @property
     def fingerprint(self) -> str:
@@ -104,7 +109,7 @@ class AbsentTeacher(Teacher):
         self.outputs = outputs
         self._fingerprint = fingerprint
 
-    def __call__(self, batch: Batch) -> dict[str, Any]:
+    def __call__(self, batch: Batch, taps: Sequence[str] = ()) -> dict[str, Any]:
         where = f"the file {self.path}, which is not there" if self.path else "a model in memory, without a file"
         raise TeacherError(
             explain(

@@ -84,7 +84,7 @@ def test_outputs_stay_and_logits_lead_to_them(case, compiled):
     expected = model(x, training=False)
     heads = find_heads(model)
     call = tf.function(lambda x: forward(model, heads, x, training=False)) if compiled else None
-    outputs, logits = call(x) if compiled else forward(model, heads, x, training=False)
+    outputs, logits, _ = call(x) if compiled else forward(model, heads, x, training=False)
     np.testing.assert_allclose(outputs, expected, rtol=1e-6)
     recovered = INVERSE[activation](np.asarray(logits["output"], "float64"))
     np.testing.assert_allclose(recovered, expected, rtol=1e-5, atol=1e-7)
@@ -93,7 +93,7 @@ def test_outputs_stay_and_logits_lead_to_them(case, compiled):
 def test_logits_beyond_what_probabilities_can_hold_are_exact():
     model = sequential(L.Dense(4, activation="softmax", kernel_initializer="identity"))
     z = np.float32([[300.0, -300.0, 0.0, 5.0]])
-    _, logits = forward(model, find_heads(model), z)
+    _, logits, _ = forward(model, find_heads(model), z)
     np.testing.assert_array_equal(logits["output"], z)
 
 
@@ -111,7 +111,7 @@ def test_several_outputs_by_name():
     heads = find_heads(model)
     assert {name: head.activation for name, head in heads.items()} == {"a/0": "linear", "a/1": "linear", "b": "softmax"}
     assert output_shapes(model) == {"a/0": (None, 2), "a/1": (None, 5), "b": (None, 3)}
-    _, logits = forward(model, heads, np.zeros((2, 4), "float32"))
+    _, logits, _ = forward(model, heads, np.zeros((2, 4), "float32"))
     assert {name: tuple(value.shape) for name, value in logits.items()} == {"a/0": (2, 2), "a/1": (2, 5), "b": (2, 3)}
 
 
@@ -134,7 +134,7 @@ def test_where_it_cannot_be_known_the_user_is_asked(make):
 def test_probabilities_of_a_subclassed_model_become_logits():
     model = Subclassed()
     x = np.random.default_rng(0).normal(size=(5, 4)).astype("float32")
-    outputs, logits = forward(model, find_heads(model, "probabilities"), x)
+    outputs, logits, _ = forward(model, find_heads(model, "probabilities"), x)
     np.testing.assert_allclose(INVERSE["softmax"](np.asarray(logits["output"])), outputs, rtol=1e-5)
 
 

@@ -2,8 +2,12 @@ import keras
 import numpy as np
 import pytest
 
+import keras_kd as kd
+
 from keras_kd.errors import ConfigurationError
 from keras_kd.losses import Context, SoftTargets, Weighted, get, soft_targets
+
+layers = keras.layers
 
 
 def test_a_function_that_gives_a_value_per_example_is_reduced_and_weighted():
@@ -26,10 +30,18 @@ def test_keras_own_loss_with_a_divergence_on_probabilities_equals_ours():
     assert theirs.name == "logits_distillation"
 
 
-def test_keras_losses_on_inner_layers_are_refused():
-    feature = keras.distillation.FeatureDistillation(teacher_layer_name="a", student_layer_name="b")
-    with pytest.raises(ConfigurationError, match="inner layers"):
-        get(feature)
+def test_keras_losses_on_inner_layers_read_these(digits):
+    def model():
+        return keras.Sequential([keras.Input((8, 8, 1)), layers.Flatten(), layers.Dense(6, name="a"), layers.Dense(10)])
+
+    teacher, student = model(), model()
+    feature = keras.distillation.FeatureDistillation(teacher_layer_name="a", student_layer_name="a")
+    distiller = kd.Distiller(teacher, student, alpha=1.0, losses=[feature])
+    distiller.compile("sgd")
+    x = digits[0][:8]
+    inner = [keras.Model(m.inputs[0], m.get_layer("a").output)(x).numpy() for m in (teacher, student)]
+    logs = distiller.train_on_batch(x, return_dict=True)
+    assert logs["feature_distillation"] == pytest.approx(np.mean((inner[0] - inner[1]) ** 2), rel=1e-5)
 
 
 def test_a_weight_can_be_changed():

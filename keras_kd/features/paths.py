@@ -1,0 +1,158 @@
+"""Layers by path: `"backbone/block_3/relu"` names a layer however deep it lies."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+
+from keras_kd.errors import ConfigurationError, explain
+from keras_kd.features.outputs import output_shapes
+
+POINTS = ("output", "input", "preactivation", "scores", "raw_scores")
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where to listen in a model.
+
+    Attributes:
+        path: as the user wrote it.
+        operation: the layer, or another operation of a Functional graph.
+        point: what of it, one of `POINTS`.
+        call: which of its calls in one forward pass, from 0; None where there is only one.
+    """
+
+    path: str
+    operation: Any
+    point: str = "output"
+    call: int | None = None
+
+
+def find_place(model: keras.Model, path: str, *, role: str = "model") -> Place:
+    """The place that a path names.
+
+    `"stage_2/relu"` is the output of the layer `relu` inside `stage_2`. A colon asks for something else of it:
+    `"relu:input"` (what enters it), `"conv:preactivation"` (what enters its activation function), and for an attention
+    layer `"attention:scores"` (after the softmax, `[batch, heads, queries, keys]`) and `"attention:raw_scores"`
+    (before it). `"encoder#1"` is the second call of a layer that runs more than once.
+
+    Raises:
+        ConfigurationError: no such layer, or no such point of it.
+    """
+    name, point, call = _parse(path)
+    operation = _look_up(model, name)
+    if operation is None:
+        outputs = " or ".join(map(repr, output_shapes(model) or {}))
+        raise ConfigurationError(
+            explain(
+                f"The {role} {model.name!r} has no output or layer of this path.",
+                received=repr(path),
+                expected=f"an output ({outputs}) or the path of a layer" if outputs else "the path of a layer",
+                fix=" ".join(
+                    filter(None, (_nearest(name, list(layers_by_path(model))), "keras_kd.taps(model) lists all."))
+                ),
+            )
+        )
+    _check_point(path, operation, point)
+    return Place(path, operation, point, call)
+
+
+def leads_to_layer(model: keras.Model, path: str) -> bool:
+    """Whether a path names a layer of the model."""
+    return _look_up(model, _parse(path)[0]) is not None
+
+
+def _look_up(model: keras.Model, name: str) -> Any:
+    return layers_by_path(model).get(name) or _by_own_names(model).get(name)
+
+
+def layers_by_path(model: Any) -> dict[str, Any]:
+    """Every layer (and every other operation of a Functional graph) inside a model, by path.
+
+    Inside Functional and Sequential models a layer goes by its name; inside subclassed ones by the attribute that holds
+    it (`"blocks/0"` for the first of a list), which unlike Keras' automatic names is the same in each process.
+    """
+    return dict(_walk(model, "", by_attribute=True, above=()))
+
+
+def _by_own_names(model: Any) -> dict[str, Any]:
+    """The same by the layers' own names alone."""
+    return dict(_walk(model, "", by_attribute=False, above=()))
+
+
+def _walk(owner: Any, prefix: str, *, by_attribute: bool, above: tuple[int, ...]) -> Iterator[tuple[str, Any]]:
+    for name, operation in _children(owner, by_attribute=by_attribute):
+        if id(operation) in above:
+            continue
+        path = f"{prefix}{name}"
+        yield path, operation
+        yield from _walk(operation, f"{path}/", by_attribute=by_attribute, above=(*above, id(operation)))
+
+
+def _children(owner: Any, *, by_attribute: bool) -> Iterator[tuple[str, Any]]:
+    if isinstance(owner, keras.Sequential):
+        yield from ((layer.name, layer) for layer in owner.layers)
+    elif getattr(owner, "outputs", None) and isinstance(owner, keras.Model):
+        yield from ((operation.name, operation) for operation in owner.operations)
+    elif isinstance(owner, keras.layers.Layer):
+        names = _attribute_names(owner) if by_attribute else {}
+        for layer in owner._flatten_layers(include_self=False, recursive=False):
+            yield names.get(id(layer), layer.name), layer
+
+
+def _attribute_names(owner: Any) -> dict[int, str]:
+    names: dict[int, str] = {}
+    for attribute, value in vars(owner).items():
+        if attribute.startswith("_"):
+            continue
+        if isinstance(value, keras.layers.Layer):
+            names.setdefault(id(value), attribute)
+        elif isinstance(value, (list, tuple)):
+            for index, item in enumerate(value):
+                names.setdefault(id(item), f"{attribute}/{index}")
+        elif isinstance(value, dict):
+            for key, item in value.items():
+                names.setdefault(id(item), f"{attribute}/{key}")
+    return names
+
+
+def _parse(path: str) -> tuple[str, str, int | None]:
+    """
+    >>> _parse("encoder/attention#1:scores")
+    ('encoder/attention', 'scores', 1)
+    """
+    name, point, call = path, "output", None
+    head, colon, tail = name.rpartition(":")
+    if colon and tail in POINTS:
+        name, point = head, tail
+    head, hash_sign, tail = name.rpartition("#")
+    if hash_sign and tail.isdigit():
+        name, call = head, int(tail)
+    return name, point, call
+
+
+def _check_point(path: str, operation: Any, point: str) -> None:
+    is_there = {
+        "preactivation": callable(getattr(operation, "activation", None)),
+        "scores": hasattr(operation, "_masked_softmax"),
+        "raw_scores": hasattr(operation, "_masked_softmax"),
+    }
+    if not is_there.get(point, True):
+        needed = "a layer with an activation" if point == "preactivation" else "a MultiHeadAttention layer"
+        raise ConfigurationError(
+            explain(f"This layer has no {point}.", received=f"{path!r}, a {type(operation).__name__}", expected=needed)
+        )
+
+
+def _nearest(name: str, names: list[str]) -> str:
+    """The paths that come closest: those that end in this name first."""
+    ending = [other for other in names if other.endswith(f"/{name}")]
+    close = [*ending, *difflib.get_close_matches(name, names, n=3, cutoff=0.5)]
+    leaves = difflib.get_close_matches(name.split("/")[-1], [other.split("/")[-1] for other in names], n=3, cutoff=0.6)
+    close += [other for other in names if other.split("/")[-1] in leaves]
+    names = " or ".join(map(repr, list(dict.fromkeys(close))[:3]))
+    return f"Did you mean {names}?" if names else ""

@@ -1,0 +1,143 @@
+"""What can be tapped in a model: every inner output by path, with its shape."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import keras
+
+from keras_kd.errors import ConfigurationError, explain
+from keras_kd.features.listening import listen, pick
+from keras_kd.features.outputs import output_shapes
+from keras_kd.features.paths import Place, find_place, layers_by_path, leads_to_layer
+from keras_kd.features.tracing import ensure_built, trace
+
+
+class Tap(NamedTuple):
+    """One inner output of a model.
+
+    Attributes:
+        path: what to write as a loss's `teacher=` or `student=`.
+        layer: the layer's class.
+        shape: of its output, None for the batch and for what varies.
+    """
+
+    path: str
+    layer: str
+    shape: tuple[int | None, ...]
+
+
+class TapTable(tuple):
+    """Taps in the order in which they run; prints as a table."""
+
+    def __repr__(self) -> str:
+        rows = [("path", "layer", "output shape"), *((tap.path, tap.layer, str(tap.shape)) for tap in self)]
+        widths = [max(len(row[column]) for row in rows) for column in range(3)]
+        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
+
+
+def taps(model: keras.Model, *, input_shape: Any = None) -> TapTable:
+    """Every inner output of a model that a loss can read.
+
+    Args:
+        model: any Keras model, nested ones and subclassed ones too.
+        input_shape: `(batch, ...)` of its input, for a subclassed model that has not been built.
+
+    Raises:
+        ConfigurationError: the model's input is not known.
+
+    >>> model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Conv2D(4, 3, name="conv")], name="tiny")
+    >>> taps(model)
+    path  layer   output shape
+    ----  ------  ---------------
+    conv  Conv2D  (None, 6, 6, 4)
+    """
+    places = [Place(path, operation) for path, operation in layers_by_path(model).items()]
+    events = _trace(model, places, input_shape)
+    if events is None:
+        raise ConfigurationError(
+            explain(
+                f"The input of {model.name!r} is not known.",
+                received=f"a {type(model).__name__} that has not been built",
+                fix="Pass input_shape=(None, height, width, channels), or call the model once.",
+            )
+        )
+    layers = {place.path: type(place.operation).__name__ for place in places}
+    totals = collections.Counter(path for path, _ in events)
+    calls: collections.Counter[str] = collections.Counter()
+    found = []
+    for path, value in events:
+        name = path if totals[path] == 1 else f"{path}#{calls[path]}"
+        calls[path] += 1
+        if isinstance(value, _Shape):
+            found.append(Tap(name, layers[path], value.shape))
+    return TapTable(found)
+
+
+def inner_taps(model: keras.Model, names: Iterable[str], *, role: str = "model") -> dict[str, tuple | None]:
+    """Those of `names` that are paths of inner layers rather than names of outputs.
+
+    Returns:
+        The shape of each, None for the batch; None for all where the model's input is not known yet.
+
+    Raises:
+        ConfigurationError: a path that leads nowhere, or not to one tensor.
+    """
+    outputs = output_shapes(model)
+    paths = [name for name in dict.fromkeys(names) if name not in (outputs or {})]
+    if outputs is None:  # a model without a graph: a name that is no layer is an output, known when it runs
+        paths = [path for path in paths if leads_to_layer(model, path)]
+    places = [find_place(model, path, role=role) for path in paths]
+    events = _trace(model, places) if places else []
+    return {place.path: None if events is None else tuple(pick(place, events).shape) for place in places}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Shape:
+    shape: tuple[int | None, ...]
+
+
+def _only_shape(value: Any) -> Any:
+    """What is left of a tensor when the trace is over; the batch axis is nobody's business."""
+    if isinstance(value, (list, tuple)) and len(value) == 1:
+        value = value[0]
+    return _Shape((None, *value.shape[1:])) if len(getattr(value, "shape", ())) else value
+
+
+def _trace(model: Any, places: list[Place], input_shape: Any = None) -> list | None:
+    """What is heard at `places`, as shapes: the model is traced, nothing is computed."""
+    inputs = _inputs(model, input_shape)
+    if inputs is None:
+        return None
+    ensure_built(model, inputs)
+    heard = []
+
+    def run(x):
+        with listen(places) as events:
+            model(x, training=False)
+        heard[:] = [(path, _only_shape(value)) for path, value in events]
+
+    trace(run, inputs)
+    return heard
+
+
+def _inputs(model: Any, input_shape: Any) -> Any:
+    if input_shape is not None:
+        return keras.KerasTensor(input_shape, dtype=model.input_dtype)
+    if getattr(model, "inputs", None):
+        return model.inputs[0] if isinstance(model, keras.Sequential) else model.input
+    shape = (model.get_build_config() or {}).get("input_shape") if model.built else None
+    return None if shape is None else _tensors(shape, model.input_dtype)
+
+
+def _tensors(shape: Any, dtype: str) -> Any:
+    """A symbolic tensor per shape, in the structure of the shapes."""
+    if isinstance(shape, dict):
+        return {name: _tensors(value, dtype) for name, value in shape.items()}
+    if shape and isinstance(shape[0], (list, tuple)):
+        return [_tensors(value, dtype) for value in shape]
+    return keras.KerasTensor((None, *shape[1:]), dtype=dtype)

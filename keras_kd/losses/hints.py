@@ -1,0 +1,67 @@
+"""Hints (Romero et al., 2015): an inner layer of the student is regressed on one of the teacher."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keras import ops
+
+from keras_kd.errors import check_choice
+from keras_kd.losses.base import registry
+from keras_kd.losses.feature_loss import FeatureLoss
+from keras_kd.losses.tensors import flatten, l2_normalize, wide
+
+METRICS = ("mse", "l1", "cosine")
+
+
+def hint(teacher_map: Any, student_map: Any, metric: str = "mse") -> Any:
+    """How far features are apart, averaged over all that follows the batch axis.
+
+    The paper's equation 3 is half the squared Euclidean distance; published code (RepDistiller), with which its tables were
+    made, takes the mean of the squares, and so does this.
+
+    Source: Romero et al., "FitNets: Hints for Thin Deep Nets", 2015, section 2.2.
+
+    Args:
+        teacher_map, student_map: `[batch, ...]`, of one shape.
+        metric: `"mse"`, the mean square; `"l1"`, the mean absolute difference; `"cosine"`, 1 minus the cosine between
+            the two flattened examples.
+
+    Returns:
+        `[batch]`.
+    """
+    teacher_map, student_map = map(flatten, wide(teacher_map, student_map))
+    check_choice("metric", metric, METRICS)
+    if metric == "mse":
+        return ops.mean(ops.square(teacher_map - student_map), axis=-1)
+    if metric == "l1":
+        return ops.mean(ops.abs(teacher_map - student_map), axis=-1)
+    # half the squared distance of the directions is 1 - cosine without its cancellation, and exactly 0 for equal ones
+    return ops.sum(ops.square(l2_normalize(teacher_map) - l2_normalize(student_map)), axis=-1) / 2.0
+
+
+@registry.register
+class Hint(FeatureLoss):
+    """The student's features, through a projector, match the teacher's: `hint` as a loss.
+
+    Args:
+        metric: `"mse"`, `"l1"` or `"cosine"`.
+        projector: from the student's shape to the teacher's, see `FeatureLoss`.
+        options: `teacher`, `student`, `name`, `reduction`, see `DistillationLoss`.
+
+    >>> loss = Hint(teacher="stage_3", student="stage_2")
+    >>> loss.name
+    'hint_stage_2'
+    >>> float(loss([[[[1.0]]]], [[[[3.0]]]]))
+    4.0
+    """
+
+    def __init__(self, *, metric: str = "mse", projector: Any = "auto", **options: Any):
+        super().__init__(projector=projector, **options)
+        self.metric = check_choice("metric", metric, METRICS)
+
+    def compare(self, teacher, student, context):
+        return hint(teacher, student, self.metric)
+
+    def get_config(self):
+        return {**super().get_config(), "metric": self.metric}

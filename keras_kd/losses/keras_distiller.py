@@ -1,0 +1,58 @@
+"""Our losses inside `keras.distillation.Distiller`: it asks each loss for one layer of each model, by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from keras_kd.errors import ConfigurationError, explain
+from keras_kd.features import find_place, inner_taps, output_shapes
+
+
+class Shaped:
+    """A shape where a tensor is expected."""
+
+    def __init__(self, shape: Any):
+        self.shape = shape
+
+
+def prepare(loss: Any, teacher: keras.Model, student: keras.Model) -> None:
+    """Tells a loss its layers by the names that Keras' Distiller looks up, checks the shapes and builds what it learns.
+
+    Raises:
+        ConfigurationError: several taps, or a layer that Keras cannot reach by name.
+    """
+    names = [_layer_name(loss, model, role) for model, role in ((teacher, "teacher"), (student, "student"))]
+    if any(names):  # an empty name is the model's output, None on both sides its outputs as they are
+        names = [name or "" for name in names]
+    loss._layer_names = tuple(names)
+    shapes = [_shape(model, tap) for model, tap in ((teacher, loss.teacher), (student, loss.student))]
+    if None not in shapes and not loss.built:
+        loss.validate_outputs(*map(Shaped, shapes))
+        loss.build(*shapes)
+
+
+def _layer_name(loss: Any, model: keras.Model, role: str) -> str | None:
+    tap = getattr(loss, role)
+    if tap is None or tap in (output_shapes(model) or {}):
+        return None
+    if isinstance(tap, str) and find_place(model, tap, role=role).path in [layer.name for layer in model.layers]:
+        return tap
+    raise ConfigurationError(
+        explain(
+            f"keras.distillation.Distiller cannot give {loss.name!r} what it reads of the {role}.",
+            received=f"{role}={tap!r}",
+            expected="the output of one layer of the model itself",
+            fix="keras_kd.Distiller reads several taps, nested layers and what enters a layer.",
+        )
+    )
+
+
+def _shape(model: keras.Model, tap: str | None) -> tuple | None:
+    shapes = output_shapes(model)
+    if shapes is None:
+        return None
+    if tap is None:
+        return next(iter(shapes.values())) if len(shapes) == 1 else None
+    return shapes[tap] if tap in shapes else inner_taps(model, [tap])[tap]
