@@ -1,0 +1,34 @@
+"""Reference models by name: a small pair for the digits, and the CIFAR models of the published distillation tables.
+
+All end in logits (a linear Dense layer) after global average pooling, so that they take any small image shape.
+
+The CIFAR models name the layers that distillation taps alike: `stem`, `stage_1`, `stage_2` and on are features 0, 1, 2
+and on of Y. Tian et al., "Contrastive Representation Distillation", 2020, `pool` is the vector below the `logits`, and
+`stage_1_preact` is the map before the ReLU of a stage, where it has one.
+"""
+
+from keras_kd.models.building import build, names
+from keras_kd.models.digits import digits_student, digits_teacher
+from keras_kd.models.mobilenet import mobilenetv2
+from keras_kd.models.resnet import resnet8x4, resnet20, resnet32x4, resnet56
+from keras_kd.models.shufflenet import shufflenetv1, shufflenetv2
+from keras_kd.models.vgg import vgg8, vgg13
+from keras_kd.models.wide_resnet import wrn_16_2, wrn_40_2
+
+__all__ = [
+    "build",
+    "digits_student",
+    "digits_teacher",
+    "mobilenetv2",
+    "names",
+    "resnet20",
+    "resnet32x4",
+    "resnet56",
+    "resnet8x4",
+    "shufflenetv1",
+    "shufflenetv2",
+    "vgg13",
+    "vgg8",
+    "wrn_16_2",
+    "wrn_40_2",
+]

@@ -1,0 +1,83 @@
+"""Models by name, with a check of what they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from numbers import Integral
+from typing import Any
+
+import keras
+
+from keras_kd.errors import ConfigurationError, explain
+from keras_kd.models.digits import digits_student, digits_teacher
+from keras_kd.models.mobilenet import mobilenetv2
+from keras_kd.models.resnet import resnet8x4, resnet20, resnet32x4, resnet56
+from keras_kd.models.shufflenet import shufflenetv1, shufflenetv2
+from keras_kd.models.vgg import vgg8, vgg13
+from keras_kd.models.wide_resnet import wrn_16_2, wrn_40_2
+from keras_kd.serialization import look_up, make
+
+_MODELS: dict[str, Callable[..., keras.Model]] = {
+    "digits_student": digits_student,
+    "digits_teacher": digits_teacher,
+    "mobilenetv2": mobilenetv2,
+    "resnet20": resnet20,
+    "resnet32x4": resnet32x4,
+    "resnet56": resnet56,
+    "resnet8x4": resnet8x4,
+    "shufflenetv1": shufflenetv1,
+    "shufflenetv2": shufflenetv2,
+    "vgg13": vgg13,
+    "vgg8": vgg8,
+    "wrn_16_2": wrn_16_2,
+    "wrn_40_2": wrn_40_2,
+}
+
+
+def build(name: str, *, input_shape: tuple[int, int, int], num_classes: int, **settings: Any) -> keras.Model:
+    """A new, untrained reference model.
+
+    >>> build("digits_student", input_shape=(8, 8, 1), num_classes=10).output_shape
+    (None, 10)
+
+    Args:
+        name: one of `names()`.
+        input_shape: `(height, width, channels)`, in pixels.
+        num_classes: the number of logits, at least 2.
+        settings: what the function of that name takes besides.
+
+    Raises:
+        ConfigurationError: an unknown name, settings that the model does not take, a shape that is no image.
+    """
+    function = look_up("model", name, _MODELS)
+    return make("model", name, function, _checked_shape(input_shape), _checked_classes(num_classes), **settings)
+
+
+def names() -> list[str]:
+    """The names that `build` knows."""
+    return sorted(_MODELS)
+
+
+def _checked_shape(input_shape: Any) -> tuple[int, int, int]:
+    shape = tuple(input_shape) if isinstance(input_shape, (tuple, list)) else ()
+    if len(shape) != 3 or not all(isinstance(size, Integral) and size > 0 for size in shape):
+        raise ConfigurationError(
+            explain(
+                "'input_shape' is no image shape.",
+                received=repr(input_shape),
+                expected="(height, width, channels) in pixels, such as (32, 32, 3), without the batch axis",
+            )
+        )
+    return tuple(int(size) for size in shape)
+
+
+def _checked_classes(num_classes: Any) -> int:
+    if not isinstance(num_classes, Integral) or isinstance(num_classes, bool) or num_classes < 2:
+        raise ConfigurationError(
+            explain(
+                "'num_classes' is not usable.",
+                received=repr(num_classes),
+                expected="a whole number, at least 2",
+            )
+        )
+    return int(num_classes)
