@@ -65,6 +65,10 @@ class Registry:
     def names(self) -> list[str]:
         return sorted(self._members)
 
+    @property
+    def members(self) -> list[type]:
+        return [self._members[name] for name in self.names]
+
     def get(self, identifier: Any) -> Any:
         """An instance from a name, from a mapping with `name` and settings, or the instance itself.
 

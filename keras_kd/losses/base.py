@@ -114,14 +114,19 @@ class DistillationLoss(keras.distillation.DistillationLoss, keras.layers.Layer):
             sample_weight: `[batch]`, or of the shape of the unreduced loss.
             context: labels, step and the like, for the losses that read them.
         """
-        teacher, student = _tensors(teacher, self.several_taps), _tensors(student, self.several_taps)
-        if not self.built:
-            self.build(_shapes(teacher), _shapes(student))
+        teacher, student = self._prepare(teacher, student)
         mask = getattr(keras.tree.flatten(student)[0], "_keras_mask", None)
         context = dataclasses.replace(context or Context(), mask=mask, present=_present(sample_weight))
         values = self.call(teacher, student, context)
         values, sample_weight = _per_example(values, mask, sample_weight)
         return self._reduce(values, values, sample_weight=sample_weight)
+
+    def _prepare(self, teacher: Any, student: Any) -> tuple[Any, Any]:
+        """Both as tensors, or as lists of them; builds what is learned where that has not been done."""
+        teacher, student = _tensors(teacher, self.several_taps), _tensors(student, self.several_taps)
+        if not self.built:
+            self.build(_shapes(teacher), _shapes(student))
+        return teacher, student
 
     # What `keras.distillation.Distiller` calls.
 

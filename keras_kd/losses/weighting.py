@@ -107,6 +107,7 @@ class Weighted(DistillationLoss):
             self.loss.build(teacher_shape, student_shape)
 
     def __call__(self, teacher, student, *, sample_weight=None, context=None):
+        teacher, student = self._prepare(teacher, student)
         context = context or Context()
         if self.examples is not None:
             sample_weight = self._example_weights(teacher, sample_weight, context)

@@ -10,7 +10,7 @@ and on of Y. Tian et al., "Contrastive Representation Distillation", 2020, `pool
 from keras_kd.models.building import build, names
 from keras_kd.models.digits import digits_student, digits_teacher
 from keras_kd.models.mobilenet import mobilenetv2
-from keras_kd.models.resnet import resnet8x4, resnet20, resnet32x4, resnet56
+from keras_kd.models.resnet import resnet8, resnet8x4, resnet20, resnet32x4, resnet56
 from keras_kd.models.shufflenet import shufflenetv1, shufflenetv2
 from keras_kd.models.vgg import vgg8, vgg13
 from keras_kd.models.wide_resnet import wrn_16_2, wrn_40_2
@@ -24,6 +24,7 @@ __all__ = [
     "resnet20",
     "resnet32x4",
     "resnet56",
+    "resnet8",
     "resnet8x4",
     "shufflenetv1",
     "shufflenetv2",

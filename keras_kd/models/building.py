@@ -11,7 +11,7 @@ import keras
 from keras_kd.errors import ConfigurationError, explain
 from keras_kd.models.digits import digits_student, digits_teacher
 from keras_kd.models.mobilenet import mobilenetv2
-from keras_kd.models.resnet import resnet8x4, resnet20, resnet32x4, resnet56
+from keras_kd.models.resnet import resnet8, resnet8x4, resnet20, resnet32x4, resnet56
 from keras_kd.models.shufflenet import shufflenetv1, shufflenetv2
 from keras_kd.models.vgg import vgg8, vgg13
 from keras_kd.models.wide_resnet import wrn_16_2, wrn_40_2
@@ -24,6 +24,7 @@ _MODELS: dict[str, Callable[..., keras.Model]] = {
     "resnet20": resnet20,
     "resnet32x4": resnet32x4,
     "resnet56": resnet56,
+    "resnet8": resnet8,
     "resnet8x4": resnet8x4,
     "shufflenetv1": shufflenetv1,
     "shufflenetv2": shufflenetv2,
