@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,11 @@ import keras
 import numpy as np
 
 from keras_kd import data, schedules
-from keras_kd.errors import ConfigurationError, KerasKDError, RecipeError, check_number, explain
+from keras_kd.distillers import Distiller
+from keras_kd.errors import ConfigurationError, KerasKDError, Notice, RecipeError, check_number, explain
 from keras_kd.hyperparameters import Hyperparameter
 from keras_kd.recipes.building import build, check_model, check_name, identity, is_file, load_file
-from keras_kd.recipes.schema import Recipe, Training
+from keras_kd.recipes.schema import Distillation, Recipe, Training
 
 _ROLES = ("teacher", "student")
 _RANGES = {"alpha": (0.0, 1.0), "temperature": (1e-3, float("inf"))}
@@ -56,14 +58,16 @@ def assemble(recipe: Recipe) -> Assembly:
     with _about("data"):
         settings = recipe.data.model_dump()
         source = data.open_source(settings.pop("source"), **settings, seed=recipe.seed)
-    builders, identities = {}, {}
+    builders, identities, models = {}, {}, {}
     for role in _ROLES:
         builders[role] = functools.partial(build, getattr(recipe, role).model, source, recipe.seed)
         with _about(f"{role}.model"):
-            model = builders[role]()
-            check_model(model, role, source)
-        identities[role] = identity(model)
-    _check_schedules(recipe, recipe.student.epochs * data.steps_per_epoch(source.train, recipe.student.batch_size))
+            models[role] = builders[role]()
+            check_model(models[role], role, source)
+        identities[role] = identity(models[role])
+    total_steps = recipe.student.epochs * data.steps_per_epoch(source.train, recipe.student.batch_size)
+    _check_schedules(recipe, total_steps)
+    _check_losses(recipe, models, total_steps)
     _check_few_labels(recipe, source)
     return Assembly(recipe, source, builders["teacher"], builders["student"], identities)
 
@@ -91,6 +95,29 @@ def scheduled(value: Any, total_steps: int) -> Any:
         return value
     takes_steps = value.get("name") in ("linear", "cosine", "exponential", "polynomial")
     return schedules.get({**({"steps": total_steps} if takes_steps else {}), **value})
+
+
+def make_distiller(teacher: Any, student: keras.Model, settings: Distillation, total_steps: int) -> Distiller:
+    """The distiller of a training of `total_steps` steps."""
+    losses = settings.losses and [_scheduled_within(loss, total_steps) for loss in settings.losses]
+    return Distiller(
+        teacher,
+        student,
+        alpha=scheduled(settings.alpha, total_steps),
+        temperature=scheduled(settings.temperature, total_steps),
+        losses=losses,
+    )
+
+
+def _scheduled_within(loss: Any, total_steps: int) -> Any:
+    """The settings of a loss with its schedules made: its weight, its temperature, those of a loss inside it."""
+    if not isinstance(loss, dict):
+        return loss
+    made = {}
+    for key, value in loss.items():
+        is_schedule = isinstance(value, dict) and value.get("name") in schedules.registry.names
+        made[key] = scheduled(value, total_steps) if is_schedule else _scheduled_within(value, total_steps)
+    return made
 
 
 @contextlib.contextmanager
@@ -142,6 +169,16 @@ def _check_scheduled(name: str, value: Any, total_steps: int) -> None:
         course = np.asarray(value(np.arange(total_steps)))
         for extreme in (course.min(), course.max()):
             check_number(name, round(float(extreme), 6), at_least=at_least, at_most=at_most)
+
+
+def _check_losses(recipe: Recipe, models: dict[str, keras.Model], total_steps: int) -> None:
+    """Makes each distiller once: the losses, the layers that they name, and what they compare."""
+    for section in ("distillation", "few_labels"):
+        settings = getattr(recipe, section)
+        if settings is not None and settings.losses is not None:
+            with _about(f"{section}.losses"), warnings.catch_warnings():
+                warnings.simplefilter("ignore", Notice)  # it is said when the training starts
+                make_distiller(models["teacher"], models["student"], settings, total_steps)
 
 
 def _check_few_labels(recipe: Recipe, source: data.DataSource) -> None:

@@ -47,15 +47,25 @@ Scheduled = float | dict[str, Any]
 class Distillation(_Section):
     """How much of the teacher, and how soft: numbers, or schedules such as `{name: cosine, start: 0.9, end: 0.1}`.
 
-    A schedule without `steps` takes the whole training.
+    A schedule without `steps` takes the whole training. `losses` are those of `keras_kd.losses`, by name or as
+    `{name: hint, teacher: stage_3, student: stage_2, weight: 100}`; without any it is the soft-target loss.
     """
 
     alpha: Scheduled = 0.5
     temperature: Scheduled = 4.0
+    losses: tuple[str | dict[str, Any], ...] | None = None
+
+    @field_validator("losses", mode="before")
+    @classmethod
+    def _list_is_tuple(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
 
 
 class FewLabels(Distillation):
-    """The comparison with few labels: this many labelled training images, the others without a label."""
+    """The comparison with few labels: this many labelled training images, the others without a label.
+
+    Without `losses` it takes those of `distillation`.
+    """
 
     num_labels: int = Field(default=100, ge=1)
     alpha: Scheduled = 0.9
@@ -99,6 +109,15 @@ class Recipe(_Section):
             if str(teacher.get("model", "")).endswith(".keras"):
                 return {**value, "teacher": {"epochs": 1, **teacher}}
         return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _few_labels_take_the_losses(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or not isinstance(few := value.get("few_labels"), dict):
+            return value
+        distillation = value.get("distillation")
+        losses = distillation.get("losses") if isinstance(distillation, dict) else None
+        return {**value, "few_labels": {"losses": losses} | {k: v for k, v in few.items() if k != "losses" or v is not None}}
 
     @property
     def folder(self) -> Path:

@@ -9,9 +9,8 @@ import numpy as np
 
 from keras_kd import data
 from keras_kd.callbacks import Resume
-from keras_kd.distillers import Distiller
 from keras_kd.features import find_heads
-from keras_kd.recipes.assembly import Assembly, make_optimizer, scheduled
+from keras_kd.recipes.assembly import Assembly, make_distiller, make_optimizer
 from keras_kd.recipes.folder import RunFolder
 from keras_kd.recipes.progress import EpochProgress, RunProgress
 from keras_kd.recipes.schema import Distillation, Training
@@ -94,12 +93,7 @@ def train_student(
     settings = assembly.recipe.student
     if teacher is not None:
         total_steps = settings.epochs * data.steps_per_epoch(split, settings.batch_size)
-        model = Distiller(
-            teacher,
-            student,
-            alpha=scheduled(distillation.alpha, total_steps),
-            temperature=scheduled(distillation.temperature, total_steps),
-        )
+        model = make_distiller(teacher, student, distillation, total_steps)
     keras.utils.set_random_seed(assembly.recipe.seed)
     history = train(model, settings, split, assembly, folder, progress, name, key)
     return student, history

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import keras_kd as kd
-from keras_kd.errors import RecipeError
-from keras_kd.recipes.assembly import assemble, make_optimizer, scheduled
+from keras_kd.errors import Notice, RecipeError
+from keras_kd.recipes.assembly import assemble, make_distiller, make_optimizer, scheduled
 from keras_kd.recipes.building import build, identity
 from keras_kd.recipes.run import Run
 from keras_kd.recipes.schema import Training
@@ -109,6 +109,11 @@ BAD = [
         "0.001 <= temp",
     ),
     ("distillation.temperature={{name: exponential, start: 1, rate: 1e-9}}", "distillation.temperature:"),
+    ("distillation.losses=[soft_target]", "distillation.losses: Unknown loss.", "'soft_targets'"),
+    ("distillation.losses=[{{name: hint, teacher: relu, student: rellu}}]", "'relu'", "taps(model)"),
+    ("distillation.losses=[{{name: soft_targets, temprature: 3}}]", "distillation.losses:", "temprature"),
+    ("distillation.losses=[{{name: soft_targets, weight: -1}}]", "distillation.losses:", "0 <= weight"),
+    ("distillation.losses=[soft_targets, soft_targets]", "distillation.losses:", "a name of its own"),
     (
         "few_labels.num_labels=9",
         "few_labels.num_labels: not usable.",
@@ -249,3 +254,16 @@ def test_identity_sees_layers_and_weights_but_no_names(example_models):
 
     assert of("student") == of("student")
     assert len({of("student"), of("student", seed=1), of("other_student"), of("softmax_student"), of("teacher")}) == 5
+
+
+def test_losses_are_made_with_their_layers_and_schedules(make_recipe, tmp_path):
+    hint = "{name: hint, teacher: block_3_out, student: block_4_relu, weight: {name: cosine, start: 2, end: 0}}"
+    models = ("teacher.model=digits_teacher", "student.model=digits_student", "few_labels={num_labels: 20}")
+    recipe = make_recipe(tmp_path, f"distillation.losses=[soft_targets, {hint}]", *models)
+    assembly = assemble(recipe)
+    assert recipe.few_labels.losses == recipe.distillation.losses
+    teacher, student = assembly.build_teacher(), assembly.build_student()
+    with pytest.warns(Notice, match="hint_block_4_relu: .*1x1 convolution to 128 channels"):
+        distiller = make_distiller(teacher, student, recipe.distillation, total_steps=50)
+    assert [term.name for term in distiller.terms] == ["soft_targets", "hint_block_4_relu"]
+    assert distiller.terms[1].weight == Cosine(2.0, 0.0, steps=50)
