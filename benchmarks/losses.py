@@ -37,7 +37,7 @@ import keras_kd as kd
 BATCH_SIZE = 64
 NUM_IMAGES = 5000
 NUM_TEST = 10000
-TEACHER_EPOCHS = 12
+TEACHER_EPOCHS = 10
 STUDENT_EPOCHS = 8
 SEEDS = (0, 1, 2)
 FILES = {"cifar10": "cifar10_25k_packed", "fashion_mnist": "fashion_mnist"}
@@ -87,7 +87,7 @@ METHODS = {
     ),
     "Hint": Method(({"name": "hint", "teacher": "stage_2", "student": "stage_2", "weight": 100.0},)),
     "AttentionTransfer": on_stages("attention_transfer", 1000.0),
-    "FlowOfSolution": Method(({"name": "flow_of_solution", **ALL, "weight": 50.0},)),
+    "FlowOfSolution": Method(({"name": "flow_of_solution", **ALL, "weight": 1.0},)),
     "NeuronSelectivity": on_stages("neuron_selectivity", 50.0),
     "SimilarityPreserving": Method(
         ({"name": "similarity_preserving", "teacher": "stage_3", "student": "stage_3", "weight": 3000.0},)
@@ -96,7 +96,7 @@ METHODS = {
     "ProbabilisticTransfer": on_pool("probabilistic_transfer", 30000.0),
     "ContrastiveKD": on_pool("contrastive_kd", 0.8, memory_size=4096),
     "VariationalInformation": on_stages("variational_information", 1.0),
-    "FeatureOverhaul": Method(({"name": "feature_overhaul", "teacher": PREACT, "student": PREACT, "weight": 1.0},)),
+    "FeatureOverhaul": Method(({"name": "feature_overhaul", "teacher": PREACT, "student": PREACT, "weight": 1e-3},)),
     "KnowledgeReview": Method(({"name": "knowledge_review", **ALL, "warmup_steps": WARMUP_STEPS, "weight": 5.0},)),
     "SoftTargets + Hint": Method(
         ({**SOFT, "weight": 0.9}, {"name": "hint", "teacher": "stage_2", "student": "stage_2", "weight": 100.0}), ce=0.1
