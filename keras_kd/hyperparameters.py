@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_kd import schedules
+import keras_kd.schedules as schedules
 from keras_kd.errors import check_number
 from keras_kd.serialization import serialize
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from keras_kd import schedules
+import keras_kd.schedules as schedules
 from keras_kd.errors import ConfigurationError, explain
 
 

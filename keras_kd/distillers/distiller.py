@@ -128,6 +128,9 @@ class Distiller(keras.Model):
 
     # What Keras calls.
 
+    def build(self, input_shape):
+        """Nothing: the student builds itself in its first call, the losses when they know the shapes."""
+
     def call(self, inputs, training=None):
         """The student's outputs."""
         return self.student(inputs if self.student_inputs is None else self.student_inputs(inputs))

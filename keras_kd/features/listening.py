@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ from keras_kd.errors import ConfigurationError, explain
 from keras_kd.features.paths import Place
 
 Event = tuple[str, Any]
+Wrap = Callable[[Callable], Callable]
 
 
 @contextlib.contextmanager
@@ -20,8 +22,9 @@ def listen(places: Iterable[Place]) -> Iterator[list[Event]]:
     The layers are as before afterwards. Nothing runs twice: the one forward pass is overheard.
     """
     events: list[Event] = []
+    inside_first = sorted(places, key=lambda place: not place.point.endswith("scores"))  # changes what call returns
     with contextlib.ExitStack() as stack:
-        for place in places:
+        for place in inside_first:
             hear = functools.partial(_note, events, place.path)
             stack.enter_context(_LISTENERS[place.point](place.operation, hear))
         yield events
@@ -41,8 +44,9 @@ def pick(place: Place, events: list[Event]) -> Any:
     heard = [value for path, value in events if path == place.path]
     index = place.call or 0
     if len(heard) <= index or (len(heard) > 1 and place.call is None):
-        name = place.path.split("#")[0].split(":")[0]
-        calls = ", ".join(f"{name}#{number}" for number in range(len(heard)))
+        name, colon, point = place.path.rpartition(":") if place.point != "output" else (place.path, "", "")
+        name = name if place.call is None else name.rpartition("#")[0]
+        calls = ", ".join(f"{name}#{number}{colon}{point}" for number in range(len(heard)))
         raise ConfigurationError(
             explain(
                 f"It is not clear what {place.path!r} means in a forward pass.",
@@ -66,18 +70,57 @@ def pick(place: Place, events: list[Event]) -> Any:
 
 
 @contextlib.contextmanager
-def replaced(owner: Any, attribute: str, wrap: Callable[[Callable], Callable]) -> Iterator[None]:
-    """Puts `wrap(original)` in place of a method for the time of the `with`."""
-    original = getattr(owner, attribute)
-    is_own = attribute in vars(owner)
-    setattr(owner, attribute, wrap(original))
+def replaced(owner: Any, attribute: str, wrap: Wrap) -> Iterator[None]:
+    """Puts `wrap(original)` in place of a method for the time of the `with`, for the thread that asks.
+
+    Replicas of `tf.distribute` are threads that take turns in the middle of a forward pass: each hears itself alone,
+    and whoever leaves last puts the original back.
+    """
+    wrapped = (threading.get_ident(), wrap)
+    with _lock:
+        switch = vars(owner).get(attribute)
+        if not isinstance(switch, _Switch):
+            switch = _Switch(owner, attribute)
+            setattr(owner, attribute, switch)
+        switch.wraps.append(wrapped)
     try:
         yield
     finally:
-        if is_own:
-            setattr(owner, attribute, original)
+        with _lock:
+            switch.wraps.remove(wrapped)
+            if not switch.wraps:
+                switch.restore()
+
+
+_lock = threading.Lock()
+
+
+class _Switch:
+    """Stands in for a method: the original, inside what this thread has wrapped around it."""
+
+    def __init__(self, owner: Any, attribute: str):
+        self.owner, self.attribute = owner, attribute
+        self.original = getattr(owner, attribute)
+        self.is_own = attribute in vars(owner)
+        self.wraps: list[tuple[int, Wrap]] = []
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        function = self.original
+        for thread, wrap in tuple(self.wraps):
+            if thread == threading.get_ident():
+                function = wrap(function)
+        return function(*args, **kwargs)
+
+    def restore(self) -> None:
+        if self.is_own:
+            setattr(self.owner, self.attribute, self.original)
         else:
-            delattr(owner, attribute)
+            delattr(self.owner, self.attribute)
+
+
+def _call_method(operation: Any) -> str:
+    """The method that Keras runs: a quantised layer has another."""
+    return "call" if getattr(operation, "quantization_mode", None) is None else "quantized_call"
 
 
 def _first(args: tuple, kwargs: dict) -> Any:
@@ -93,10 +136,10 @@ def _output(operation: Any, hear: Callable[[Any], None]) -> contextlib.AbstractC
 
         return call
 
-    return replaced(operation, "call", wrap)
+    return replaced(operation, _call_method(operation), wrap)
 
 
-def hear_input(operation: Any, hear: Callable[[Any], None], method: str = "call"):
+def hear_input(operation: Any, hear: Callable[[Any], None], method: str | None = None):
     """What enters a method of a layer, by default the layer itself."""
 
     def wrap(original):
@@ -106,7 +149,7 @@ def hear_input(operation: Any, hear: Callable[[Any], None], method: str = "call"
 
         return call
 
-    return replaced(operation, method, wrap)
+    return replaced(operation, method or _call_method(operation), wrap)
 
 
 def _preactivation(operation: Any, hear: Callable[[Any], None]):
@@ -119,7 +162,11 @@ def _scores(attention: Any, hear: Callable[[Any], None]) -> Iterator[None]:
 
     def wrap(original):
         def call(*args, return_attention_scores=False, **kwargs):
-            output, scores = original(*args, return_attention_scores=True, **kwargs)
+            flash, attention._flash_attention = attention._flash_attention, False  # Keras refuses scores beside it
+            try:
+                output, scores = original(*args, return_attention_scores=True, **kwargs)
+            finally:
+                attention._flash_attention = flash
             hear(scores)
             return (output, scores) if return_attention_scores else output
 

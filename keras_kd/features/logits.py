@@ -17,7 +17,7 @@ from keras import ops
 from keras_kd.errors import ConfigurationError, check_choice, explain
 from keras_kd.features.listening import hear_input, listen, pick
 from keras_kd.features.outputs import name_outputs, symbolic_outputs
-from keras_kd.features.paths import Place
+from keras_kd.features.paths import Place, has_activation
 from keras_kd.features.tracing import ensure_built
 
 _ACTIVATIONS = {"softmax": "softmax", "sigmoid": "sigmoid"}
@@ -103,7 +103,7 @@ def forward(
 @contextlib.contextmanager
 def _listen_to_activation(operation: Any) -> Iterator[list[Any]]:
     entering: list[Any] = []
-    method = "activation" if callable(getattr(operation, "activation", None)) else "call"
+    method = "activation" if has_activation(operation) else None
     with hear_input(operation, entering.append, method):
         yield entering
 
@@ -134,7 +134,7 @@ def _find(tensor: Any) -> Head | None:
         return _find(operation.outputs[tensor_index])
     if kind in ("Softmax", "Sigmoid"):
         return Head(kind.lower(), operation)
-    if callable(getattr(operation, "activation", None)):
+    if has_activation(operation):
         name = getattr(operation.activation, "__name__", "")
         if name in _ACTIVATIONS:
             return Head(name, operation)

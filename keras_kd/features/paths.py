@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -105,19 +106,33 @@ def _children(owner: Any, *, by_attribute: bool) -> Iterator[tuple[str, Any]]:
 
 
 def _attribute_names(owner: Any) -> dict[int, str]:
+    """The attribute that holds each layer; a private one counts where the layer itself has no more than Keras' name."""
     names: dict[int, str] = {}
     for attribute, value in vars(owner).items():
-        if attribute.startswith("_"):
+        if attribute == "_layers" or attribute.startswith("_self_"):  # all of them, as Keras and TensorFlow keep them
             continue
-        if isinstance(value, keras.layers.Layer):
-            names.setdefault(id(value), attribute)
-        elif isinstance(value, (list, tuple)):
-            for index, item in enumerate(value):
-                names.setdefault(id(item), f"{attribute}/{index}")
-        elif isinstance(value, dict):
-            for key, item in value.items():
-                names.setdefault(id(item), f"{attribute}/{key}")
+        for layer, path in _held(value, attribute):
+            if not attribute.startswith("_") or _is_named_by_keras(layer):
+                names.setdefault(id(layer), path)
     return names
+
+
+def _held(value: Any, path: str) -> Iterator[tuple[Any, str]]:
+    """The layers in an attribute, in lists and dicts of any depth too, and where they are."""
+    if isinstance(value, keras.layers.Layer):
+        yield value, path
+    elif isinstance(value, (list, tuple, dict)):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _held(item, f"{path}/{key}")
+
+
+def _is_named_by_keras(layer: Any) -> bool:
+    """
+    >>> _is_named_by_keras(keras.layers.Conv2D(1, 1)), _is_named_by_keras(keras.layers.Conv2D(1, 1, name="stem"))
+    (True, False)
+    """
+    words = re.sub(r"([a-z])([A-Z])", r"\1_\2", re.sub(r"(.)([A-Z][a-z0-9]+)", r"\1_\2", type(layer).__name__))
+    return re.fullmatch(rf"{re.escape(words.lower())}(_\d+)?", layer.name) is not None
 
 
 def _parse(path: str) -> tuple[str, str, int | None]:
@@ -135,9 +150,15 @@ def _parse(path: str) -> tuple[str, str, int | None]:
     return name, point, call
 
 
+def has_activation(operation: Any) -> bool:
+    """Whether an operation ends in an activation function of its own; that of a recurrent layer is its cell's."""
+    is_passed_on = isinstance(getattr(type(operation), "activation", None), property)
+    return not is_passed_on and callable(getattr(operation, "activation", None))
+
+
 def _check_point(path: str, operation: Any, point: str) -> None:
     is_there = {
-        "preactivation": callable(getattr(operation, "activation", None)),
+        "preactivation": has_activation(operation),
         "scores": hasattr(operation, "_masked_softmax"),
         "raw_scores": hasattr(operation, "_masked_softmax"),
     }

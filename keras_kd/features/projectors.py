@@ -1,4 +1,4 @@
-"""From the student's shape to the teacher's: a small layer that is trained with the student and thrown away with the loss."""
+"""From the student's shape to the teacher's: a small layer, trained with the student and thrown away with the loss."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def plan_projection(teacher_shape: Any, student_shape: Any, kind: str | None = "
     """What `kind` means for two shapes.
 
     Args:
-        teacher_shape, student_shape: `(batch, ...)`: a vector `[batch, channels]`, a sequence `[batch, tokens, channels]`
-            or a map `[batch, height, width, channels]`.
+        teacher_shape, student_shape: `(batch, ...)`: a vector `[batch, channels]`, a sequence
+            `[batch, tokens, channels]` or a map `[batch, height, width, channels]`.
         kind: `"auto"` takes what the shapes ask for and no more. `"conv"` and `"linear"` learn a projection even where
             the channels agree. `"resize"` changes the spatial size alone, None nothing.
 
@@ -148,8 +148,20 @@ def resize_map(features: Any, size: tuple[int, int]) -> Any:
 
     Average pooling where the height and width are whole multiples of the new ones, else bilinear interpolation (with
     antialiasing on the way down).
+
+    Raises:
+        ConfigurationError: a height or width that is not known when the model is traced.
     """
     height, width = features.shape[1:3]
+    if None in (height, width):
+        raise ConfigurationError(
+            explain(
+                "Features of unknown size cannot be resized.",
+                received=f"shape {tuple(features.shape)}",
+                expected=f"a known height and width, to be brought to {tuple(size)}",
+                fix="Batches of one image size, or models with such an input, make it known.",
+            )
+        )
     if (height, width) == tuple(size):
         return features
     if height % size[0] == 0 and width % size[1] == 0:

@@ -34,10 +34,16 @@ class TapTable(tuple):
     """Taps in the order in which they run; prints as a table."""
 
     def __repr__(self) -> str:
-        rows = [("path", "layer", "output shape"), *((tap.path, tap.layer, str(tap.shape)) for tap in self)]
-        widths = [max(len(row[column]) for row in rows) for column in range(3)]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-        return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
+        return format_table(
+            [("path", "layer", "output shape"), *((tap.path, tap.layer, str(tap.shape)) for tap in self)]
+        )
+
+
+def format_table(rows: list[tuple[str, ...]]) -> str:
+    """Rows, the first of which is the head, as aligned columns of text."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
 
 
 def taps(model: keras.Model, *, input_shape: Any = None) -> TapTable:

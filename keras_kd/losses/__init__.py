@@ -1,22 +1,80 @@
 """How far apart teacher and student are."""
 
 from keras_kd.losses.adapters import get
+from keras_kd.losses.attention import AttentionTransfer, attention_map, attention_transfer
 from keras_kd.losses.base import Context, DistillationLoss
+from keras_kd.losses.contrastive import ContrastiveKD, contrastive_kd
+from keras_kd.losses.correlation import CorrelationKD, correlation_kd
+from keras_kd.losses.decoupled import DecoupledKD, decoupled_kd
+from keras_kd.losses.flow import FlowOfSolution, flow_matrix, flow_of_solution
 from keras_kd.losses.hints import Hint, hint
 from keras_kd.losses.logits import SoftTargets, binary_soft_targets, soft_targets
+from keras_kd.losses.overhaul import FeatureOverhaul, feature_overhaul, margins_from_batch_norm, margins_from_features
+from keras_kd.losses.probabilistic import ProbabilisticTransfer, probabilistic_transfer
+from keras_kd.losses.regression import LogitRegression, logit_regression
+from keras_kd.losses.relational import RelationalKD, relational_angle, relational_distance
+from keras_kd.losses.review import KnowledgeReview, knowledge_review
+from keras_kd.losses.selectivity import NeuronSelectivity, neuron_selectivity
+from keras_kd.losses.sequence import SequenceLevel, TokenLevel, sequence_level, token_level
+from keras_kd.losses.similarity import SimilarityPreserving, similarity_preserving
+from keras_kd.losses.standardization import LogitStandardization, standardize_logits
+from keras_kd.losses.transformer import TransformerLayers, attention_scores, embeddings, hidden_states, layer_map
+from keras_kd.losses.variational import VariationalInformation, variational_information
 from keras_kd.losses.weighting import Weighted, confidence_weights, correctness_weights, entropy_weights
 
 __all__ = [
+    "AttentionTransfer",
     "Context",
+    "ContrastiveKD",
+    "CorrelationKD",
+    "DecoupledKD",
     "DistillationLoss",
+    "FeatureOverhaul",
+    "FlowOfSolution",
     "Hint",
+    "KnowledgeReview",
+    "LogitRegression",
+    "LogitStandardization",
+    "NeuronSelectivity",
+    "ProbabilisticTransfer",
+    "RelationalKD",
+    "SequenceLevel",
+    "SimilarityPreserving",
     "SoftTargets",
+    "TokenLevel",
+    "TransformerLayers",
+    "VariationalInformation",
     "Weighted",
+    "attention_map",
+    "attention_scores",
+    "attention_transfer",
     "binary_soft_targets",
     "confidence_weights",
+    "contrastive_kd",
     "correctness_weights",
+    "correlation_kd",
+    "decoupled_kd",
+    "embeddings",
     "entropy_weights",
+    "feature_overhaul",
+    "flow_matrix",
+    "flow_of_solution",
     "get",
+    "hidden_states",
     "hint",
+    "knowledge_review",
+    "layer_map",
+    "logit_regression",
+    "margins_from_batch_norm",
+    "margins_from_features",
+    "neuron_selectivity",
+    "probabilistic_transfer",
+    "relational_angle",
+    "relational_distance",
+    "sequence_level",
+    "similarity_preserving",
     "soft_targets",
+    "standardize_logits",
+    "token_level",
+    "variational_information",
 ]

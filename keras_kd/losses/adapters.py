@@ -1,4 +1,4 @@
-"""Losses from elsewhere in the list of a `Distiller`: Keras' own and plain functions; and `get`, which takes them all."""
+"""Losses from elsewhere in the list of a `Distiller`: Keras' own, plain functions; and `get`, which takes them all."""
 
 from __future__ import annotations
 

@@ -49,9 +49,9 @@ class DistillationLoss(keras.distillation.DistillationLoss, keras.layers.Layer):
     """Base of all distillation losses; also usable alone, and inside `keras.distillation.Distiller`.
 
     A subclass writes `call(teacher, student, context) -> [batch, ...]`; this class averages what follows the batch axis
-    (over the unmasked positions), applies sample weights and reduces. A loss with something to learn (a projector) makes
-    its layers in `build(teacher_shape, student_shape)`: a loss is a Keras layer, so that a distiller trains and saves
-    what it learns, and the student knows nothing of it.
+    (over the unmasked positions), applies sample weights and reduces. A loss with something to learn (a projector)
+    makes its layers in `build(teacher_shape, student_shape)`: a loss is a Keras layer, so that a distiller trains and
+    saves what it learns, and the student knows nothing of it.
 
     Args:
         teacher: what to read of the teacher: the name of an output (its logits), the path of a layer, or a list of

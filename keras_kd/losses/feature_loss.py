@@ -17,9 +17,9 @@ class FeatureLoss(DistillationLoss):
     Args:
         projector: from the student's features to the teacher's shape. `"auto"` takes what the shapes ask for: nothing
             where they agree, a 1x1 convolution (for maps) or a linear layer (for vectors and sequences) with batch
-            normalisation for other channels, pooling or interpolation for another spatial size. `"conv"`, `"linear"` and
-            `"resize"` insist on one; None forbids it; a Keras layer is taken as it is. It is trained with the student,
-            saved with the distiller, and never part of the student.
+            normalisation for other channels, pooling or interpolation for another spatial size. `"conv"`, `"linear"`
+            and `"resize"` insist on one; None forbids it; a Keras layer is taken as it is. It is trained with the
+            student, saved with the distiller, and never part of the student.
         options: `teacher`, `student`, `name`, `reduction`, see `DistillationLoss`.
     """
 

@@ -17,8 +17,8 @@ METRICS = ("mse", "l1", "cosine")
 def hint(teacher_map: Any, student_map: Any, metric: str = "mse") -> Any:
     """How far features are apart, averaged over all that follows the batch axis.
 
-    The paper's equation 3 is half the squared Euclidean distance; published code (RepDistiller), with which its tables were
-    made, takes the mean of the squares, and so does this.
+    The paper's equation 3 is half the squared Euclidean distance; the code of the published tables (RepDistiller) takes
+    the mean of the squares, and so does this.
 
     Source: Romero et al., "FitNets: Hints for Thin Deep Nets", 2015, section 2.2.
 

@@ -28,8 +28,8 @@ def soft_targets(teacher_logits: Any, student_logits: Any, temperature: Any, div
         teacher_logits: `[..., classes]`, before the softmax.
         student_logits: `[..., classes]`.
         temperature: a positive scalar.
-        divergence: `"kl"` covers all that the teacher holds possible; `"reverse_kl"`, `KL(student || teacher)`, keeps to
-            what it holds likely; `"jensen_shannon"` is the mean of the KLs of both to their mixture, at most log 2.
+        divergence: `"kl"` covers all that the teacher holds possible; `"reverse_kl"`, `KL(student || teacher)`, keeps
+            to what it holds likely; `"jensen_shannon"` is the mean of the KLs of both to their mixture, at most log 2.
 
     Returns:
         `[...]`, in nats times T^2.

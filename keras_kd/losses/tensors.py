@@ -26,9 +26,12 @@ def safe_sqrt(squares: Any) -> Any:
 
 
 def l2_normalize(values: Any, axis: Any = -1, epsilon: float = 1e-12) -> Any:
-    """Values over their Euclidean norm along `axis`, or over `epsilon` where that is larger; 0 stays 0."""
+    """Values over their Euclidean norm along `axis`, or over `epsilon` where that is larger.
+
+    All zeros stay so, with a gradient of 1 rather than 1 / epsilon.
+    """
     norm = safe_sqrt(ops.sum(ops.square(values), axis=axis, keepdims=True))
-    return values / ops.maximum(norm, epsilon)
+    return values / ops.where(norm > 0, ops.maximum(norm, epsilon), 1.0)
 
 
 def not_negative(values: Any) -> Any:
@@ -46,14 +49,20 @@ def pair_mask(present: Any, like: Any) -> Any:
     return row * ops.transpose(row)
 
 
-def sparse_labels(labels: Any, logits: Any) -> Any:
-    """Class numbers `[...]` for logits `[..., classes]`, from class numbers with or without a last axis of 1, or one-hot.
+def num_partners(pairs: Any) -> Any:
+    """`[batch]`: how many rows count, for each row that counts, from `pair_mask`; 1 for the others."""
+    return ops.maximum(ops.sum(pairs, axis=-1), 1.0)
 
-    A row without a label keeps its -1.
+
+def sparse_labels(labels: Any, logits: Any) -> Any:
+    """Class numbers `[...]` for logits `[..., classes]`, from class numbers (a last axis of 1 may follow) or one-hot.
+
+    A row without a label, -1 or a one-hot row without a 1, is -1.
     """
     labels = ops.convert_to_tensor(labels)
     if len(labels.shape) == len(logits.shape):
         if labels.shape[-1] == logits.shape[-1] > 1:
-            return ops.cast(ops.argmax(labels, axis=-1), "int32")
+            has_label = ops.max(labels, axis=-1) > 0
+            return ops.where(has_label, ops.cast(ops.argmax(labels, axis=-1), "int32"), -1)
         labels = ops.squeeze(labels, axis=-1)
     return ops.cast(labels, "int32")

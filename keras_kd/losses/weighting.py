@@ -29,7 +29,7 @@ def confidence_weights(teacher_logits: Any, labels: Any = None) -> Any:
 
 
 def entropy_weights(teacher_logits: Any, labels: Any = None) -> Any:
-    """1 minus the entropy of the teacher's answer over the largest possible: 0 where it knows nothing, 1 where it is sure.
+    """1 minus the entropy of the teacher's answer over the largest one: 0 where it knows nothing, 1 where it is sure.
 
     Args:
         teacher_logits: `[..., classes]`, or `[..., 1]` for two classes by a sigmoid.
@@ -40,7 +40,7 @@ def entropy_weights(teacher_logits: Any, labels: Any = None) -> Any:
     """
     probabilities = _probabilities(teacher_logits)
     entropy = -ops.sum(probabilities * ops.log(ops.maximum(probabilities, 1e-30)), axis=-1)
-    return 1.0 - entropy / math.log(probabilities.shape[-1])
+    return ops.maximum(1.0 - entropy / math.log(probabilities.shape[-1]), 0.0)
 
 
 def correctness_weights(teacher_logits: Any, labels: Any) -> Any:
@@ -73,8 +73,8 @@ class Weighted(DistillationLoss):
     Args:
         loss: a loss, or what `keras_kd.losses.get` takes.
         weight: a number or a schedule, 0 or more.
-        examples: a weight per example besides: `"confidence"`, `"entropy"` or `"correctness"` of the teacher (the functions
-            of these names with `_weights` behind), or a function `(teacher_logits, labels) -> [batch]`.
+        examples: a weight per example besides: `"confidence"`, `"entropy"` or `"correctness"` of the teacher (the
+            functions of these names with `_weights` behind), or a function `(teacher_logits, labels) -> [batch]`.
 
     >>> from keras_kd.losses import SoftTargets
     >>> Weighted(SoftTargets(), 0.5).name
@@ -135,7 +135,7 @@ class Weighted(DistillationLoss):
         if logits is None or (needs_labels and context.labels is None):
             raise ConfigurationError(
                 explain(
-                    f"The loss {self.name!r} weighs examples by the teacher's {self.examples!r}, which is not known here.",
+                    f"The loss {self.name!r} weighs examples by the teacher's {self.examples!r}, not known here.",
                     received="no logits of the teacher" if logits is None else "a batch without labels",
                     expected="labels in the batch" if logits is not None else "a teacher with one output",
                 )

@@ -117,7 +117,10 @@ class Recipe(_Section):
             return value
         distillation = value.get("distillation")
         losses = distillation.get("losses") if isinstance(distillation, dict) else None
-        return {**value, "few_labels": {"losses": losses} | {k: v for k, v in few.items() if k != "losses" or v is not None}}
+        return {
+            **value,
+            "few_labels": {"losses": losses} | {k: v for k, v in few.items() if k != "losses" or v is not None},
+        }
 
     @property
     def folder(self) -> Path:

@@ -19,9 +19,9 @@ def finite_differences(function, point, step=1e-6):
 def assert_is_the_formula():
     """Holds a loss function against a reference written from the paper in float64 NumPy.
 
-    Values in float64, float32 and (on the rounded inputs) float16; the gradient for the student, in float64 against finite
-    differences of the reference and in float32 against that. Both take `(teacher, student)` arrays, or lists of arrays,
-    and return `[batch]`.
+    Values in float64, float32 and (on the rounded inputs) float16; the gradient for the student, in float64 against
+    finite differences of the reference and in float32 against that. Both take `(teacher, student)` arrays, or lists of
+    arrays, and return `[batch]`.
     """
 
     def check(function, reference, teacher, student, *, gradient=True, rtol=2e-4, atol=1e-5, half=True):

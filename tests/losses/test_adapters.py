@@ -3,7 +3,6 @@ import numpy as np
 import pytest
 
 import keras_kd as kd
-
 from keras_kd.errors import ConfigurationError
 from keras_kd.losses import Context, SoftTargets, Weighted, get, soft_targets
 

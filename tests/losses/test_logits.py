@@ -11,7 +11,8 @@ from scipy.special import log_expit, log_softmax
 from scipy.special import softmax as scipy_softmax
 
 from keras_kd.errors import ConfigurationError
-from keras_kd.losses import SoftTargets, binary_soft_targets, soft_targets
+from keras_kd.losses import Context, SoftTargets, binary_soft_targets, soft_targets
+from keras_kd.serialization import deserialize, serialize
 
 
 def expected_soft_targets(teacher, student, temperature):
@@ -134,3 +135,108 @@ def test_unknown_activation_is_refused():
 def test_a_temperature_that_is_none_is_refused(temperature):
     with pytest.raises(ConfigurationError):
         SoftTargets(temperature=temperature)
+
+
+def by_hand(p, q, divergence):
+    """A divergence between two lists of probabilities, from its definition."""
+
+    def kl(a, b):
+        return sum(x * np.log(x / y) for x, y in zip(a, b, strict=True))
+
+    if divergence == "jensen_shannon":
+        middle = (p + q) / 2
+        return (kl(p, middle) + kl(q, middle)) / 2
+    return kl(p, q) if divergence == "kl" else kl(q, p)
+
+
+def expected_divergence(divergence, temperature, binary=False):
+    def reference(teacher, student):
+        values = np.zeros(teacher.shape[:-1])
+        for row in np.ndindex(values.shape):
+            t, s = teacher[row] / temperature, student[row] / temperature
+            if binary:
+                pairs = [[np.array([x, 1 - x]) for x in 1 / (1 + np.exp(-np.array(z)))] for z in (t, s)]
+                values[row] = np.mean([by_hand(p, q, divergence) for p, q in zip(*pairs, strict=True)])
+            else:
+                values[row] = by_hand(scipy_softmax(t), scipy_softmax(s), divergence)
+        return temperature**2 * values
+
+    return reference
+
+
+DIVERGENCES = ["kl", "reverse_kl", "jensen_shannon"]
+
+
+@pytest.mark.parametrize("divergence", DIVERGENCES)
+@pytest.mark.parametrize("function", [soft_targets, binary_soft_targets])
+@pytest.mark.parametrize(("shape", "temperature"), [((1, 2), 1.0), ((4, 5), 3.0)])
+def test_every_divergence_is_the_formula(assert_is_the_formula, function, divergence, shape, temperature):
+    assert_is_the_formula(
+        lambda t, s: function(t, s, temperature, divergence),
+        expected_divergence(divergence, temperature, binary=function is binary_soft_targets),
+        *draw(shape, scale=2.0),
+    )
+
+
+@pytest.mark.parametrize("divergence", ["reverse_kl", "jensen_shannon"])
+@pytest.mark.parametrize("function", [soft_targets, binary_soft_targets])
+@pytest.mark.parametrize("size", [60.0, 1e4])
+def test_every_divergence_is_finite_at_saturated_logits(function, divergence, size):
+    teacher = np.float32([[size, -size, 0.0], [size, -size, 0.0], [0.0, 0.0, 0.0]])
+    student = tf.Variable(np.float32([[-size, size, 0.0], [size, -size, 0.0], [size, -size, 0.0]]))
+    with tf.GradientTape() as tape:
+        value = function(teacher, student, 1.0, divergence)
+    assert np.isfinite(value).all() and float(value[1]) == 0.0
+    assert np.isfinite(tape.gradient(value, student).numpy()).all()
+    if divergence == "jensen_shannon":
+        assert float(tf.reduce_max(value)) <= np.log(2) + 1e-6
+    elif function is soft_targets:
+        np.testing.assert_allclose(value[0], 2 * size, rtol=1e-6)
+
+
+def test_the_reverse_divergence_swaps_the_two_and_jensen_shannon_does_not_care():
+    teacher, student = draw((5, 6)).astype("float64")
+    for function in (soft_targets, binary_soft_targets):
+        np.testing.assert_allclose(function(teacher, student, 2.0, "reverse_kl"), function(student, teacher, 2.0, "kl"))
+        np.testing.assert_allclose(
+            function(teacher, student, 2.0, "jensen_shannon"), function(student, teacher, 2.0, "jensen_shannon")
+        )
+
+
+def test_an_unknown_divergence_is_refused():
+    with pytest.raises(ConfigurationError, match="'js'.*'kl', 'reverse_kl', 'jensen_shannon'"):
+        SoftTargets(divergence="js")
+    with pytest.raises(ConfigurationError, match="'js'"):
+        soft_targets(*draw((2, 3)), 1.0, "js")
+
+
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+@pytest.mark.parametrize("divergence", DIVERGENCES)
+def test_dense_outputs_are_averaged_over_the_positions_of_each_example(activation, divergence):
+    teacher, student = draw((2, 3, 2, 4), scale=2.0)
+    loss = SoftTargets(temperature=2.0, activation=activation, divergence=divergence)
+    value = loss(teacher, student, sample_weight=np.float32([1, 3]))
+    each = expected_divergence(divergence, 2.0, activation == "sigmoid")(teacher, student)
+    assert float(value) == pytest.approx((each[0].mean() + 3 * each[1].mean()) / 2, rel=1e-4)
+
+
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+@pytest.mark.parametrize("divergence", DIVERGENCES)
+def test_masked_tokens_do_not_count(activation, divergence):
+    teacher, student = draw((3, 4, 5), scale=2.0)
+    mask = np.array([[1, 1, 1, 0], [1, 0, 0, 0], [0, 0, 0, 0]], bool)
+    masked = keras.ops.convert_to_tensor(student)
+    masked._keras_mask = keras.ops.convert_to_tensor(mask)
+    loss = SoftTargets(temperature=2.0, activation=activation, divergence=divergence)
+    each = expected_divergence(divergence, 2.0, activation == "sigmoid")(teacher, student)
+    expected = (each[0][mask[0]].mean() + each[1][0] + 0.0) / 3  # a row that is all padding gives 0
+    assert float(loss(teacher, masked)) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("divergence", DIVERGENCES)
+def test_config_keeps_the_divergence(divergence):
+    again = deserialize(serialize(SoftTargets(divergence=divergence, activation="sigmoid")))
+    assert (again.divergence, again.activation) == (divergence, "sigmoid")
+    teacher, student = draw((3, 4), scale=2.0)
+    value = again(teacher, student, context=Context(temperature=3.0))
+    assert float(value) == pytest.approx(expected_divergence(divergence, 3.0, True)(teacher, student).mean(), rel=1e-4)

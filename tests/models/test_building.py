@@ -4,7 +4,16 @@ import pytest
 from keras_kd import models
 from keras_kd.errors import ConfigurationError
 
-NAMES = ["digits_student", "digits_teacher", "mobilenetv2", "resnet20", "resnet32x4", "resnet56", "resnet8", "resnet8x4"]
+NAMES = [
+    "digits_student",
+    "digits_teacher",
+    "mobilenetv2",
+    "resnet20",
+    "resnet32x4",
+    "resnet56",
+    "resnet8",
+    "resnet8x4",
+]
 NAMES += ["shufflenetv1", "shufflenetv2", "vgg13", "vgg8", "wrn_16_2", "wrn_40_2"]
 
 

@@ -129,7 +129,12 @@ UNKNOWN = [
     ("data.sorce=digits", "data.sorce: unknown key.", "Did you mean 'source'?"),
     ("teacher.epoch=1", "teacher.epoch: unknown key.", "one of batch_size, epochs", "Did you mean 'epochs'?"),
     ("student.lr=1", "student.lr: unknown key.", "learning_rate_decay"),
-    ("distillation.temprature=1", "distillation.temprature: unknown key.", "one of alpha, losses, temperature", "Did you mean"),
+    (
+        "distillation.temprature=1",
+        "distillation.temprature: unknown key.",
+        "one of alpha, losses, temperature",
+        "Did you mean",
+    ),
     ("few_labels.labels=9", "few_labels.labels: unknown key.", "num_labels", "Did you mean 'num_labels'?"),
     ("export.format=[int8]", "export.format: unknown key.", "Did you mean 'formats'?"),
     ("5=6", "5: unknown key."),

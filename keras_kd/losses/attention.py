@@ -1,0 +1,79 @@
+"""Attention transfer (Zagoruyko & Komodakis, 2017): the student is active where the teacher is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keras import ops
+
+from keras_kd.errors import check_number
+from keras_kd.losses.base import DistillationLoss, registry
+from keras_kd.losses.maps import check_maps, pool_to_smallest
+from keras_kd.losses.tensors import flatten, l2_normalize, wide
+
+
+def attention_transfer(teacher_map: Any, student_map: Any, power: float = 2.0) -> Any:
+    """The mean square of what two attention maps differ by, over the positions.
+
+    With `a(x)` from `attention_map`, `mean over positions of (a(teacher) - a(student))^2`. Of maps of two sizes the
+    larger is average-pooled to the smaller first. The paper takes the norm of the difference, times `beta / 2`; the
+    published code (szagoruyko/attention-transfer, RepDistiller) the mean of its squares, and so does this.
+
+    Source: Zagoruyko & Komodakis, "Paying More Attention to Attention: Improving the Performance of Convolutional
+    Neural Networks via Attention Transfer", 2017, section 3.1.
+
+    Args:
+        teacher_map, student_map: `[batch, height, width, channels]`; sizes and channels may differ.
+        power: at least 1; the higher, the more the strongest activations count.
+
+    Returns:
+        `[batch]`.
+    """
+    teacher_map, student_map = pool_to_smallest(*wide(teacher_map, student_map))
+    return ops.mean(ops.square(attention_map(teacher_map, power) - attention_map(student_map, power)), axis=-1)
+
+
+def attention_map(features: Any, power: float = 2.0) -> Any:
+    """Where a map is active: the mean over the channels of `|x|^power`, over its Euclidean norm.
+
+    Args:
+        features: `[batch, height, width, channels]`.
+        power: at least 1.
+
+    Returns:
+        `[batch, height * width]`, of norm 1; 0 for a map of zeros.
+    """
+    (features,) = wide(features)
+    return l2_normalize(flatten(ops.mean(ops.power(ops.abs(features), power), axis=-1)))
+
+
+@registry.register
+class AttentionTransfer(DistillationLoss):
+    """The student's attention map matches the teacher's: `attention_transfer` as a loss.
+
+    One pair of layers; give each stage a loss of its own. It learns nothing, and channels and sizes may differ.
+
+    Args:
+        power: at least 1, as for `attention_transfer`.
+        options: `teacher`, `student`, `name`, `reduction`, see `DistillationLoss`.
+
+    >>> loss = AttentionTransfer(teacher="stage_3", student="stage_3")
+    >>> float(loss([[[[1.0], [0.0]]]], [[[[0.0], [1.0]]]]))
+    1.0
+    """
+
+    def __init__(self, *, power: float = 2.0, **options: Any):
+        super().__init__(**options)
+        self.power = check_number("power", power, at_least=1.0)
+
+    def build(self, teacher_shape, student_shape):
+        check_maps(self.name, teacher_shape, student_shape)
+
+    def call(self, teacher, student, context):
+        return attention_transfer(teacher, student, self.power)
+
+    def validate_outputs(self, teacher_outputs, student_outputs):
+        check_maps(self.name, teacher_outputs.shape, student_outputs.shape)
+
+    def get_config(self):
+        return {**super().get_config(), "power": self.power}

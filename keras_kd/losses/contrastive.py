@@ -1,0 +1,278 @@
+"""Contrastive representation distillation (Tian et al., 2020): which of many examples is the one the teacher saw?"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from keras import layers, ops
+
+from keras_kd.errors import ConfigurationError, check_number, explain
+from keras_kd.losses.base import DistillationLoss, registry
+from keras_kd.losses.tensors import flatten, l2_normalize, wide
+
+UNKNOWN = -1  # the label of a row without one
+
+
+def contrastive_kd(
+    teacher_embedding: Any,
+    student_embedding: Any,
+    *,
+    teacher_negatives: Any = None,
+    student_negatives: Any = None,
+    labels: Any = None,
+    negative_labels: Any = None,
+    negatives_present: Any = None,
+    temperature: float = 0.07,
+    mean_score: float | None = None,
+    present: Any = None,
+) -> Any:
+    """`noise_contrastive` in both directions: the student among the teacher's embeddings, and the reverse.
+
+        noise_contrastive(student, teacher) + noise_contrastive(teacher, student)
+
+    As in published code (RepDistiller `crd/`, mdistiller), where these come from a memory, what an anchor is compared
+    with gets no gradient: the student learns from the first term, the teacher's embedding from the second.
+
+    Source: Tian, Krishnan & Isola, "Contrastive Representation Distillation", 2020, section 3.
+
+    Args:
+        teacher_embedding, student_embedding: `[batch, size]`, of length 1; a row of each is the positive of the other.
+        teacher_negatives, student_negatives: `[memory, size]`, more negatives, or None.
+        labels: `[batch]`, class numbers. Rows of the anchor's class are no negatives, as where the paper samples these
+            from other classes; -1 is a class of its own. None: all other rows are negatives.
+        negative_labels: `[memory]`, those of the further negatives; None is -1 for all.
+        negatives_present: `[memory]`, which of these count; None is all.
+        temperature: a number, at least 0.01.
+        mean_score: the mean of exp(cosine / temperature) over the data, see `noise_contrastive`; None is that of
+            random directions, `random_mean_score(size, temperature)`.
+        present: `[batch]`, the rows that count; None is all. The others are 0.
+
+    Returns:
+        `[batch]`.
+    """
+    teacher, student = wide(teacher_embedding, student_embedding)
+    bank = [
+        None if extra is None else ops.cast(extra, teacher.dtype) for extra in (teacher_negatives, student_negatives)
+    ]
+    teacher_all, student_all = (
+        ops.stop_gradient(own if extra is None else ops.concatenate([own, extra]))
+        for own, extra in zip((teacher, student), bank, strict=True)
+    )
+    negatives = _negatives(teacher, bank[0], labels, negative_labels, negatives_present, present)
+    mean_score = random_mean_score(teacher.shape[-1], temperature) if mean_score is None else mean_score
+    settings = {"temperature": temperature, "log_mean_score": math.log(mean_score)}
+    values = noise_contrastive(student, teacher_all, negatives, **settings)
+    values = values + noise_contrastive(teacher, student_all, negatives, **settings)
+    return values if present is None else values * ops.cast(present, values.dtype)
+
+
+def noise_contrastive(
+    anchors: Any, candidates: Any, negatives: Any, *, temperature: float, log_mean_score: float = 0.0
+) -> Any:
+    """How well a classifier tells the one true candidate of each anchor from its m negatives.
+
+        D(i, j) = P / (P + m Pn),  P = exp(a_i . c_j / temperature) / Z,  Pn = 1 / n
+        row i: -log D(i, i) - sum over its negatives j of log(1 - D(i, j))
+
+    With n examples and Z = n * the mean score, as in published code, n cancels out:
+
+        D(i, j) = sigmoid(a_i . c_j / temperature - log(mean score) - log m)
+
+    which is how it is computed, with log-sigmoids: finite at any score. (That code also adds 1e-7 to the denominator.)
+    A row without negatives is 0.
+
+    Source: Gutmann & Hyvarinen, "Noise-contrastive estimation", 2010, as in Tian et al., 2020.
+
+    Args:
+        anchors: `[batch, size]`.
+        candidates: `[batch + memory, size]`, the first `[batch]` of which belong to the anchors.
+        negatives: `[batch, batch + memory]`, 1 where a candidate is a negative of the anchor, else 0.
+        temperature: a positive scalar.
+        log_mean_score: log of the mean of exp(a . c / temperature) over the data.
+
+    Returns:
+        `[batch]`.
+    """
+    count = ops.sum(negatives, axis=-1)
+    offset = ops.log(ops.maximum(count, 1.0)) + log_mean_score
+    scores = ops.matmul(anchors, ops.transpose(candidates)) / temperature - offset[:, None]
+    positive = ops.sum(anchors * candidates[: ops.shape(anchors)[0]], axis=-1) / temperature - offset
+    missed = ops.softplus(-positive) + ops.sum(negatives * ops.softplus(scores), axis=-1)
+    return ops.where(count > 0, missed, 0.0)
+
+
+def random_mean_score(size: int, temperature: float) -> float:
+    """The mean of exp(u . v / temperature) over random u and v of length 1: what an untrained memory would score.
+
+    The sum over k of `x^k / (k! (size / 2) (size / 2 + 1) ... (size / 2 + k - 1))` with `x = 1 / (4 temperature^2)`;
+    close to `exp(1 / (2 size temperature^2))` for a large size.
+
+    >>> round(random_mean_score(128, 0.07), 3)
+    2.209
+    """
+    total = term = 1.0
+    k = 0
+    while term > 1e-12 * total:
+        term *= 1.0 / (4.0 * temperature**2) / ((k + 1) * (size / 2.0 + k))
+        total += term
+        k += 1
+    return total
+
+
+def _negatives(own: Any, extra: Any, labels: Any, extra_labels: Any, extra_present: Any, present: Any) -> Any:
+    """`[batch, batch + memory]`: 1 for the rows that count and are neither the anchor nor known to be of its class."""
+    like = ops.ones_like(own[:, 0])
+    counts = like if present is None else ops.cast(present, own.dtype)
+    labels = ops.cast(UNKNOWN * like if labels is None else labels, "int32")
+    row = ops.cast(ops.cumsum(like), "int32")
+    all_counts, all_labels, all_rows = counts, labels, row
+    if extra is not None:
+        like = ops.ones_like(extra[:, 0])
+        memory_labels = ops.cast(UNKNOWN * like if extra_labels is None else extra_labels, "int32")
+        memory_counts = like if extra_present is None else ops.cast(extra_present, own.dtype)
+        all_counts = ops.concatenate([counts, memory_counts])
+        all_labels = ops.concatenate([labels, memory_labels])
+        all_rows = ops.concatenate([row, ops.zeros_like(memory_labels)])  # nobody's own
+    same = ops.logical_and(labels[:, None] == all_labels[None, :], all_labels[None, :] != UNKNOWN)
+    excluded = ops.logical_or(same, row[:, None] == all_rows[None, :])
+    return ops.where(excluded, 0.0, all_counts[None, :])
+
+
+@registry.register
+class ContrastiveKD(DistillationLoss):
+    """The student's embedding of an example is near the teacher's of the same and far from those of others.
+
+    Both sides' features, flattened, pass through a learned linear layer each and are brought to length 1;
+    `contrastive_kd` compares them. These layers are trained with the student and belong to the loss.
+
+    What differs from the published code (RepDistiller `crd/`, at weight 0.8 on pooled features; what is not named here
+    is as there): it keeps one slot for each example of the data set, found by the example's index, updates it with
+    momentum 0.5, and draws 16384 negatives of other classes for each row; the positive comes from this memory too. A
+    batch does not carry indices, so here the positive is the other side's embedding in this batch, and the negatives
+    are the other rows of the batch and the last `memory_size` rows before it, without momentum; where `memory_size`
+    nears the size of the data set and there are no labels, an example meets its own older self as a negative. It sets Z
+    from the first batch, when its memory is random; here the mean score is that of random directions from the start,
+    which needs no state.
+
+    Args:
+        embedding_size: of the two linear layers' outputs.
+        temperature: of the cosines, at least 0.01. It has nothing to do with the distiller's.
+        memory_size: how many embeddings of earlier batches are kept as negatives, in non-trainable weights of the loss;
+            0 takes those of the batch alone. They are renewed in training only, and rows of weight 0 are not kept as
+            negatives.
+        use_labels: whether rows of the anchor's own class are left out of its negatives, where the batch has labels:
+            class numbers (-1 for unlabelled) or one-hot.
+        options: `teacher`, `student`, `name`, `reduction`, see `DistillationLoss`.
+
+    >>> loss = ContrastiveKD(teacher="pool", student="pool", embedding_size=16, memory_size=64)
+    >>> float(loss([[1.0, 2.0]], [[3.0]]))  # one row, nothing to tell it from
+    0.0
+    >>> [tuple(weight.shape) for weight in loss.trainable_weights]
+    [(2, 16), (16,), (1, 16), (16,)]
+    """
+
+    def __init__(
+        self,
+        *,
+        embedding_size: int = 128,
+        temperature: float = 0.07,
+        memory_size: int = 0,
+        use_labels: bool = True,
+        **options: Any,
+    ):
+        super().__init__(**options)
+        self.embedding_size = _check_count("embedding_size", embedding_size, at_least=1)
+        self.temperature = check_number("temperature", temperature, at_least=0.01)
+        self.memory_size = _check_count("memory_size", memory_size, at_least=0)
+        self.use_labels = bool(use_labels)
+
+    def build(self, teacher_shape, student_shape):
+        self._embed_teacher = layers.Dense(self.embedding_size, dtype="float32", name="embed_teacher")
+        self._embed_student = layers.Dense(self.embedding_size, dtype="float32", name="embed_student")
+        self._embed_teacher.build((None, math.prod(teacher_shape[1:])))
+        self._embed_student.build((None, math.prod(student_shape[1:])))
+        if self.memory_size:
+            self._teacher_memory = self._add_memory("teacher_memory", self.embedding_size)
+            self._student_memory = self._add_memory("student_memory", self.embedding_size)
+            self._memory_labels = self._add_memory("memory_labels", dtype="int32")
+            self._memory_filled = self._add_memory("memory_filled")
+
+    def _add_memory(self, name: str, *size: int, dtype: str = "float32") -> Any:
+        settings = {"initializer": "zeros", "trainable": False, "aggregation": "only_first_replica"}
+        return self.add_weight(shape=(self.memory_size, *size), name=name, dtype=dtype, **settings)
+
+    def validate_outputs(self, teacher_outputs, student_outputs):
+        shapes = tuple(teacher_outputs.shape), tuple(student_outputs.shape)
+        if any(len(shape) < 2 or None in shape[1:] for shape in shapes):
+            raise ConfigurationError(
+                explain(
+                    f"The loss {self.name!r} embeds features of a known size only.",
+                    received=f"teacher {shapes[0]}, student {shapes[1]}",
+                    expected="(batch, ...) without an unknown size after the batch axis",
+                    fix="Name a pooled layer, or build the models for a fixed input size.",
+                )
+            )
+
+    def call(self, teacher, student, context):
+        teacher, student = wide(teacher, student)
+        teacher = l2_normalize(self._embed_teacher(flatten(teacher)))
+        student = l2_normalize(self._embed_student(flatten(student)))
+        labels = self._class_numbers(context.labels)
+        memory = {}
+        if self.memory_size:
+            memory = {
+                "teacher_negatives": ops.convert_to_tensor(self._teacher_memory),
+                "student_negatives": ops.convert_to_tensor(self._student_memory),
+                "negative_labels": ops.convert_to_tensor(self._memory_labels),
+                "negatives_present": ops.convert_to_tensor(self._memory_filled),
+            }
+        values = contrastive_kd(
+            teacher, student, labels=labels, temperature=self.temperature, present=context.present, **memory
+        )
+        if self.memory_size and context.training:
+            self._remember(teacher, student, labels, context.present)
+        return values
+
+    def _class_numbers(self, labels: Any) -> Any:
+        """`[batch]` from class numbers, with or without a last axis of 1, or one-hot; None where not to be used."""
+        if labels is None or not self.use_labels:
+            return None
+        labels = ops.convert_to_tensor(labels)
+        if len(labels.shape) > 1:
+            labels = ops.argmax(labels, axis=-1) if labels.shape[-1] > 1 else ops.squeeze(labels, axis=-1)
+        if len(labels.shape) != 1:
+            raise ConfigurationError(
+                explain(
+                    f"The loss {self.name!r} cannot tell the class of each example.",
+                    received=f"labels of shape {tuple(labels.shape)}",
+                    expected="(batch,), (batch, 1) or one-hot (batch, classes)",
+                    fix="use_labels=False takes all other examples as negatives.",
+                )
+            )
+        return ops.cast(labels, "int32")
+
+    def _remember(self, teacher: Any, student: Any, labels: Any, present: Any) -> None:
+        """Puts the batch at the front of the memory; what falls off its end is forgotten."""
+        like = ops.ones_like(teacher[:, 0])
+        labels = ops.cast(UNKNOWN * like if labels is None else labels, "int32")
+        present = like if present is None else ops.cast(present, like.dtype)
+        memories = (self._teacher_memory, self._student_memory, self._memory_labels, self._memory_filled)
+        for memory, rows in zip(memories, (teacher, student, labels, present), strict=True):
+            rows = ops.concatenate([ops.stop_gradient(rows), ops.convert_to_tensor(memory)])
+            memory.assign(rows[: self.memory_size])
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "embedding_size": self.embedding_size,
+            "temperature": self.temperature,
+            "memory_size": self.memory_size,
+            "use_labels": self.use_labels,
+        }
+
+
+def _check_count(name: str, value: Any, at_least: int) -> int:
+    if check_number(name, value, at_least=at_least) != int(value):
+        raise ConfigurationError(explain(f"{name!r} is not usable.", received=repr(value), expected="a whole number"))
+    return int(value)

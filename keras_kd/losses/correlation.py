@@ -1,0 +1,121 @@
+"""DIST (Huang et al., 2022): the student's probabilities correlate with the teacher's, by row and by class."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keras import ops
+
+from keras_kd.errors import check_number
+from keras_kd.losses.base import Context, registry
+from keras_kd.losses.logits import LogitsLoss
+from keras_kd.losses.tensors import safe_sqrt, wide
+
+LOST_IN_ROUNDING = 1e-6
+
+
+def correlation_kd(
+    teacher_logits: Any,
+    student_logits: Any,
+    temperature: Any = 1.0,
+    inter_weight: float = 1.0,
+    intra_weight: float = 1.0,
+    present: Any = None,
+) -> Any:
+    """`T^2 * (inter_weight * inter + intra_weight * intra)`, distances being 1 - Pearson correlation of probabilities.
+
+    `inter` is the distance between the two rows over the classes; `intra` is the mean over the classes of the distance
+    between the two columns over the rows of the batch, the same number for each row. A correlation asks for the
+    teacher's relations and not for its probabilities.
+
+    The factor T^2 is the published code's, the paper's equations have none. That code also adds 1e-8 to the product of
+    the norms, by which small columns (of a class that is rare in the batch) count as uncorrelated; this one is exact.
+    Where one side is constant, the distance is 1, and 0 where both are. So `intra` is 0 for a batch of one (1 in the
+    published code), without a gradient.
+
+    Source: Huang et al., "Knowledge Distillation from A Stronger Teacher", 2022.
+
+    Args:
+        teacher_logits, student_logits: `[batch, ..., classes]`, before the softmax; each position is a row.
+        temperature: a positive scalar.
+        inter_weight, intra_weight: the paper's beta and gamma.
+        present: `[batch]` or `[batch, ...]`, which rows count; None where all do. The others have no part in `intra`.
+
+    Returns:
+        `[batch, ...]`.
+    """
+    teacher_logits, student_logits, temperature = wide(teacher_logits, student_logits, temperature)
+    teacher, student = (ops.softmax(logits / temperature, axis=-1) for logits in (teacher_logits, student_logits))
+    counts = _counts(present, teacher)
+    inter = _distance(teacher, student, ops.ones_like(teacher), axis=-1)
+    intra = ops.mean(_distance(teacher, student, counts, axis=tuple(range(len(teacher.shape) - 1))))
+    return temperature**2 * (inter_weight * inter + intra_weight * intra)
+
+
+def _counts(present: Any, like: Any) -> Any:
+    """`[batch, ..., 1]`: 1 for the rows that count, 0 for the others."""
+    if present is None:
+        return ops.ones_like(like[..., :1])
+    present = ops.cast(present, like.dtype)
+    missing = len(like.shape) - len(present.shape)
+    return ops.ones_like(like[..., :1]) * ops.reshape(present, (*ops.shape(present), *[1] * missing))
+
+
+def _distance(teacher: Any, student: Any, counts: Any, axis: Any) -> Any:
+    """1 minus the correlation over `axis` of what counts; 0 where both sides are constant, 1 where one is."""
+    teacher, student = _direction(teacher, counts, axis), _direction(student, counts, axis)
+    varies = [ops.any(ops.not_equal(values, 0.0), axis=axis) for values in (teacher, student)]
+    # half the squared distance of the directions is 1 - cosine without its cancellation, and exactly 0 for equal ones
+    half = ops.sum(ops.square(teacher - student), axis=axis) / 2.0
+    return ops.where(ops.logical_xor(*varies), 1.0, half)
+
+
+def _direction(values: Any, counts: Any, axis: Any) -> Any:
+    """What counts of not negative values, without its mean, of norm 1; 0 where it varies by no more than rounding."""
+    values = values * counts
+    largest = ops.stop_gradient(ops.max(values, axis=axis, keepdims=True))
+    values = values / ops.where(largest > 0, largest, 1.0)  # squares of small probabilities are 0 in float32
+    mean = ops.sum(values, axis=axis, keepdims=True) / ops.maximum(ops.sum(counts, axis=axis, keepdims=True), 1.0)
+    centered = (values - mean) * counts
+    norm = safe_sqrt(ops.sum(ops.square(centered), axis=axis, keepdims=True))
+    scale = safe_sqrt(ops.sum(ops.square(values), axis=axis, keepdims=True))
+    is_constant = norm <= LOST_IN_ROUNDING * scale
+    return ops.where(is_constant, 0.0, centered / ops.where(is_constant, 1.0, norm))
+
+
+@registry.register
+class CorrelationKD(LogitsLoss):
+    """The student's probabilities correlate with the teacher's (DIST): `correlation_kd` as a loss.
+
+    Args:
+        temperature: a number or a schedule; None takes the distiller's. 1.0 is the published one for ImageNet.
+        inter_weight: of the relations between the classes of a row, the paper's beta.
+        intra_weight: of the relations between the rows of a class, the paper's gamma.
+        options: `teacher`, `student`, `name`, `reduction`, see `DistillationLoss`.
+
+    >>> loss = CorrelationKD(intra_weight=0.0)
+    >>> round(float(loss([[2.0, 1.0, 0.0]], [[0.0, 1.0, 2.0]])), 4)
+    1.8671
+    """
+
+    def __init__(self, temperature: Any = 1.0, *, inter_weight: float = 1.0, intra_weight: float = 1.0, **options: Any):
+        super().__init__(temperature, **options)
+        self.inter_weight = check_number("inter_weight", inter_weight, at_least=0.0)
+        self.intra_weight = check_number("intra_weight", intra_weight, at_least=0.0)
+
+    def call(self, teacher, student, context):
+        temperature = self.temperature_in(context)
+        return correlation_kd(
+            teacher, student, temperature, self.inter_weight, self.intra_weight, present=_present(context)
+        )
+
+    def get_config(self):
+        return {**super().get_config(), "inter_weight": self.inter_weight, "intra_weight": self.intra_weight}
+
+
+def _present(context: Context) -> Any:
+    """Which rows count: those with a weight, at the positions that are not masked."""
+    if context.mask is None or context.present is None:
+        return context.present if context.mask is None else context.mask
+    present, mask = (ops.cast(value, "bool") for value in (context.present, context.mask))
+    return ops.logical_and(ops.reshape(present, (-1, *[1] * (len(mask.shape) - 1))), mask)

@@ -1,0 +1,194 @@
+"""Feature overhaul (Heo et al., 2019): the student matches what the teacher has before a ReLU, where that matters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from keras import ops
+
+from keras_kd.errors import ConfigurationError, check_choice, check_number, explain
+from keras_kd.features import Projector, plan_projection
+from keras_kd.losses.base import DistillationLoss, registry
+from keras_kd.losses.tensors import flatten, wide
+
+
+def feature_overhaul(teacher_map: Any, student_map: Any, margin: Any = None, present: Any = None) -> Any:
+    """The partial squared distance to the teacher's features behind a margin ReLU, summed over all but the batch.
+
+    With `target = max(teacher, margin)`, the sum of `(student - target)^2` over the entries where `target > 0` or
+    `student > target`: where the teacher is negative the student only has to be as low, since a ReLU follows.
+
+    Source: Heo et al., "A Comprehensive Overhaul of Feature Distillation", 2019, section 3.
+
+    Args:
+        teacher_map, student_map: `[batch, ..., channels]`, of one shape, before the ReLU.
+        margin: `[channels]`, not positive: the mean of the teacher's negative values in each channel, from
+            `margins_from_batch_norm`. None estimates it from this batch with `margins_from_features`.
+        present: `[batch]`, which rows count in that estimate; None is all.
+
+    Returns:
+        `[batch]`.
+    """
+    teacher_map, student_map = wide(teacher_map, student_map)
+    if margin is None:
+        margin = margins_from_features(teacher_map, present)
+    target = ops.maximum(teacher_map, ops.cast(margin, teacher_map.dtype))
+    counts = ops.logical_or(target > 0, student_map > target)
+    return ops.sum(flatten(ops.where(counts, ops.square(student_map - target), 0.0)), axis=-1)
+
+
+def margins_from_features(teacher_map: Any, present: Any = None) -> Any:
+    """The mean of the negative values of each channel; 0, which then has no effect, where there are none.
+
+    Args:
+        teacher_map: `[batch, ..., channels]`, before the ReLU.
+        present: `[batch]`, which rows count; None is all.
+
+    Returns:
+        `[channels]`, without a gradient.
+    """
+    (teacher_map,) = wide(teacher_map)
+    is_negative = teacher_map < 0
+    if present is not None:
+        shape = (-1, *(1 for _ in teacher_map.shape[1:]))
+        is_negative = ops.logical_and(is_negative, ops.reshape(ops.cast(present, "bool"), shape))
+    axes = tuple(range(len(teacher_map.shape) - 1))
+    total = ops.sum(ops.where(is_negative, teacher_map, 0.0), axis=axes)
+    count = ops.sum(ops.cast(is_negative, teacher_map.dtype), axis=axes)
+    return ops.stop_gradient(total / ops.maximum(count, 1.0))
+
+
+def margins_from_batch_norm(gamma: Any, beta: Any) -> list[float]:
+    """`E[x | x < 0]` of each channel, for `x` normal with mean `beta` and standard deviation `|gamma|`.
+
+    `beta - s * phi(beta / s) / Phi(-beta / s)` with `s = |gamma|`, `phi` and `Phi` the normal density and distribution;
+    `-3 s` where `Phi(-beta / s) <= 0.001`, as in the authors' code (clovaai/overhaul-distillation).
+
+    For a `keras.layers.BatchNormalization` right before the ReLU: `margins_from_batch_norm(layer.gamma, layer.beta)`.
+
+    Args:
+        gamma, beta: `[channels]` each.
+
+    Returns:
+        One number per channel, plain floats that fit into a config.
+
+    >>> [round(margin, 4) for margin in margins_from_batch_norm([1.0, 2.0], [0.0, 8.0])]
+    [-0.7979, -6.0]
+    """
+    gamma, beta = (ops.convert_to_numpy(values).tolist() for values in (gamma, beta))
+    if len(gamma) != len(beta):
+        received = f"{len(gamma)} and {len(beta)} channels"
+        raise ConfigurationError(explain("gamma and beta are not of one layer.", received=received, expected="as many"))
+    return [_negative_mean(mean, abs(deviation)) for deviation, mean in zip(gamma, beta, strict=True)]
+
+
+def _negative_mean(mean: float, deviation: float) -> float:
+    """`E[x | x < 0]` of a normal variable."""
+    if deviation == 0.0:
+        return min(mean, 0.0)
+    ratio = mean / deviation
+    below_zero = math.erfc(ratio / math.sqrt(2.0)) / 2.0
+    if below_zero <= 0.001:
+        return -3.0 * deviation
+    return mean - deviation * math.exp(-(ratio**2) / 2.0) / math.sqrt(2.0 * math.pi) / below_zero
+
+
+@registry.register
+class FeatureOverhaul(DistillationLoss):
+    """The student matches the teacher's features before the ReLU: `feature_overhaul` over one or more pairs of layers.
+
+    Name what enters the ReLU, in the order of the layers: the `stage_1_preact` of the models of this package,
+    `"relu:input"` or `"conv:preactivation"` of others. Of `n` pairs, number `i` (from 0) counts `1 / 2^(n - 1 - i)`:
+    the last fully, the one before by half. The authors' scripts divide the loss by 1000 (CIFAR-100) or 10000
+    (ImageNet); that is a weight, which is left to the distiller here.
+
+    Args:
+        margins: for each pair one number per channel of the teacher, or None to take the mean of the negative values
+            in each batch. None does so for all. The paper's come from `margins_from_batch_norm`.
+        projector: from the student's features to the teacher's shape. `"conv"`, as published, always learns a 1x1
+            convolution with batch normalisation, `"auto"` only where the channels differ, None never. Where sizes
+            differ the student's map is resized; mdistiller pools the teacher's.
+        options: `teacher`, `student` (a layer or a list of layers), `name`, `reduction`, see `DistillationLoss`.
+
+    >>> loss = FeatureOverhaul(teacher="stage_3_preact", student="stage_3_preact", margins=[[-0.5]], projector=None)
+    >>> float(loss([[[[-1.0]]]], [[[[1.5]]]]))
+    4.0
+    """
+
+    several_taps = True
+
+    def __init__(self, *, margins: Sequence[Any] | None = None, projector: str | None = "conv", **options: Any):
+        super().__init__(**options)
+        self.margins = None if margins is None else [_checked_margin(margin) for margin in margins]
+        self.projector = check_choice("projector", projector, ("conv", "auto", None))
+        self._connectors: list[Projector] = []
+
+    def build(self, teacher_shape, student_shape):
+        teacher_shapes, student_shapes = _as_list(teacher_shape), _as_list(student_shape)
+        self._check(teacher_shapes, student_shapes)
+        connectors = [Projector(shape, self.projector) for shape in teacher_shapes]
+        for connector, shape in zip(connectors, student_shapes, strict=True):
+            connector.build(tuple(shape))
+        self._connectors = connectors
+
+    def call(self, teacher, student, context):
+        student = [
+            connect(features, training=context.training)
+            for connect, features in zip(self._connectors, student, strict=True)
+        ]
+        margins = self.margins or [None] * len(student)
+        losses = map(feature_overhaul, teacher, student, margins, [context.present] * len(student))
+        return sum(loss / 2 ** (len(student) - 1 - i) for i, loss in enumerate(losses))
+
+    def validate_outputs(self, teacher_outputs, student_outputs):
+        self._check(*([x.shape for x in _as_list(side)] for side in (teacher_outputs, student_outputs)))
+
+    def _check(self, teacher_shapes: list, student_shapes: list) -> None:
+        if len(teacher_shapes) != len(student_shapes):
+            raise ConfigurationError(
+                explain(
+                    f"The loss {self.name!r} compares pairs of layers.",
+                    received=f"{len(teacher_shapes)} of the teacher, {len(student_shapes)} of the student",
+                    expected="as many of the teacher as of the student",
+                )
+            )
+        for teacher, student in zip(teacher_shapes, student_shapes, strict=True):
+            plan_projection(teacher, student, self.projector)
+        channels = [shape[-1] for shape in teacher_shapes]
+        given = None if self.margins is None else [margin and len(margin) for margin in self.margins]
+        if given is not None and (
+            len(given) != len(channels) or any(a not in (None, b) for a, b in zip(given, channels, strict=True))
+        ):
+            raise ConfigurationError(
+                explain(
+                    f"The margins of the loss {self.name!r} are not those of the teacher's layers.",
+                    received=f"margins for {given} channels",
+                    expected=f"one list for each of {channels} channels",
+                    fix="margins_from_batch_norm(layer.gamma, layer.beta) makes one, of the layer before the ReLU.",
+                )
+            )
+
+    def get_config(self):
+        return {**super().get_config(), "margins": self.margins, "projector": self.projector}
+
+
+def _as_list(value: Any) -> list:
+    return value if isinstance(value, list) else [value]
+
+
+def _checked_margin(margin: Any) -> list[float] | None:
+    """One number per channel, as plain floats."""
+    if margin is None:
+        return None
+    if not isinstance(margin, Iterable) or isinstance(margin, str):
+        raise ConfigurationError(
+            explain(
+                "'margins' is not usable.",
+                received=repr(margin),
+                expected="a list with one number per channel for each pair of layers",
+                fix="Of one pair it is a list in a list.",
+            )
+        )
+    return [check_number("margins", value, at_most=0.0) for value in margin]

@@ -1,0 +1,73 @@
+"""Neuron selectivity transfer (Huang & Wang, 2017): the student's channels select regions as the teacher's do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keras import ops
+
+from keras_kd.losses.base import DistillationLoss, registry
+from keras_kd.losses.maps import check_maps, pool_to_smallest
+from keras_kd.losses.tensors import l2_normalize, not_negative, wide
+
+
+def neuron_selectivity(teacher_map: Any, student_map: Any) -> Any:
+    """The squared maximum mean discrepancy between the channels of two maps, with the kernel `k(a, b) = (a . b)^2`.
+
+    Each channel is one sample: its activations over the positions, over their Euclidean norm. With the means over all
+    pairs of channels, `mean k(t, t') + mean k(s, s') - 2 mean k(t, s)`. Of maps of two sizes the larger is
+    average-pooled to the smaller first.
+
+    The paper also tries a linear and a Gaussian kernel; published code (RepDistiller, mdistiller) has this one, the
+    polynomial kernel of degree 2 without a constant. `mean k(t, t')` does not depend on the student; it is kept, as
+    there, so that the loss is 0 where the two are alike.
+
+    Source: Huang & Wang, "Like What You Like: Knowledge Distill via Neuron Selectivity Transfer", 2017, section 4.
+
+    Args:
+        teacher_map, student_map: `[batch, height, width, channels]`; sizes and channels may differ.
+
+    Returns:
+        `[batch]`, between 0 and 2.
+    """
+    teacher, student = map(_patterns, pool_to_smallest(*wide(teacher_map, student_map)))
+    similarity = _mean_kernel(teacher, teacher) + _mean_kernel(student, student) - 2.0 * _mean_kernel(teacher, student)
+    return not_negative(similarity)
+
+
+def _patterns(features: Any) -> Any:
+    """`[batch, height, width, channels]` to `[batch, positions, channels]`, each channel of norm 1."""
+    features = ops.reshape(features, (ops.shape(features)[0], -1, features.shape[-1]))
+    return l2_normalize(features, axis=1)
+
+
+def _mean_kernel(first: Any, second: Any) -> Any:
+    """`[batch]`: the mean of `(a . b)^2` over all pairs of channels, by a `[batch, channels, channels]` Gram matrix."""
+    return ops.mean(ops.square(ops.einsum("bpi,bpj->bij", first, second)), axis=(1, 2))
+
+
+@registry.register
+class NeuronSelectivity(DistillationLoss):
+    """The student's channels are spread over the image as the teacher's are: `neuron_selectivity` as a loss.
+
+    One pair of layers; give each stage a loss of its own. It learns nothing, and channels and sizes may differ.
+
+    Args:
+        options: `teacher`, `student`, `name`, `reduction`, see `DistillationLoss`.
+
+    >>> loss = NeuronSelectivity(teacher="stage_3", student="stage_3")
+    >>> float(loss([[[[1.0], [0.0]]]], [[[[0.0], [3.0]]]]))
+    2.0
+    """
+
+    def __init__(self, **options: Any):
+        super().__init__(**options)
+
+    def build(self, teacher_shape, student_shape):
+        check_maps(self.name, teacher_shape, student_shape)
+
+    def call(self, teacher, student, context):
+        return neuron_selectivity(teacher, student)
+
+    def validate_outputs(self, teacher_outputs, student_outputs):
+        check_maps(self.name, teacher_outputs.shape, student_outputs.shape)
