@@ -11,7 +11,7 @@ import importlib
 import sys
 from typing import Any
 
-_NAMES = {"Distiller": "keras_kd.distillers", "taps": "keras_kd.features"}
+_NAMES = {"Distiller": "keras_kd.distillers", "match_layers": "keras_kd.features", "taps": "keras_kd.features"}
 _SAVED_BY_NAME = ("distillers", "features", "losses", "schedules", "teachers")
 
 __version__ = "0.1.0"
@@ -24,6 +24,7 @@ __all__ = [
     "evaluation",
     "export",
     "losses",
+    "match_layers",
     "models",
     "recipes",
     "schedules",

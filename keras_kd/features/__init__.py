@@ -1,6 +1,7 @@
 """What a model's outputs and inner layers say."""
 
 from keras_kd.features.logits import Head, find_heads, forward
+from keras_kd.features.matching import LayerPair, PairTable, match_layers
 from keras_kd.features.outputs import name_outputs, output_shapes
 from keras_kd.features.paths import Place, find_place
 from keras_kd.features.projectors import Projector, plan_projection
@@ -8,6 +9,8 @@ from keras_kd.features.table import Tap, TapTable, inner_taps, taps
 
 __all__ = [
     "Head",
+    "LayerPair",
+    "PairTable",
     "Place",
     "Projector",
     "Tap",
@@ -16,6 +19,7 @@ __all__ = [
     "find_place",
     "forward",
     "inner_taps",
+    "match_layers",
     "name_outputs",
     "output_shapes",
     "plan_projection",

@@ -13,7 +13,7 @@ from keras_kd.errors import ConfigurationError, explain
 from keras_kd.features.listening import listen, pick
 from keras_kd.features.outputs import output_shapes
 from keras_kd.features.paths import Place, find_place, layers_by_path, leads_to_layer
-from keras_kd.features.tracing import ensure_built, trace
+from keras_kd.features.tracing import ensure_built, symbolic_inputs, trace
 
 
 class Tap(NamedTuple):
@@ -116,7 +116,7 @@ def _only_shape(value: Any) -> Any:
 
 def _trace(model: Any, places: list[Place], input_shape: Any = None) -> list | None:
     """What is heard at `places`, as shapes: the model is traced, nothing is computed."""
-    inputs = _inputs(model, input_shape)
+    inputs = symbolic_inputs(model, input_shape)
     if inputs is None:
         return None
     ensure_built(model, inputs)
@@ -129,21 +129,3 @@ def _trace(model: Any, places: list[Place], input_shape: Any = None) -> list | N
 
     trace(run, inputs)
     return heard
-
-
-def _inputs(model: Any, input_shape: Any) -> Any:
-    if input_shape is not None:
-        return keras.KerasTensor(input_shape, dtype=model.input_dtype)
-    if getattr(model, "inputs", None):
-        return model.inputs[0] if isinstance(model, keras.Sequential) else model.input
-    shape = (model.get_build_config() or {}).get("input_shape") if model.built else None
-    return None if shape is None else _tensors(shape, model.input_dtype)
-
-
-def _tensors(shape: Any, dtype: str) -> Any:
-    """A symbolic tensor per shape, in the structure of the shapes."""
-    if isinstance(shape, dict):
-        return {name: _tensors(value, dtype) for name, value in shape.items()}
-    if shape and isinstance(shape[0], (list, tuple)):
-        return [_tensors(value, dtype) for value in shape]
-    return keras.KerasTensor((None, *shape[1:]), dtype=dtype)

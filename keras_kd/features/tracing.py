@@ -22,6 +22,25 @@ def ensure_built(model: Any, inputs: Any, **settings: Any) -> None:
         trace(lambda x: model(x, **settings), inputs)
 
 
+def symbolic_inputs(model: Any, input_shape: Any = None) -> Any:
+    """Symbolic tensors in the structure of a model's inputs; None where these are not known."""
+    if input_shape is not None:
+        return keras.KerasTensor(input_shape, dtype=model.input_dtype)
+    if getattr(model, "inputs", None):
+        return model.inputs[0] if isinstance(model, keras.Sequential) else model.input
+    shape = (model.get_build_config() or {}).get("input_shape") if model.built else None
+    return None if shape is None else _tensors(shape, model.input_dtype)
+
+
+def _tensors(shape: Any, dtype: str) -> Any:
+    """A symbolic tensor per shape, in the structure of the shapes."""
+    if isinstance(shape, dict):
+        return {name: _tensors(value, dtype) for name, value in shape.items()}
+    if shape and isinstance(shape[0], (list, tuple)):
+        return [_tensors(value, dtype) for value in shape]
+    return keras.KerasTensor((None, *shape[1:]), dtype=dtype)
+
+
 class _Probe(keras.layers.Layer):
     def __init__(self, function: Callable[[Any], Any]):
         super().__init__(autocast=False)

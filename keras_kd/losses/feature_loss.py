@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 
+from keras_kd.errors import ConfigurationError, explain
 from keras_kd.features import Projector, plan_projection
 from keras_kd.losses.base import Context, DistillationLoss
 from keras_kd.serialization import deserialize, serialize
@@ -31,11 +32,22 @@ class FeatureLoss(DistillationLoss):
     def build(self, teacher_shape, student_shape):
         if self._project is None:
             self._project = Projector(teacher_shape, self.projector)
-        self._project.build(tuple(student_shape))
+        if not self._project.built:
+            self._project.build(tuple(student_shape))
 
     def validate_outputs(self, teacher_outputs, student_outputs):
-        if self.is_planned:
-            plan_projection(teacher_outputs.shape, student_outputs.shape, self.projector)
+        if not self.is_planned:
+            return
+        plan = plan_projection(teacher_outputs.shape, student_outputs.shape, self.projector)
+        if self._project is not None and self._project.plan != plan:
+            raise ConfigurationError(
+                explain(
+                    f"The loss {self.name!r} has learned a projector for other features.",
+                    received=f"teacher {tuple(teacher_outputs.shape)}, student {tuple(student_outputs.shape)}",
+                    expected=f"a teacher of shape {self._project.teacher_shape}",
+                    fix="Make a new loss, and a new Distiller, for other models.",
+                )
+            )
 
     @property
     def is_planned(self) -> bool:

@@ -191,7 +191,6 @@ def test_a_loaded_distiller_trains_on_as_if_never_stopped(digits, tmp_path, in_f
     assert_same_weights(loaded, distiller)
 
 
-@pytest.mark.xfail(strict=True, reason="FeatureLoss.build builds a projector a second time that came back built")
 def test_a_projector_of_the_users_comes_back(digits, tmp_path):
     losses = [Hint(teacher="pool", student="pool", projector=L.Dense(6))]
     teacher = network(6)
@@ -343,7 +342,6 @@ def test_another_teacher_without_these_layers_is_refused(digits, make_model):
     distiller.train_on_batch(digits[0][:8], digits[1][:8])
 
 
-@pytest.mark.xfail(strict=True, reason="FeatureLoss.validate_outputs plans anew where its projector is built already")
 def test_another_teacher_of_other_widths_is_refused():
     distiller = distiller_of(network(6), network(4))
     with pytest.raises(ConfigurationError):

@@ -29,6 +29,7 @@ from keras_kd.losses import (
     SimilarityPreserving,
     SoftTargets,
     TokenLevel,
+    TransformerLayers,
     VariationalInformation,
     Weighted,
     get,
@@ -56,6 +57,10 @@ class Row:
     student: Any = (10,)
     is_zero: bool = True
     labels: bool = False
+
+
+def transformer_layers():
+    return TransformerLayers(attention=("a", "a"), hidden=("b", "b"), embeddings=("c", "c"))
 
 
 MAP, SMALL_MAP = (6, 6, 5), (6, 6, 3)
@@ -96,6 +101,10 @@ ROWS = {
     "contrastive_kd, memory": Row(lambda: ContrastiveKD(memory_size=8), (7,), (5,), is_zero=False),
     "variational_information": Row(VariationalInformation, MAP, SMALL_MAP, is_zero=False),
     "knowledge_review": Row(lambda: KnowledgeReview(channels=4), MAPS, SMALL_MAPS, is_zero=False),
+    "transformer_layers": Row(transformer_layers, [(2, 4, 4), (4, 6), (4, 6)], [(2, 4, 4), (4, 6), (4, 6)]),
+    "transformer_layers, other width": Row(
+        transformer_layers, [(2, 4, 4), (4, 6), (4, 6)], [(2, 4, 4), (4, 5), (4, 5)], is_zero=False
+    ),
 }
 
 

@@ -1,0 +1,232 @@
+"""Knowledge review (Chen et al., 2021): shallow levels of the teacher teach all deeper levels of the student."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from keras import initializers, layers, ops
+
+from keras_kd.errors import ConfigurationError, check_number, explain
+from keras_kd.losses.base import DistillationLoss, registry
+from keras_kd.losses.maps import adaptive_average_pool
+from keras_kd.losses.tensors import wide
+from keras_kd.serialization import register
+
+POOLED_SIZES = (4, 2, 1)
+MOST_CHANNELS = 512
+
+# PyTorch's, with which the tables were made; its momentum of 0.1 is the weight of the new batch
+_BATCH_NORM = {"momentum": 0.9, "epsilon": 1e-5, "dtype": "float32"}
+
+
+def knowledge_review(teacher_maps: Any, student_maps: Any) -> Any:
+    """The hierarchical context loss: maps compared at full size and pooled to 4x4, 2x2 and 1x1, summed over the levels.
+
+        level = sum_k w_k * mean((pool_k(teacher) - pool_k(student))^2) / sum_k w_k
+        k = full size, 4, 2, 1;  w = 1, then 1/2, 1/4, 1/8 in the order in which they are used
+
+    A pooled size is left out where the map is no higher than it. Weights and sizes are those of the published code
+    (dvlab-research/ReviewKD), with which the paper's tables were made.
+
+    Source: Chen, Liu, Zhao & Jia, "Distilling Knowledge via Knowledge Review", 2021, section 3.
+
+    Args:
+        teacher_maps, student_maps: lists of `[batch, height, width, channels]`, or `[batch, channels]` for a map of one
+            place; each pair of one shape.
+
+    Returns:
+        `[batch]`.
+    """
+    tensors = wide(*teacher_maps, *student_maps)
+    levels = zip(tensors[: len(teacher_maps)], tensors[len(teacher_maps) :], strict=True)
+    return sum(_hierarchical_context(_as_map(teacher), _as_map(student)) for teacher, student in levels)
+
+
+def _hierarchical_context(teacher_map: Any, student_map: Any) -> Any:
+    difference = teacher_map - student_map  # pooling is linear: that of the difference is the difference of the pooled
+    loss, weight, total = _mean_square(difference), 1.0, 1.0
+    for size in POOLED_SIZES:
+        if size < difference.shape[1]:
+            weight /= 2.0
+            total += weight
+            loss += weight * _mean_square(adaptive_average_pool(difference, (size, size)))
+    return loss / total
+
+
+def _mean_square(maps: Any) -> Any:
+    return ops.mean(ops.square(maps), axis=(1, 2, 3))
+
+
+def _nearest(maps: Any, size: tuple[int, int]) -> Any:
+    """Another height and width by the nearest place below, PyTorch's rule (`ops.image.resize` takes another)."""
+    for axis, wanted in zip((1, 2), size, strict=True):
+        length = maps.shape[axis]
+        if length != wanted:
+            maps = ops.take(maps, [index * length // wanted for index in range(wanted)], axis=axis)
+    return maps
+
+
+@register
+class AttentionFusion(layers.Layer):
+    """The attention-based fusion of one level of the student with all that is deeper, in float32.
+
+        x = batch_norm(conv1x1(features));  y = deeper, resized to x
+        a, b = sigmoid(conv1x1([x, y]));  fused = a * x + b * y, resized to the teacher's size
+        output = batch_norm(conv3x3(fused))
+
+    Source: Chen et al., 2021, section 3; initial weights and resizing are those of the published code.
+
+    Args:
+        channels: of `fused`, the same on all levels.
+        output_channels: the teacher's.
+        output_size: the teacher's `(height, width)`.
+        fuses: False for the deepest level, which has nothing to fuse with.
+    """
+
+    def __init__(self, channels: int, output_channels: int, output_size: Any, *, fuses: bool, name: str | None = None):
+        super().__init__(name=name, dtype="float32")
+        self.channels = channels
+        self.output_channels = output_channels
+        self.output_size = tuple(output_size)
+        self.fuses = fuses
+
+    def build(self, input_shape):
+        settings = {"use_bias": False, "kernel_initializer": "lecun_uniform", "dtype": "float32"}
+        self.reduce = layers.Conv2D(self.channels, 1, **settings)
+        self.reduce_norm = layers.BatchNormalization(**_BATCH_NORM)
+        self.expand = layers.Conv2D(self.output_channels, 3, padding="same", **settings)
+        self.expand_norm = layers.BatchNormalization(**_BATCH_NORM)
+        self.reduce.build(input_shape)
+        self.reduce_norm.build((*input_shape[:-1], self.channels))
+        self.expand.build((None, *self.output_size, self.channels))
+        self.expand_norm.build((None, *self.output_size, self.output_channels))
+        if self.fuses:
+            limit = 1 / math.sqrt(2 * self.channels)
+            start = initializers.RandomUniform(-limit, limit)
+            settings = {"kernel_initializer": start, "bias_initializer": start.clone(), "dtype": "float32"}
+            self.attention = layers.Conv2D(2, 1, activation="sigmoid", **settings)
+            self.attention.build((*input_shape[:-1], 2 * self.channels))
+
+    def call(self, features, deeper=None, present=None, training=None):
+        """`output`, to be compared with the teacher, and `fused`, for the next shallower level.
+
+        `present` is `[batch]`, which rows the batch statistics are made of; None for all.
+        """
+        fused = _normalize(self.reduce_norm, self.reduce(features), present, training)
+        if self.fuses:
+            deeper = _nearest(deeper, fused.shape[1:3])
+            weights = self.attention(ops.concatenate([fused, deeper], axis=-1))
+            fused = fused * weights[..., :1] + deeper * weights[..., 1:]
+        fused = _nearest(fused, self.output_size)
+        return _normalize(self.expand_norm, self.expand(fused), present, training), fused
+
+    def get_config(self):
+        return {
+            "channels": self.channels,
+            "output_channels": self.output_channels,
+            "output_size": self.output_size,
+            "fuses": self.fuses,
+            "name": self.name,
+        }
+
+
+def _normalize(norm: Any, maps: Any, present: Any, training: Any) -> Any:
+    """Batch normalisation with the statistics of the rows that are present."""
+    if present is None:
+        return norm(maps, training=training)
+    rows = ops.reshape(ops.cast(present, maps.dtype), (-1, 1, 1)) * ops.ones_like(maps[..., 0])
+    # Not `norm(...)`: it would hang the mask on its output, for the next layer to complain about.
+    return norm.call(maps, training=training, mask=ops.cast(rows, "bool"))
+
+
+@registry.register
+class KnowledgeReview(DistillationLoss):
+    """`knowledge_review` between the teacher's levels and the student's, each fused with all deeper ones.
+
+    The fusion runs from the deepest level to the shallowest; it is trained with the student, saved with the distiller,
+    and never part of the student. As published: the teacher's maps from before the last ReLU of each stage, the
+    student's from after it, and the pooled vector as the deepest level of both.
+
+    Args:
+        channels: of the fusion; None is the student's deepest channels, at most 512, as in the published code.
+        warmup_steps: over how many optimizer steps the loss grows from 0 to its full size; 0 for none. (The published
+            code takes `min(epoch / 20, 1)` of 240 epochs.)
+        options: `teacher`, `student`, lists of as many taps from shallow to deep; `name`, `reduction`, see
+            `DistillationLoss`.
+
+    >>> loss = KnowledgeReview(teacher=["stage_1_preact", "pool"], student=["stage_1", "pool"])
+    >>> loss.name
+    'knowledge_review_stage_1_pool'
+    >>> maps = [ops.ones((2, 4, 4, 3)), ops.ones((2, 3))]
+    >>> bool(loss(maps, maps) > 0)
+    True
+    """
+
+    several_taps = True
+
+    def __init__(self, *, channels: int | None = None, warmup_steps: int = 0, **options: Any):
+        super().__init__(**options)
+        self.channels = None if channels is None else int(check_number("channels", channels, at_least=1))
+        self.warmup_steps = int(check_number("warmup_steps", warmup_steps, at_least=0))
+
+    def build(self, teacher_shape, student_shape):
+        teacher, student = _checked_levels(self.name, teacher_shape, student_shape)
+        channels = self.channels or min(MOST_CHANNELS, student[-1][-1])
+        deepest = len(student) - 1
+        self.fusions = [
+            AttentionFusion(channels, shape[-1], shape[1:3], fuses=level < deepest, name=f"fusion_{level}")
+            for level, shape in enumerate(teacher)
+        ]
+        for fusion, shape in zip(self.fusions, student, strict=True):
+            fusion.build(shape)
+
+    def validate_outputs(self, teacher_outputs, student_outputs):
+        _checked_levels(self.name, *([item.shape for item in _listed(x)] for x in (teacher_outputs, student_outputs)))
+
+    def call(self, teacher, student, context):
+        loss = knowledge_review(teacher, self._review(student, context))
+        if not self.warmup_steps:
+            return loss
+        return loss * ops.minimum(ops.cast(context.step, loss.dtype) / self.warmup_steps, 1.0)
+
+    def _review(self, student, context):
+        outputs, fused = [], None
+        for fusion, features in zip(reversed(self.fusions), reversed(student), strict=True):
+            output, fused = fusion(_as_map(features), fused, present=context.present, training=context.training)
+            outputs.append(output)
+        return outputs[::-1]
+
+    def get_config(self):
+        return {**super().get_config(), "channels": self.channels, "warmup_steps": self.warmup_steps}
+
+
+def _as_map(features: Any) -> Any:
+    """A vector as a map of one place."""
+    return features if len(features.shape) == 4 else features[:, None, None, :]
+
+
+def _listed(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list) else [value]
+
+
+def _checked_levels(name: str, teacher_shapes: Any, student_shapes: Any) -> list[list[tuple]]:
+    """The shapes as maps, or a `ConfigurationError` where these are no levels to review."""
+    taps = [[tuple(shape) for shape in _listed(shapes)] for shapes in (teacher_shapes, student_shapes)]
+    maps = [[(shape[0], 1, 1, shape[-1]) if len(shape) == 2 else shape for shape in shapes] for shapes in taps]
+    are_maps = all(len(shape) == 4 and None not in shape[1:] for shapes in maps for shape in shapes)
+    if not are_maps or len(maps[0]) != len(maps[1]) or not all(map(_gets_smaller, maps)):
+        raise ConfigurationError(
+            explain(
+                f"The loss {name!r} cannot review these levels.",
+                received=f"teacher {taps[0]}, student {taps[1]}",
+                expected="as many levels of both, from shallow to deep, each a map [batch, height, width, channels] of "
+                "known size or a vector [batch, channels], none larger than the one before",
+                fix="keras_kd.taps(model) lists what there is, with shapes.",
+            )
+        )
+    return maps
+
+
+def _gets_smaller(shapes: list[tuple]) -> bool:
+    return all(shape[1] >= after[1] for shape, after in zip(shapes, shapes[1:], strict=False))
