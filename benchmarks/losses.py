@@ -72,6 +72,7 @@ def on_pool(name, weight, **settings):
 SOFT = {"name": "soft_targets", "temperature": 4.0}
 ALL = {"teacher": list(STAGES), "student": list(STAGES)}
 PREACT = [f"{stage}_preact" for stage in STAGES]
+REVIEWED = {"teacher": [*PREACT, "pool"], "student": [*STAGES, "pool"]}
 METHODS = {
     "no teacher": Method(),
     "SoftTargets": Method(({**SOFT, "weight": 0.9},), ce=0.1),
@@ -82,7 +83,7 @@ METHODS = {
     ),
     "DecoupledKD": Method(({"name": "decoupled_kd", "temperature": 4.0, "warmup_steps": WARMUP_STEPS, "weight": 1.0},)),
     "CorrelationKD": Method(
-        ({"name": "correlation_kd", "temperature": 4.0, "inter_weight": 2.0, "intra_weight": 2.0, "weight": 1.0},)
+        ({"name": "correlation_kd", "temperature": 1.0, "inter_weight": 2.0, "intra_weight": 2.0, "weight": 1.0},)
     ),
     "Hint": Method(({"name": "hint", "teacher": "stage_2", "student": "stage_2", "weight": 100.0},)),
     "AttentionTransfer": on_stages("attention_transfer", 1000.0),
@@ -96,7 +97,7 @@ METHODS = {
     "ContrastiveKD": on_pool("contrastive_kd", 0.8, memory_size=4096),
     "VariationalInformation": on_stages("variational_information", 1.0),
     "FeatureOverhaul": Method(({"name": "feature_overhaul", "teacher": PREACT, "student": PREACT, "weight": 1e-3},)),
-    "KnowledgeReview": Method(({"name": "knowledge_review", **ALL, "warmup_steps": WARMUP_STEPS, "weight": 5.0},)),
+    "KnowledgeReview": Method(({"name": "knowledge_review", **REVIEWED, "warmup_steps": WARMUP_STEPS, "weight": 5.0},)),
     "SoftTargets + Hint": Method(
         ({**SOFT, "weight": 0.9}, {"name": "hint", "teacher": "stage_2", "student": "stage_2", "weight": 100.0}), ce=0.1
     ),
