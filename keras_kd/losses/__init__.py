@@ -17,6 +17,7 @@ from keras_kd.losses.review import KnowledgeReview, knowledge_review
 from keras_kd.losses.selectivity import NeuronSelectivity, neuron_selectivity
 from keras_kd.losses.sequence import SequenceLevel, TokenLevel, sequence_level, token_level
 from keras_kd.losses.similarity import SimilarityPreserving, similarity_preserving
+from keras_kd.losses.splitting import for_keras
 from keras_kd.losses.standardization import LogitStandardization, standardize_logits
 from keras_kd.losses.transformer import TransformerLayers, attention_scores, embeddings, hidden_states, layer_map
 from keras_kd.losses.variational import VariationalInformation, variational_information
@@ -59,6 +60,7 @@ __all__ = [
     "feature_overhaul",
     "flow_matrix",
     "flow_of_solution",
+    "for_keras",
     "get",
     "hidden_states",
     "hint",

@@ -6,7 +6,7 @@ from typing import Any
 
 from keras import ops
 
-from keras_kd.errors import ConfigurationError, check_number, explain
+from keras_kd.errors import check_number
 from keras_kd.losses.base import registry
 from keras_kd.losses.logits import LogitsLoss, binary_soft_targets, soft_targets
 from keras_kd.losses.tensors import sparse_labels, wide
@@ -70,7 +70,10 @@ def _margin(logits: Any, is_target: Any) -> Any:
 
 @registry.register
 class DecoupledKD(LogitsLoss):
-    """Soft targets with the target class and the others weighed apart: `decoupled_kd` as a loss. It needs labels.
+    """Soft targets with the target class and the others weighed apart: `decoupled_kd` as a loss.
+
+    It reads the labels; in a row without one (-1), and in a batch without any, the teacher's likeliest class is the
+    target.
 
     Args:
         temperature: a number or a schedule; None takes the distiller's (4.0, as published).
@@ -79,9 +82,6 @@ class DecoupledKD(LogitsLoss):
         warmup_steps: the loss grows in a straight line from 0 over this many steps; 0 is no warm-up. The published
             code takes 20 of 240 epochs and grows by epoch, `min(epoch / 20, 1)`.
         options: `teacher`, `student`, `name`, `reduction`, see `DistillationLoss`.
-
-    Raises:
-        ConfigurationError: when called without labels.
 
     >>> from keras_kd.losses import Context
     >>> loss = DecoupledKD(temperature=1.0, nontarget_weight=2.0)
@@ -106,19 +106,12 @@ class DecoupledKD(LogitsLoss):
         self._warmup = None if warmup_steps == 0 else Linear(0.0, 1.0, steps=warmup_steps)
 
     def call(self, teacher, student, context):
-        if context.labels is None:
-            raise ConfigurationError(
-                explain(
-                    f"The loss {self.name!r} tells the target class from the others, and there are no labels.",
-                    received="a batch without labels",
-                    expected="labels; -1 in a row without one",
-                    fix="Give fit (x, y) batches, or pass context=Context(labels=y) where the loss is used alone; "
-                    "SoftTargets needs no labels.",
-                )
-            )
+        labels = context.labels
+        if labels is None:
+            labels = ops.full(ops.shape(teacher)[:-1], -1, dtype="int32")
         temperature = self.temperature_in(context)
         weights = self.target_weight, self.nontarget_weight
-        values = decoupled_kd(teacher, student, context.labels, temperature, *weights)
+        values = decoupled_kd(teacher, student, labels, temperature, *weights)
         return values if self._warmup is None else ops.multiply(self._warmup(context.step), values)
 
     def get_config(self):

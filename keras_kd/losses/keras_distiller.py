@@ -44,7 +44,8 @@ def _layer_name(loss: Any, model: keras.Model, role: str) -> str | None:
             f"keras.distillation.Distiller cannot give {loss.name!r} what it reads of the {role}.",
             received=f"{role}={tap!r}",
             expected="the output of one layer of the model itself",
-            fix="keras_kd.Distiller reads several taps, nested layers and what enters a layer.",
+            fix="keras_kd.Distiller reads nested layers and what enters a layer; for several taps pass "
+            "distillation_losses=keras_kd.losses.for_keras(loss).",
         )
     )
 

@@ -32,6 +32,7 @@ from keras_kd.losses import (
     TransformerLayers,
     VariationalInformation,
     Weighted,
+    for_keras,
     get,
 )
 from keras_kd.losses.base import registry
@@ -249,22 +250,28 @@ def tapped_model(shapes):
 
 
 def test_works_inside_keras_own_distiller(row):
-    if isinstance(row.teacher, list):
-        pytest.skip("Keras' Distiller gives a loss one layer of each model")
-    if row.labels or getattr(row.make(), "examples", None):
-        pytest.skip("Keras' Distiller gives a loss neither labels nor the teacher's logits")
+    if getattr(row.make(), "examples", None):
+        pytest.skip("Keras' Distiller does not give a loss on layers the teacher's logits")
     teacher, student = (tapped_model(shape) for shape in (row.teacher, row.student))
     loss = row.make()
-    loss.teacher = loss.student = "tap_0"
-    distiller = keras.distillation.Distiller(teacher, student, distillation_losses=loss)
+    names = [f"tap_{index}" for index in range(len(row.teacher) if isinstance(row.teacher, list) else 1)]
+    loss.teacher = loss.student = tuple(names) if loss.several_taps else names[0]
+    distiller = keras.distillation.Distiller(teacher, student, distillation_losses=for_keras(loss))
     distiller.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     x, y = np.random.default_rng(0).normal(size=(6, 4)).astype("float32"), np.arange(6) % 10
-    taps = [keras.Model(model.inputs[0], model.get_layer("tap_0").output)(x) for model in (teacher, student)]
+    taps = [each_tap(model, names, loss.several_taps)(x) for model in (teacher, student)]
     before = loss.get_weights()
     expected = loss(*taps)
     loss.set_weights(before)  # a memory would know this batch already
     logs = distiller.train_on_batch(x, y, return_dict=True)
     assert float(logs["distillation_loss"]) == pytest.approx(float(expected), rel=1e-3, abs=1e-6)
+    trained = {id(variable) for variable in distiller.trainable_variables}
+    assert {id(variable) for variable in loss.trainable_variables} <= trained
+
+
+def each_tap(model, names, several):
+    outputs = [model.get_layer(name).output for name in names]
+    return keras.Model(model.inputs[0], outputs if several else outputs[0])
 
 
 def test_by_name_with_settings():

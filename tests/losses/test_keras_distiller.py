@@ -75,7 +75,7 @@ def test_an_output_on_one_side_and_a_layer_on_the_other(digits):
     [
         (Hint(teacher="inner/conv", student="stem"), "'hint_stem' what it reads of the teacher.*'inner/conv'"),
         (Hint(teacher="stem", student="inner/conv"), "of the student.*'inner/conv'.*output of one layer of the model"),
-        (Hint(teacher="stem:input", student="stem:input"), "'stem:input'.*keras_kd.Distiller reads several taps"),
+        (Hint(teacher="stem:input", student="stem:input"), "'stem:input'.*keras_kd.Distiller reads nested layers"),
         (Hint(teacher="stem#0", student="stem"), "'stem#0'"),
         (Hint(teacher="nowhere", student="stem"), "The teacher.*no output or layer.*'nowhere'"),
         (Hint(teacher="stem", student="head"), "cannot be brought to one shape"),
