@@ -94,7 +94,7 @@ METHODS = {
     ),
     "RelationalKD": on_pool("relational_kd", 1.0),
     "ProbabilisticTransfer": on_pool("probabilistic_transfer", 30000.0),
-    "ContrastiveKD": on_pool("contrastive_kd", 0.8, memory_size=4096),
+    "ContrastiveKD": on_pool("contrastive_kd", 0.8, memory_size=1024),
     "VariationalInformation": on_stages("variational_information", 1.0),
     "FeatureOverhaul": Method(({"name": "feature_overhaul", "teacher": PREACT, "student": PREACT, "weight": 1e-3},)),
     "KnowledgeReview": Method(({"name": "knowledge_review", **REVIEWED, "warmup_steps": WARMUP_STEPS, "weight": 5.0},)),

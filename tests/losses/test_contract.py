@@ -205,12 +205,12 @@ def test_config_round_trip(row):
     assert value(again, row, teacher, student) == pytest.approx(before, rel=1e-6)
 
 
-def test_works_inside_a_compiled_function_with_any_batch(row):
+def test_works_compiled_by_xla_with_any_batch(row):
     loss, teacher, student = row.make(), draw(row.teacher), draw(row.student, seed=1)
     expected = value(loss, row, teacher, student)
     free = [each(lambda x: tf.TensorSpec((None, *x.shape[1:])), xs) for xs in (teacher, student)]
 
-    @tf.function(input_signature=[*free, tf.TensorSpec((None,), "int64")])
+    @tf.function(input_signature=[*free, tf.TensorSpec((None,), "int64")], jit_compile=True)
     def compiled(teacher, student, labels):
         about = dataclasses.replace(context(row), labels=labels if row.labels else None)
         return loss(teacher, student, context=about)
