@@ -30,7 +30,8 @@ from pathlib import Path
 import keras
 import numpy as np
 import tensorflow as tf
-from common import RESULTS, markdown, ratio, rounds, show, write
+from common import DOCS, RESULTS, markdown, ratio, rounds, show, write
+from matplotlib.figure import Figure
 
 import keras_kd as kd
 
@@ -397,11 +398,36 @@ def table(data, state):
     note = ", ".join(f"{name} {100 * value:.2f}%" for name, value in teachers.items())
     inference = ratios["live"].get("teacher inference")
     note = f"Teacher: {note}." + (f" Its inference alone: {show(inference)} plain steps." if inference else "")
+    draw(results)
     write(
         "losses",
         {"settings": settings, "accuracy": results, "step_time": ratios},
         markdown(header, rows) + f"\n\n{note}",
     )
+
+
+def draw(accuracy):
+    """A picture beside the table: each method's mean and spread, and a line where the student alone stands."""
+    figure = Figure(figsize=(11, 6.5), layout="constrained")
+    names = list(reversed(METHODS))
+    panels = figure.subplots(1, len(accuracy), sharey=True, squeeze=False)[0]
+    for axes, (data, values) in zip(panels, accuracy.items(), strict=True):
+        means = [statistics.mean(values[name]) if values[name] else float("nan") for name in names]
+        spreads = [statistics.stdev(values[name]) if len(values[name]) > 1 else 0.0 for name in names]
+        colors = [
+            "#d95f02" if name.startswith("keras") else "#555555" if name == "no teacher" else "#1b6ca8"
+            for name in names
+        ]
+        axes.errorbar(means, range(len(names)), xerr=spreads, fmt="none", ecolor="#999999", capsize=3, zorder=1)
+        axes.scatter(means, range(len(names)), c=colors, zorder=2)
+        axes.axvline(means[names.index("no teacher")], color="#555555", linewidth=1, linestyle=":")
+        low = min(
+            value for name, value in zip(names, means, strict=True) if not name.startswith("keras") and value == value
+        )
+        axes.set(title=data, xlabel="test accuracy %", yticks=range(len(names)), yticklabels=names)
+        axes.set_xlim(left=low - 4)
+        axes.grid(axis="x", alpha=0.3)
+    figure.savefig(DOCS.parent / "losses.png", dpi=110)
 
 
 def main():
