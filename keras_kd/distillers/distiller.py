@@ -41,9 +41,9 @@ class Distiller(keras.Model):
         student: the Keras model to train.
         alpha: the weight of the TEACHER, 0 to 1, a number or a schedule. It may be set at any time.
         temperature: softens both sides of the default term, above 0, a number or a schedule.
-        losses: the distillation terms, one or a list: losses of `keras_kd.losses` (objects, names, or mappings with name,
-            settings and weight), of `keras.distillation`, or functions `(teacher, student) -> [batch]`. They may read
-            inner layers of both models by path. None compares the logits of every output that both models have.
+        losses: the distillation terms, one or a list: losses of `keras_kd.losses` (objects, names, or mappings with
+            name, settings and weight), of `keras.distillation`, or functions `(teacher, student) -> [batch]`. They may
+            read inner layers of both models by path. None compares the logits of every output that both models have.
         teacher_inputs, student_inputs: functions that turn the batch's `x` into each model's input, where these differ.
         student_outputs: `"logits"` or `"probabilities"`, where the student's last layer does not tell.
 
