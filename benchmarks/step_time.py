@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 
 import keras
 import numpy as np
 import tensorflow as tf
-from common import markdown, ratio, rounds, show, total, write
+from common import RESULTS, markdown, ratio, rounds, show, total, write
 
 import keras_kd as kd
 
@@ -99,7 +100,8 @@ def main():
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--pairs", nargs="*", default=list(PAIRS), choices=list(PAIRS))
     arguments = parser.parse_args()
-    results, rows = {}, []
+    rows, before = [], RESULTS / "step_time.json"
+    results = json.loads(before.read_text())["pairs"] if before.exists() else {}
     for name in arguments.pairs:
         pair = PAIRS[name]
         seconds = rounds(contenders(pair), arguments.rounds, warmup=2)
@@ -116,8 +118,12 @@ def main():
             "ratios": ratios,
             "median_ms_per_step": per_step,
         }
-        rows.append([name, *(f"{value:.1f}" for value in per_step.values()), *map(show, ratios.values())])
-    header = ["pair", *(f"{key}, ms" for key in per_step), *ratios]
+    for name in PAIRS:  # those of an earlier run stand where a pair was not run now
+        if name in results:
+            values = [f"{value:.1f}" for value in results[name]["median_ms_per_step"].values()]
+            rows.append([name, *values, *map(show, results[name]["ratios"].values())])
+    some = results[next(iter(results))]
+    header = ["pair", *(f"{key}, ms" for key in some["median_ms_per_step"]), *some["ratios"]]
     settings = {"rounds": arguments.rounds}
     write("step_time", {"settings": settings, "pairs": results}, markdown(header, rows))
 
