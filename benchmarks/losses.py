@@ -88,6 +88,7 @@ METHODS = {
     ),
     "Hint": Method(({"name": "hint", "teacher": "stage_2", "student": "stage_2", "weight": 100.0},)),
     "AttentionTransfer": on_stages("attention_transfer", 1000.0),
+    "AttentionTransfer, weight 250": on_stages("attention_transfer", 250.0),
     "FlowOfSolution": Method(({"name": "flow_of_solution", **ALL, "weight": 1.0},)),
     "NeuronSelectivity": on_stages("neuron_selectivity", 50.0),
     "SimilarityPreserving": Method(
