@@ -114,6 +114,7 @@ def main():
         per_step = {key: 1000 * sorted(value)[len(value) // 2] / pair.steps for key, value in seconds.items()}
         results[name] = {
             "pair": dataclasses.asdict(pair),
+            "rounds": arguments.rounds,
             "seconds": seconds,
             "ratios": ratios,
             "median_ms_per_step": per_step,
@@ -124,8 +125,7 @@ def main():
             rows.append([name, *values, *map(show, results[name]["ratios"].values())])
     some = results[next(iter(results))]
     header = ["pair", *(f"{key}, ms" for key in some["median_ms_per_step"]), *some["ratios"]]
-    settings = {"rounds": arguments.rounds}
-    write("step_time", {"settings": settings, "pairs": results}, markdown(header, rows))
+    write("step_time", {"pairs": results}, markdown(header, rows))
 
 
 if __name__ == "__main__":

@@ -259,8 +259,7 @@ class Distiller(keras.Model):
             warnings.warn(message, Notice, stacklevel=3)
 
     def _say_what_was_projected(self):
-        plans = {term.name: getattr(getattr(term, "loss", term), "projection", None) for term in self.terms}
-        picked = [f"{name}: {plan}" for name, plan in plans.items() if plan]
+        picked = [f"{term.name}: {term.projection}" for term in self.terms if term.projection]
         if picked:
             message = "Projectors from the student's features to the teacher's shape: " + "; ".join(picked) + "."
             warnings.warn(message, Notice, stacklevel=3)

@@ -178,6 +178,35 @@ def build_terms(terms: list[DistillationLoss], teacher: Said, student: Said) -> 
         term.validate_outputs(*map(_shaped, shapes))
         if not term.built:
             term.build(*shapes)
+        elif term.weights:
+            _check_learned_for(term, shapes)
+
+
+def _check_learned_for(term: DistillationLoss, shapes: list[Any]) -> None:
+    """Raises `ConfigurationError` where what a term has learned is for features of other shapes."""
+    learned_for = list(term.get_build_config()["shapes_dict"].values())
+    sizes = [
+        [tuple(shape) for shape in (side if isinstance(side[0], (list, tuple)) else [side])] for side in learned_for
+    ]
+    given = [side if isinstance(side, list) else [side] for side in shapes]
+    if all(_agree(a, b) for a, b in zip(sizes, given, strict=True)):
+        return
+    raise ConfigurationError(
+        explain(
+            f"The loss {term.name!r} has learned to compare other features.",
+            received=f"teacher {shapes[0]}, student {shapes[1]}",
+            expected=f"teacher {learned_for[0]}, student {learned_for[1]}",
+            fix="Make a new loss, and a new Distiller, for other models.",
+        )
+    )
+
+
+def _agree(one: list[tuple], other: list[tuple]) -> bool:
+    """Whether shapes are the same where both are known."""
+    pairs = list(zip(one, other, strict=False))
+    return len(one) == len(other) and all(
+        len(a) == len(b) and all(x == y or None in (x, y) for x, y in zip(a, b, strict=True)) for a, b in pairs
+    )
 
 
 def _shaped(shape: Any) -> Any:

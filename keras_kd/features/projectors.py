@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Any
 
 from keras import layers, ops
@@ -35,11 +36,8 @@ class Projection:
         return self == Projection(kind=self.kind)
 
     def __str__(self) -> str:
-        steps = (
-            []
-            if self.layout is None
-            else [{"tokens": "map to tokens", "map": "tokens to map", "pool": "pool"}[self.layout]]
-        )
+        layouts = {"tokens": ["map to tokens"], "map": ["tokens to map"], "pool": ["pool"]}
+        steps = layouts.get(self.layout, [])
         steps += [f"resize to {self.size[0]}x{self.size[1]}"] if self.size else []
         name = {"conv": "1x1 convolution", "linear": "linear"}[self.kind]
         steps += [f"{name} to {self.channels} channels + batch normalisation"] if self.channels else []
@@ -141,6 +139,12 @@ class Projector(layers.Layer):
 
     def get_config(self):
         return {"teacher_shape": self.teacher_shape, "kind": self.kind, "name": self.name}
+
+
+def in_words(projectors: Iterable[Projector]) -> str | None:
+    """What projectors do, those that do something; None where none does."""
+    plans = [str(projector.plan) for projector in projectors if not projector.plan.is_identity]
+    return " and ".join(plans) or None
 
 
 def resize_map(features: Any, size: tuple[int, int]) -> Any:

@@ -7,6 +7,8 @@ from typing import Any
 
 import keras
 
+from keras_kd.errors import ConfigurationError, explain
+
 
 def trace(function: Callable[[Any], Any], inputs: Any) -> Any:
     """Calls `function` on symbolic stand-ins for `inputs` (symbolic or real tensors); returns symbolic outputs."""
@@ -24,6 +26,10 @@ def ensure_built(model: Any, inputs: Any, **settings: Any) -> None:
 
 def symbolic_inputs(model: Any, input_shape: Any = None) -> Any:
     """Symbolic tensors in the structure of a model's inputs; None where these are not known."""
+    if not isinstance(model, keras.Model):
+        raise ConfigurationError(
+            explain("This is no model.", received=f"{type(model).__name__} {model!r:.60}", expected="a keras.Model")
+        )
     if input_shape is not None:
         return keras.KerasTensor(input_shape, dtype=model.input_dtype)
     if getattr(model, "inputs", None):

@@ -98,6 +98,11 @@ class DistillationLoss(keras.distillation.DistillationLoss, keras.layers.Layer):
     def build(self, teacher_shape: Any, student_shape: Any) -> None:
         """Makes the layers that the loss learns, for these shapes (lists of shapes where several taps are read)."""
 
+    @property
+    def projection(self) -> str | None:
+        """What brings the student's features to the teacher's shape, in words; None where nothing does."""
+        return None
+
     def call(self, teacher: Any, student: Any, context: Context) -> Any:
         """The loss of each example, `[batch, ...]` or a scalar.
 
@@ -198,7 +203,7 @@ def _per_example(values: Any, mask: Any, sample_weight: Any) -> tuple[Any, Any]:
 
 
 def _checked_tap(tap: Any, several: bool) -> str | tuple[str, ...] | None:
-    taps = () if tap is None else (tap,) if isinstance(tap, str) else tuple(tap)
+    taps = () if tap is None else tuple(tap) if isinstance(tap, (list, tuple)) else (tap,)
     if not all(isinstance(item, str) for item in taps) or (len(taps) > 1 and not several):
         raise ConfigurationError(
             explain(

@@ -9,7 +9,7 @@ from keras import layers, ops
 
 from keras_kd.errors import ConfigurationError, check_number, explain
 from keras_kd.losses.base import DistillationLoss, registry
-from keras_kd.losses.tensors import flatten, l2_normalize, wide
+from keras_kd.losses.tensors import class_numbers, flatten, l2_normalize, wide
 
 UNKNOWN = -1  # the label of a row without one
 
@@ -238,9 +238,7 @@ class ContrastiveKD(DistillationLoss):
         """`[batch]` from class numbers, with or without a last axis of 1, or one-hot; None where not to be used."""
         if labels is None or not self.use_labels:
             return None
-        labels = ops.convert_to_tensor(labels)
-        if len(labels.shape) > 1:
-            labels = ops.argmax(labels, axis=-1) if labels.shape[-1] > 1 else ops.squeeze(labels, axis=-1)
+        labels = class_numbers(labels, num_axes=1)
         if len(labels.shape) != 1:
             raise ConfigurationError(
                 explain(
@@ -250,7 +248,7 @@ class ContrastiveKD(DistillationLoss):
                     fix="use_labels=False takes all other examples as negatives.",
                 )
             )
-        return ops.cast(labels, "int32")
+        return labels
 
     def _remember(self, teacher: Any, student: Any, labels: Any, present: Any) -> None:
         """Puts the batch at the front of the memory; what falls off its end is forgotten."""

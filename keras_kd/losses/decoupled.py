@@ -9,7 +9,7 @@ from keras import ops
 from keras_kd.errors import check_number
 from keras_kd.losses.base import registry
 from keras_kd.losses.logits import LogitsLoss, binary_soft_targets, soft_targets
-from keras_kd.losses.tensors import sparse_labels, wide
+from keras_kd.losses.tensors import class_numbers, wide
 from keras_kd.schedules import Linear
 
 IMPOSSIBLE = -1e30  # a logit whose probability is exactly 0, at any temperature from 1e-3 on and beside any other logit
@@ -56,7 +56,7 @@ def decoupled_kd(
 
 def _targets(labels: Any, teacher_logits: Any) -> Any:
     """`[..., classes]`: which class is the target."""
-    labels = sparse_labels(labels, teacher_logits)
+    labels = class_numbers(labels, len(teacher_logits.shape) - 1)
     likeliest = ops.cast(ops.argmax(teacher_logits, axis=-1), labels.dtype)
     labels = ops.where(labels < 0, likeliest, labels)
     return ops.equal(ops.expand_dims(labels, -1), ops.arange(teacher_logits.shape[-1], dtype=labels.dtype))

@@ -6,8 +6,9 @@ from typing import Any
 
 import keras
 
-from keras_kd.errors import ConfigurationError, explain
+from keras_kd.errors import check_choice
 from keras_kd.features import Projector, plan_projection
+from keras_kd.features.projectors import KINDS, in_words
 from keras_kd.losses.base import Context, DistillationLoss
 from keras_kd.serialization import deserialize, serialize
 
@@ -27,6 +28,8 @@ class FeatureLoss(DistillationLoss):
     def __init__(self, *, projector: Any = "auto", **options: Any):
         super().__init__(**options)
         self.projector = projector
+        if self.is_planned:
+            check_choice("projector", projector, KINDS)
         self._project: keras.layers.Layer | None = projector if isinstance(projector, keras.layers.Layer) else None
 
     def build(self, teacher_shape, student_shape):
@@ -36,18 +39,8 @@ class FeatureLoss(DistillationLoss):
             self._project.build(tuple(student_shape))
 
     def validate_outputs(self, teacher_outputs, student_outputs):
-        if not self.is_planned:
-            return
-        plan = plan_projection(teacher_outputs.shape, student_outputs.shape, self.projector)
-        if self._project is not None and self._project.plan != plan:
-            raise ConfigurationError(
-                explain(
-                    f"The loss {self.name!r} has learned a projector for other features.",
-                    received=f"teacher {tuple(teacher_outputs.shape)}, student {tuple(student_outputs.shape)}",
-                    expected=f"a teacher of shape {self._project.teacher_shape}",
-                    fix="Make a new loss, and a new Distiller, for other models.",
-                )
-            )
+        if self.is_planned:
+            plan_projection(teacher_outputs.shape, student_outputs.shape, self.projector)
 
     @property
     def is_planned(self) -> bool:
@@ -55,10 +48,8 @@ class FeatureLoss(DistillationLoss):
         return not isinstance(self.projector, keras.layers.Layer)
 
     @property
-    def projection(self) -> str | None:
-        """What the projector does, in words; None where it does nothing or is the user's own."""
-        plan = getattr(self._project, "plan", None)
-        return None if plan is None or plan.is_identity else str(plan)
+    def projection(self):
+        return in_words([self._project]) if self.is_planned and self.built else None
 
     def call(self, teacher, student, context):
         return self.compare(teacher, self._project(student, training=context.training), context)

@@ -10,6 +10,7 @@ from keras import ops
 
 from keras_kd.errors import ConfigurationError, check_choice, explain
 from keras_kd.features import Projector
+from keras_kd.features.projectors import in_words
 from keras_kd.losses.base import DistillationLoss, registry
 from keras_kd.losses.maps import check_maps, pool_to_smallest
 from keras_kd.losses.tensors import wide
@@ -92,6 +93,10 @@ class FlowOfSolution(DistillationLoss):
             projectors.append(Projector((*student[:-1], teacher[-1]), self.projector))
             projectors[-1].build(tuple(student))
         self._projectors = projectors
+
+    @property
+    def projection(self):
+        return in_words(self._projectors)
 
     def call(self, teacher, student, context):
         pairs = zip(self._projectors, student, strict=True)

@@ -10,6 +10,7 @@ from keras import ops
 
 from keras_kd.errors import ConfigurationError, check_choice, check_number, explain
 from keras_kd.features import Projector, plan_projection
+from keras_kd.features.projectors import in_words
 from keras_kd.losses.base import DistillationLoss, registry
 from keras_kd.losses.tensors import flatten, wide
 
@@ -132,6 +133,10 @@ class FeatureOverhaul(DistillationLoss):
         for connector, shape in zip(connectors, student_shapes, strict=True):
             connector.build(tuple(shape))
         self._connectors = connectors
+
+    @property
+    def projection(self):
+        return in_words(self._connectors)
 
     def call(self, teacher, student, context):
         student = [

@@ -9,7 +9,7 @@ from keras import ops
 from keras_kd.errors import ConfigurationError, explain
 from keras_kd.losses.base import Context, DistillationLoss, registry
 from keras_kd.losses.logits import LogitsLoss, check_same_classes
-from keras_kd.losses.tensors import sparse_labels, wide
+from keras_kd.losses.tensors import class_numbers, wide
 
 
 def token_level(teacher_logits: Any, student_logits: Any, temperature: Any = 1.0, mask: Any = None) -> Any:
@@ -180,7 +180,7 @@ def _label_tokens(name: str, labels: Any, logits: Any) -> Any:
                 fix="Leave out padding=..., and mask with mask_zero=True in the student's Embedding.",
             )
         )
-    return sparse_labels(labels, logits)
+    return class_numbers(labels, len(logits.shape) - 1)
 
 
 def _check_padding(padding: Any) -> int | None:

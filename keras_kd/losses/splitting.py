@@ -6,6 +6,7 @@ from typing import Any
 
 from keras import ops
 
+from keras_kd.errors import ConfigurationError, explain
 from keras_kd.losses.adapters import get
 from keras_kd.losses.base import DistillationLoss
 from keras_kd.losses.keras_distiller import Shaped
@@ -25,6 +26,14 @@ def for_keras(loss: Any) -> list[DistillationLoss]:
     loss = get(loss)
     if not loss.several_taps:
         return [loss]
+    if loss.teacher is None or loss.student is None:
+        raise ConfigurationError(
+            explain(
+                f"The loss {loss.name!r} does not say which layers it reads.",
+                received=f"teacher={loss.teacher!r}, student={loss.student!r}",
+                expected="lists of layers: teacher=['stage_1', 'stage_2'], student=['stage_1', 'stage_2']",
+            )
+        )
     collected = _Collected(loss)
     return [_Part(collected, index) for index in range(collected.num_parts)]
 

@@ -54,14 +54,14 @@ def num_partners(pairs: Any) -> Any:
     return ops.maximum(ops.sum(pairs, axis=-1), 1.0)
 
 
-def sparse_labels(labels: Any, logits: Any) -> Any:
-    """Class numbers `[...]` for logits `[..., classes]`, from class numbers (a last axis of 1 may follow) or one-hot.
+def class_numbers(labels: Any, num_axes: int) -> Any:
+    """Class numbers of `num_axes` axes, from class numbers (a last axis of 1 may follow) or one-hot.
 
     A row without a label, -1 or a one-hot row without a 1, is -1.
     """
     labels = ops.convert_to_tensor(labels)
-    if len(labels.shape) == len(logits.shape):
-        if labels.shape[-1] == logits.shape[-1] > 1:
+    if len(labels.shape) == num_axes + 1:
+        if labels.shape[-1] > 1:
             has_label = ops.max(labels, axis=-1) > 0
             return ops.where(has_label, ops.cast(ops.argmax(labels, axis=-1), "int32"), -1)
         labels = ops.squeeze(labels, axis=-1)

@@ -203,8 +203,7 @@ class TransformerLayers(DistillationLoss):
         self._check(*([item.shape for item in outputs] for outputs in (teacher_outputs, student_outputs)))
 
     @property
-    def projection(self) -> str | None:
-        """What is learned, in words; None where nothing is."""
+    def projection(self):
         steps = [f"linear from {student} to {teacher} channels" for student, teacher in self._widths]
         return ", ".join(steps) or None
 

@@ -8,8 +8,8 @@ from typing import Any
 from keras import initializers, layers, ops
 
 from keras_kd.errors import ConfigurationError, check_number, explain
-from keras_kd.features.projectors import resize_map
 from keras_kd.losses.base import DistillationLoss, registry
+from keras_kd.losses.maps import pool_to_smallest
 from keras_kd.losses.tensors import flatten, wide
 
 SMALLEST_VARIANCE = 1e-5
@@ -45,9 +45,9 @@ class VariationalInformation(DistillationLoss):
     The layers are 1x1 convolutions without bias (for maps; dense layers for vectors and sequences, which is the same
     for each position), with ReLU between them, to the teacher's channels each. The variance, one for each of the
     teacher's channels, is learned as well: softplus(a) + 1e-5. All are trained with the student and belong to the loss.
-    The larger of two maps is pooled to the size of the smaller, by whole windows where these fit, else by interpolation
-    with antialiasing (the published code: adaptive pooling). RepDistiller learns the variance; mdistiller's optimizer
-    does not see it. Weight 1 for each pair of layers; RepDistiller takes one at the end of each stage.
+    The larger of two maps is average-pooled to the size of the smaller, as PyTorch's adaptive pooling. RepDistiller
+    learns the variance; mdistiller's optimizer does not see it. Weight 1 for each pair of layers; RepDistiller takes
+    one at the end of each stage.
 
     Args:
         initial_variance: above 1e-5.
@@ -66,7 +66,6 @@ class VariationalInformation(DistillationLoss):
 
     def build(self, teacher_shape, student_shape):
         channels = teacher_shape[-1]
-        self._map_size = _common_size(teacher_shape, student_shape)
         activations = ("relu", "relu", None)
         self._regressor = [
             layers.Dense(channels, use_bias=False, activation=name, dtype="float32") for name in activations
@@ -101,17 +100,11 @@ class VariationalInformation(DistillationLoss):
 
     def call(self, teacher, student, context):
         teacher, mean = wide(teacher, student)
-        if self._map_size is not None:
-            teacher, mean = (resize_map(features, self._map_size) for features in (teacher, mean))
+        if len(teacher.shape) == 4:
+            teacher, mean = pool_to_smallest(teacher, mean)
         for layer in self._regressor:
             mean = layer(mean)
         return variational_information(teacher, mean, self.variance)
 
     def get_config(self):
         return {**super().get_config(), "initial_variance": self.initial_variance}
-
-
-def _common_size(teacher_shape: Any, student_shape: Any) -> tuple[int, int] | None:
-    """The height and width to bring both maps to, or None where there is nothing to do."""
-    sizes = tuple(teacher_shape[1:-1]), tuple(student_shape[1:-1])
-    return None if sizes[0] == sizes[1] else tuple(map(min, *sizes))

@@ -11,7 +11,7 @@ from keras import ops
 from keras_kd.errors import ConfigurationError, check_choice, explain
 from keras_kd.hyperparameters import Hyperparameter
 from keras_kd.losses.base import Context, DistillationLoss, registry
-from keras_kd.losses.tensors import sparse_labels, wide
+from keras_kd.losses.tensors import class_numbers, wide
 from keras_kd.serialization import deserialize, serialize
 
 
@@ -54,7 +54,7 @@ def correctness_weights(teacher_logits: Any, labels: Any) -> Any:
         `[...]`.
     """
     probabilities = _probabilities(teacher_logits)
-    labels = sparse_labels(labels, teacher_logits)
+    labels = class_numbers(labels, len(teacher_logits.shape) - 1)
     is_right = ops.equal(ops.cast(ops.argmax(probabilities, axis=-1), labels.dtype), labels)
     return ops.cast(ops.logical_or(is_right, labels < 0), probabilities.dtype)
 
@@ -101,6 +101,10 @@ class Weighted(DistillationLoss):
     @weight.setter
     def weight(self, value):
         self._weight.set(value)
+
+    @property
+    def projection(self):
+        return self.loss.projection
 
     def build(self, teacher_shape, student_shape):
         if not self.loss.built:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import warnings
 
 import keras
 import numpy as np
@@ -11,7 +12,15 @@ import tensorflow as tf
 import keras_kd as kd
 from keras_kd.callbacks import Resume
 from keras_kd.errors import ConfigurationError, Notice, TeacherError
-from keras_kd.losses import Hint, SoftTargets
+from keras_kd.losses import (
+    ContrastiveKD,
+    FlowOfSolution,
+    Hint,
+    KnowledgeReview,
+    SoftTargets,
+    VariationalInformation,
+    Weighted,
+)
 
 L = keras.layers
 
@@ -346,6 +355,27 @@ def test_another_teacher_of_other_widths_is_refused():
     distiller = distiller_of(network(6), network(4))
     with pytest.raises(ConfigurationError):
         distiller.teacher = network(8)  # the projectors lead to 6 channels
+
+
+@pytest.mark.parametrize("loss", [FlowOfSolution, ContrastiveKD, VariationalInformation, KnowledgeReview])
+def test_what_was_learned_for_other_features_is_not_taken_on(loss):
+    places = (
+        ["body/relu", "pool"] if loss is KnowledgeReview else ["body/relu", "body"] if loss.several_taps else "pool"
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Notice)
+        distiller = kd.Distiller(network(6), network(4), losses=[loss(teacher=places, student=places)])
+    distiller.teacher = network(6)
+    with pytest.raises(ConfigurationError, match="has learned to compare other features.*new Distiller"):
+        distiller.teacher = network(8)
+
+
+def test_the_projectors_of_a_loss_on_several_layers_are_told():
+    loss = FlowOfSolution(teacher=["body/relu", "body"], student=["body/relu", "body"])
+    with pytest.warns(
+        Notice, match="flow_of_solution_body_relu_body: 1x1 convolution to 6 channels.* and 1x1 convolution"
+    ):
+        kd.Distiller(network(6), network(4), losses=[Weighted(loss, 0.5)])
 
 
 def test_rows_of_weight_0_count_for_nothing(digits):

@@ -283,3 +283,19 @@ def test_by_name_with_a_weight():
     loss = get({"name": "hint", "teacher": "a", "student": "b", "weight": 100, "examples": "confidence"})
     assert (type(loss), loss.weight, loss.examples) == (Weighted, 100.0, "confidence")
     assert (type(loss.loss), loss.teacher, loss.student) == (Hint, "a", "b")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Hint(projector="dense"), "'projector'.*'dense'.*'conv', 'linear'"),
+        (lambda: Hint(teacher=3), "Received: 3.*one output or layer"),
+        (lambda: Hint(teacher=["a", "b"]), "a loss of its own"),
+        (lambda: for_keras("flow_of_solution"), "does not say which layers.*teacher="),
+        (lambda: kd.taps("model.keras"), "no model.*model.keras.*keras.Model"),
+        (lambda: kd.match_layers("a", "b"), "no model"),
+    ],
+)
+def test_what_cannot_be_read_is_told_at_once(make, message):
+    with pytest.raises(kd.errors.ConfigurationError, match=message):
+        make()

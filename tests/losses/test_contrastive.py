@@ -275,3 +275,8 @@ def test_features_of_an_unknown_size_are_refused():
     with pytest.raises(ConfigurationError, match="known size"):
         ContrastiveKD().validate_outputs(*shaped)
     ContrastiveKD().validate_outputs(shaped[0], shaped[0])
+
+
+def test_a_one_hot_row_without_a_1_is_unlabelled():
+    numbers = ContrastiveKD()._class_numbers(np.array([[0.0, 1.0], [0.0, 0.0], [1.0, 0.0]]))
+    assert list(np.asarray(numbers)) == [1, -1, 0]
