@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from keras_kd.data.carried import inputs_of
 from keras_kd.distillers import objective
 from keras_kd.distillers.supervision import check_default_terms, check_supervised_loss
 from keras_kd.distillers.trackers import Trackers
@@ -135,6 +136,7 @@ class Distiller(keras.Model):
 
     def call(self, inputs, training=None):
         """The student's outputs."""
+        inputs = inputs_of(inputs)
         return self.student(inputs if self.student_inputs is None else self.student_inputs(inputs))
 
     def compile(self, optimizer="rmsprop", loss=None, **settings):
@@ -158,12 +160,12 @@ class Distiller(keras.Model):
             self.optimizer.build(self.trainable_variables)
 
     def train_step(self, data):
-        return self._step.train_step(self, Batch(*keras.utils.unpack_x_y_sample_weight(data)))
+        return self._step.train_step(self, Batch.of(data))
 
     def test_step(self, data):
-        batch = Batch(*keras.utils.unpack_x_y_sample_weight(data))
+        batch = Batch.of(data)
         if self._compile_loss is not None:
-            return super().test_step(data)
+            return super().test_step((batch.x, batch.y, batch.sample_weight))
         logs = self.compute_metrics(batch.x, batch.y, self(batch.x, training=False), batch.sample_weight)
         logs.pop("loss")  # nothing was compiled that could be measured
         return logs
