@@ -49,13 +49,7 @@ def train(source, teacher, labels, epochs, alpha, temperature, seed, learning_ra
     rate = keras.optimizers.schedules.CosineDecay(learning_rate, epochs * steps)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=-1)
     model.compile(keras.optimizers.Adam(rate), loss=loss, metrics=["accuracy"])
-    model.fit(
-        data.batches(split, 64, seed=seed, epochs=epochs),
-        steps_per_epoch=steps,
-        epochs=epochs,
-        shuffle=False,
-        verbose=0,
-    )
+    model.fit(data.Pipeline(split, batch_size=64, seed=seed), epochs=epochs, verbose=0)
     batches = data.evaluation_batches(source.validation, 256)
     return model.evaluate(batches, verbose=0, return_dict=True)["accuracy"]
 
@@ -72,8 +66,8 @@ def load_teacher(source):
         rate = keras.optimizers.schedules.CosineDecay(settings.learning_rate, settings.epochs * steps)
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         teacher.compile(keras.optimizers.Adam(rate), loss=loss, metrics=["accuracy"])
-        batches = data.batches(source.train, settings.batch_size, seed=0, epochs=settings.epochs)
-        teacher.fit(batches, steps_per_epoch=steps, epochs=settings.epochs, shuffle=False, verbose=0)
+        batches = data.Pipeline(source.train, batch_size=settings.batch_size)
+        teacher.fit(batches, epochs=settings.epochs, verbose=0)
         print("teacher:", teacher.evaluate(data.evaluation_batches(source.validation, 256), verbose=0), flush=True)
         teacher.save(path)
     return keras.models.load_model(path)

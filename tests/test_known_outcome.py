@@ -25,8 +25,8 @@ def fit(model, split, settings, seed):
     rate = keras.optimizers.schedules.CosineDecay(settings.learning_rate, settings.epochs * steps)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=data.UNLABELLED)
     model.compile(keras.optimizers.Adam(rate), loss=loss, metrics=["accuracy"])
-    batches = data.batches(split, settings.batch_size, seed=seed, epochs=settings.epochs)
-    model.fit(batches, steps_per_epoch=steps, epochs=settings.epochs, shuffle=False, verbose=0)
+    batches = data.Pipeline(split, batch_size=settings.batch_size, seed=seed)
+    model.fit(batches, epochs=settings.epochs, verbose=0)
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ class Carried(NamedTuple):
     Attributes:
         x: the student's inputs, `[b, ...]`.
         ids: int64 `[b]`, the number of each example in its source, the same in every epoch.
-        view: int64 `[]`, which of the replayable augmentations of these examples this is.
+        view: int64 `[b]`, which of the replayable augmentations of these examples this is.
         answers: what `CarriedTeacher.answers` gave, arrays `[b, ...]` by name.
     """
 

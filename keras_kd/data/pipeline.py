@@ -1,27 +1,30 @@
-"""Batches for `model.fit`, in an order that depends on the seed and the epoch alone.
-
-A run that stops and resumes at epoch k therefore sees exactly what an uninterrupted one would have seen.
-`tf.data.Dataset.shuffle(seed=...)` would not do: its order also depends on `keras.utils.set_random_seed`, and on
-how many epochs the iterator has already been through.
-"""
+"""The way from numbered examples to what `model.fit` takes, in an order and with augmentations that can be replayed."""
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+import keras
 import numpy as np
+from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 
-from keras_kd.data import splits
+from keras_kd.data import augmentation, splits
+from keras_kd.data.augmentation import Augmentation, Mixing
+from keras_kd.data.carried import Carried
 from keras_kd.data.checks import check_integer, check_seed
-from keras_kd.data.splits import Split
+from keras_kd.data.draws import Draws
+from keras_kd.data.examples import examples_of
+from keras_kd.data.splits import UNLABELLED
+from keras_kd.errors import ConfigurationError, explain
 
 _PREFETCH = 4
 
 
 def epoch_order(num_examples: int, seed: int, epoch: int) -> np.ndarray:
-    """The rows of a split in the order in which training meets them in `epoch`: a permutation, int64 `[n]`.
+    """The order in which training meets the examples in `epoch`: a permutation, int64 `[n]`.
 
     >>> epoch_order(5, seed=0, epoch=3).tolist() == epoch_order(5, seed=0, epoch=3).tolist()
     True
@@ -29,119 +32,318 @@ def epoch_order(num_examples: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.RandomState([seed, epoch]).permutation(num_examples).astype(np.int64)
 
 
-def steps_per_epoch(split: Split, batch_size: int) -> int:
-    """The number of batches of one epoch; the last one may be smaller."""
-    return math.ceil(split.num_examples / check_integer("batch_size", batch_size, at_least=1))
+class Pipeline(DataAdapter):
+    """Batches for `model.fit`: of a plain student, or of a `Distiller` with the teacher's answers beside them.
 
+        pipeline = kd.data.Pipeline((x, y), augment=[PadAndCrop(4), Flip()], batch_size=64)
+        student.fit(pipeline, epochs=20)
 
-def batches(
-    split: Split,
-    batch_size: int,
-    *,
-    seed: int,
-    shuffle: bool = True,
-    epochs: int = 1,
-    first_epoch: int = 0,
-    with_labels: bool = True,
-) -> Any:
-    """The batches of the epochs `first_epoch..epochs - 1`, one after the other.
+    Each example has a number. Epoch `e` has each example once, in an order that depends on `(seed, e)` alone, in its
+    view `e`: an augmentation that is a function of `(augment_seed, number, view)` alone. So any batch of any epoch can
+    be made again, bit for bit, in another process. Each `fit` starts with epoch 0; one that goes on after epoch n
+    takes `pipeline.from_epoch(n)` together with `initial_epoch=n`.
 
-        model.fit(
-            batches(split, 64, seed=0, epochs=20, first_epoch=3),
-            steps_per_epoch=steps_per_epoch(split, 64), epochs=20, initial_epoch=3, shuffle=False,
-        )
+    It is shuffled here, whatever `fit(shuffle=...)` says; `class_weight` has to come as weights in the source.
 
-    (`shuffle=False` because Keras warns that it does not shuffle datasets.)
-
-    Each epoch has each example once, and its order is a pure function of `(seed, epoch)`. A split of up to
-    `MEMORY_LIMIT_BYTES` is read once, kept, and permuted whole (`epoch_order`). A larger one is streamed, and
-    permuted within blocks of a quarter of that size.
+    Examples in memory are permuted whole. What is larger than `MEMORY_LIMIT_BYTES` is read in order and permuted within
+    blocks of a quarter of that.
 
     Args:
-        seed: 0..2**32 - 1; unused without `shuffle`.
-        epochs: the number of the last epoch plus one, as in `fit`.
-        first_epoch: the epoch to start at; 3 after three finished epochs.
-        with_labels: without, the batches are `(x,)`.
-
-    Returns:
-        A `tf.data.Dataset` of `(x float32 [b, *example_shape], y int64 [b])`, b = `batch_size` except in the
-        last batch of an epoch, and of known cardinality.
-
-    Raises:
-        ConfigurationError: a batch size, seed or epoch out of range.
-    """
-    import tensorflow as tf
-
-    steps = steps_per_epoch(split, batch_size)
-    seed = check_seed(seed)
-    epochs = check_integer("epochs", epochs, at_least=1)
-    first_epoch = check_integer("first_epoch", first_epoch, at_least=0, at_most=epochs)
-    epoch_batches = _gathered if split.records.fits_in_memory else _streamed
-    one_epoch = epoch_batches(split, batch_size, seed if shuffle else None)
-    data = tf.data.Dataset.range(first_epoch, epochs).flat_map(one_epoch)
-    if not with_labels:
-        data = data.map(lambda x, y: (x,))
-    data = data.apply(tf.data.experimental.assert_cardinality(steps * (epochs - first_epoch)))
-    return splits.without_autotune(data.prefetch(_PREFETCH))
-
-
-def evaluation_batches(split: Split, batch_size: int, *, with_labels: bool = True) -> Any:
-    """The split once, in its own order, as `(x float32 [b, *example_shape], y int64 [b])` or `(x,)`.
+        source: arrays `(x,)`, `(x, y)`, `(x, y, sample_weight)`; a `Split` or `DataSource`; or a `tf.data.Dataset` of
+            examples in a fixed order.
+        augment: one augmentation or several in order, objects, names or mappings (`keras_kd.data.augmentation`).
+        batch_size: examples a batch; the last one of an epoch may be smaller.
+        shuffle: whether the order changes with the epoch; otherwise it is that of the source.
+        seed: of the order, 0..2**32 - 1.
+        augment_seed: of the augmentation; None takes `seed`. Give it where runs of several seeds share one cache.
+        views: how many views there are: epoch `e` sees view `e % views`. None gives a fresh one each epoch.
+        num_classes: of the labels, where mixing needs it; None takes the largest label + 1.
 
     Raises:
-        ConfigurationError: a batch size below 1.
+        ConfigurationError: settings out of range, a source without examples, an augmentation that does not fit it.
     """
-    return batches(split, batch_size, seed=0, shuffle=False, with_labels=with_labels)
 
+    def __init__(
+        self,
+        source: Any,
+        augment: Any = None,
+        batch_size: int = 64,
+        shuffle: bool = True,
+        seed: int = 0,
+        *,
+        augment_seed: int | None = None,
+        views: int | None = None,
+        num_classes: int | None = None,
+    ):
+        self.examples = examples_of(source)
+        self.augment = _augmentations(augment)
+        self._batch_size = check_integer("batch_size", batch_size, at_least=1)
+        self.shuffle = bool(shuffle)
+        self.seed = check_seed(seed)
+        self.augment_seed = self.seed if augment_seed is None else check_seed(augment_seed)
+        self.views = None if views is None else check_integer("views", views, at_least=1)
+        self.teacher: Any = None
+        self._num_classes = num_classes
+        self._first_epoch = 0
+        self._clock = _Clock(0)
+        self._check_augmentations()
 
-def _gathered(split: Split, batch_size: int, seed: int | None) -> Callable[[Any], Any]:
-    """epoch -> its batches, taken from memory; in the split's own order where `seed` is None."""
-    import tensorflow as tf
+    # What makes another pipeline of this one.
 
-    size = split.num_examples
-    with tf.device("CPU:0"):
-        stored, labels = tf.constant(split.records.stored), tf.constant(split.labels())
+    def with_teacher(self, teacher: Any) -> Pipeline:
+        """The same batches with the teacher's answers beside them, for `Distiller.fit`.
 
-    def order_of(epoch):
-        if seed is None:
-            return tf.range(size, dtype=tf.int64)
-        order = tf.numpy_function(lambda number: epoch_order(size, seed, int(number)), [epoch], tf.int64)
-        return tf.ensure_shape(order, [size])
+        A teacher that runs inside the training step needs nothing to travel: then it is this pipeline as it is.
 
-    def one_epoch(epoch):
-        order = order_of(epoch)
+        Raises:
+            TeacherError: the answers are about other data, in another order, or augmented otherwise.
+        """
+        if not teacher.answers_travel:
+            return self
+        teacher.check_pipeline(self)
+        other = self._copy()
+        other.teacher = teacher
+        other.views = teacher.views if teacher.views is not None else self.views
+        return other
 
-        def batch_at(start):
-            rows = order[start : start + batch_size]
-            return split.scaling(tf.gather(stored, rows)), tf.gather(labels, rows)
+    def from_epoch(self, epoch: int) -> Pipeline:
+        """The same batches from `epoch` on, for a `fit` with `initial_epoch=epoch`."""
+        other = self._copy()
+        other._first_epoch = check_integer("epoch", epoch, at_least=0)
+        other._clock = _Clock(other._first_epoch)
+        return other
 
-        return tf.data.Dataset.range(0, size, batch_size).map(batch_at)
+    def _copy(self) -> Pipeline:
+        other = copy.copy(self)
+        other._clock = _Clock(self._first_epoch)
+        return other
 
-    return one_epoch
+    # What it is.
 
+    @property
+    def num_examples(self) -> int:
+        return self.examples.num_examples
 
-def _streamed(split: Split, batch_size: int, seed: int | None) -> Callable[[Any], Any]:
-    """epoch -> its batches, read from disk; in the split's own order where `seed` is None."""
-    import tensorflow as tf
+    @property
+    def steps_per_epoch(self) -> int:
+        return math.ceil(self.num_examples / self._batch_size)
 
-    example_bytes = split.records.num_bytes // split.num_examples
-    block_size = max(batch_size, splits.MEMORY_LIMIT_BYTES // 4 // example_bytes)
-    stream = split.stored_stream()
+    def view_of(self, epoch: int) -> int:
+        """The view that training sees in `epoch`; 0 where nothing is augmented."""
+        if not self.augment:
+            return 0
+        return epoch if self.views is None else epoch % self.views
 
-    def permuted(epoch, block, x, y):
-        order = tf.numpy_function(
-            lambda *numbers: np.random.RandomState([seed, *numbers[:2]]).permutation(numbers[2]).astype(np.int64),
-            [epoch, block, tf.size(y, tf.int64)],
-            tf.int64,
+    def identity(self) -> dict[str, Any]:
+        """What the inputs depend on, in plain data: source, order of the source, augmentation and its seed."""
+        settings = {"augment": augmentation.describe(self.augment)}
+        if self.augment:
+            settings["augment_seed"] = self.augment_seed
+        return {"data": self.examples.fingerprint, "num_examples": self.num_examples, **settings}
+
+    # The batches.
+
+    def batch(self, ids: Any, view: int = 0) -> tuple[Any, ...]:
+        """The examples of these numbers in a view: `(x,)`, `(x, y)` or `(x, y, sample_weight)`, each `[b, ...]`."""
+        ids = np.asarray(ids, np.int64)
+        return self._augmented(ids, view, self.examples.fetch(ids))
+
+    def in_order(self, batch_size: int | None = None, view: int = 0) -> Iterator[tuple[np.ndarray, tuple[Any, ...]]]:
+        """All examples once in the order of the source, as `(ids, parts)` batches."""
+        for ids, parts in self._rebatched(self.examples.stream(), batch_size or self._batch_size):
+            yield ids, self._augmented(ids, view, parts)
+
+    def epoch(self, epoch: int) -> Iterator[tuple[Any, ...]]:
+        """The batches of one epoch, as `fit` gets them."""
+        view = self.view_of(epoch)
+        chunks = self._ordered(epoch) if self.examples.random_access else self._streamed(epoch)
+        for ids, parts in chunks:
+            yield self._with_answers(ids, view, self._augmented(ids, view, parts))
+
+    def _ordered(self, epoch: int) -> Iterator[tuple[np.ndarray, tuple[Any, ...]]]:
+        size = self.num_examples
+        order = epoch_order(size, self.seed, epoch) if self.shuffle else np.arange(size)
+        for start in range(0, size, self._batch_size):
+            ids = order[start : start + self._batch_size]
+            yield ids, self.examples.fetch(ids)
+
+    def _streamed(self, epoch: int) -> Iterator[tuple[np.ndarray, tuple[Any, ...]]]:
+        chunks = self.examples.stream()
+        if self.shuffle:
+            block = max(self._batch_size, splits.MEMORY_LIMIT_BYTES // 4 // self.examples.num_bytes_each)
+            chunks = self._shuffled(self._rebatched(chunks, block), epoch)
+        return self._rebatched(chunks, self._batch_size)
+
+    def _shuffled(self, blocks: Iterable[Any], epoch: int) -> Iterator[tuple[np.ndarray, tuple[Any, ...]]]:
+        for number, (ids, parts) in enumerate(blocks):
+            order = np.random.RandomState([self.seed, epoch, number]).permutation(len(ids))
+            yield ids[order], _rows(parts, order)
+
+    @staticmethod
+    def _rebatched(chunks: Iterable[Any], size: int) -> Iterator[tuple[np.ndarray, tuple[Any, ...]]]:
+        """The same rows in pieces of `size`."""
+        waiting: list[Any] = []
+        count = 0
+        for chunk in chunks:
+            waiting.append(chunk)
+            count += len(chunk[0])
+            while count >= size:
+                joined = _joined(waiting)
+                yield _rows(joined, slice(0, size))
+                rest = _rows(joined, slice(size, None))
+                waiting, count = ([rest], len(rest[0])) if len(rest[0]) else ([], 0)
+        if count:
+            yield _joined(waiting)
+
+    def _with_answers(self, ids: np.ndarray, view: int, parts: tuple[Any, ...]) -> tuple[Any, ...]:
+        if self.teacher is None:
+            return parts
+        answers = self.teacher.answers(ids, view, parts[0])
+        return (Carried(parts[0], ids, np.full(len(ids), view), answers), *parts[1:])
+
+    # The augmentation.
+
+    def _augmented(self, ids: np.ndarray, view: int, parts: tuple[Any, ...]) -> tuple[Any, ...]:
+        if not self.augment:
+            return parts
+        x, y = self._apply(self.augment, ids, view, parts[0], parts[1] if len(parts) > 1 else None)
+        return (x, *((y,) if len(parts) > 1 else ()), *parts[2:])
+
+    def _apply(self, steps: tuple[Augmentation, ...], ids: np.ndarray, view: int, x: Any, y: Any) -> tuple[Any, Any]:
+        """Applies `steps` in turn. A partner for mixing goes through the steps before, as in its own place."""
+        draws = Draws(self.augment_seed, ids, view)
+        x = np.asarray(x, np.float32)
+        for number, step in enumerate(steps):
+            own = draws.under(f"{number}")
+            if not isinstance(step, Mixing):
+                x = step(x, own)
+                continue
+            partners = step.partners(own, self.num_examples)
+            fetched = self.examples.fetch(partners)
+            other = fetched[1] if y is not None else None
+            partner_x, partner_y = self._apply(steps[:number], partners, view, fetched[0], other)
+            x, share = step.mix(x, partner_x, own)
+            y = None if y is None else _mixed(self._one_hot(y), self._one_hot(partner_y), share)
+        return x, y
+
+    def _one_hot(self, labels: np.ndarray) -> np.ndarray:
+        """float32 `[b, C]`; a row of zeros where there is no label."""
+        labels = np.asarray(labels)
+        if labels.ndim > 1 and labels.shape[-1] > 1:
+            return labels.astype(np.float32)
+        labels = labels.reshape(-1)
+        return (labels[:, None] == np.arange(self._classes())).astype(np.float32)
+
+    def _classes(self) -> int:
+        if self._num_classes is None:
+            self._num_classes = int(self.examples.labels().max()) + 1
+        return self._num_classes
+
+    def _check_augmentations(self) -> None:
+        if not self.augment:
+            return
+        x = next(iter(self.examples.stream()))[1][0]
+        if not isinstance(x, np.ndarray):
+            raise ConfigurationError(
+                explain(
+                    "Inputs of several parts cannot be augmented here.",
+                    received=f"inputs in a {type(x).__name__}",
+                    expected="one array",
+                )
+            )
+        for step in self.augment:
+            step.check(x.shape[1:])
+            if isinstance(step, Mixing) and not self.examples.random_access:
+                self.examples.fetch(np.arange(1))
+
+    # What Keras asks a data adapter for.
+
+    @property
+    def batch_size(self) -> int:
+        return self._batch_size
+
+    @property
+    def num_batches(self) -> int:
+        """As `steps_per_epoch`; asked for by Keras where a `fit` starts, which is how the epochs are counted."""
+        self._clock.restart_is_near()
+        return self.steps_per_epoch
+
+    @property
+    def has_partial_batch(self) -> bool:
+        return self.num_examples % self._batch_size != 0
+
+    @property
+    def partial_batch_size(self) -> int:
+        return self.num_examples % self._batch_size
+
+    def on_epoch_begin(self) -> None:
+        self._clock.begin()
+
+    def on_epoch_end(self) -> None:
+        self._clock.end()
+
+    def get_numpy_iterator(self) -> Iterator[tuple[Any, ...]]:
+        yield from self.epoch(self._clock.epoch)
+
+    def get_jax_iterator(self) -> Iterator[tuple[Any, ...]]:
+        return self.get_numpy_iterator()
+
+    def get_tf_dataset(self) -> Any:
+        import tensorflow as tf
+
+        signature = keras.tree.map_structure(
+            lambda array: tf.TensorSpec((None, *np.shape(array)[1:]), np.asarray(array).dtype), self._one_example()
         )
-        order = tf.ensure_shape(order, [None])
-        return tf.gather(x, order), tf.gather(y, order)
+        data = tf.data.Dataset.from_generator(self.get_numpy_iterator, output_signature=signature)
+        data = data.apply(tf.data.experimental.assert_cardinality(self.steps_per_epoch))
+        return splits.without_autotune(data.prefetch(_PREFETCH))
 
-    def one_epoch(epoch):
-        data = stream
-        if seed is not None:
-            blocks = stream.batch(block_size).enumerate()
-            data = blocks.map(lambda block, pair: permuted(epoch, block, *pair)).unbatch()
-        return data.batch(batch_size).map(lambda x, y: (split.scaling(x), y), tf.data.AUTOTUNE)
+    def _one_example(self) -> tuple[Any, ...]:
+        ids, parts = next(self._rebatched(self.examples.stream(), 1))
+        view = self.view_of(self._first_epoch)
+        return self._with_answers(ids, view, self._augmented(ids, view, parts))
 
-    return one_epoch
+
+class _Clock:
+    """Counts the epochs of a `fit` from what Keras tells its data.
+
+    Keras says when an epoch begins and when it ends, but not its number. Before the first epoch it may begin one only to
+    look at a batch; it then asks for the number of batches anew and says that the epoch ended, which is no end.
+    """
+
+    def __init__(self, first: int):
+        self._first = first
+        self._restarts = self._running = False
+        self.epoch = first
+
+    def restart_is_near(self) -> None:
+        self._restarts = True
+
+    def begin(self) -> None:
+        self._restarts, self._running = False, True
+
+    def end(self) -> None:
+        if self._restarts:
+            self.epoch = self._first
+        elif self._running:
+            self.epoch += 1
+        self._restarts = self._running = False
+
+
+def _augmentations(augment: Any) -> tuple[Augmentation, ...]:
+    steps = augment if isinstance(augment, (list, tuple)) else [] if augment is None else [augment]
+    return tuple(augmentation.get(step) for step in steps)
+
+
+def _mixed(one: np.ndarray, other: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """Labels mixed as the inputs were; without a label where one of the two has none."""
+    mixed = share[:, None] * one + (1 - share[:, None]) * other
+    return np.where((one.sum(-1) * other.sum(-1) > 0)[:, None], mixed, 0).astype(np.float32)
+
+
+def _rows(structure: Any, rows: Any) -> Any:
+    return keras.tree.map_structure(lambda array: array[rows], structure)
+
+
+def _joined(chunks: list[Any]) -> Any:
+    return chunks[0] if len(chunks) == 1 else keras.tree.map_structure(lambda *pieces: np.concatenate(pieces), *chunks)

@@ -54,18 +54,14 @@ def train(
     first_epoch = resume.restore(model)
     if first_epoch:
         progress.say(f"{name}: going on after epoch {first_epoch} of {settings.epochs}.")
-    batches = data.batches(
-        split, settings.batch_size, seed=assembly.recipe.seed, epochs=settings.epochs, first_epoch=first_epoch
-    )
+    pipeline = data.Pipeline(split, batch_size=settings.batch_size, seed=assembly.recipe.seed)
     with progress.stage(name, total=settings.epochs, done=first_epoch) as stage:
         model.fit(
-            batches,
-            steps_per_epoch=steps,
+            pipeline.from_epoch(first_epoch),
             initial_epoch=first_epoch,
             epochs=settings.epochs,
             validation_data=data.evaluation_batches(assembly.source.validation, settings.batch_size),
             callbacks=[resume, EpochProgress(stage)],
-            shuffle=False,  # the batches are shuffled already, by seed and epoch
             verbose=0,
         )
     history = dict(resume.history)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_kd.data import batches, open_source, splits
+from keras_kd.data import evaluation_batches, open_source, splits
 from keras_kd.data.folders import decode_image
 from keras_kd.errors import ConfigurationError
 
@@ -162,7 +162,7 @@ def test_an_unreadable_file_is_named_while_streaming(folder, monkeypatch):
         file.write_bytes(b"no image")
     train = open_source(f"folder:{folder}", image_size=8).train
     with pytest.raises(Exception, match=r"The image file cannot be read.*\.png"):
-        list(batches(train, 8, seed=0).as_numpy_iterator())
+        list(evaluation_batches(train, 8).as_numpy_iterator())
 
 
 def test_a_colour_image_among_greyscale_ones(folder):

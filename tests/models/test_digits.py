@@ -33,8 +33,7 @@ def validation_accuracy(name, epochs, learning_rate):
     rate = keras.optimizers.schedules.CosineDecay(learning_rate, steps * epochs)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(rate), loss=loss, metrics=["accuracy"])
-    training = data.batches(source.train, 64, seed=0, epochs=epochs)
-    model.fit(training, steps_per_epoch=steps, epochs=epochs, verbose=0, shuffle=False)
+    model.fit(data.Pipeline(source.train, batch_size=64), epochs=epochs, verbose=0)
     return model.evaluate(data.evaluation_batches(source.validation, 359), verbose=0)[1]
 
 

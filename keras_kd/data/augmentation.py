@@ -1,0 +1,289 @@
+"""What an augmentation is: a pure function of a batch and of draws that can be drawn again.
+
+So any view of any example can be made again, bit for bit, in another order, batch or process. The members for images
+are in `images.py`, those that mix two examples in `mixing.py`; here are those for audio and for inputs of any kind.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from keras_kd.data.checks import check_integer
+from keras_kd.data.draws import Draws
+from keras_kd.errors import ConfigurationError, check_number, explain
+from keras_kd.serialization import Registry, snake_case
+
+registry = Registry("augmentation")
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation(abc.ABC):
+    """Base of all augmentations: `x = augmentation(x, draws)`.
+
+    To write one, subclass it as a frozen dataclass whose fields are the settings, and take all that is random from
+    `draws`, each number under a name of its own. `@registry.register` on top makes it known by name to recipes.
+
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Dim(Augmentation):
+    ...     strength: float = 0.5
+    ...
+    ...     def __call__(self, x, draws):
+    ...         factor = 1 - self.strength * draws.uniform("factor").astype("float32")
+    ...         return x * factor[:, None, None, None]
+    >>> describe([Dim(strength=0.25)])
+    [{'name': 'dim', 'strength': 0.25}]
+    """
+
+    @abc.abstractmethod
+    def __call__(self, x: np.ndarray, draws: Draws) -> np.ndarray:
+        """Augments a batch.
+
+        Args:
+            x: float32 `[b, ...]`, left as it is.
+            draws: of the batch's `b` examples.
+
+        Returns:
+            A new array, float32 `[b, ...]` of the same shape.
+        """
+
+    def check(self, shape: tuple[int, ...]) -> None:  # noqa: B027 - most fit any shape
+        """Raises `ConfigurationError` where examples of this shape (without the batch axis) do not fit."""
+
+    def get_config(self) -> dict[str, Any]:
+        """The settings as plain JSON data."""
+        return {field.name: _plain(self, getattr(self, field.name)) for field in dataclasses.fields(self)}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Augmentation:
+        return cls(**config)
+
+    def _set(self, **settings: Any) -> None:
+        """For `__post_init__`: stores checked settings, so that equal ones compare equal wherever they were read."""
+        for name, value in settings.items():
+            object.__setattr__(self, name, value)
+
+
+class Mixing(Augmentation):
+    """An augmentation that mixes each example with a partner from the data set, and their labels alike."""
+
+    def __call__(self, x: np.ndarray, draws: Draws) -> np.ndarray:
+        raise ConfigurationError(
+            explain(
+                f"{type(self).__name__} mixes two examples and their labels.",
+                received="one batch",
+                expected="`mix(x, partner_x, draws)`, with the partners of `partners(draws, num_examples)`",
+            )
+        )
+
+    def partners(self, draws: Draws, num_examples: int) -> np.ndarray:
+        """The ids of the partners, int64 `[b]`: evenly drawn, never the example itself unless there is no other.
+
+        Args:
+            draws: of the batch's examples, whose ids count the data set's from 0.
+            num_examples: in the data set.
+
+        Raises:
+            ConfigurationError: an id that is not in the data set.
+        """
+        ids, num_examples = draws.ids, check_integer("num_examples", num_examples, at_least=1)
+        if len(ids) and not 0 <= ids.min() <= ids.max() < num_examples:
+            raise ConfigurationError(
+                explain(
+                    "There is an id that is not in the data set.",
+                    received=f"ids {ids.min()} to {ids.max()}",
+                    expected=f"0 to {num_examples - 1}",
+                )
+            )
+        if num_examples == 1:
+            return ids.copy()
+        others = draws.integers("partner", num_examples - 1)
+        return others + (others >= ids)
+
+    @abc.abstractmethod
+    def mix(self, x: np.ndarray, partner_x: np.ndarray, draws: Draws) -> tuple[np.ndarray, np.ndarray]:
+        """Mixes a batch with the batch of its partners.
+
+        Args:
+            x, partner_x: float32 `[b, ...]`, left as they are.
+            draws: of the examples of `x`.
+
+        Returns:
+            The mixture, float32 `[b, ...]`, and the share of `x` in it, float32 `[b]` in 0..1: the label is
+            `share * y + (1 - share) * y_partner`.
+        """
+
+
+def get(identifier: Any) -> Augmentation:
+    """An augmentation from a name, from a mapping with `name` and settings, or the augmentation itself.
+
+    >>> get({"name": "gaussian_noise", "stddev": 0.2})
+    GaussianNoise(stddev=0.2)
+    """
+    return identifier if isinstance(identifier, Augmentation) else registry.get(identifier)
+
+
+def describe(augmentations: Iterable[Any]) -> list[dict[str, Any]]:
+    """What a manifest stores of augmentations, in order, as plain JSON data.
+
+    `get` makes the same augmentation of each entry again, but for a `Custom`, whose function is stored by name only.
+
+    >>> describe(["gaussian_noise", TimeShift(1600)])
+    [{'name': 'gaussian_noise', 'stddev': 0.1}, {'name': 'time_shift', 'steps': 1600}]
+    """
+    return [_describe(get(augmentation)) for augmentation in augmentations]
+
+
+def _describe(augmentation: Augmentation) -> dict[str, Any]:
+    config = augmentation.get_config()
+    if "name" in config:
+        raise ConfigurationError(
+            explain(
+                f"A setting of {type(augmentation).__name__} cannot be told from its name.",
+                received=f"a field 'name' in {augmentation!r}",
+                expected="fields of other names",
+            )
+        )
+    return {"name": snake_case(type(augmentation).__name__), **config}
+
+
+def _plain(owner: Augmentation, value: Any) -> Any:
+    """JSON data of a setting: tuples become lists, NumPy's numbers Python's."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, (list, tuple)):
+        return [_plain(owner, item) for item in value]
+    raise ConfigurationError(
+        explain(
+            f"A setting of {type(owner).__name__} cannot be described.",
+            received=repr(value),
+            expected="numbers, text, or lists of them",
+            fix="Override get_config and from_config.",
+        )
+    )
+
+
+def check_shape(owner: Augmentation, shape: tuple[int, ...], fits: bool, expected: str) -> None:
+    """Raises `ConfigurationError` where examples do not fit an augmentation."""
+    if not fits:
+        raise ConfigurationError(
+            explain(f"The examples do not fit {owner!r}.", received=f"shape {tuple(shape)}", expected=expected)
+        )
+
+
+# Members for inputs of any kind, and for audio.
+
+
+@registry.register
+@dataclasses.dataclass(frozen=True)
+class GaussianNoise(Augmentation):
+    """Adds normal noise to each value, for inputs of any shape.
+
+    Args:
+        stddev: of the noise, in the units of the input.
+    """
+
+    stddev: float = 0.1
+
+    def __post_init__(self):
+        self._set(stddev=check_number("stddev", self.stddev, at_least=0.0))
+
+    def __call__(self, x, draws):
+        return x + np.float32(self.stddev) * draws.normal("noise", x.shape[1:])
+
+
+@registry.register
+@dataclasses.dataclass(frozen=True)
+class TimeShift(Augmentation):
+    """Moves audio, `[T]` or `[T, C]`, by a random number of steps to either side; what is uncovered is silence, 0.
+
+    Args:
+        steps: the largest shift, each way.
+    """
+
+    steps: int
+
+    def __post_init__(self):
+        self._set(steps=check_integer("steps", self.steps, at_least=0))
+
+    def __call__(self, x, draws):
+        shifted = np.zeros_like(x)
+        length = x.shape[1]
+        for row, shift in enumerate(draws.integers("shift", 2 * self.steps + 1) - self.steps):
+            shifted[row, max(shift, 0) : length + min(shift, 0)] = x[row, max(-shift, 0) : length - max(shift, 0)]
+        return shifted
+
+    def check(self, shape):
+        fits = len(shape) in (1, 2) and shape[0] > self.steps
+        check_shape(self, shape, fits, f"[T] or [T, C] with more than {self.steps} steps T")
+
+
+@registry.register
+@dataclasses.dataclass(frozen=True)
+class Custom(Augmentation):
+    """An augmentation of your own, one example at a time.
+
+    It is described by its name alone: give it another one when the function changes, so that teacher outputs stored for
+    the old one are refused.
+
+    Args:
+        function: `(x, rng) -> x`: float32 `[...]`, one example, and a `numpy.random.Generator` that is seeded for this
+            example and view; returns an example of the same shape. All that is random has to come from `rng`.
+        name: what a manifest says of it.
+
+    >>> def invert(x, rng):
+    ...     return 1 - x if rng.random() < 0.5 else x
+    >>> Custom(invert, "invert").get_config()
+    {'function_name': 'invert'}
+    """
+
+    function: Callable[[np.ndarray, np.random.Generator], np.ndarray]
+    name: str
+
+    def __post_init__(self):
+        if not callable(self.function) or not isinstance(self.name, str) or not self.name:
+            self._refuse(f"function={self.function!r}, name={self.name!r}")
+
+    def __call__(self, x, draws):
+        changed = np.empty_like(x)
+        for row, key in enumerate(draws.bits("key", (2,))):
+            rng = np.random.Generator(np.random.Philox(key=key))
+            changed[row] = self._one(x[row].copy(), rng)
+        return changed
+
+    def _one(self, example: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        shape = example.shape
+        example = np.asarray(self.function(example, rng))
+        if example.shape != shape:
+            raise ConfigurationError(
+                explain(
+                    f"The augmentation {self.name!r} changed the shape of an example.",
+                    received=f"shape {example.shape}",
+                    expected=f"shape {shape}",
+                )
+            )
+        return example
+
+    def get_config(self):
+        return {"function_name": self.name}
+
+    @classmethod
+    def from_config(cls, config):
+        cls._refuse(repr(dict(config)))
+
+    @staticmethod
+    def _refuse(received: str) -> None:
+        raise ConfigurationError(
+            explain(
+                "This is no augmentation of your own.",
+                received=received,
+                expected="a function (x, rng) of one example, and the name that stands for it",
+                fix="Pass Custom(function, name) itself: a function cannot be made again from its description.",
+            )
+        )

@@ -1,0 +1,47 @@
+"""A split once, in its own order: for evaluation."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from keras_kd.data.checks import check_integer
+from keras_kd.data.splits import Split, without_autotune
+
+_PREFETCH = 4
+
+
+def steps_per_epoch(split: Split, batch_size: int) -> int:
+    """The number of batches of one epoch; the last one may be smaller."""
+    return math.ceil(split.num_examples / check_integer("batch_size", batch_size, at_least=1))
+
+
+def evaluation_batches(split: Split, batch_size: int, *, with_labels: bool = True) -> Any:
+    """The split once, in its own order.
+
+    Returns:
+        A `tf.data.Dataset` of `(x float32 [b, *example_shape], y int64 [b])` or `(x,)`, of known cardinality; what lies in
+        memory is scaled batch by batch.
+
+    Raises:
+        ConfigurationError: a batch size below 1.
+    """
+    import tensorflow as tf
+
+    steps = steps_per_epoch(split, batch_size)
+    data = _gathered(split, batch_size) if split.records.fits_in_memory else split.stored_stream().batch(batch_size)
+    data = data.map(lambda x, y: (split.scaling(x), y) if with_labels else (split.scaling(x),))
+    data = data.apply(tf.data.experimental.assert_cardinality(steps))
+    return without_autotune(data.prefetch(_PREFETCH))
+
+
+def _gathered(split: Split, batch_size: int) -> Any:
+    import tensorflow as tf
+
+    with tf.device("CPU:0"):
+        stored, labels = tf.constant(split.records.stored), tf.constant(split.labels())
+
+    def batch_at(start):
+        return stored[start : start + batch_size], labels[start : start + batch_size]
+
+    return tf.data.Dataset.range(0, split.num_examples, batch_size).map(batch_at)

@@ -1,0 +1,226 @@
+"""Numbered examples: whatever the source, each example has a number that stays the same in every epoch and process."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_kd.data import splits
+from keras_kd.data.splits import DataSource, Split
+from keras_kd.errors import ConfigurationError, explain
+
+_CHUNK = 256
+_FORMS = (
+    "(x,), (x, y) or (x, y, sample_weight) arrays; a split of kd.data.open_source(...); a DataSource (its training "
+    "split); or a tf.data.Dataset of single examples"
+)
+
+
+class Examples(ABC):
+    """A fixed sequence of examples, numbered from 0.
+
+    Attributes:
+        num_examples: how many there are.
+        parts: how many parts each has: 1 `(x,)`, 2 `(x, y)`, 3 `(x, y, sample_weight)`.
+        random_access: whether `fetch` works; otherwise they are read in order by `stream`.
+    """
+
+    num_examples: int
+    parts: int
+    random_access = True
+
+    @abstractmethod
+    def fetch(self, ids: np.ndarray) -> tuple[Any, ...]:
+        """The parts of the examples of these numbers, each `[b, ...]` (a structure of arrays where the source has one)."""
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """A hash of the inputs in their order, the same in another process; labels do not count."""
+
+    def stream(self) -> Iterator[tuple[np.ndarray, tuple[Any, ...]]]:
+        """All examples in order, in chunks of `(int64 ids [b], parts)`."""
+        for start in range(0, self.num_examples, _CHUNK):
+            ids = np.arange(start, min(start + _CHUNK, self.num_examples))
+            yield ids, self.fetch(ids)
+
+    def labels(self) -> np.ndarray:
+        """The second part of all examples, `[n, ...]`."""
+        return np.concatenate([np.asarray(parts[1]) for _, parts in self.stream()])
+
+    @property
+    def num_bytes_each(self) -> int:
+        """How much room an example takes in memory."""
+        return _num_bytes(self.fetch(np.arange(1)))
+
+
+class ArrayExamples(Examples):
+    """Examples in memory: arrays, or structures of arrays, with a common first axis."""
+
+    def __init__(self, parts: tuple[Any, ...]):
+        self._parts = tuple(keras.tree.map_structure(np.asarray, part) for part in parts)
+        sizes = {np.shape(leaf)[:1] for leaf in keras.tree.flatten(self._parts)}
+        if len(sizes) != 1 or sizes == {()} or sizes == {(0,)}:
+            raise ConfigurationError(
+                explain(
+                    "These arrays are no set of examples.",
+                    received="shapes " + ", ".join(str(np.shape(leaf)) for leaf in keras.tree.flatten(self._parts)),
+                    expected="the same number of examples, at least one, in the first axis of each",
+                )
+            )
+        self.parts = len(parts)
+        self.num_examples = sizes.pop()[0]
+        self._fingerprint: str | None = None
+
+    def fetch(self, ids):
+        return keras.tree.map_structure(lambda array: _single_precision(array[ids]), self._parts)
+
+    def labels(self):
+        return self._parts[1]
+
+    @property
+    def fingerprint(self):
+        if self._fingerprint is None:
+            self._fingerprint = _hash_of(keras.tree.flatten(self._parts[0]))
+        return self._fingerprint
+
+
+class SplitExamples(Examples):
+    """The examples of a split in memory, scaled when they are read."""
+
+    parts = 2
+
+    def __init__(self, split: Split):
+        self._split = split
+        self.num_examples = split.num_examples
+        self._fingerprint: str | None = None
+
+    def fetch(self, ids):
+        return self._split.scaling(self._split.records.stored[ids]), self._split.labels()[ids]
+
+    def labels(self):
+        return self._split.labels()
+
+    @property
+    def fingerprint(self):
+        if self._fingerprint is None:
+            scaling = np.array([self._split.scaling.divisor, self._split.scaling.offset])
+            self._fingerprint = _hash_of([scaling, self._split.records.stored])
+        return self._fingerprint
+
+
+class StreamedExamples(Examples):
+    """Examples that are read in order each time, because they do not fit into memory.
+
+    The fingerprint is of their number and of the first 256: a source that keeps those and changes others is not
+    noticed.
+
+    Args:
+        dataset: a `tf.data.Dataset` of `(id, parts)`.
+        num_examples: how many it gives.
+    """
+
+    random_access = False
+
+    def __init__(self, dataset: Any, num_examples: int):
+        self._dataset = splits.without_autotune(dataset.batch(_CHUNK).prefetch(1))
+        self.num_examples = num_examples
+        self.parts = len(dataset.element_spec[1])
+        self._fingerprint: str | None = None
+
+    def fetch(self, ids):
+        raise ConfigurationError(
+            explain(
+                "These examples are read in order; single ones cannot be fetched.",
+                received=f"{self.num_examples} examples of {self.num_bytes_each / 1024:.0f} KiB, more than "
+                f"{splits.MEMORY_LIMIT_BYTES / 2**30:.1f} GiB",
+                expected="examples in memory, for what mixes an example with another (mixup, cutmix)",
+                fix="Leave the mixing out, or pass arrays (a numpy.memmap will do).",
+            )
+        )
+
+    def stream(self):
+        for ids, parts in self._dataset.as_numpy_iterator():
+            yield ids, parts
+
+    @property
+    def num_bytes_each(self):
+        ids, parts = next(self.stream())
+        return _num_bytes(parts) // len(ids)
+
+    @property
+    def fingerprint(self):
+        if self._fingerprint is None:
+            firsts = [next(self.stream()) for _ in range(2)]
+            hashes = {_hash_of([ids, *keras.tree.flatten(parts[0])]) for ids, parts in firsts}
+            if len(hashes) > 1:
+                raise ConfigurationError(
+                    explain(
+                        "The order of this data set is not fixed.",
+                        received="other first examples when it was read a second time",
+                        expected="the same order each time it is read",
+                        fix="Leave out shuffle(): the pipeline shuffles, by seed and epoch. TFDS: shuffle_files=False, "
+                        "or ReadConfig(add_tfds_id=True), by which examples are known in any order.",
+                    )
+                )
+            self._fingerprint = _hash_of([np.array(self.num_examples), np.frombuffer(hashes.pop().encode(), np.uint8)])
+        return self._fingerprint
+
+
+def examples_of(source: Any) -> Examples:
+    """The numbered examples of a source.
+
+    Raises:
+        ConfigurationError: nothing that is known to hold examples.
+    """
+    if isinstance(source, Examples):
+        return source
+    if isinstance(source, DataSource):
+        source = source.train
+    if isinstance(source, Split):
+        return _of_split(source)
+    if isinstance(source, tuple) and 1 <= len(source) <= 3:
+        while source[-1] is None and len(source) > 1:
+            source = source[:-1]
+        return ArrayExamples(source)
+    if isinstance(source, np.ndarray):
+        return ArrayExamples((source,))
+    if hasattr(source, "element_spec"):  # a tf.data.Dataset, without importing TensorFlow to ask
+        from keras_kd.data.tf_datasets import examples_of_dataset
+
+        return examples_of_dataset(source)
+    raise ConfigurationError(
+        explain("This holds no examples.", received=f"{type(source).__module__}.{type(source).__name__}", expected=_FORMS)
+    )
+
+
+def _of_split(split: Split) -> Examples:
+    if split.records.fits_in_memory:
+        return SplitExamples(split)
+    scaled = split.stored_stream().map(lambda x, y: (split.scaling(x), y))
+    return StreamedExamples(scaled.enumerate(), split.num_examples)
+
+
+def _single_precision(array: np.ndarray) -> np.ndarray:
+    return array.astype(np.float32) if array.dtype == np.float64 else array
+
+
+def _num_bytes(structure: Any) -> int:
+    return sum(np.asarray(leaf).nbytes for leaf in keras.tree.flatten(structure))
+
+
+def _hash_of(arrays: list[np.ndarray]) -> str:
+    digest = hashlib.sha256()
+    for array in arrays:
+        array = np.asarray(array)
+        digest.update(f"{array.shape}{array.dtype}".encode())
+        # in pieces, so that an array on disk is never in memory whole
+        for start in range(0, max(len(array) if array.ndim else 1, 1), 4096):
+            piece = array[start : start + 4096] if array.ndim else array
+            digest.update(repr(piece.tolist()).encode() if piece.dtype == object else np.ascontiguousarray(piece).data)
+    return "sha256:" + digest.hexdigest()

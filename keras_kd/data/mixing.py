@@ -1,0 +1,80 @@
+"""Augmentations that mix each example with a partner from the data set, and their labels in the same shares."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from keras_kd.data.augmentation import Mixing, registry
+from keras_kd.data.draws import MIN_BETA_ALPHA, Draws
+from keras_kd.data.images import check_image, in_random_box
+from keras_kd.errors import check_number
+
+
+@dataclasses.dataclass(frozen=True)
+class _BetaMixing(Mixing):
+    """Mixing whose share is drawn from Beta(alpha, alpha)."""
+
+    alpha: float
+    probability: float = 1.0
+
+    def __post_init__(self):
+        self._set(alpha=check_number("alpha", self.alpha, at_least=MIN_BETA_ALPHA))
+        self._set(probability=check_number("probability", self.probability, at_least=0.0, at_most=1.0))
+
+    def _share(self, draws: Draws) -> np.ndarray:
+        """Of the first example, float64 `[b]`; 1 where nothing is mixed."""
+        applied = draws.uniform("applied") < self.probability
+        return np.where(applied, draws.beta("share", self.alpha), 1.0)
+
+
+@registry.register
+@dataclasses.dataclass(frozen=True)
+class Mixup(_BetaMixing):
+    """`share * x + (1 - share) * partner_x` with a share from Beta(alpha, alpha), for inputs of any shape.
+
+    Each example has a share and a partner of its own, where the published code has one share for a batch.
+
+    Source: Zhang, Cisse, Dauphin and Lopez-Paz, "mixup: beyond empirical risk minimization", 2018.
+
+    Args:
+        alpha: the larger, the nearer the shares are to 1/2; 0.1 to 0.4 in the paper's ImageNet runs, 1.0 for CIFAR-10.
+        probability: of an example being mixed.
+    """
+
+    alpha: float = 0.2
+
+    def mix(self, x, partner_x, draws):
+        share = self._share(draws).astype(np.float32)
+        weight = share.reshape(-1, *[1] * (x.ndim - 1))
+        return weight * x + (1 - weight) * partner_x, share
+
+
+@registry.register
+@dataclasses.dataclass(frozen=True)
+class CutMix(_BetaMixing):
+    """Replaces a box of an image by the partner's, at the same place.
+
+    The box has the image's shape and `1 - share` of its area, with a share from Beta(alpha, alpha), around a random
+    pixel. The share that is given back is that of the pixels which are left: a box loses what lies outside.
+
+    Source: Yun et al., "CutMix: regularization strategy to train strong classifiers with localizable features", 2019.
+
+    Args:
+        alpha: 1.0 draws all shares evenly.
+        probability: of an example being mixed; 0.5 in the paper's CIFAR runs, 1.0 in those on ImageNet.
+    """
+
+    alpha: float = 1.0
+
+    def mix(self, x, partner_x, draws):
+        height, width = x.shape[1:3]
+        side = np.sqrt(1 - self._share(draws))
+        box_heights, box_widths = ((side * length).astype(np.int64) for length in (height, width))
+        inside = in_random_box(draws, box_heights, box_widths, height, width)
+        share = 1 - np.count_nonzero(inside, axis=(1, 2, 3)) / (height * width)
+        return np.where(inside, partner_x, x), share.astype(np.float32)
+
+    def check(self, shape):
+        check_image(self, shape)

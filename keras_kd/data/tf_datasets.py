@@ -1,0 +1,105 @@
+"""Examples of a user's own `tf.data.Dataset`, numbered by their order, or by the id that TFDS gives them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_kd.data import splits
+from keras_kd.data.examples import ArrayExamples, Examples, StreamedExamples
+from keras_kd.errors import ConfigurationError, explain
+
+_CHUNK = 256
+_ID = "tfds_id"
+
+
+def examples_of_dataset(dataset: Any) -> Examples:
+    """Reads the data set once: kept in memory where it fits, else read again in each epoch.
+
+    Examples are numbered by the order in which the data set gives them. Where they carry a `tfds_id`
+    (`tfds.ReadConfig(add_tfds_id=True)`), that decides, whatever the order in which they come.
+
+    Args:
+        dataset: of single examples or batches: x, `(x,)`, `(x, y)`, `(x, y, sample_weight)`, or a mapping of image,
+            label and `tfds_id`.
+    """
+    dataset = _unbatched(dataset)
+    named, parts_of = _reader(dataset.element_spec)
+    numbered = dataset.map(parts_of) if named else dataset.map(lambda *example: (b"", parts_of(*example)))
+    kept, keys, count = _read(numbered)
+    if not count:
+        raise ConfigurationError(explain("This data set is empty.", received=repr(dataset), expected="examples"))
+    ranks = _ranks(keys) if named else None
+    if kept is None:
+        return StreamedExamples(_with_numbers(numbered, ranks), count)
+    arrays = keras.tree.map_structure(lambda *pieces: np.concatenate(pieces), *kept) if len(kept) > 1 else kept[0]
+    if named:
+        order = np.argsort(keys, kind="stable")
+        arrays = keras.tree.map_structure(lambda array: array[order], arrays)
+    return ArrayExamples(tuple(arrays))
+
+
+def _unbatched(dataset: Any) -> Any:
+    """Single examples: a first axis of unknown length in every part is that of a batch."""
+    specs = keras.tree.flatten(dataset.element_spec)
+    is_batched = all(spec.shape.rank and spec.shape[0] is None for spec in specs) and len(specs) > 1
+    return dataset.unbatch() if is_batched else dataset
+
+
+def _reader(spec: Any) -> tuple[bool, Any]:
+    """Whether examples have names of their own, and the function from an element to `(name, parts)` or to the parts."""
+    if isinstance(spec, dict) and _ID in spec:
+        keys = sorted(set(spec) - {_ID})
+        labels = [key for key in keys if spec[key].dtype.is_integer and spec[key].shape.rank == 0]
+        inputs = [key for key in keys if key not in labels]
+        if len(inputs) != 1 or len(labels) > 1:
+            raise ConfigurationError(
+                explain(
+                    "Cannot tell inputs from labels.",
+                    received=f"the features {', '.join(keys)}",
+                    expected=f"one of numbers, at most one whole number beside it, and {_ID}",
+                    fix="Leave the others out with dataset.map.",
+                )
+            )
+        return True, lambda example: (example[_ID], tuple(example[key] for key in (*inputs, *labels)))
+    if isinstance(spec, tuple):
+        return False, lambda *parts: parts
+    return False, lambda x: (x,)
+
+
+def _read(numbered: Any) -> tuple[list[Any] | None, np.ndarray, int]:
+    """Chunks of parts (None where they take too much room), names, and the number of examples."""
+    kept, keys, room = [], [], splits.MEMORY_LIMIT_BYTES
+    for names, parts in splits.without_autotune(numbered.batch(_CHUNK)).as_numpy_iterator():
+        keys.append(names)
+        if kept is not None:
+            room -= sum(leaf.nbytes for leaf in keras.tree.flatten(parts))
+            kept = [*kept, parts] if room >= 0 else None
+    return kept, np.concatenate(keys) if keys else np.array([]), sum(map(len, keys))
+
+
+def _ranks(keys: np.ndarray) -> dict[bytes, int]:
+    ranks = {key: rank for rank, key in enumerate(sorted(keys))}
+    if len(ranks) < len(keys):
+        raise ConfigurationError(
+            explain(f"Several examples have the same {_ID}.", received=f"{len(keys)} examples, {len(ranks)} ids")
+        )
+    return ranks
+
+
+def _with_numbers(numbered: Any, ranks: dict[bytes, int] | None) -> Any:
+    import tensorflow as tf
+
+    if ranks is None:
+        return numbered.map(lambda _, parts: parts).enumerate().map(lambda number, *parts: (number, _tuple(parts)))
+    table = tf.lookup.StaticHashTable(
+        tf.lookup.KeyValueTensorInitializer(list(ranks), np.arange(len(ranks), dtype=np.int64)), default_value=-1
+    )
+    return numbered.map(lambda key, parts: (table.lookup(key), parts))
+
+
+def _tuple(parts: tuple[Any, ...]) -> tuple[Any, ...]:
+    """`enumerate` hands a tuple over as it was or spread out."""
+    return parts[0] if len(parts) == 1 and isinstance(parts[0], tuple) else parts

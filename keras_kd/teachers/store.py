@@ -1,0 +1,208 @@
+"""Records on disk, one for each example and view, in shards that are whole or not there.
+
+    FOLDER/manifest.json                                     what the records are and what they were made of
+    FOLDER/shards/view-00003.rows-000001024.6f3a….npy        records of rows 1024.. in view 3
+
+The name of a shard ends in the SHA-256 of its content (16 digits), so that one rename puts it in place together with
+its checksum, and shards made elsewhere are merged by copying the files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from keras_kd.errors import TeacherError, explain
+from keras_kd.progress import bar
+from keras_kd.teachers import encodings
+from keras_kd.teachers.encodings import Encoding
+
+VERSION = 1
+_NAME = re.compile(r"view-(\d+)\.rows-(\d+)\.([0-9a-f]{16})\.npy")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What lies in a store, in plain data.
+
+    Attributes:
+        teacher: the fingerprint of the teacher that was asked.
+        pipeline: what its inputs depended on, `Pipeline.identity()`.
+        views: how many views of each example there are to be.
+        shard_size: rows in a shard; the last one of a view may have fewer.
+        outputs, taps: the encoding of each output and inner layer by name.
+        activations: of the teacher's outputs, by name.
+    """
+
+    teacher: str
+    pipeline: dict[str, Any]
+    views: int
+    shard_size: int
+    outputs: dict[str, dict[str, Any]]
+    taps: dict[str, dict[str, Any]]
+    activations: dict[str, str]
+    version: int = VERSION
+
+    @property
+    def num_examples(self) -> int:
+        return self.pipeline["num_examples"]
+
+    @property
+    def encodings(self) -> dict[str, Encoding]:
+        return {name: encodings.from_config(config) for name, config in {**self.outputs, **self.taps}.items()}
+
+    @property
+    def record(self) -> np.dtype:
+        """One record: the fields of each output and tap."""
+        return np.dtype([(name, encoding.fields) for name, encoding in self.encodings.items()])
+
+    @property
+    def num_bytes(self) -> int:
+        """Of all records of all views."""
+        return self.record.itemsize * self.num_examples * self.views
+
+    def differences(self, other: Manifest) -> list[str]:
+        """In words, where `other` is made of something else; more or fewer views are no difference."""
+        mine, theirs = _flat(asdict(self)), _flat(asdict(other))
+        keys = [key for key in {**mine, **theirs} if key != "views" and mine.get(key) != theirs.get(key)]
+        return [f"{key}: {mine.get(key)!r} in the cache, {theirs.get(key)!r} here" for key in keys]
+
+
+class ShardKey(NamedTuple):
+    """Which records a shard holds: those of `view` from row `start` on."""
+
+    view: int
+    start: int
+
+
+class Store:
+    """The shards of one folder."""
+
+    def __init__(self, path: str | Path, manifest: Manifest):
+        self.path = Path(path)
+        self.manifest = manifest
+        self._opened: dict[ShardKey, np.ndarray] = {}
+        self._files: dict[ShardKey, Path] | None = None
+
+    @classmethod
+    def read(cls, path: str | Path) -> Store:
+        """Opens a folder by its manifest.
+
+        Raises:
+            TeacherError: there is none, it is not readable, or of another version.
+        """
+        file = Path(path) / "manifest.json"
+        if not file.exists():
+            raise TeacherError(
+                explain("There is no teacher cache.", received=str(path), expected=f"a folder with {file.name}")
+            )
+        try:
+            content = json.loads(file.read_text("utf-8"))
+            if content.get("version") != VERSION:
+                raise ValueError(f"version {content.get('version')!r}, and this is version {VERSION}")
+            return cls(path, Manifest(**content))
+        except (ValueError, TypeError, AttributeError) as error:
+            raise TeacherError(
+                explain(
+                    "The manifest of this teacher cache cannot be read.",
+                    received=f"{file}: {error}",
+                    expected="what CachedTeacher.build writes",
+                    fix="Build the cache anew in an empty folder.",
+                )
+            ) from error
+
+    def write_manifest(self) -> None:
+        (self.path / "shards").mkdir(parents=True, exist_ok=True)
+        _write(self.path / "manifest.json", (json.dumps(asdict(self.manifest), indent=1) + "\n").encode())
+
+    # Which shards there are.
+
+    def keys(self) -> list[ShardKey]:
+        """All shards that the store is to have."""
+        starts = range(0, self.manifest.num_examples, self.manifest.shard_size)
+        return [ShardKey(view, start) for view in range(self.manifest.views) for start in starts]
+
+    def rows(self, key: ShardKey) -> np.ndarray:
+        """The numbers of the examples of a shard, int64."""
+        return np.arange(key.start, min(key.start + self.manifest.shard_size, self.manifest.num_examples))
+
+    def files(self) -> dict[ShardKey, Path]:
+        """The file of each shard that is there, whether whole or not."""
+        found = sorted((self.path / "shards").glob("*.npy"))
+        matches = [(file, _NAME.fullmatch(file.name)) for file in found]
+        return {ShardKey(int(match[1]), int(match[2])): file for file, match in matches if match}
+
+    def damaged(self, *, progress: bool = False) -> list[ShardKey]:
+        """Shards whose content is not what their name says; every file is read."""
+        files = self.files()
+        with bar("verify the teacher cache", len(files), unit="shards", shown=progress) as advance:
+            return [key for key in files if not self._is_whole(files[key], advance)]
+
+    @staticmethod
+    def _is_whole(file: Path, advance: Any) -> bool:
+        advance()
+        return _digest(file.read_bytes()) == _NAME.fullmatch(file.name)[3]
+
+    # Writing and reading.
+
+    def write(self, key: ShardKey, records: np.ndarray) -> None:
+        """Puts a shard in place; killed in the middle, nothing of it is there."""
+        buffer = io.BytesIO()
+        np.save(buffer, records, allow_pickle=False)
+        content = buffer.getvalue()
+        old = self.files().get(key)
+        name = f"view-{key.view:05d}.rows-{key.start:09d}.{_digest(content)}.npy"
+        _write(self.path / "shards" / name, content)
+        if old is not None and old.name != name:
+            old.unlink(missing_ok=True)
+
+    def remove(self, key: ShardKey) -> None:
+        self.files()[key].unlink(missing_ok=True)
+
+    def lookup(self, ids: np.ndarray, view: int) -> np.ndarray:
+        """The records of these examples, `[b]`."""
+        records = np.empty(len(ids), self.manifest.record)
+        starts = ids - ids % self.manifest.shard_size
+        for start in np.unique(starts):
+            of_shard = starts == start
+            records[of_shard] = self._shard(ShardKey(view, int(start)))[ids[of_shard] - start]
+        return records
+
+    def _shard(self, key: ShardKey) -> np.ndarray:
+        if key not in self._opened:
+            if any(other.view != key.view for other in self._opened):
+                self._opened = {}  # an epoch reads one view; the files of the last one need not stay open
+            if self._files is None:
+                self._files = self.files()
+            self._opened[key] = np.load(self._files[key], mmap_mode="r", allow_pickle=False)
+        return self._opened[key]
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(value, dict) or not value:
+        return {prefix: _plain(value)}
+    parts = [_flat(item, f"{prefix}.{key}" if prefix else key) for key, item in value.items()]
+    return {key: item for part in parts for key, item in part.items()}
+
+
+def _plain(value: Any) -> Any:
+    """As it comes back from JSON."""
+    return json.loads(json.dumps(value))
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def _write(file: Path, content: bytes) -> None:
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    temporary.write_bytes(content)
+    temporary.replace(file)
