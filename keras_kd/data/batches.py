@@ -20,8 +20,7 @@ def evaluation_batches(split: Split, batch_size: int, *, with_labels: bool = Tru
     """The split once, in its own order.
 
     Returns:
-        A `tf.data.Dataset` of `(x float32 [b, *example_shape], y int64 [b])` or `(x,)`, of known cardinality; what lies in
-        memory is scaled batch by batch.
+        A `tf.data.Dataset` of `(x float32 [b, *example_shape], y int64 [b])` or `(x,)`, of known cardinality.
 
     Raises:
         ConfigurationError: a batch size below 1.

@@ -36,7 +36,7 @@ class Examples(ABC):
 
     @abstractmethod
     def fetch(self, ids: np.ndarray) -> tuple[Any, ...]:
-        """The parts of the examples of these numbers, each `[b, ...]` (a structure of arrays where the source has one)."""
+        """The parts of the examples of these numbers, each `[b, ...]` or a structure of such arrays."""
 
     @property
     @abstractmethod
@@ -145,8 +145,7 @@ class StreamedExamples(Examples):
         )
 
     def stream(self):
-        for ids, parts in self._dataset.as_numpy_iterator():
-            yield ids, parts
+        yield from self._dataset.as_numpy_iterator()
 
     @property
     def num_bytes_each(self):
@@ -195,7 +194,9 @@ def examples_of(source: Any) -> Examples:
 
         return examples_of_dataset(source)
     raise ConfigurationError(
-        explain("This holds no examples.", received=f"{type(source).__module__}.{type(source).__name__}", expected=_FORMS)
+        explain(
+            "This holds no examples.", received=f"{type(source).__module__}.{type(source).__name__}", expected=_FORMS
+        )
     )
 
 

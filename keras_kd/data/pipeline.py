@@ -17,7 +17,6 @@ from keras_kd.data.carried import Carried
 from keras_kd.data.checks import check_integer, check_seed
 from keras_kd.data.draws import Draws
 from keras_kd.data.examples import examples_of
-from keras_kd.data.splits import UNLABELLED
 from keras_kd.errors import ConfigurationError, explain
 
 _PREFETCH = 4
@@ -307,8 +306,8 @@ class Pipeline(DataAdapter):
 class _Clock:
     """Counts the epochs of a `fit` from what Keras tells its data.
 
-    Keras says when an epoch begins and when it ends, but not its number. Before the first epoch it may begin one only to
-    look at a batch; it then asks for the number of batches anew and says that the epoch ended, which is no end.
+    Keras says when an epoch begins and when it ends, but not its number. Before the first epoch it may begin one only
+    to look at a batch; it then asks for the number of batches anew and says that the epoch ended, which is no end.
     """
 
     def __init__(self, first: int):

@@ -173,13 +173,13 @@ def _finite(values: np.ndarray) -> np.ndarray:
 
 def _stored(values: np.ndarray, dtype: str) -> np.ndarray:
     values = _finite(np.asarray(values, np.float32))
-    largest = float(np.abs(values).max(initial=0))
-    if largest > np.finfo(dtype).max:
+    largest, limit = float(np.abs(values).max(initial=0)), float(np.finfo(dtype).max)
+    if largest > limit:
         raise TeacherError(
             explain(
                 f"The teacher's values do not fit {dtype}.",
                 received=f"up to {largest:g}",
-                expected=f"at most {np.finfo(dtype).max:g}",
+                expected=f"at most {limit:g}",
                 fix='Pass dtype="float32".',
             )
         )

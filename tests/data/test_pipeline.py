@@ -8,8 +8,18 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_kd.data import Carried, CutMix, Flip, GaussianNoise, Mixup, PadAndCrop, Pipeline, epoch_order, open_source
-from keras_kd.data import splits
+from keras_kd.data import (
+    Carried,
+    CutMix,
+    Flip,
+    GaussianNoise,
+    Mixup,
+    PadAndCrop,
+    Pipeline,
+    epoch_order,
+    open_source,
+    splits,
+)
 from keras_kd.errors import ConfigurationError
 
 

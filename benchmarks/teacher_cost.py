@@ -1,0 +1,195 @@
+"""What the teacher costs: a training with a live teacher, with a cached one, with none, and Keras' own Distiller.
+
+    python benchmarks/teacher_cost.py [--rounds 7] [--pairs NAME ...] [--memory]
+
+All contenders of a pair run in one process, in turn, over the same augmented batches of one pipeline; ratios are taken
+round by round, to the plain student's `fit`. On logits Keras' Distiller gets `loss=KLDivergence()`, with which it
+computes the right number; "logits and feature" compares the last stage's maps as well, by mean square. The build of the
+cache is held against `teacher.predict` on the same images, without augmentation for either. `--memory` measures the
+peak memory of a plain and of a cached training, each in a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import keras
+import numpy as np
+from common import RESULTS, markdown, ratio, rounds, show, write
+
+import keras_kd as kd
+from keras_kd.teachers import CachedTeacher
+from keras_kd.teachers.encodings import Rows, TopK
+
+TEMPERATURE = 4.0
+BATCH_SIZE = 32
+STEPS = 4
+SHAPE = (32, 32, 3)
+NUM_CLASSES = 100
+LAYER = "stage_3"
+PAIRS = {"resnet32x4 to resnet8x4": ("resnet32x4", "resnet8x4"), "wrn_40_2 to wrn_16_2": ("wrn_40_2", "wrn_16_2")}
+
+
+def build(name):
+    keras.utils.set_random_seed(0)
+    return kd.models.build(name, input_shape=SHAPE, num_classes=NUM_CLASSES)
+
+
+def data(steps=STEPS, augment=True):
+    rng = np.random.default_rng(0)
+    x = rng.random((BATCH_SIZE * steps, *SHAPE), "float32")
+    y = rng.integers(0, NUM_CLASSES, BATCH_SIZE * steps)
+    return kd.data.Pipeline((x, y), [kd.data.PadAndCrop(4), kd.data.Flip()] if augment else None, BATCH_SIZE)
+
+
+def compiled(model):
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(1e-3), loss=loss, metrics=["accuracy"])
+    return model
+
+
+def keras_distiller(teacher, student, *, feature):
+    losses = [
+        keras.distillation.LogitsDistillation(temperature=TEMPERATURE, loss=keras.losses.KLDivergence()),
+        keras.distillation.FeatureDistillation(loss="mse", teacher_layer_name=LAYER, student_layer_name=LAYER),
+    ]
+    return keras.distillation.Distiller(teacher, student, distillation_losses=losses if feature else losses[:1])
+
+
+def fits(model, pipeline):
+    compiled(model)
+    return lambda: model.fit(pipeline, verbose=0)
+
+
+def contenders(teacher, student, folder):
+    """A function per contender that trains one short epoch."""
+    pipeline = data()
+    caches = {
+        "cached": CachedTeacher.build(teacher, pipeline, folder / "full", progress=False),
+        "cached, top-10": CachedTeacher.build(teacher, pipeline, folder / "top", top_k=10, progress=False),
+    }
+    pipeline.views = 1  # every contender sees the one view that is cached
+    ours = {
+        name: fits(kd.Distiller(cached, build(student), temperature=TEMPERATURE), pipeline.with_teacher(cached))
+        for name, cached in caches.items()
+    }
+    return {
+        "plain student": fits(build(student), pipeline),
+        "live": fits(kd.Distiller(teacher, build(student), temperature=TEMPERATURE), pipeline),
+        **ours,
+        "keras.distillation, logits": fits(keras_distiller(teacher, build(student), feature=False), pipeline),
+        "keras.distillation, logits and feature": fits(
+            keras_distiller(teacher, build(student), feature=True), pipeline
+        ),
+    }
+
+
+def building(teacher, folder):
+    """The build of a cache beside `predict`, over the same unaugmented images in the same batches of 64."""
+    pipeline = data(steps=16, augment=False)
+    x = pipeline.batch(np.arange(pipeline.num_examples))[0]
+    count = iter(range(1000))
+    return {
+        "teacher.predict": lambda: teacher.predict(x, batch_size=64, verbose=0),
+        "cache build": lambda: CachedTeacher.build(teacher, pipeline, folder / f"{next(count)}", progress=False),
+    }
+
+
+def sizes():
+    """Bytes of one example in one view."""
+    return {
+        f"{classes:,} classes": {
+            "whole row": Rows((classes,)).num_bytes,
+            **{f"top-{k}": TopK(k, classes).num_bytes for k in (10, 100) if k < classes},
+        }
+        for classes in (10, 100, 1000)
+    }
+
+
+def train_once(kind, folder):
+    """One training in a process of its own; prints its peak memory in MiB."""
+    pipeline, student = data(steps=8), build("resnet8x4")
+    model = student
+    if kind == "cached":
+        cached = CachedTeacher.open(folder)
+        pipeline, model = pipeline.with_teacher(cached), kd.Distiller(cached, student)
+    compiled(model).fit(pipeline, epochs=2, verbose=0)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+def memory(num_rounds):
+    """Peak memory in MiB by kind, a process each, in turn."""
+    peaks = {"plain student": [], "cached": []}
+    with tempfile.TemporaryDirectory() as folder:
+        CachedTeacher.build(build("resnet32x4"), data(steps=8), folder, views=2, progress=False)
+        for _ in range(num_rounds):
+            for kind in peaks:
+                command = [sys.executable, __file__, "--train-once", kind, folder]
+                run = subprocess.run(command, capture_output=True, text=True, check=True)
+                peaks[kind].append(float(run.stdout.split()[-1]))
+    return {"MiB": peaks, "cached / plain": ratio(peaks["cached"], peaks["plain student"])}
+
+
+def measure(name, num_rounds):
+    teacher, student = PAIRS[name]
+    folder = Path(tempfile.mkdtemp())
+    try:
+        teacher = build(teacher)
+        seconds = rounds(contenders(teacher, student, folder), num_rounds, warmup=2)
+        building_seconds = rounds(building(teacher, folder), num_rounds, warmup=1)
+    finally:
+        shutil.rmtree(folder)
+    plain = seconds["plain student"]
+    ratios = {f"{key} / plain": ratio(value, plain) for key, value in seconds.items() if key != "plain student"}
+    for theirs in ("keras.distillation, logits", "keras.distillation, logits and feature"):
+        ratios[f"{theirs} / cached"] = ratio(seconds[theirs], seconds["cached"])
+    ratios["rate of the build / predict"] = ratio(building_seconds["teacher.predict"], building_seconds["cache build"])
+    return {"rounds": num_rounds, "seconds": seconds | building_seconds, "ratios": ratios}
+
+
+def tables(results):
+    header = ["cost / plain student's fit", *results["pairs"]]
+    keys = next(iter(results["pairs"].values()))["ratios"]
+    rows = [[key, *(show(pair["ratios"][key]) for pair in results["pairs"].values())] for key in keys]
+    columns = ["whole row", "top-10", "top-100"]
+    bytes_rows = [[name, *(f"{row.get(c, '–')}" for c in columns)] for name, row in results["bytes"].items()]
+    bytes_rows.append(["TinyViT's published layout", "–", "44", "404"])
+    text = f"{markdown(header, rows)}\n\n{markdown(['bytes per example and view', *columns], bytes_rows)}"
+    if peaks := results.get("memory"):
+        mid = {kind: sorted(values)[len(values) // 2] for kind, values in peaks["MiB"].items()}
+        text += (
+            f"\n\nPeak memory of a training, a process each: plain {mid['plain student']:.0f} MiB, cached "
+            f"{mid['cached']:.0f} MiB, ratio {show(peaks['cached / plain'])}."
+        )
+    return text
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--pairs", nargs="*", default=list(PAIRS), choices=list(PAIRS))
+    parser.add_argument("--memory", action="store_true", help="measure peak memory only")
+    parser.add_argument("--train-once", nargs=2, metavar=("KIND", "FOLDER"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.train_once:
+        train_once(*arguments.train_once)
+        return
+    before = RESULTS / "teacher_cost.json"
+    results = json.loads(before.read_text()) if before.exists() else {"pairs": {}}
+    if arguments.memory:
+        results["memory"] = memory(arguments.rounds)
+    else:
+        results["pairs"] |= {name: measure(name, arguments.rounds) for name in arguments.pairs}
+    results["bytes"] = sizes()
+    write("teacher_cost", results, tables(results))
+
+
+if __name__ == "__main__":
+    main()
