@@ -23,6 +23,7 @@ LAYERS = {
     "export": 4,
     "evaluation": 5,
     "callbacks": 6,
+    "chain": 7,
     "recipes": 7,
     "tuning": 7,
     "cli": 8,
@@ -31,7 +32,7 @@ LAYERS = {
 CONFINED = {
     "tensorflow": ("distillers/_tensorflow.py", "data/", "export/", "evaluation/runners.py", "compression/tfmot.py"),
     "tensorflow_datasets": ("data/",),
-    "matplotlib": ("evaluation/plots.py",),
+    "matplotlib": ("evaluation/plots.py", "evaluation/drawing.py"),
     "tf_keras": ("compression/tfmot.py",),
     "tensorflow_model_optimization": ("compression/tfmot.py",),
 }

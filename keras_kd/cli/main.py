@@ -10,8 +10,10 @@ import typer
 from rich.console import Console
 
 from keras_kd import __version__
+from keras_kd.cli import cache
+from keras_kd.cli.outcome import failing_cleanly, say, show
 from keras_kd.cli.quiet import quiet_natives, touch_backend
-from keras_kd.errors import KerasKDError, RecipeError
+from keras_kd.errors import KerasKDError
 
 app = typer.Typer(
     help="Model compression for Keras 3: distil, export to TFLite, measure, report.",
@@ -19,6 +21,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(cache.app, name="cache")
 
 
 def main() -> None:
@@ -44,25 +48,38 @@ def run(
     """Train, distil, export and report; a run that was interrupted goes on where it stopped."""
     console, errors = Console(), Console(stderr=True)
     sys.path.append(str(Path.cwd()))  # where `module:function` of a recipe is looked for, after what is installed
-    try:
+    with failing_cleanly(errors, "The run failed; the same command goes on from here."):
         with quiet_natives(KerasKDError):
             with errors.status("loading TensorFlow"):
                 from keras_kd import recipes
-                from keras_kd.cli.outcome import show
 
                 loaded = recipes.load(recipe, overrides or (), output_dir=output_dir)
                 touch_backend()
             report = recipes.run(loaded, console)
-    except RecipeError as error:
-        _say(errors, "This recipe cannot be run.", error)
-        raise typer.Exit(2) from None
-    except KerasKDError as error:
-        _say(errors, "The run failed; the same command goes on from here.", error)
-        raise typer.Exit(1) from None
-    except KeyboardInterrupt:
-        errors.print("\nInterrupted; the same command goes on from here.")
-        raise typer.Exit(130) from None
     show(report, loaded.folder, console)
+
+
+@app.command()
+def diagnose(
+    recipe: Annotated[Path | None, typer.Argument(help="A recipe file. Default: the digits of scikit-learn.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key: teacher.model=t.keras")
+    ] = None,
+    output_dir: Annotated[Path | None, typer.Option(help="The run folder. Default: saved_models/NAME.")] = None,
+) -> None:
+    """Train the teacher of a recipe where it is not trained yet, and say whether it is fit to teach."""
+    console, errors = Console(), Console(stderr=True)
+    sys.path.append(str(Path.cwd()))
+    with failing_cleanly(errors, "The teacher could not be looked at; the same command goes on from here."):
+        with quiet_natives(KerasKDError):
+            with errors.status("loading TensorFlow"):
+                from keras_kd import recipes
+
+                loaded = recipes.load(recipe, overrides or (), output_dir=output_dir)
+                touch_backend()
+            diagnosis = recipes.diagnose_teacher(loaded, console)
+    say(console, str(diagnosis))
+    say(console, f"The calibration as a picture: {loaded.folder / 'teacher_reliability.svg'}")
 
 
 @app.command()
@@ -86,8 +103,3 @@ def init(
         typer.echo(problem, err=True)
         raise typer.Exit(2)
     typer.echo(f"Wrote {path}. Run it with: keras-kd run {path}")
-
-
-def _say(console: Console, headline: str, error: Exception) -> None:
-    console.print(f"[red]{headline}[/red]")
-    console.print(str(error), markup=False, highlight=False, soft_wrap=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,7 @@ from keras_kd.data.carried import inputs_of
 from keras_kd.distillers import objective
 from keras_kd.distillers.supervision import check_default_terms, check_supervised_loss
 from keras_kd.distillers.trackers import Trackers
+from keras_kd.distillers.unlabelled import Unlabelled
 from keras_kd.errors import ConfigurationError, Notice, explain
 from keras_kd.features import find_heads, find_place, forward, inner_taps, output_shapes
 from keras_kd.hyperparameters import Hyperparameter
@@ -27,12 +29,15 @@ _ALPHA_HINT = "Alpha is the weight of the TEACHER; student_loss_weight of keras.
 class Distiller(keras.Model):
     """Trains a student on its labels and on what a teacher says of the same inputs.
 
-    `loss = (1 - alpha) * supervised + alpha * sum(weight * term) + sum(student.losses)`
+    `loss = (1 - alpha) * supervised + alpha * sum(weight * term) + sum(student.losses)`, with an alpha of 1 for the
+    examples without a label.
 
     The supervised part is the compiled loss; the default term is the soft-target loss `T^2 * KL(teacher || student)`.
     Compile and fit it like any Keras model; `evaluate`, `predict` and `validation_data` are about the student alone.
-    Batches without labels, `(x,)`, train on the teacher only. Logs carry `loss`, `student_loss` (the supervised part),
-    `distillation_loss`, each term by name, and `alpha`.
+    Batches without labels, `(x,)`, train on the teacher only. Among labelled examples, those without a label are of the
+    class that the compiled loss ignores (`SparseCategoricalCrossentropy(ignore_class=-1)`), or have a row of zeros for
+    class probabilities (`CategoricalCrossentropy`). Logs carry `loss`, `student_loss` (the supervised part),
+    `distillation_loss` (the sum of the terms over all examples, before alpha), each term by name, and `alpha`.
 
     Source: Hinton, Vinyals & Dean, "Distilling the Knowledge in a Neural Network", 2015.
 
@@ -152,6 +157,7 @@ class Distiller(keras.Model):
                 check_default_terms(loss, self.terms, self._heads)
         if settings.get("jit_compile") is True and not self.teacher.supports_jit:
             raise ConfigurationError("jit_compile=True, but the teacher has layers that XLA cannot compile.")
+        self._find_unlabelled = functools.partial(Unlabelled, loss, names=list(self._heads))
         super().compile(optimizer=optimizer, loss=loss, **settings)
 
     def compile_from_config(self, config):
@@ -214,11 +220,15 @@ class Distiller(keras.Model):
         outputs, logits, taps = forward(self, self._heads, x, places=self._student_places, training=True)
         return outputs, objective.Said(logits, taps)
 
-    def supervised_loss(self, batch: Batch, outputs: Any) -> Any:
+    def unlabelled(self, batch: Batch) -> Unlabelled:
+        """Which examples of a batch have no label, by what the compiled loss declares."""
+        return self._find_unlabelled(batch.y)
+
+    def supervised_loss(self, batch: Batch, outputs: Any, unlabelled: Unlabelled) -> Any:
         """The compiled loss alone, or None where the batch has no labels or nothing was compiled."""
         if batch.y is None or self._compile_loss is None:
             return None
-        return self._compile_loss(batch.y, outputs, batch.sample_weight)
+        return self._compile_loss(batch.y, outputs, unlabelled.loss_weights(batch.sample_weight))
 
     def hyperparameters_at(self, step: Any) -> tuple[Any, Any]:
         """Alpha and temperature at an optimizer step."""

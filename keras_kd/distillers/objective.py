@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from keras import ops
 
+from keras_kd.distillers.unlabelled import Unlabelled, multiply
 from keras_kd.errors import ConfigurationError, explain
 from keras_kd.losses import Context, DistillationLoss, SoftTargets
 from keras_kd.losses.keras_distiller import Shaped
@@ -14,13 +15,18 @@ from keras_kd.serialization import nearest
 RESERVED = ("loss", "student_loss", "distillation_loss", "alpha")
 
 
-def combine(supervised: Any, distillation: Any, regularization: Any, alpha: Any) -> Any:
-    """`(1 - alpha) * supervised + alpha * distillation + regularization`: alpha weighs the TEACHER.
+def combine(supervised: Any, distillation: Any, regularization: Any, alpha: Any, unlabelled: Any = 0.0) -> Any:
+    """`(1 - alpha) * (supervised + unlabelled) + alpha * distillation + regularization`: alpha weighs the TEACHER.
+
+    `unlabelled` is the part of `distillation` that examples without a label have in it: the teacher stands in for their
+    labels, so that it weighs 1 there.
 
     >>> float(combine(supervised=1.0, distillation=3.0, regularization=0.5, alpha=0.25))
     2.0
+    >>> float(combine(supervised=0.0, distillation=3.0, regularization=0.5, alpha=0.25, unlabelled=3.0))
+    3.5
     """
-    return (1.0 - alpha) * supervised + alpha * distillation + regularization
+    return (1.0 - alpha) * (supervised + unlabelled) + alpha * distillation + regularization
 
 
 class Said(NamedTuple):
@@ -44,8 +50,13 @@ def distillation_terms(
     sample_weight: Any = None,
     step: Any = 0,
     temperature: Any = None,
+    unlabelled: Unlabelled | None = None,
+    extra: Any = 0.0,
 ) -> dict[str, Any]:
     """The value of each term by its name, scalars.
+
+    A term is linear in the weights of the examples. So its slope in `extra`, at 0, is what the unlabelled examples
+    contribute to it, found without computing it twice.
 
     Args:
         terms: the losses; each names what it reads.
@@ -53,6 +64,8 @@ def distillation_terms(
         labels, sample_weight: as in the batch: one tensor, or a dict by output name.
         step: the optimizer's step.
         temperature: for the terms without one of their own.
+        unlabelled: which examples have no label; None where all have one.
+        extra: a scalar; an example without a label counts `1 + extra` times.
     """
     values = {}
     for term in terms:
@@ -65,7 +78,7 @@ def distillation_terms(
         values[term.name] = term(
             select(teacher, term.teacher, term, "teacher"),
             select(student, term.student, term, "student"),
-            sample_weight=_of_output(sample_weight, term.student),
+            sample_weight=_weights(term, _of_output(sample_weight, term.student), unlabelled, extra),
             context=context,
         )
     return values
@@ -219,6 +232,15 @@ def _of_output(value: Any, name: Any) -> Any:
     if not isinstance(value, dict):
         return value
     return next(iter(value.values())) if len(value) == 1 else value.get(name if isinstance(name, str) else None)
+
+
+def _weights(term: DistillationLoss, sample_weight: Any, unlabelled: Unlabelled | None, extra: Any) -> Any:
+    """The weights of the examples in a term, the unlabelled ones `1 + extra` times."""
+    rows = unlabelled.rows(term) if unlabelled else None
+    if rows is None:
+        return sample_weight
+    weights = 1.0 + extra * rows
+    return weights if sample_weight is None else multiply(sample_weight, weights)
 
 
 def _logits_beside(term: DistillationLoss, outputs: dict[str, Any]) -> Any:

@@ -29,7 +29,7 @@ def check_supervised_loss(loss: Any, heads: dict[str, Head]) -> None:
         heads: of the student, by output name.
     """
     for name, head in heads.items():
-        expects_logits = _expects_logits(_for_output(loss, name, list(heads)))
+        expects_logits = _expects_logits(loss_of_output(loss, name, list(heads)))
         if expects_logits is None or head.activation == "probabilities" or expects_logits == head.is_logits:
             continue
         gives, takes = ("logits", "probabilities") if head.is_logits else ("probabilities", "logits")
@@ -50,7 +50,7 @@ def check_default_terms(loss: Any, terms: list[SoftTargets], heads: dict[str, He
     Logits alone do not tell a multi-label model from one with exclusive classes; a binary cross-entropy does.
     """
     for name, term in zip(heads, terms, strict=False):
-        if term.activation == "softmax" and _is_binary(_for_output(loss, term.student or name, list(heads))):
+        if term.activation == "softmax" and _is_binary(loss_of_output(loss, term.student or name, list(heads))):
             raise ConfigurationError(
                 explain(
                     "The compiled loss takes the student's outputs for independent labels, the default term "
@@ -68,7 +68,8 @@ def _is_binary(loss: Any) -> bool:
     return snake_case(loss) == "bce" or snake_case(loss).startswith("binary_")
 
 
-def _for_output(loss: Any, name: str, names: list[str]) -> Any:
+def loss_of_output(loss: Any, name: str, names: list[str]) -> Any:
+    """What `compile` was given for one of the outputs: a name, a function, a `keras.losses.Loss` or None."""
     if isinstance(loss, dict):
         return loss.get(name)
     if isinstance(loss, (list, tuple)):

@@ -10,6 +10,7 @@ from keras_kd.evaluation.accuracy import (
     measure,
 )
 from keras_kd.evaluation.benchmark import Latency, compare_latency, measure_latency
+from keras_kd.evaluation.reliability import reliability
 from keras_kd.evaluation.report import Report, write_html, write_json
 from keras_kd.evaluation.runners import KerasRunner, Runner, TFLiteRunner, file_sizes
 from keras_kd.evaluation.summary import ModelRow
@@ -31,6 +32,7 @@ __all__ = [
     "macro_f1",
     "measure",
     "measure_latency",
+    "reliability",
     "write_html",
     "write_json",
 ]

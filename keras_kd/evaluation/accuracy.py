@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from keras_kd.errors import ConfigurationError, check_number, explain
+from keras_kd.teachers.calibration import calibration_error, reliability_bins
 
 
 @dataclass(frozen=True)
@@ -143,10 +144,7 @@ def expected_calibration_error(
     num_bins = _check_bins(num_bins)
     predicted, true, _ = _pair(predictions, labels, from_logits)
     confidence = _probabilities(predictions, from_logits).max(axis=1)
-    right = predicted == true
-    bins = np.clip(np.ceil(confidence * num_bins).astype(int) - 1, 0, num_bins - 1)
-    gaps = np.bincount(bins, weights=right - confidence, minlength=num_bins)
-    return float(np.abs(gaps).sum() / len(true))
+    return calibration_error(reliability_bins(confidence, predicted == true, num_bins))
 
 
 def class_ids(predictions: np.ndarray, *, from_logits: bool | None = None) -> tuple[np.ndarray, int | None]:

@@ -1,67 +1,37 @@
-"""The pictures of a report, each one a string of SVG. Only this file imports matplotlib, inside functions.
-
-Colours are written as `var(--kd-ink, #1b2330)`: a page may set them for its light and its dark mode, and
-where nobody does, the colour of the light mode stands. The palette is near Okabe and Ito's, safe for the
-colour-blind.
-The same input always gives the same text: no dates, no random ids.
-"""
+"""The pictures of a report, each one a string of SVG. matplotlib is imported inside functions."""
 
 from __future__ import annotations
 
 import base64
 import io
 import math
-import re
-import warnings
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from keras_kd.errors import ConfigurationError, check_number, explain
+from keras_kd.evaluation.drawing import (
+    BLUE,
+    CARD,
+    INK,
+    MUTED,
+    ORANGE,
+    SERIES,
+    as_svg,
+    decorate,
+    in_style,
+    new_figure,
+)
+from keras_kd.evaluation.reliability import reliability as reliability
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 MAX_GRID_CLASSES = 20  # more than that and a confusion matrix is a grey square
 MAX_CONFUSIONS = 15
 MAX_BARS = 6
 MAX_EXAMPLES = 4
-
-_INK, _MUTED, _GRID, _CARD = "#1b2330", "#5d6878", "#dfe3e8", "#fefefe"
-_BLUE, _ORANGE = "#0072b2", "#d55e00"
-_SERIES = (_BLUE, _ORANGE, "#00876c", "#a8518a", "#8a6d00", "#3b8fc4", "#6b7280")
-_VARIABLES = {_INK: "ink", _MUTED: "muted", _GRID: "grid", _CARD: "card"} | {
-    color: f"series-{index}" for index, color in enumerate(_SERIES, 1)
-}
-_WIDTH = 5.6  # inches of 72 points: about as wide as a card of the page, so that text keeps its size
-_SETTINGS = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "keras_kd",
-    "text.parse_math": False,
-    "axes.formatter.use_mathtext": False,
-    "font.family": "DejaVu Sans",
-    "font.size": 10.5,
-    "figure.facecolor": "none",
-    "axes.facecolor": "none",
-    "axes.edgecolor": _GRID,
-    "axes.labelcolor": _MUTED,
-    "axes.titlecolor": _INK,
-    "axes.titlesize": 10.5,
-    "axes.axisbelow": True,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "grid.color": _GRID,
-    "grid.linewidth": 0.7,
-    "text.color": _INK,
-    "xtick.color": _GRID,
-    "ytick.color": _GRID,
-    "xtick.labelcolor": _MUTED,
-    "ytick.labelcolor": _MUTED,
-    "legend.frameon": False,
-}
 
 
 class Sized(Protocol):
@@ -118,10 +88,10 @@ def training_curves(histories: Mapping[str, Mapping[str, Sequence[float]]]) -> s
     from matplotlib.lines import Line2D
     from matplotlib.ticker import LogLocator, NullFormatter
 
-    with _style():
-        figure = _figure(5.0)
+    with in_style():
+        figure = new_figure(5.0)
         accuracy, loss = figure.subplots(2, 1, sharex=True)
-        colors = [_SERIES[index % len(_SERIES)] for index in range(len(histories))]
+        colors = [SERIES[index % len(SERIES)] for index in range(len(histories))]
         for color, history in zip(colors, histories.values(), strict=True):
             _draw_run(accuracy, history, _accuracy_key(history), color)
             _draw_run(loss, history, "loss", color)
@@ -132,11 +102,11 @@ def training_curves(histories: Mapping[str, Mapping[str, Sequence[float]]]) -> s
         loss.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         loss.yaxis.set_minor_formatter(NullFormatter())
         loss.xaxis.get_major_locator().set_params(integer=True)
-        _decorate(accuracy, loss)
+        decorate(accuracy, loss)
         lines = [Line2D([], [], color=color) for color in colors]
         figure.legend(lines, list(histories), loc="outside upper left", ncols=2, handlelength=1.4)
         runs = ", ".join(histories)
-        return _svg(figure, "training-curves", f"Accuracy and loss by epoch of: {runs}.")
+        return as_svg(figure, "training-curves", f"Accuracy and loss by epoch of: {runs}.")
 
 
 def confusion_matrix(matrix: Any, class_names: Sequence[str]) -> str:
@@ -146,7 +116,7 @@ def confusion_matrix(matrix: Any, class_names: Sequence[str]) -> str:
     the picture says how many there are in all.
     """
     counts = check_confusion(matrix, class_names)
-    with _style():
+    with in_style():
         if len(class_names) > MAX_GRID_CLASSES:
             return _confusion_bars(counts, class_names)
         return _confusion_grid(counts, class_names)
@@ -176,9 +146,9 @@ def soft_targets(
             )
         )
     count = min(len(images), MAX_EXAMPLES)
-    with _style():
+    with in_style():
         shown = min(len(class_names), MAX_BARS)
-        figure = _figure(0.5 + count * max(1.0, 0.19 * shown + 0.3))
+        figure = new_figure(0.5 + count * max(1.0, 0.19 * shown + 0.3))
         grid = figure.subplots(
             count, 1 + len(temperatures), squeeze=False, width_ratios=[0.9] + [1] * len(temperatures)
         )
@@ -189,7 +159,7 @@ def soft_targets(
         for axes, temperature in zip(grid[0, 1:], temperatures, strict=True):
             axes.set_title(f"T = {temperature:g}")
         description = f"Teacher probabilities of {count} images at temperatures {list(temperatures)}."
-        return _svg(figure, "soft-targets", description)
+        return as_svg(figure, "soft-targets", description)
 
 
 def size_accuracy(rows: Sequence[Sized], *, intervals: Mapping[str, tuple[float, float]] | None = None) -> str:
@@ -199,22 +169,22 @@ def size_accuracy(rows: Sequence[Sized], *, intervals: Mapping[str, tuple[float,
     that no other one beats in both size and accuracy.
     """
     drawn = [row for row in rows if row.num_bytes]
-    with _style():
-        figure = _figure(5.0)
+    with in_style():
+        figure = new_figure(5.0)
         axes = figure.subplots()
         for row in drawn:
             low, high = (intervals or {}).get(row.name, (row.accuracy, row.accuracy))
-            axes.plot([row.num_bytes] * 2, [low, high], color=_MUTED, linewidth=1, alpha=0.55, zorder=2)
+            axes.plot([row.num_bytes] * 2, [low, high], color=MUTED, linewidth=1, alpha=0.55, zorder=2)
         front = _front(drawn)
-        axes.plot([r.num_bytes for r in front], [r.accuracy for r in front], color=_BLUE, alpha=0.35, zorder=1)
-        axes.scatter([r.num_bytes for r in drawn], [r.accuracy for r in drawn], s=52, c=_BLUE, zorder=3)
+        axes.plot([r.num_bytes for r in front], [r.accuracy for r in front], color=BLUE, alpha=0.35, zorder=1)
+        axes.scatter([r.num_bytes for r in drawn], [r.accuracy for r in drawn], s=52, c=BLUE, zorder=3)
         axes.set(xscale="log", xlabel="file size (log scale)", ylabel="accuracy")
         axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g}%")
         _size_axis(axes, [row.num_bytes for row in drawn])
-        _decorate(axes)
+        decorate(axes)
         _label_points(axes, drawn)
         listing = "; ".join(f"{r.name}: {human_bytes(r.num_bytes)}, {r.accuracy:.1%}" for r in drawn)
-        return _svg(figure, "size-accuracy", f"Accuracy against file size. {listing}.")
+        return as_svg(figure, "size-accuracy", f"Accuracy against file size. {listing}.")
 
 
 def _draw_run(axes: Axes, history: Mapping[str, Sequence[float]], key: str, color: str) -> None:
@@ -237,7 +207,7 @@ def _confusion_grid(counts: np.ndarray, class_names: Sequence[str]) -> str:
     from matplotlib.patches import Rectangle
 
     size = len(class_names)
-    figure = _figure(4.9)
+    figure = new_figure(4.9)
     axes = figure.subplots()
     errors = counts - np.diag(np.diag(counts))
     font_size = min(9, 380 / (size * len(f"{counts.max(initial=1):g}")))  # the longest count fits a cell
@@ -245,20 +215,20 @@ def _confusion_grid(counts: np.ndarray, class_names: Sequence[str]) -> str:
     for row, column in zip(*np.nonzero(counts), strict=True):
         right, count = row == column, counts[row, column]
         alpha = 0.15 + 0.85 * (count / rows[row] if right else math.sqrt(count / most))
-        color = _BLUE if right else _ORANGE
+        color = BLUE if right else ORANGE
         axes.add_patch(Rectangle((column - 0.47, row - 0.47), 0.94, 0.94, color=color, alpha=alpha, linewidth=0))
-        ink = _CARD if alpha > 0.75 else _INK
+        ink = CARD if alpha > 0.75 else INK
         axes.text(column, row, f"{count:g}", ha="center", va="center", color=ink, fontsize=font_size)
     names = [_shortened(name, 14) for name in class_names]
     upright = size <= 12 and max(map(len, names), default=0) <= 3
-    axes.set_xticks(range(size), names, rotation=0 if upright else 90, color=_INK)
-    axes.set_yticks(range(size), names, color=_INK)
+    axes.set_xticks(range(size), names, rotation=0 if upright else 90, color=INK)
+    axes.set_yticks(range(size), names, color=INK)
     axes.set(xlim=(-0.5, size - 0.5), ylim=(size - 0.5, -0.5), xlabel="predicted class", ylabel="true class")
     axes.set_aspect("equal")
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     text = f"Confusion matrix of {size} classes: {errors.sum():g} of {counts.sum():g} are wrong."
-    return _svg(figure, "confusion-matrix", text)
+    return as_svg(figure, "confusion-matrix", text)
 
 
 def _confusion_bars(counts: np.ndarray, class_names: Sequence[str]) -> str:
@@ -266,20 +236,20 @@ def _confusion_bars(counts: np.ndarray, class_names: Sequence[str]) -> str:
     order = np.argsort(-errors, axis=None, kind="stable")[:MAX_CONFUSIONS]
     pairs = [divmod(int(index), len(class_names)) for index in order if errors.flat[index] > 0]
     names = [_shortened(class_names[row], 18) + " as " + _shortened(class_names[column], 18) for row, column in pairs]
-    figure = _figure(4.9)
+    figure = new_figure(4.9)
     axes = figure.subplots()
-    bars = axes.barh(range(len(pairs)), [errors[pair] for pair in pairs], color=_ORANGE, height=0.7)
+    bars = axes.barh(range(len(pairs)), [errors[pair] for pair in pairs], color=ORANGE, height=0.7)
     axes.bar_label(bars, fmt="{:g}", padding=3, fontsize=9.5)
-    axes.set_yticks(range(len(pairs)), names, color=_INK, fontsize=9.5)
+    axes.set_yticks(range(len(pairs)), names, color=INK, fontsize=9.5)
     axes.set(ylim=(max(len(pairs), 1) - 0.4, -0.6), xlabel="test images")
     axes.xaxis.get_major_locator().set_params(integer=True)
     title = f"The {len(pairs)} most frequent of {np.count_nonzero(errors)} kinds of confusion"
     wrong = f"{errors.sum():g} of {counts.sum():g} wrong"
     note = f"{title}\n({len(class_names)} classes are too many for a grid; {wrong})"
-    figure.suptitle(note, x=0.02, ha="left", fontsize=10.5, color=_INK)
-    _decorate(axes)
+    figure.suptitle(note, x=0.02, ha="left", fontsize=10.5, color=INK)
+    decorate(axes)
     axes.grid(visible=False, axis="y")
-    return _svg(figure, "confusion-matrix", note.replace("\n", " ") + ".")
+    return as_svg(figure, "confusion-matrix", note.replace("\n", " ") + ".")
 
 
 def _draw_image(axes: Axes, image: Any, caption: str | None) -> None:
@@ -288,7 +258,7 @@ def _draw_image(axes: Axes, image: Any, caption: str | None) -> None:
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
     if caption is not None:
-        axes.set_xlabel(_shortened(caption, 10), color=_ORANGE, fontsize=9)
+        axes.set_xlabel(_shortened(caption, 10), color=ORANGE, fontsize=9)
 
 
 def _draw_targets(
@@ -299,12 +269,12 @@ def _draw_targets(
     label: int | None,
 ) -> None:
     classes = np.argsort(-logits, kind="stable")[:MAX_BARS]
-    colors = [_ORANGE if index == label else _BLUE for index in classes]
+    colors = [ORANGE if index == label else BLUE for index in classes]
     for axes, temperature in zip(panels, temperatures, strict=True):
         chances = softened(logits, temperature)[classes]
         axes.barh(range(len(classes)), chances, color=colors, height=0.78)
         for place, chance in enumerate(chances):
-            axes.text(chance + 0.03, place, f"{100 * chance:.1f}", va="center", fontsize=8.5, color=_MUTED)
+            axes.text(chance + 0.03, place, f"{100 * chance:.1f}", va="center", fontsize=8.5, color=MUTED)
         axes.set(xlim=(0, 1.35), ylim=(len(classes) - 0.4, -0.6), xticks=[])
         names = [_shortened(class_names[index], 14) for index in classes] if axes is panels[0] else []
         axes.set_yticks(range(len(names)), names, fontsize=9.5)
@@ -385,57 +355,7 @@ def _hides(box: tuple[float, ...], taken: Sequence[tuple[float, ...]], room: Any
     return any(left < x1 and right > x0 and bottom < y1 and top > y0 for x0, y0, x1, y1 in taken)
 
 
-def _decorate(*panels: Axes) -> None:
-    for axes in panels:
-        axes.grid(visible=True, axis="both")
-        axes.tick_params(length=0)
-        axes.spines[:].set_visible(False)
-
-
 def _shortened(text: Any, length: int) -> str:
     """The text, its middle left out where it is too long: the ends tell `"class 1"` from `"class 2"`."""
     text, tail = str(text), length // 3
     return text if len(text) <= length else f"{text[: length - tail - 1]}…{text[-tail:]}"
-
-
-def _style() -> Any:
-    from matplotlib import rc_context
-
-    return rc_context(_SETTINGS)
-
-
-def _figure(height: float) -> Figure:
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(_WIDTH, height), dpi=72, layout="constrained")
-
-
-def _svg(figure: Figure, name: str, description: str) -> str:
-    """The figure as inline SVG: own ids, colours that follow the page, a description for screen readers."""
-    buffer = io.StringIO()
-    with warnings.catch_warnings():
-        # The browser draws the text with its own fonts; matplotlib only measures it.
-        warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")
-        figure.savefig(buffer, format="svg")
-    text = buffer.getvalue()
-    box = re.search(r'viewBox="([^"]*)"', text).group(1)
-    # All before the drawing goes: the document type, the metadata with its date, a style that would leak.
-    body = text[text.index("</defs>") + len("</defs>") :]
-    body = re.sub(r'( id="|xlink:href="#|url\(#)', rf"\g<1>{name}-", body)
-    body = re.sub(r" font-family: [^;\"]*;?", "", body)
-    body = re.sub(r'style="[^"]*"', lambda match: _with_variables(match.group()), body)
-    head = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="{box}" '
-        f'role="img" aria-labelledby="{name}-description" font-family="system-ui, sans-serif">'
-    )
-    return f'{head}<title id="{name}-description">{escape(description)}</title>{body.strip()}\n'
-
-
-def _with_variables(style: str) -> str:
-    return re.sub(
-        r"#[0-9a-f]{6}",
-        lambda match: (
-            f"var(--kd-{_VARIABLES[match.group()]}, {match.group()})" if match.group() in _VARIABLES else match.group()
-        ),
-        style,
-    )

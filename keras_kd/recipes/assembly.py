@@ -18,11 +18,26 @@ from keras_kd import data, schedules
 from keras_kd.distillers import Distiller
 from keras_kd.errors import ConfigurationError, KerasKDError, Notice, RecipeError, check_number, explain
 from keras_kd.hyperparameters import Hyperparameter
+from keras_kd.recipes import teaching
 from keras_kd.recipes.building import build, check_model, check_name, identity, is_file, load_file
-from keras_kd.recipes.schema import Distillation, Recipe, Training
+from keras_kd.recipes.schema import Distillation, Recipe, Training, is_given
 
-_ROLES = ("teacher", "student")
 _RANGES = {"alpha": (0.0, 1.0), "temperature": (1e-3, float("inf"))}
+
+
+@dataclasses.dataclass(frozen=True)
+class Role:
+    """A model that the run trains.
+
+    Attributes:
+        settings: how it is trained.
+        build: makes it anew, with weights that depend on the recipe's seed alone.
+        identity: a hash of the model as it is built.
+    """
+
+    settings: Training
+    build: Callable[[], keras.Model]
+    identity: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,20 +47,22 @@ class Assembly:
     Attributes:
         recipe: as it was read.
         source: the opened data.
-        build_teacher, build_student: make the model anew, with weights that depend on the recipe's seed alone.
-        identities: a hash by `"teacher"` and `"student"` of each model as it is built, see `identity`.
+        roles: what the run trains, by `"teacher"` (where it is not given), `"assistant 1"` and so on, `"student"`.
     """
 
     recipe: Recipe
     source: data.DataSource
-    build_teacher: Callable[[], keras.Model]
-    build_student: Callable[[], keras.Model]
-    identities: dict[str, str]
+    roles: dict[str, Role]
 
     @property
     def teacher_is_given(self) -> bool:
         """Whether the teacher comes trained, as a file."""
-        return is_file(self.recipe.teacher.model)
+        return is_given(self.recipe.teacher.model)
+
+    @property
+    def assistants(self) -> dict[str, Role]:
+        """The assistants by name, the largest first."""
+        return {name: role for name, role in self.roles.items() if name.startswith("assistant")}
 
 
 def assemble(recipe: Recipe) -> Assembly:
@@ -58,18 +75,28 @@ def assemble(recipe: Recipe) -> Assembly:
     with _about("data"):
         settings = recipe.data.model_dump()
         source = data.open_source(settings.pop("source"), **settings, seed=recipe.seed)
-    builders, identities, models = {}, {}, {}
-    for role in _ROLES:
-        builders[role] = functools.partial(build, getattr(recipe, role).model, source, recipe.seed)
-        with _about(f"{role}.model"):
-            models[role] = builders[role]()
-            check_model(models[role], role, source)
-        identities[role] = identity(models[role])
+    roles, models = {}, {}
+    for name, settings in _trained(recipe).items():
+        make = functools.partial(build, settings.model, source, recipe.seed)
+        with _about(f"{name}.model"):
+            models[name] = make()
+            check_model(models[name], name, source)
+        roles[name] = Role(settings, make, identity(models[name]))
+    with _about("augment"):
+        _check_augment(recipe, source)
     total_steps = recipe.student.epochs * data.steps_per_epoch(source.train, recipe.student.batch_size)
     _check_schedules(recipe, total_steps)
+    _check_teachers(recipe, models, source)
     _check_losses(recipe, models, total_steps)
     _check_few_labels(recipe, source)
-    return Assembly(recipe, source, builders["teacher"], builders["student"], identities)
+    return Assembly(recipe, source, roles)
+
+
+def _trained(recipe: Recipe) -> dict[str, Training]:
+    """The models of a recipe that Keras builds or loads, by role."""
+    assistants = {f"assistant {number}": settings for number, settings in enumerate(recipe.assistants, 1)}
+    teacher = {"teacher": recipe.teacher} if not is_given(recipe.teacher.model) or is_file(recipe.teacher.model) else {}
+    return teacher | assistants | {"student": recipe.student}
 
 
 def check_file(path: Path, role: str, source: data.DataSource) -> None:
@@ -133,12 +160,14 @@ def _check_without_data(recipe: Recipe) -> None:
     """All that can be said before the data is opened, which may mean a long download."""
     with _about("output_dir"):
         _check_folder(recipe.folder)
-    for role in _ROLES:
-        settings: Training = getattr(recipe, role)
+    for role, settings in _trained(recipe).items():
         with _about(f"{role}.model"):
             check_name(settings.model)
         with _about(f"{role}.optimizer"):
             make_optimizer(settings, total_steps=1)
+    for name in recipe.teacher.ensemble_with:
+        with _about("teacher.ensemble_with"):
+            teaching.check_file(name)
     _check_schedules(recipe, total_steps=1)
 
 
@@ -171,14 +200,47 @@ def _check_scheduled(name: str, value: Any, total_steps: int) -> None:
             check_number(name, round(float(extreme), 6), at_least=at_least, at_most=at_most)
 
 
+def _check_augment(recipe: Recipe, source: data.DataSource) -> None:
+    """Augmentations that are known, fit the images, and leave each image its label."""
+    pipeline = data.Pipeline(source.train.subset(np.array([0]), "one"), list(recipe.augment))
+    if mixing := [type(step).__name__ for step in pipeline.augment if isinstance(step, data.Mixing)]:
+        raise ConfigurationError(
+            explain(
+                "a recipe's labels are class numbers, which cannot be mixed.",
+                received=", ".join(mixing),
+                expected="augmentations of single images",
+                fix="From Python, kd.data.Pipeline mixes them, for keras.losses.CategoricalCrossentropy.",
+            )
+        )
+
+
+def _check_teachers(recipe: Recipe, models: dict[str, keras.Model], source: data.DataSource) -> None:
+    """Makes the teacher as it will teach, before it is trained: its files, its precision, the ensemble."""
+    with _about("teacher"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", Notice)  # it is said when the training starts
+        teacher = teaching.teacher_of(recipe, models.get("teacher"))
+        shapes = teacher.output_shapes
+        if shapes is not None and [shape[-1] for shape in shapes.values()] != [source.num_classes]:
+            raise ConfigurationError(
+                explain(
+                    "its outputs do not fit the data.",
+                    received=f"{shapes}",
+                    expected=f"one output of {source.num_classes} classes, as {source.name!r} has",
+                )
+            )
+
+
 def _check_losses(recipe: Recipe, models: dict[str, keras.Model], total_steps: int) -> None:
     """Makes each distiller once: the losses, the layers that they name, and what they compare."""
+    above = list(models)[-2] if len(models) > 1 else None
+    if above is None or (above == "teacher" and recipe.teacher.ensemble_with):
+        return
     for section in ("distillation", "few_labels"):
         settings = getattr(recipe, section)
         if settings is not None and settings.losses is not None:
             with _about(f"{section}.losses"), warnings.catch_warnings():
                 warnings.simplefilter("ignore", Notice)  # it is said when the training starts
-                make_distiller(models["teacher"], models["student"], settings, total_steps)
+                make_distiller(models[above], models["student"], settings, total_steps)
 
 
 def _check_few_labels(recipe: Recipe, source: data.DataSource) -> None:

@@ -16,7 +16,9 @@ from keras_kd import data, evaluation
 from keras_kd.evaluation.summary import DISTILLED, TEACHER, ModelRow
 from keras_kd.features import find_heads
 from keras_kd.features.logits import logits_from_probabilities
+from keras_kd.recipes import teaching
 from keras_kd.recipes.progress import Stage
+from keras_kd.teachers import Ensemble, FrozenTeacher
 
 BATCH_SIZE = 256
 
@@ -27,17 +29,20 @@ def predict(runner: evaluation.Runner, split: data.Split) -> np.ndarray:
     return np.concatenate([runner.predict(batch[0]) for batch in batches])
 
 
-def measure_models(models: dict[str, keras.Model], split: data.Split, stage: Stage) -> dict[str, np.ndarray]:
-    """The predictions of each Keras model by row name."""
+def measure_models(models: dict[str, Any], split: data.Split, stage: Stage) -> dict[str, np.ndarray]:
+    """The predictions of each Keras model by row name; of a teacher that is none, its logits."""
     predictions = {}
     for name, model in models.items():
-        predictions[name] = predict(evaluation.KerasRunner(model), split)
+        is_keras = isinstance(model, keras.Model)
+        predictions[name] = (
+            predict(evaluation.KerasRunner(model), split) if is_keras else teaching.predict(model, split)
+        )
         stage.advance(name)
     return predictions
 
 
 def model_rows(
-    models: dict[str, keras.Model],
+    models: dict[str, Any],
     predictions: dict[str, np.ndarray],
     labels: np.ndarray,
     files: dict[str, Path],
@@ -46,7 +51,7 @@ def model_rows(
     """A row per model and per exported file, the teacher first.
 
     Args:
-        models: Keras models by row name.
+        models: Keras models by row name; the teacher may be none.
         predictions: `[examples, classes]` by row name, of models and of files.
         files: `.tflite` files by row name; the teacher's own counts as its size and latency.
         latencies: by row name.
@@ -60,7 +65,7 @@ def model_rows(
         rows.append(
             ModelRow(
                 name=name,
-                parameters=models.get(name, models[DISTILLED]).count_params(),
+                parameters=_count(models.get(name, models[DISTILLED])),
                 accuracy=quality.accuracy,
                 macro_f1=quality.macro_f1,
                 num_bytes=size[0],
@@ -75,13 +80,23 @@ def model_rows(
     return rows
 
 
+def _count(model: Any) -> int:
+    """The weights of a model; 0 where nobody can count them."""
+    if isinstance(model, keras.Model):
+        return model.count_params()
+    if isinstance(model, Ensemble):
+        return sum(map(_count, model.members))
+    return _count(model.model) if isinstance(model, FrozenTeacher) else 0
+
+
 def soft_target_examples(
-    teacher: keras.Model, outputs: np.ndarray, split: data.Split, num_examples: int = 4
+    teacher: Any, outputs: np.ndarray, split: data.Split, num_examples: int = 4
 ) -> list[dict[str, Any]]:
     """Test images, each of another class, on which the teacher's softened answer says most beside the first choice."""
-    (head,) = find_heads(teacher, role="teacher").values()
-    if not head.is_logits:
-        outputs = np.asarray(logits_from_probabilities(outputs, "softmax"))
+    if isinstance(teacher, keras.Model):
+        (head,) = find_heads(teacher, role="teacher").values()
+        if not head.is_logits:
+            outputs = np.asarray(logits_from_probabilities(outputs, "softmax"))
     soft = np.exp(outputs / 4.0 - np.max(outputs / 4.0, axis=-1, keepdims=True))
     soft /= soft.sum(axis=-1, keepdims=True)
     entropy = -np.sum(soft * np.log(soft + 1e-12), axis=-1)

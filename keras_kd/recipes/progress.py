@@ -58,8 +58,8 @@ class Stage:
         self._bars = bars
         self._task = task
 
-    def advance(self, note: str = "") -> None:
-        self._bars.update(self._task, advance=1, note=note)
+    def advance(self, note: str = "", steps: int = 1) -> None:
+        self._bars.update(self._task, advance=steps, note=note)
 
     def note(self, text: str) -> None:
         self._bars.update(self._task, note=text)

@@ -15,16 +15,19 @@ import numpy as np
 from rich.console import Console
 
 from keras_kd import data, evaluation, export
-from keras_kd.errors import ExportError
+from keras_kd.errors import ExportError, RecipeError, explain
 from keras_kd.evaluation import report as reports
 from keras_kd.evaluation.report import Report
 from keras_kd.evaluation.summary import DISTILLED, SCRATCH, TEACHER
-from keras_kd.recipes import measuring, training
+from keras_kd.recipes import measuring, teaching, training
 from keras_kd.recipes.assembly import Assembly, assemble, check_file
+from keras_kd.recipes.building import is_file, load_file
 from keras_kd.recipes.folder import RunFolder, settings_key, write_atomically
 from keras_kd.recipes.progress import RunProgress
-from keras_kd.recipes.schema import Distillation, Recipe
-from keras_kd.teachers import FrozenTeacher
+from keras_kd.recipes.schema import Distillation, Recipe, Training
+from keras_kd.teachers import Diagnosis, FrozenTeacher, Teacher
+
+_OF_TRAINING = set(Training.model_fields)
 
 
 def run(recipe: Recipe, console: Console | None = None) -> Report:
@@ -44,6 +47,35 @@ def run(recipe: Recipe, console: Console | None = None) -> Report:
     return Run(assemble(recipe), console).go()
 
 
+def build_cache(recipe: Recipe, console: Console | None = None, *, shard: int = 0, num_shards: int = 1) -> Path:
+    """The cache of a recipe's teacher, built or gone on with; the teacher is trained first where it has to be.
+
+    Args:
+        recipe: from `load`, with a `cache` section.
+        console: where progress goes; None is standard output.
+        shard, num_shards: this process does every `num_shards`-th shard, beginning with number `shard`.
+
+    Returns:
+        The folder of the cache.
+
+    Raises:
+        RecipeError: the recipe does not fit, or asks for no cache.
+        TeacherError: the folder holds another cache.
+    """
+    if recipe.cache is None:
+        raise RecipeError(explain("cache: there is none to build.", received="null", expected="such as {views: 8}"))
+    return Run(assemble(recipe), console).build_cache(shard, num_shards)
+
+
+def diagnose_teacher(recipe: Recipe, console: Console | None = None) -> Diagnosis:
+    """What a recipe's teacher is worth as a teacher; it is trained first where it has to be.
+
+    Returns:
+        The diagnosis, which also lies in the run folder, with the calibration as a picture.
+    """
+    return Run(assemble(recipe), console).diagnose()
+
+
 class Run:
     """The stages of one run over one folder."""
 
@@ -57,15 +89,34 @@ class Run:
     def go(self) -> Report:
         """All stages, in order."""
         with self.progress:
-            teacher, histories = self.teacher()
-            models = {TEACHER: teacher.model}
-            for name, student, history in self.students(teacher):
+            model, histories = self.teacher()
+            teacher = teaching.teacher_of(self.recipe, model)
+            teaching.look_at(teacher, self.recipe, self.assembly.source, self.folder, self.progress)
+            models = {TEACHER: teacher if model is None or self.recipe.teacher.ensemble_with else load_file(model)}
+            for name, student, history in self.assistants_and_students(teacher):
                 models[name] = student
                 histories[name] = history
             files = self.exports(models[TEACHER], models[DISTILLED])
             report = self.measure(models, files, histories)
         self.write(report, histories)
         return report
+
+    def build_cache(self, shard: int, num_shards: int) -> Path:
+        """The teacher, and its cache."""
+        with self.progress:
+            teacher = teaching.teacher_of(self.recipe, self.teacher()[0])
+            teaching.cached(
+                teacher, self.recipe, self.assembly.source, self.folder, self.progress, "teacher", shard, num_shards
+            )
+        return teaching.cache_folder(self.recipe.cache, self.folder, "teacher", teacher)
+
+    def diagnose(self) -> Diagnosis:
+        """The teacher, and what it is worth."""
+        with self.progress:
+            teacher = teaching.teacher_of(self.recipe, self.teacher()[0])
+            found = teaching.look_at(teacher, self.recipe, self.assembly.source, self.folder, self.progress)
+        write_atomically(self.folder.path / "teacher_reliability.svg", evaluation.reliability(found))
+        return found
 
     # The teacher.
 
@@ -81,23 +132,20 @@ class Run:
         if self._teacher_was_found:
             check_file(file, "teacher", self.assembly.source)
 
-    def teacher(self) -> tuple[FrozenTeacher, dict[str, Any]]:
-        """The trained teacher, and its history under its name."""
+    def teacher(self) -> tuple[Path | None, dict[str, Any]]:
+        """The file of the trained teacher (None where it is no Keras model), and its history under its name."""
         recipe, file, source = self.recipe, self._teacher_file, self.assembly.source
         if self.assembly.teacher_is_given:
             return self._given_teacher()
         if self._teacher_was_found:
             self.progress.say(f"teacher: loaded {file}, which was there before.")
-            return FrozenTeacher(file), {}
-        key = settings_key(
-            self.assembly.source.fingerprint,
-            recipe.seed,
-            recipe.teacher.model_dump(),
-            self.assembly.identities["teacher"],
-        )
+            return file, {}
+        role = self.assembly.roles["teacher"]
+        settings = recipe.teacher.model_dump(include=_OF_TRAINING)
+        key = settings_key(source.fingerprint, recipe.seed, recipe.augment, settings, role.identity)
         done = self.folder.finished("teacher", key, file)
         if done is None:
-            model = self.assembly.build_teacher()
+            model = role.build()
             history = training.train(
                 model,
                 recipe.teacher,
@@ -112,18 +160,37 @@ class Run:
         else:
             self.progress.say(f"teacher: loaded {file}, trained before with these settings.")
             history = done["history"]
-        return FrozenTeacher(file), {TEACHER: history}
+        return file, {TEACHER: history}
 
-    def _given_teacher(self) -> tuple[FrozenTeacher, dict[str, Any]]:
-        given = FrozenTeacher(self.recipe.teacher.model)
-        self.progress.say(f"teacher: loaded {self.recipe.teacher.model}.")
+    def _given_teacher(self) -> tuple[Path | None, dict[str, Any]]:
+        name = self.recipe.teacher.model
+        self.progress.say(f"teacher: loaded {name}.")
+        if not is_file(name):
+            return None, {}
+        given = FrozenTeacher(name)
         if self.folder.finished("teacher", given.fingerprint, self._teacher_file) is None:
             self.folder.finish_model("teacher", given.fingerprint, {"history": {}}, self._teacher_file, given.model)
-        return given, {}
+        return self._teacher_file, {}
 
     # The students.
 
-    def students(self, teacher: FrozenTeacher):
+    def assistants_and_students(self, teacher: Teacher):
+        """Row name, model and history of each: the assistants, each from the one before, then the students."""
+        distillation, whole = self.recipe.distillation, self.assembly.source.train
+        above = "teacher"
+        for name in self.assembly.assistants:
+            taught_by = self._cached(teacher, above)
+            file = self._state_file(name.replace(" ", "_"))
+            # what a loss says of layers is about teacher and student
+            soft = distillation.model_copy(update={"losses": None})
+            yield self._student(name, name, whole, file, taught_by, soft, role=name)
+            teacher, above = FrozenTeacher(file), name
+        yield from self.students(self._cached(teacher, above))
+
+    def _cached(self, teacher: Teacher, name: str) -> Teacher:
+        return teaching.cached(teacher, self.recipe, self.assembly.source, self.folder, self.progress, name)
+
+    def students(self, teacher: Teacher):
         """Row name, model and history of each student: alone and distilled, then the same with few labels."""
         whole = self.assembly.source.train
         yield self._student(SCRATCH, "student from scratch", whole, self._state_file("scratch"))
@@ -146,16 +213,19 @@ class Run:
         stage: str,
         split: data.Split,
         file: Path,
-        teacher: FrozenTeacher | None = None,
+        teacher: Teacher | None = None,
         distillation: Distillation | None = None,
+        role: str = "student",
     ) -> tuple[str, keras.Model, dict[str, Any]]:
-        recipe = self.recipe
+        recipe, trained = self.recipe, self.assembly.roles[role]
         key = settings_key(
             self.assembly.source.fingerprint,
             recipe.seed,
-            recipe.student.model_dump(),
-            self.assembly.identities["student"],
+            recipe.augment,
+            trained.settings.model_dump(),
+            trained.identity,
             row,
+            recipe.cache and recipe.cache.model_dump(exclude={"folder"}),
             distillation and distillation.model_dump(),
             teacher and teacher.fingerprint,
         )
@@ -169,6 +239,7 @@ class Run:
             self.folder,
             self.progress,
             stage,
+            role=trained,
             key=key,
             teacher=teacher,
             distillation=distillation,
@@ -178,13 +249,15 @@ class Run:
 
     # The files for the phone.
 
-    def exports(self, teacher: keras.Model, student: keras.Model) -> dict[str, Path]:
-        """The `.tflite` files by row name; the teacher's serves to compare size and latency."""
+    def exports(self, teacher: Any, student: keras.Model) -> dict[str, Path]:
+        """The `.tflite` files by row name; the teacher's, where it is a Keras model, to compare size and latency."""
         settings = self.recipe.export
         calibration = data.calibration_samples(
             self.assembly.source.train, settings.calibration_samples, seed=self.recipe.seed
         )
-        jobs = {TEACHER: (teacher, "float32", self.folder.state / "teacher_float32.tflite")}
+        jobs = {}
+        if isinstance(teacher, keras.Model):
+            jobs[TEACHER] = (teacher, "float32", self.folder.state / "teacher_float32.tflite")
         for kind in settings.formats:
             jobs[f"distilled, {kind} TFLite"] = (student, kind, self.folder.path / f"student_{kind}.tflite")
         with self.progress.stage("export to TFLite", total=len(jobs)) as stage:

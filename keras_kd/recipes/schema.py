@@ -8,6 +8,11 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 
+def is_given(model: str) -> bool:
+    """Whether a model's name is that of a trained one: a file, or the folder of a SavedModel."""
+    return model.endswith((".keras", ".tflite")) or (Path(model) / "saved_model.pb").exists()
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
@@ -29,6 +34,9 @@ class Data(_Section):
         return tuple(value) if isinstance(value, list) else value
 
 
+_Named = str | dict[str, Any]
+
+
 class Training(_Section):
     """How one model is trained."""
 
@@ -39,6 +47,35 @@ class Training(_Section):
     learning_rate: float = Field(default=1e-3, gt=0)
     learning_rate_decay: Literal["none", "cosine"] = "cosine"
     weight_decay: float | None = Field(default=None, ge=0)
+
+
+class Teacher(Training):
+    """The teacher: trained here, or a file; alone, or with others as an ensemble; and how it runs.
+
+    `model` may also be a `.tflite` file or the folder of a SavedModel.
+    """
+
+    inference: Literal["float32", "bfloat16"] | None = None
+    ensemble_with: tuple[str, ...] = ()
+    weights: Literal["confidence", "label_loss"] | tuple[float, ...] | None = None
+    combine: Literal["probabilities", "logits"] = "probabilities"
+
+    @field_validator("ensemble_with", "weights", mode="before")
+    @classmethod
+    def _lists_are_tuples(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+
+class Cache(_Section):
+    """The teacher's answers on disk, see `keras_kd.teachers.CachedTeacher.build`.
+
+    Without a `folder` it lies in the run folder.
+    """
+
+    views: int = Field(default=1, ge=1)
+    top_k: int | None = Field(default=None, ge=1)
+    remainder: Literal["uniform", "renormalised", "sampled"] = "uniform"
+    folder: str | None = None
 
 
 Scheduled = float | dict[str, Any]
@@ -95,18 +132,26 @@ class Recipe(_Section):
     seed: int = Field(default=0, ge=0, le=2**32 - 1)
     output_dir: str | None = None
     data: Data
-    teacher: Training
+    augment: tuple[_Named, ...] = ()
+    teacher: Teacher
+    assistants: tuple[Training, ...] = ()
     student: Training
+    cache: Cache | None = None
     distillation: Distillation = Distillation()
     few_labels: FewLabels | None = None
     export: Export = Export()
 
+    @field_validator("augment", "assistants", mode="before")
+    @classmethod
+    def _lists_are_tuples(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
     @model_validator(mode="before")
     @classmethod
     def _a_given_model_needs_no_epochs(cls, value: Any) -> Any:
-        """A teacher that comes as a `.keras` file is not trained."""
+        """A teacher that comes as a file is not trained."""
         if isinstance(value, dict) and isinstance(teacher := value.get("teacher"), dict):
-            if str(teacher.get("model", "")).endswith(".keras"):
+            if is_given(str(teacher.get("model", ""))):
                 return {**value, "teacher": {"epochs": 1, **teacher}}
         return value
 

@@ -9,12 +9,14 @@ import numpy as np
 
 from keras_kd import data
 from keras_kd.callbacks import Resume
+from keras_kd.distillers import Distiller
 from keras_kd.features import find_heads
-from keras_kd.recipes.assembly import Assembly, make_distiller, make_optimizer
+from keras_kd.recipes import teaching
+from keras_kd.recipes.assembly import Assembly, Role, make_distiller, make_optimizer
 from keras_kd.recipes.folder import RunFolder
 from keras_kd.recipes.progress import EpochProgress, RunProgress
 from keras_kd.recipes.schema import Distillation, Training
-from keras_kd.teachers import FrozenTeacher
+from keras_kd.teachers import Teacher
 
 SAVE_EVERY_SECONDS = 5.0
 
@@ -54,7 +56,9 @@ def train(
     first_epoch = resume.restore(model)
     if first_epoch:
         progress.say(f"{name}: going on after epoch {first_epoch} of {settings.epochs}.")
-    pipeline = data.Pipeline(split, batch_size=settings.batch_size, seed=assembly.recipe.seed)
+    pipeline = teaching.pipeline(assembly.recipe, split, settings, assembly.source.num_classes)
+    if isinstance(model, Distiller):
+        pipeline = pipeline.with_teacher(model.teacher)
     with progress.stage(name, total=settings.epochs, done=first_epoch) as stage:
         model.fit(
             pipeline.from_epoch(first_epoch),
@@ -77,16 +81,17 @@ def train_student(
     progress: RunProgress,
     name: str,
     *,
+    role: Role,
     key: str,
-    teacher: FrozenTeacher | None = None,
+    teacher: Teacher | None = None,
     distillation: Distillation | None = None,
 ) -> tuple[keras.Model, dict[str, list[float]]]:
-    """The student alone, or with a teacher by distillation; the same start and the same batches either way."""
-    student = assembly.build_student()
+    """The student or an assistant, alone or by distillation; the same start and the same batches either way."""
+    student = role.build()
     if not student.built:
         student.build((None, *assembly.source.input_shape))
     model: Any = student
-    settings = assembly.recipe.student
+    settings = role.settings
     if teacher is not None:
         total_steps = settings.epochs * data.steps_per_epoch(split, settings.batch_size)
         model = make_distiller(teacher, student, distillation, total_steps)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ class Builder:
         encode: dict[str, Encoding],
         first: FirstAnswers,
         batch_size: int,
-        progress: bool,
+        progress: bool | Callable[[int], None],
     ):
         self._first = first
         self._store = store
@@ -43,16 +43,20 @@ class Builder:
 
     def build(self, shard: int, num_shards: int) -> None:
         store = self._store
-        for key in store.damaged(progress=self._progress and bool(store.files())):
+        shown = self._progress is True
+        for key in store.damaged(progress=shown and bool(store.files())):
             store.remove(key)
         there, mine = store.files(), store.keys()[shard::num_shards]
         missing = [key for key in mine if key not in there]
         _check_room(store, sum(len(store.rows(key)) for key in missing))
-        if self._progress:
+        if shown:
             _say(store, len(mine) - len(missing), len(mine))
         total = sum(len(store.rows(key)) for key in mine)
         done = total - sum(len(store.rows(key)) for key in missing)
-        with bar("teacher cache", total, done=done, unit="views", shown=self._progress) as advance:
+        with bar("teacher cache", total, done=done, unit="views", shown=shown) as advance:
+            if callable(self._progress):
+                advance = self._progress
+                advance(done)
             for key, pieces in self._inputs(missing):
                 store.write(key, np.concatenate([self._records(*piece, key.view, advance) for piece in pieces]))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +82,7 @@ class CachedTeacher(CarriedTeacher):
         num_shards: int = 1,
         shard_size: int | None = None,
         batch_size: int = _BATCH_SIZE,
-        progress: bool = True,
+        progress: bool | Callable[[int], None] = True,
     ) -> CachedTeacher | None:
         """Asks the teacher about each example in each view and writes the answers down.
 
@@ -105,7 +105,8 @@ class CachedTeacher(CarriedTeacher):
             shard, num_shards: this process builds every `num_shards`-th shard, beginning with number `shard`.
             shard_size: rows a shard; None chooses (1024, more for large sources).
             batch_size: of the teacher, in examples.
-            progress: says what it will cost and shows a bar with rate and remaining time.
+            progress: says what it will cost and shows a bar with rate and remaining time; or a function that is told
+                how many more answers are written, those from before at once.
 
         Returns:
             The cache; None where shares of other processes are still missing.
@@ -196,14 +197,7 @@ class CachedTeacher(CarriedTeacher):
 
     def describe(self) -> dict[str, Any]:
         """What the cache holds, in plain data: the manifest, bytes and shards."""
-        manifest, files = self._store.manifest, self._store.files()
-        return {
-            **vars(manifest),
-            "bytes_per_example_and_view": manifest.record.itemsize,
-            "bytes": sum(file.stat().st_size for file in files.values()),
-            "shards": len(files),
-            "shards_expected": len(self._store.keys()),
-        }
+        return self._store.describe()
 
     def get_config(self) -> dict[str, Any]:
         return {"path": str(self.path.resolve()), "fingerprint": self.fingerprint}

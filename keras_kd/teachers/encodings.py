@@ -81,9 +81,9 @@ class TopK(Encoding):
 
     - `"uniform"`: the mass that they have at temperature 1 is stored and spread evenly over them.
     - `"renormalised"`: they get none, so that the kept classes make up the whole.
-    - `"sampled"`: not the largest are kept but `k` draws with replacement from softmax(logits / temperature); the stored
-      distribution counts / k is an unbiased estimate of the teacher's at that temperature. A. Anshumann et al., "Sparse
-      Logit Sampling: Accelerating Knowledge Distillation in LLMs", 2025.
+    - `"sampled"`: not the largest are kept but `k` draws with replacement from softmax(logits / temperature); what is
+      stored, counts / k, is an unbiased estimate of the teacher's distribution at that temperature. A. Anshumann et
+      al., "Sparse Logit Sampling: Accelerating Knowledge Distillation in LLMs", 2025.
 
     >>> TopK(10, num_classes=1000).num_bytes, TopK(100, num_classes=1000).num_bytes
     (42, 402)

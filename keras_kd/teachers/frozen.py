@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,10 +12,13 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_kd.errors import ConfigurationError, TeacherError, explain
-from keras_kd.features import find_heads, find_place, forward, inner_taps, output_shapes
+from keras_kd.errors import ConfigurationError, TeacherError, check_choice, explain
+from keras_kd.features import Head, Place, find_heads, find_place, forward, inner_taps, output_shapes
 from keras_kd.serialization import register
 from keras_kd.teachers.base import Batch, Teacher
+from keras_kd.teachers.folding import Folding
+from keras_kd.teachers.pieces import in_pieces
+from keras_kd.teachers.precision import PRECISIONS, make_copies
 
 
 def fingerprint(model: keras.Model) -> str:
@@ -34,14 +38,31 @@ def fingerprint(model: keras.Model) -> str:
 class FrozenTeacher(Teacher):
     """A Keras model that teaches: run in inference mode, outside the gradient, never altered.
 
+    By default the model itself runs. With `inference` a copy does, made here for speed: its batch normalisation folded
+    into the layers before it, and computing in that precision. It answers in float32 and by the same paths; an inner
+    layer that a loss reads is kept from folding where that would have changed it.
+
+    The logits of a folded float32 copy are those of a float32 model within 1e-5 of their standard deviation. Those in
+    bfloat16 are within 0.1 of it, 0.01 by root mean square, and 99% of the top classes are the same. It pays on
+    processors that multiply bfloat16; on others it is slower than float32. On a CPU neither pays under XLA, which
+    Keras turns on by itself: there pass `jit_compile=False` to `compile`.
+
     Args:
         model: the teacher, or the path of its `.keras` file. A saved distiller names the teacher by that path.
         outputs: `"logits"` or `"probabilities"` where the model's last layer does not tell.
+        inference: None, `"float32"` or `"bfloat16"`.
+        fold: whether that copy has its batch normalisation folded.
+        batch_size: run at most this many examples at a time, for the memory of the teacher's activations; None runs
+            the batch as it comes.
         expected_fingerprint: where given, a model with another fingerprint is refused.
 
     Raises:
         TeacherError: the file is missing, or the fingerprint is another.
-        ConfigurationError: no model, or one whose outputs cannot be told.
+        ConfigurationError: no model, one whose outputs cannot be told, or a setting out of its range.
+
+    Attributes:
+        folded: what was folded, as `31 of 33 batch normalisations`, with `kept` saying why the others were not; None
+            where the model itself runs.
     """
 
     def __init__(
@@ -49,28 +70,59 @@ class FrozenTeacher(Teacher):
         model: keras.Model | str | Path,
         *,
         outputs: str | None = None,
+        inference: str | None = None,
+        fold: bool = True,
+        batch_size: int | None = None,
         expected_fingerprint: str | None = None,
     ):
         self.path = Path(model) if isinstance(model, (str, Path)) else None
         self.outputs = outputs
+        self.inference = check_choice("inference", inference, (None, *PRECISIONS))
+        self.fold = fold
+        self.batch_size = _checked_size(batch_size)
         self.model = _load(self.path) if self.path is not None else _checked(model)
         self._fingerprint: str | None = None
+        self._heads = find_heads(self.model, outputs, role="teacher")
+        self._copies = None if inference is None else make_copies(self.model, inference, fold=fold)
         if expected_fingerprint is not None:
             check_fingerprint(self, expected_fingerprint)
-        self._heads = find_heads(self.model, outputs, role="teacher")
 
     def __call__(self, batch: Batch, taps: Sequence[str] = ()) -> dict[str, Any]:
-        places = [find_place(self.model, path, role="teacher") for path in taps]
-        _, logits, inner = forward(self.model, self._heads, batch.x, places=places)
-        return {name: ops.stop_gradient(value) for name, value in (logits | inner).items()}
+        run = functools.partial(self._run, taps)
+        return run(batch.x) if self.batch_size is None else in_pieces(run, batch.x, self.batch_size)
+
+    def _run(self, taps: Sequence[str], x: Any) -> dict[str, Any]:
+        model, heads, places = self._running(self._places(taps))
+        _, logits, inner = forward(model, heads, x, places=places)
+        answers = {name: ops.stop_gradient(value) for name, value in (logits | inner).items()}
+        return answers if self.inference is None else {name: _float32(value) for name, value in answers.items()}
+
+    def _running(self, places: list[Place]) -> tuple[keras.Model, dict[str, Head], list[Place]]:
+        """The copy in which all of `places` are as in the model; the model where there is none."""
+        copy = self._copies and self._copies.find(places)
+        if copy is None:
+            return self.model, self._heads, places
+        return copy.model, copy.heads(self._heads), copy.places(places)
+
+    def _places(self, paths: Iterable[str]) -> list[Place]:
+        return [find_place(self.model, path, role="teacher") for path in paths]
 
     def inner_taps(self, names: Iterable[str]) -> dict[str, tuple[int | None, ...] | None]:
-        return inner_taps(self.model, names, role="teacher")
+        taps = inner_taps(self.model, names, role="teacher")
+        if self._copies is not None:
+            self._copies.prepare(self._places(taps))
+        return taps
+
+    @property
+    def folded(self) -> Folding | None:
+        return self._copies and self._copies.folding
 
     @property
     def fingerprint(self) -> str:
+        """That of the model's weights, and the precision where a copy in its own teaches: `sha256:... bfloat16`."""
         if self._fingerprint is None:
-            self._fingerprint = fingerprint(self.model)
+            precision = "" if self._copies is None else f" {self.inference}"
+            self._fingerprint = fingerprint(self.model) + precision
         return self._fingerprint
 
     @property
@@ -89,6 +141,9 @@ class FrozenTeacher(Teacher):
         return {
             "path": str(self.path.resolve()) if self.path is not None else None,
             "outputs": self.outputs,
+            "inference": self.inference,
+            "fold": self.fold,
+            "batch_size": self.batch_size,
             "fingerprint": self.fingerprint,
         }
 
@@ -97,26 +152,40 @@ class FrozenTeacher(Teacher):
         """The named teacher where its file is still there, else an `AbsentTeacher` that says so when it is needed."""
         if config["path"] is None or not Path(config["path"]).exists():
             return AbsentTeacher(**config)
-        return cls(config["path"], outputs=config["outputs"], expected_fingerprint=config["fingerprint"])
+        settings = {name: value for name, value in config.items() if name not in ("path", "fingerprint")}
+        return cls(config["path"], expected_fingerprint=config["fingerprint"], **settings)
 
 
 @register
 class AbsentTeacher(Teacher):
     """A teacher that a saved distiller named and that is not at hand: it only says how to bring it back."""
 
-    def __init__(self, path: str | None, outputs: str | None, fingerprint: str):
+    def __init__(
+        self,
+        path: str | None,
+        outputs: str | None,
+        fingerprint: str,
+        *,
+        inference: str | None = None,
+        fold: bool = True,
+        batch_size: int | None = None,
+    ):
         self.path = path
         self.outputs = outputs
+        self.inference = inference
+        self.fold = fold
+        self.batch_size = batch_size
         self._fingerprint = fingerprint
 
     def __call__(self, batch: Batch, taps: Sequence[str] = ()) -> dict[str, Any]:
         where = f"the file {self.path}, which is not there" if self.path else "a model in memory, without a file"
+        model = "model" if self.inference is None else f"FrozenTeacher(model, inference={self.inference!r})"
         raise TeacherError(
             explain(
                 "This distiller was loaded without its teacher.",
                 received=where,
                 expected=f"the teacher with fingerprint {self._fingerprint}",
-                fix="Set `distiller.teacher = model` (or its path) before `fit`.",
+                fix=f"Set `distiller.teacher = {model}` (or its path) before `fit`.",
             )
         )
 
@@ -129,25 +198,48 @@ class AbsentTeacher(Teacher):
         return None
 
     def get_config(self) -> dict[str, Any]:
-        return {"path": self.path, "outputs": self.outputs, "fingerprint": self._fingerprint}
+        return {
+            "path": self.path,
+            "outputs": self.outputs,
+            "inference": self.inference,
+            "fold": self.fold,
+            "batch_size": self.batch_size,
+            "fingerprint": self._fingerprint,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> AbsentTeacher:
+        """As it was: saved while the teacher is away, and loaded again."""
+        return cls(**config)
 
 
 def as_teacher(teacher: Any) -> Teacher:
-    """A `Teacher` from a teacher, a Keras model, or the path of a `.keras` file."""
-    return teacher if isinstance(teacher, Teacher) else FrozenTeacher(teacher)
+    """A `Teacher` from a teacher, a Keras model, or a path: a `.keras` file, or what `from_path` opens."""
+    if isinstance(teacher, Teacher):
+        return teacher
+    if isinstance(teacher, (str, Path)) and (Path(teacher).suffix in (".tflite", ".npz") or Path(teacher).is_dir()):
+        from keras_kd.teachers.foreign import from_path  # which builds on this module
+
+        return from_path(teacher)
+    return FrozenTeacher(teacher)
 
 
 def check_fingerprint(teacher: Teacher, expected: str) -> None:
     """Raises `TeacherError` where a teacher is not the expected one."""
-    if teacher.fingerprint != expected:
-        raise TeacherError(
-            explain(
-                "This is another teacher than the one named.",
-                received=f"fingerprint {teacher.fingerprint}",
-                expected=f"fingerprint {expected}",
-                fix="Pass the same weights again, or make a new Distiller to go on with another teacher.",
-            )
+    if teacher.fingerprint == expected:
+        return
+    fix = "Pass the same weights again, or make a new Distiller to go on with another teacher."
+    if teacher.fingerprint.split(" ")[0] == expected.split(" ")[0]:
+        precision = expected.partition(" ")[2] or None
+        fix = f"The weights are the same, the precision is not: FrozenTeacher(model, inference={precision!r})."
+    raise TeacherError(
+        explain(
+            "This is another teacher than the one named.",
+            received=f"fingerprint {teacher.fingerprint}",
+            expected=f"fingerprint {expected}",
+            fix=fix,
         )
+    )
 
 
 def _checked(model: Any) -> keras.Model:
@@ -160,6 +252,19 @@ def _checked(model: Any) -> keras.Model:
             expected="a keras.Model, the path of a .keras file, or a keras_kd teacher",
         )
     )
+
+
+def _checked_size(batch_size: Any) -> int | None:
+    if batch_size is None or (isinstance(batch_size, int) and not isinstance(batch_size, bool) and batch_size >= 1):
+        return batch_size
+    raise ConfigurationError(
+        explain("'batch_size' is not usable.", received=repr(batch_size), expected="None or a whole number from 1 on")
+    )
+
+
+def _float32(value: Any) -> Any:
+    is_floating = keras.backend.is_float_dtype(keras.backend.standardize_dtype(value.dtype))
+    return ops.cast(value, "float32") if is_floating else value
 
 
 def _load(path: Path) -> keras.Model:

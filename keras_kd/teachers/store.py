@@ -123,6 +123,17 @@ class Store:
         (self.path / "shards").mkdir(parents=True, exist_ok=True)
         _write(self.path / "manifest.json", (json.dumps(asdict(self.manifest), indent=1) + "\n").encode())
 
+    def describe(self) -> dict[str, Any]:
+        """The manifest, bytes and shards, in plain data."""
+        files = self.files()
+        return {
+            **asdict(self.manifest),
+            "bytes_per_example_and_view": self.manifest.record.itemsize,
+            "bytes": sum(file.stat().st_size for file in files.values()),
+            "shards": len(files),
+            "shards_expected": len(self.keys()),
+        }
+
     # Which shards there are.
 
     def keys(self) -> list[ShardKey]:

@@ -229,18 +229,18 @@ def test_the_optimizer():
 
 def test_a_function_is_given_what_it_takes(make_recipe, tmp_path):
     assembly = assemble(make_recipe(tmp_path / "run", "student.model=example_models:of_fixed_shape"))
-    assert assembly.build_student().output_shape == (None, 10)
+    assert assembly.roles["student"].build().output_shape == (None, 10)
     softmax = assemble(make_recipe(tmp_path / "run", "student.model=example_models:softmax_student"))
-    assert softmax.build_student().layers[-1].activation is keras.activations.softmax
+    assert softmax.roles["student"].build().layers[-1].activation is keras.activations.softmax
 
 
 def test_models_depend_on_the_seed_alone(make_recipe, tmp_path):
     assembly = assemble(make_recipe(tmp_path / "run", "seed=3"))
     other = assemble(make_recipe(tmp_path / "run", "seed=4"))
-    first = assembly.build_student()
+    first = assembly.roles["student"].build()
     np.random.random(5)
     keras.random.normal((3,))
-    second, third = assembly.build_student(), other.build_student()
+    second, third = assembly.roles["student"].build(), other.roles["student"].build()
     for a, b in zip(first.get_weights(), second.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
     assert np.abs(first.get_weights()[0] - third.get_weights()[0]).max() > 0.01
@@ -262,7 +262,7 @@ def test_losses_are_made_with_their_layers_and_schedules(make_recipe, tmp_path):
     recipe = make_recipe(tmp_path, f"distillation.losses=[soft_targets, {hint}]", *models)
     assembly = assemble(recipe)
     assert recipe.few_labels.losses == recipe.distillation.losses
-    teacher, student = assembly.build_teacher(), assembly.build_student()
+    teacher, student = assembly.roles["teacher"].build(), assembly.roles["student"].build()
     with pytest.warns(Notice, match="hint_block_4_relu: .*1x1 convolution to 128 channels"):
         distiller = make_distiller(teacher, student, recipe.distillation, total_steps=50)
     assert [term.name for term in distiller.terms] == ["soft_targets", "hint_block_4_relu"]

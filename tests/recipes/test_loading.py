@@ -7,7 +7,7 @@ import pytest
 
 from keras_kd import recipes
 from keras_kd.errors import RecipeError
-from keras_kd.recipes.schema import Data, Distillation, Export, FewLabels, Recipe, Training
+from keras_kd.recipes.schema import Data, Distillation, Export, FewLabels, Recipe, Teacher, Training
 
 MINIMAL = """
 data: {source: digits}
@@ -43,7 +43,7 @@ def test_the_default_recipe_is_what_its_comments_say():
         seed=0,
         output_dir=None,
         data=Data(source="digits", value_range=(0.0, 1.0)),
-        teacher=Training(model="digits_teacher", epochs=40, batch_size=64, learning_rate=0.001),
+        teacher=Teacher(model="digits_teacher", epochs=40, batch_size=64, learning_rate=0.001),
         student=Training(model="digits_student", epochs=60, batch_size=64, learning_rate=0.005),
         distillation=Distillation(alpha=0.5, temperature=2.0),
         few_labels=FewLabels(num_labels=100, alpha=0.9, temperature=2.0),

@@ -1,0 +1,271 @@
+"""Few labels, many images: what a student learns from 1,000 labels, and what the teacher adds without any more of them.
+
+    python benchmarks/semi_supervised.py --data-dir DIR [--teacher FILE.keras] [--only teacher|students|table]
+        [--epochs 3] [--seeds 0 1 2] [--quick]
+
+`DIR` (or KERAS_KD_DATA) holds `fashion_mnist.npz` and its reader `load.py`. The teacher (wrn_16_2) learns from all
+60,000 labels. The student (resnet8) is given 1,000 of them, as many of each class, and learns from these alone, from
+these and the teacher, or from all 60,000 images, of which 59,000 have no label: alpha is 1 there. Each of the three
+takes the same number of steps, of the same size, from the same weights; the seed is of the weights, of the order and
+of which labels there are. Images at half resolution, moved by up to a pixel and flipped at random.
+
+What the teacher says is computed once, for 3 views of all images and 30 of the labelled ones, and read by all that
+follows. Every finished training is a line of `results/semi_supervised.jsonl` and not run again; one that was killed
+goes on from its last saved epoch. On 2 cores about 10 minutes for the teacher and 20 for the students.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import importlib.util
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from common import RESULTS, markdown, write
+from losses import Images, accuracy, halve, optimizer
+
+import keras_kd as kd
+from keras_kd.data.stratify import stratified_choice
+
+BATCH_SIZE = 50  # divides the 1,000 labelled images and all 60,000, so that steps can be the same
+TEACHER_BATCH_SIZE = 128
+ALPHA = 0.9
+TEMPERATURE = 4.0
+FILE = "fashion_mnist"
+TRAININGS = {
+    "alone": "the labels alone",
+    "labelled": "labels and teacher, the labelled images",
+    "all": "labels and teacher, all images",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What a result depends on besides its seed."""
+
+    num_images: int
+    num_labels: int
+    epochs: int
+    views: int
+    views_of_labelled: int
+    teacher: str = ""
+
+    @property
+    def steps(self) -> int:
+        """Of every student, whatever it sees."""
+        return self.num_images // BATCH_SIZE * self.epochs
+
+
+def load(folder: Path, num_images: int) -> Images:
+    """14x14 images, with mean 0 and deviation 1 over the training images."""
+    specification = importlib.util.spec_from_file_location("load", folder / "load.py")
+    reader = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(reader)
+    arrays = reader.load(FILE)
+    x, x_test = (halve(arrays[name]) for name in ("x_train", "x_test"))
+    mean, deviation = x.mean(), x.std()
+    x, x_test = (x - mean) / deviation, (x_test - mean) / deviation
+    y, y_test = (arrays[name].astype("int64") for name in ("y_train", "y_test"))
+    return Images(x[:num_images], y[:num_images], x_test, y_test)
+
+
+def build(name: str) -> keras.Model:
+    return kd.models.build(name, input_shape=(14, 14, 1), num_classes=10)
+
+
+def pipeline(x: np.ndarray, y: np.ndarray, *, seed: int, batch_size: int = BATCH_SIZE, views: int | None = None) -> Any:
+    augment = [kd.data.PadAndCrop(1), kd.data.Flip()]
+    return kd.data.Pipeline((x, y), augment, batch_size, seed=seed, augment_seed=0, views=views)
+
+
+class Log(keras.callbacks.Callback):
+    """A line of the epoch's logs after every `steps` steps; the time of each epoch among the logs, for `Resume`."""
+
+    def __init__(self, what: str, every: int):
+        super().__init__()
+        self.what, self.every = what, every
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._start = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs["seconds"] = time.perf_counter() - self._start
+        if (epoch + 1) % self.every == 0:
+            values = ", ".join(f"{name} {value:.4f}" for name, value in logs.items())
+            print(f"{self.what}, epoch {epoch + 1}: {values}", flush=True)
+
+
+def fit(model: keras.Model, batches: Any, epochs: int, folder: Path, log: Log) -> float:
+    """From where it was left to the last epoch; returns the seconds of all epochs."""
+    resume = kd.callbacks.Resume(folder, every_seconds=20.0)
+    first = resume.restore(model)
+    callbacks = [log, resume]
+    model.fit(batches.from_epoch(first), initial_epoch=first, epochs=epochs, callbacks=callbacks, verbose=0)
+    return sum(resume.history["seconds"])
+
+
+# The teacher.
+
+
+def trained_teacher(images: Images, epochs: int, state: Path) -> keras.Model:
+    path = state / f"teacher-{len(images.x)}-{epochs}.keras"
+    if path.exists():
+        return keras.models.load_model(path, compile=False)
+    keras.utils.set_random_seed(0)
+    teacher = build("wrn_16_2")
+    batches = pipeline(images.x, images.y, seed=0, batch_size=TEACHER_BATCH_SIZE)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    teacher.compile(optimizer(batches.steps_per_epoch * epochs), loss=loss, metrics=["accuracy"], jit_compile=False)
+    fit(teacher, batches, epochs, path.with_suffix(""), Log("teacher", every=1))
+    draft = path.with_name(f"saving-{path.name}")
+    teacher.save(draft)
+    draft.replace(path)
+    print(f"teacher: {accuracy(teacher, images):.4f}", flush=True)
+    return teacher
+
+
+# The students.
+
+
+def data_of(training: str, images: Images, keep: np.ndarray, settings: Settings, seed: int) -> tuple[Any, int]:
+    """What a student is trained on, and for how many epochs: as many steps for all."""
+    if training == "all":
+        y = np.full_like(images.y, kd.data.UNLABELLED)
+        y[keep] = images.y[keep]
+        return pipeline(images.x, y, seed=seed, views=settings.views), settings.epochs
+    batches = pipeline(images.x[keep], images.y[keep], seed=seed, views=settings.views_of_labelled)
+    return batches, settings.steps // batches.steps_per_epoch
+
+
+def with_answers(batches: Any, training: str, seed: int, teacher: keras.Model, state: Path) -> tuple[Any, Any]:
+    """The batches with what the teacher says of them, and the teacher that reads it."""
+    folder = state / ("answers-all" if training == "all" else f"answers-{seed}")
+    cached = kd.teachers.CachedTeacher.build(teacher, batches, folder, views=batches.views)
+    return batches.with_teacher(cached), cached
+
+
+def train(training: str, seed: int, images: Images, teacher: keras.Model, settings: Settings, state: Path) -> dict:
+    keep = stratified_choice(images.y, settings.num_labels, seed)
+    batches, epochs = data_of(training, images, keep, settings, seed)
+    keras.utils.set_random_seed(seed)
+    model = student = build("resnet8")
+    if training != "alone":
+        batches, cached = with_answers(batches, training, seed, teacher, state)
+        model = kd.Distiller(cached, student, alpha=ALPHA, temperature=TEMPERATURE)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=kd.data.UNLABELLED)
+    model.compile(optimizer(settings.steps), loss=loss, weighted_metrics=["accuracy"], jit_compile=False)
+    log = Log(f"{training}, seed {seed}", every=epochs // settings.epochs)
+    seconds = fit(model, batches, epochs, state_of(training, seed, settings, state), log)
+    return {"accuracy": accuracy(student, images), "seconds": round(seconds), "steps": int(model.optimizer.iterations)}
+
+
+def state_of(training: str, seed: int, settings: Settings, state: Path) -> Path:
+    return state / f"{training}-{seed}-{settings.epochs}"
+
+
+def recorded(record: Path, settings: Settings) -> list[dict]:
+    lines = record.read_text().splitlines() if record.exists() else []
+    return [row for row in map(json.loads, lines) if row["settings"] == dataclasses.asdict(settings)]
+
+
+def students(
+    images: Images, teacher: keras.Model, settings: Settings, seeds: list[int], state: Path, record: Path
+) -> None:
+    done = {(row["training"], row["seed"]) for row in recorded(record, settings)}
+    for seed in seeds:
+        for training in TRAININGS:
+            if (training, seed) in done:
+                continue
+            result = train(training, seed, images, teacher, settings, state)
+            row = {"training": training, "seed": seed, **result, "settings": dataclasses.asdict(settings)}
+            with record.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+            kd.callbacks.Resume(state_of(training, seed, settings, state)).clear()
+            print(f"{training}, seed {seed}: {result['accuracy']:.4f}, {result['seconds']} s", flush=True)
+
+
+# What is written.
+
+
+def spread(values: list[float]) -> str:
+    if not values:
+        return "–"
+    mean = f"{statistics.mean(values):.2f}"
+    return f"{mean} ± {statistics.stdev(values):.2f}" if len(values) > 1 else mean
+
+
+def summarise(rows: list[dict], settings: Settings, teacher_accuracy: float) -> tuple[dict, str]:
+    rows = sorted(rows, key=lambda row: row["seed"])
+    by_seed = {key: {row["seed"]: 100 * row["accuracy"] for row in rows if row["training"] == key} for key in TRAININGS}
+    gains = {
+        key: [by_seed["all"][seed] - by_seed[key][seed] for seed in by_seed["all"] if seed in by_seed[key]]
+        for key in ("alone", "labelled")
+    }
+    labels = f"{settings.num_labels:,}"
+    seen = {"alone": labels, "labelled": labels, "all": f"{settings.num_images:,}"}
+    lines = [
+        [
+            text,
+            labels,
+            seen[key],
+            spread(list(by_seed[key].values())),
+            ", ".join(f"{v:.2f}" for v in by_seed[key].values()),
+        ]
+        for key, text in TRAININGS.items()
+    ]
+    header = ["Fashion-MNIST, the student learns from", "labels", "images", "test accuracy %", "by seed"]
+    note = (
+        f"Teacher (wrn_16_2, all labels): {100 * teacher_accuracy:.2f}%. Student: resnet8, {settings.steps:,} steps of "
+        f"{BATCH_SIZE} images in each row, alpha {ALPHA:g}, temperature {TEMPERATURE:g}. All images over the labelled "
+        f"ones, seed by seed: {spread(gains['labelled'])} points; over the labels alone: {spread(gains['alone'])}."
+    )
+    about = dataclasses.asdict(settings) | {"alpha": ALPHA, "temperature": TEMPERATURE, "batch_size": BATCH_SIZE}
+    results = {"settings": about, "teacher_accuracy": teacher_accuracy, "accuracy": by_seed, "gains": gains}
+    return results, f"{markdown(header, lines)}\n\n{note}"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-dir", type=Path, default=os.environ.get("KERAS_KD_DATA"))
+    parser.add_argument("--state", type=Path, default=Path(tempfile.gettempdir()) / "keras_kd_semi_supervised")
+    parser.add_argument("--teacher", type=Path, help="a trained one, for the same 14x14 images, instead of our own")
+    parser.add_argument("--teacher-epochs", type=int, default=5)
+    parser.add_argument("--epochs", type=int, default=3, help="of all images; of fewer ones as many steps")
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
+    parser.add_argument("--only", choices=["teacher", "students", "table"])
+    parser.add_argument("--quick", action="store_true", help="1,000 images, 1 epoch; nothing is written to the docs")
+    arguments = parser.parse_args()
+    if not arguments.data_dir or not (Path(arguments.data_dir) / f"{FILE}.npz").exists():
+        sys.exit(f"There is no {FILE}.npz: name its folder with --data-dir or KERAS_KD_DATA. Nothing was run.")
+    quick = arguments.quick
+    state = arguments.state / "quick" if quick else arguments.state
+    state.mkdir(parents=True, exist_ok=True)
+    record = (state if quick else RESULTS) / "semi_supervised.jsonl"
+
+    images = load(Path(arguments.data_dir), 1000 if quick else 60_000)
+    if arguments.teacher:
+        teacher = keras.models.load_model(arguments.teacher, compile=False)
+    else:
+        teacher = trained_teacher(images, 1 if quick else arguments.teacher_epochs, state)
+    name = kd.teachers.fingerprint(teacher).removeprefix("sha256:")[:12]
+    settings = Settings(1000, 100, 1, 1, 2, name) if quick else Settings(60_000, 1000, arguments.epochs, 3, 30, name)
+    state = state / name
+    state.mkdir(exist_ok=True)
+    if arguments.only in (None, "students"):
+        students(images, teacher, settings, arguments.seeds, state, record)
+    if arguments.only in (None, "table"):
+        results, table = summarise(recorded(record, settings), settings, accuracy(teacher, images))
+        print(table) if quick else write("semi_supervised", results, table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,155 @@
+"""The models of a chain, checked before anything is trained."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_kd.errors import ConfigurationError, Notice, explain
+from keras_kd.features import output_shapes
+from keras_kd.teachers import Teacher, as_teacher
+
+
+def take_models(models: Any, seed: int) -> tuple[Teacher, list[keras.Model]]:
+    """The teacher, and the models to train."""
+    if not isinstance(models, (list, tuple)) or len(models) < 2:
+        raise ConfigurationError(
+            explain(
+                "A chain has a teacher and at least one model to train.",
+                received=f"{len(models)} models" if isinstance(models, (list, tuple)) else repr(models),
+                expected="[teacher, student], or [teacher, assistant, ..., student]",
+            )
+        )
+    if callable(models[0]) and not isinstance(models[0], (keras.Model, Teacher)):
+        raise ConfigurationError(
+            explain(
+                "The first of a chain is its teacher: it is not trained here.",
+                received="a function that would build an untrained one",
+                expected="a trained keras.Model, the path of a .keras file, or a keras_kd teacher",
+            )
+        )
+    return as_teacher(models[0]), [_student(model, seed + index) for index, model in enumerate(models[1:])]
+
+
+def _student(model: Any, seed: int) -> keras.Model:
+    if callable(model) and not isinstance(model, keras.Model):
+        keras.utils.set_random_seed(seed)
+        model = model()
+    if not isinstance(model, keras.Model) or not model.built:
+        raise ConfigurationError(
+            explain(
+                "This is no model to train.",
+                received=f"a {type(model).__name__}" + (" that is not built" if isinstance(model, keras.Model) else ""),
+                expected="a keras.Model with weights, or a function without arguments that builds one",
+                fix="Begin a Sequential with keras.Input(shape), or call the model once on a batch."
+                if isinstance(model, keras.Model)
+                else None,
+            )
+        )
+    return model
+
+
+def check_links(teacher: Teacher, students: list[keras.Model], *, guidance: str, drop: float, losses: Any) -> None:
+    """Raises `ConfigurationError` where models or settings do not fit together."""
+    all_models = [getattr(teacher, "model", teacher), *students]
+    if len({id(model) for model in all_models}) < len(all_models):
+        raise ConfigurationError(
+            explain(
+                "A model comes twice in the chain; it cannot teach itself.",
+                received=", ".join(getattr(model, "name", type(model).__name__) for model in all_models),
+                expected="a model of its own for each link",
+                fix="Pass a function that builds one: [teacher, build, build].",
+            )
+        )
+    if guidance == "all":
+        _check_guides(teacher, students, losses)
+    elif drop:
+        raise ConfigurationError(
+            explain(
+                "With one teacher there is none to leave out.",
+                received=f"drop={drop:g}, guidance='previous'",
+                expected="drop=0, or guidance='all'",
+            )
+        )
+    if losses is None:
+        _check_classes(
+            [(teacher_name(teacher), teacher.output_shapes), *((s.name, output_shapes(s)) for s in students)]
+        )
+    if _looks_untrained(all_models[0]):
+        message = f"The teacher {teacher_name(teacher)!r} looks untrained: all of its biases are 0, as they begin."
+        warnings.warn(message, Notice, stacklevel=3)
+
+
+def _check_guides(teacher: Teacher, students: list[keras.Model], losses: Any) -> None:
+    problem = None
+    if losses is not None:
+        problem = ("'losses' for one teacher", "none: each teacher has its soft targets")
+    elif teacher.answers_travel and len(students) > 1:
+        problem = (f"a {type(teacher).__name__}, whose answers travel with the batches", "a teacher that is a model")
+    elif any(len(output_shapes(model) or {"": None}) > 1 for model in students):
+        problem = ("a model of several outputs", "models of one output")
+    if problem:
+        raise ConfigurationError(
+            explain(
+                "guidance='all' is not possible.",
+                received=problem[0],
+                expected=problem[1],
+                fix="Take guidance='previous'.",
+            )
+        )
+
+
+def _check_classes(shapes: list[tuple[str, Any]]) -> None:
+    """Raises `ConfigurationError` where two links of the chain, each of one output, have other classes."""
+    known = [(name, next(iter(outputs.values()))[-1]) for name, outputs in shapes if outputs and len(outputs) == 1]
+    for (name, classes), (next_name, next_classes) in zip(known[:-1], known[1:], strict=True):
+        if classes != next_classes:
+            raise ConfigurationError(
+                explain(
+                    "Two models of the chain have other classes.",
+                    received=f"{name!r} with {classes}, {next_name!r} with {next_classes}",
+                    expected="the same number for all",
+                )
+            )
+
+
+def _looks_untrained(model: Any) -> bool:
+    """Whether all that begins at 0 is still 0."""
+    weights = getattr(model, "weights", [])
+    begin_at_zero = [weight for weight in weights if weight.name in ("bias", "beta", "moving_mean")]
+    return bool(begin_at_zero) and not any(np.any(ops.convert_to_numpy(weight)) for weight in begin_at_zero)
+
+
+def for_each(epochs: Any, count: int) -> list[int]:
+    """The epochs of each of `count` trainings."""
+    given = list(epochs) if isinstance(epochs, (list, tuple)) else [epochs] * count
+    if len(given) != count or not all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in given):
+        raise ConfigurationError(
+            explain(
+                "'epochs' is not usable.",
+                received=repr(epochs),
+                expected=f"a whole number, at least 1, or a list of {count}: one for each model to train",
+            )
+        )
+    return given
+
+
+def teacher_name(teacher: Teacher) -> str:
+    """That of its model, where it is one."""
+    return getattr(getattr(teacher, "model", None), "name", None) or "teacher"
+
+
+def unique(names: list[str]) -> list[str]:
+    """Numbers those that occur several times.
+
+    >>> unique(["a", "b", "b"])
+    ['a', 'b_1', 'b_2']
+    """
+    counted = [
+        f"{name}_{names[: i + 1].count(name)}" if names.count(name) > 1 else name for i, name in enumerate(names)
+    ]
+    return counted if len(set(counted)) == len(counted) else [f"{name}_{i}" for i, name in enumerate(names)]

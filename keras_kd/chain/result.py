@@ -1,0 +1,63 @@
+"""What a chain of distillation leaves: the models, and how each was trained."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import keras
+
+from keras_kd.features.table import format_table
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """One training of a chain.
+
+    Attributes:
+        name: of the model that was trained.
+        teachers: the names of those that taught it.
+        parameters: of the model, those that do not train included.
+        epochs: how many there were.
+        seconds: of training and validation, over all interruptions.
+        metrics: on the validation data after the last epoch, by name; empty without validation data.
+        best: the best of each over the epochs (the smallest where the name says loss, error or divergence).
+        history: what `fit` logged, by name, a value an epoch.
+    """
+
+    name: str
+    teachers: tuple[str, ...]
+    parameters: int
+    epochs: int
+    seconds: float
+    metrics: dict[str, float]
+    best: dict[str, float]
+    history: dict[str, list[float]] = dataclasses.field(repr=False)
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Chain:
+    """What `distill_chain` trained; prints as a table with a line for each training.
+
+    Attributes:
+        models: the trained models in order, the student last.
+        stages: how each was trained.
+    """
+
+    models: tuple[keras.Model, ...]
+    stages: tuple[Stage, ...]
+
+    @property
+    def student(self) -> keras.Model:
+        """The last one."""
+        return self.models[-1]
+
+    def __repr__(self) -> str:
+        metrics = self.stages[0].metrics
+        metric = next((name for name in ("accuracy", *metrics) if name in metrics), None)
+        head = ("model", "parameters", "taught by", "epochs", "seconds", *((metric, "best") if metric else ()))
+        rows = [head]
+        for stage in self.stages:
+            values = (f"{stage.metrics[metric]:.4f}", f"{stage.best[metric]:.4f}") if metric else ()
+            sizes = (f"{stage.parameters:,}", ", ".join(stage.teachers), str(stage.epochs), f"{stage.seconds:.0f}")
+            rows.append((stage.name, *sizes, *values))
+        return format_table(rows)

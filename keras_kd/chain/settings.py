@@ -1,0 +1,80 @@
+"""What all trainings of a chain share, as new objects for each of them."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import keras
+
+from keras_kd.features import find_heads
+from keras_kd.losses import DistillationLoss
+from keras_kd.serialization import deserialize, serialize
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What all trainings of a chain share."""
+
+    optimizer: Any
+    loss: Any
+    metrics: Any
+    compile: dict[str, Any]
+    alpha: Any
+    temperature: Any
+    losses: Any
+    guidance: str
+    drop: float
+    batch_size: int | None
+    seed: int
+
+    def compiled(self, student: keras.Model) -> dict[str, Any]:
+        """The arguments of `compile`, all of them new objects."""
+        loss = self.loss
+        if loss is None:
+            is_logits = all(head.is_logits for head in find_heads(student).values())
+            loss = keras.losses.SparseCategoricalCrossentropy(from_logits=is_logits)
+        metrics = list(self.metrics) if isinstance(self.metrics, tuple) else self.metrics
+        return {
+            "optimizer": _new_optimizer(self.optimizer),
+            "loss": keras.tree.map_structure(copy_of, loss),
+            "metrics": keras.tree.map_structure(copy_of, metrics),
+            **self.compile,
+        }
+
+    def new_losses(self) -> list[Any] | None:
+        """The distillation terms, those that may learn something as new objects."""
+        losses = self.losses if isinstance(self.losses, (list, tuple)) else [self.losses]
+        new = [copy_of(loss) if isinstance(loss, DistillationLoss) else loss for loss in losses]
+        return None if self.losses is None else new
+
+    def described(self) -> dict[str, Any]:
+        """The settings by name, for a hash."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)} | {
+            "optimizer": _new_optimizer(self.optimizer)
+        }
+
+
+def copy_of(value: Any) -> Any:
+    """A new object with the same settings; names and functions are what they are."""
+    return deserialize(serialize(value)) if hasattr(value, "get_config") else value
+
+
+def _new_optimizer(optimizer: Any) -> keras.optimizers.Optimizer:
+    if isinstance(optimizer, keras.optimizers.Optimizer):
+        return copy_of(optimizer)
+    return keras.optimizers.get(optimizer() if callable(optimizer) else optimizer)
+
+
+def plain(value: Any) -> Any:
+    """What stands for an object in a hash; the same in another process."""
+    if hasattr(value, "get_config"):
+        return _without_names(serialize(value))
+    return getattr(value, "__qualname__", None) or repr(value)
+
+
+def _without_names(config: Any) -> Any:
+    """Keras counts some of its objects: a second Adam in a process is `adam_1`."""
+    if isinstance(config, dict):
+        return {key: _without_names(value) for key, value in config.items() if key != "name"}
+    return config

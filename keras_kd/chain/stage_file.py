@@ -1,0 +1,51 @@
+"""A finished training on disk."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import keras
+
+from keras_kd.chain.result import Stage
+from keras_kd.teachers import fingerprint
+
+
+class StageFile:
+    """`stage-1.keras`, and beside it `stage-1.json`, which says what it is the result of."""
+
+    def __init__(self, folder: Path, number: int, key: str):
+        self._folder = folder
+        self._name = f"stage-{number}"
+        self._key = key
+
+    def unfinished(self, initial: str) -> Path:
+        """Where the state of this training is kept."""
+        return self._folder / f"{self._name}-{self._key}-{initial.removeprefix('sha256:')[:16]}"
+
+    def load(self, student: keras.Model) -> Stage | None:
+        """Gives a student the weights that this training left; None where there was none like it.
+
+        The student may also come with these weights, from the call that trained it.
+        """
+        stamp, file = self._folder / f"{self._name}.json", self._folder / f"{self._name}.keras"
+        if not (stamp.exists() and file.exists()):
+            return None
+        told = json.loads(stamp.read_text("utf-8"))
+        if told["key"] != self._key or fingerprint(student) not in (told["initial"], told["final"]):
+            return None
+        student.load_weights(file)
+        return Stage(**told["stage"] | {"teachers": tuple(told["stage"]["teachers"])})
+
+    def save(self, student: keras.Model, initial: str, stage: Stage) -> None:
+        """Each file is whole or not there; killed between the two, the training counts as not finished."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        draft = self._folder / f"saving-{self._name}.keras"
+        student.save(draft)
+        (self._folder / f"{self._name}.json").unlink(missing_ok=True)
+        draft.replace(self._folder / f"{self._name}.keras")
+        told = {"key": self._key, "initial": initial, "final": fingerprint(student), "stage": dataclasses.asdict(stage)}
+        draft = self._folder / f"saving-{self._name}.json"
+        draft.write_text(json.dumps(told, indent=1), "utf-8")
+        draft.replace(self._folder / f"{self._name}.json")

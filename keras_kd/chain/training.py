@@ -1,0 +1,194 @@
+"""One training of a chain, which an interruption does not undo."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_kd.callbacks import Resume
+from keras_kd.chain.guidance import terms_for
+from keras_kd.chain.result import Stage
+from keras_kd.chain.settings import Settings, plain
+from keras_kd.chain.stage_file import StageFile
+from keras_kd.data import Pipeline
+from keras_kd.distillers import Distiller
+from keras_kd.errors import ConfigurationError, explain
+from keras_kd.teachers import Teacher, fingerprint
+from keras_kd.teachers.panel import Panel
+
+_BATCH_SIZE = 64
+SAVE_EVERY_SECONDS = 10.0
+_SMALLER_IS_BETTER = ("loss", "error", "divergence")
+
+
+class Training:
+    """One stage: a student and its teachers."""
+
+    def __init__(
+        self,
+        student: keras.Model,
+        teachers: list[Teacher],
+        names: list[str],
+        epochs: int,
+        index: int,
+        settings: Settings,
+    ):
+        self.student = student
+        self.teachers = teachers
+        *self.teacher_names, self.name = names
+        self.epochs = epochs
+        self.number = index + 1
+        self.seed = settings.seed + index
+        self.settings = settings
+
+    def run(self, data: Any, validation_data: Any, folder: Path | None, callbacks: list[Any], bar: Any) -> Stage:
+        """Trains the student, or loads what an earlier call made of it."""
+        data = _checked_data(data, self.settings.batch_size, self.seed)
+        with _given_back(self.student):
+            if folder is None:
+                return self._stage(self._fit(data, validation_data, callbacks, None, bar))
+            file = StageFile(folder, self.number, self._key(data))
+            stage = file.load(self.student)
+            if stage is None:
+                initial = fingerprint(self.student)
+                resume = Resume(file.unfinished(initial), every_seconds=SAVE_EVERY_SECONDS)
+                stage = self._stage(self._fit(data, validation_data, callbacks, resume, bar))
+                file.save(self.student, initial, stage)
+                resume.clear()
+            else:
+                bar(f"{self.name}, as it is in {folder}", self.epochs, self.epochs)
+            return stage
+
+    def _fit(self, data: Any, validation_data: Any, callbacks: list[Any], resume: Resume | None, bar: Any) -> dict:
+        teacher = self.teachers[0] if len(self.teachers) == 1 else Panel(self.teachers, names=self.teacher_names)
+        keras.utils.set_random_seed(self.seed)  # before what the losses learn is made
+        distiller = Distiller(
+            teacher,
+            self.student,
+            alpha=self.settings.alpha,
+            temperature=self.settings.temperature,
+            losses=self._losses(),
+        )
+        distiller.compile(**self.settings.compiled(self.student))
+        first = 0 if resume is None else resume.restore(distiller)
+        advance = bar(f"{self.name}, taught by {', '.join(self.teacher_names)}", self.epochs, first)
+        is_pipeline = isinstance(data, Pipeline)
+        if is_pipeline:
+            data = data.with_teacher(teacher).from_epoch(first)
+        behind = [_Seconds(), *([] if resume is None else [resume]), _Advance(advance)]
+        history = distiller.fit(
+            data,
+            initial_epoch=first,
+            epochs=self.epochs,
+            validation_data=validation_data,
+            validation_batch_size=data.batch_size if isinstance(validation_data, tuple) and is_pipeline else None,
+            callbacks=[*callbacks, *behind],
+            shuffle=False,  # a pipeline does that itself, a tf.data.Dataset has to
+            verbose=0,
+        )
+        return history.history if resume is None else resume.history
+
+    def _losses(self) -> Any:
+        if len(self.teachers) == 1:
+            return self.settings.new_losses()
+        return terms_for(self.student, self.teacher_names, self.settings.drop, self.seed)
+
+    def _key(self, data: Any) -> str:
+        """A hash of all that the result depends on but the student's first weights."""
+        told = {
+            **self.settings.described(),
+            "epochs": self.epochs,
+            "teachers": [teacher.fingerprint for teacher in self.teachers],
+            "data": _described(data) if isinstance(data, Pipeline) else None,
+        }
+        return hashlib.sha256(json.dumps(told, sort_keys=True, default=plain).encode()).hexdigest()[:16]
+
+    def _stage(self, history: dict[str, list[float]]) -> Stage:
+        history = {name: [float(value) for value in values] for name, values in history.items()}
+        seconds = sum(history.pop("seconds", []))
+        measured = {name.removeprefix("val_"): values for name, values in history.items() if name.startswith("val_")}
+        return Stage(
+            name=self.name,
+            teachers=tuple(self.teacher_names),
+            parameters=self.student.count_params(),
+            epochs=len(next(iter(history.values()), [])),
+            seconds=seconds,
+            metrics={name: values[-1] for name, values in measured.items()},
+            best={name: _better(name)(values) for name, values in measured.items()},
+            history=history,
+        )
+
+
+def _described(pipeline: Pipeline) -> list[Any]:
+    """What the batches depend on; of labels that are read from disk nothing is told."""
+    settings = [pipeline.batch_size, pipeline.seed, pipeline.shuffle, pipeline.views]
+    digest = hashlib.sha256()
+    if pipeline.examples.parts > 1 and pipeline.examples.random_access:
+        for labels in keras.tree.flatten(pipeline.examples.labels()):
+            digest.update(np.ascontiguousarray(labels).data)
+    return [pipeline.identity(), digest.hexdigest(), settings]
+
+
+def _better(name: str) -> Callable[[list[float]], float]:
+    return min if any(word in name for word in _SMALLER_IS_BETTER) else max
+
+
+def _checked_data(data: Any, batch_size: int | None, seed: int) -> Any:
+    """Arrays as a pipeline, whose order goes on after an interruption; anything else as it is."""
+    if isinstance(data, (tuple, list, np.ndarray)):
+        return Pipeline(
+            tuple(data) if isinstance(data, list) else data, batch_size=batch_size or _BATCH_SIZE, seed=seed
+        )
+    if batch_size is not None:
+        raise ConfigurationError(
+            explain(
+                "'batch_size' is for arrays.",
+                received=f"{batch_size}, and a {type(data).__name__}",
+                fix="Leave it out.",
+            )
+        )
+    return data
+
+
+@contextlib.contextmanager
+def _given_back(model: keras.Model) -> Iterator[None]:
+    """Where the training fails or is interrupted, the model has its weights and random state back."""
+    metrics = {id(variable) for variable in model.metrics_variables}
+    state = [(v, np.array(ops.convert_to_numpy(v))) for v in model.variables if id(v) not in metrics]
+    try:
+        yield
+    except BaseException:
+        for variable, value in state:
+            variable.assign(value)
+        raise
+
+
+class _Seconds(keras.callbacks.Callback):
+    """The time of each epoch among the logs, for the callbacks behind it."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._start = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs["seconds"] = time.perf_counter() - self._start
+
+
+class _Advance(keras.callbacks.Callback):
+    """Moves a bar by an epoch at a time."""
+
+    def __init__(self, advance: Callable[[str], None]):
+        super().__init__()
+        self._advance = advance
+
+    def on_epoch_end(self, epoch, logs=None):
+        accuracy = logs.get("val_accuracy")
+        self._advance("" if accuracy is None else f"validation {accuracy:.1%}")

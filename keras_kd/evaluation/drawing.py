@@ -1,0 +1,105 @@
+"""How every picture of the package looks, and how a figure of matplotlib becomes a string of SVG.
+
+Colours are written as `var(--kd-ink, #1b2330)`: a page may set them for its light and its dark mode, and
+where nobody does, the colour of the light mode stands. The palette is near Okabe and Ito's, safe for the
+colour-blind.
+The same input always gives the same text: no dates, no random ids.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK, MUTED, GRID, CARD = "#1b2330", "#5d6878", "#dfe3e8", "#fefefe"
+BLUE, ORANGE = "#0072b2", "#d55e00"
+SERIES = (BLUE, ORANGE, "#00876c", "#a8518a", "#8a6d00", "#3b8fc4", "#6b7280")
+_VARIABLES = {INK: "ink", MUTED: "muted", GRID: "grid", CARD: "card"} | {
+    color: f"series-{index}" for index, color in enumerate(SERIES, 1)
+}
+_WIDTH = 5.6  # inches of 72 points: about as wide as a card of the page, so that text keeps its size
+_SETTINGS = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "keras_kd",
+    "text.parse_math": False,
+    "axes.formatter.use_mathtext": False,
+    "font.family": "DejaVu Sans",
+    "font.size": 10.5,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "axes.edgecolor": GRID,
+    "axes.labelcolor": MUTED,
+    "axes.titlecolor": INK,
+    "axes.titlesize": 10.5,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "grid.color": GRID,
+    "grid.linewidth": 0.7,
+    "text.color": INK,
+    "xtick.color": GRID,
+    "ytick.color": GRID,
+    "xtick.labelcolor": MUTED,
+    "ytick.labelcolor": MUTED,
+    "legend.frameon": False,
+}
+
+
+def in_style() -> Any:
+    """A context in which figures are drawn; matplotlib's own settings are as before after it."""
+    from matplotlib import rc_context
+
+    return rc_context(_SETTINGS)
+
+
+def new_figure(height: float) -> Figure:
+    """As wide as every picture, and `height` inches of 72 points high."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(_WIDTH, height), dpi=72, layout="constrained")
+
+
+def decorate(*panels: Axes) -> None:
+    """Grid lines in the place of frames and ticks."""
+    for axes in panels:
+        axes.grid(visible=True, axis="both")
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+
+
+def as_svg(figure: Figure, name: str, description: str) -> str:
+    """The figure as inline SVG: own ids, colours that follow the page, a description for screen readers."""
+    buffer = io.StringIO()
+    with warnings.catch_warnings():
+        # The browser draws the text with its own fonts; matplotlib only measures it.
+        warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")
+        figure.savefig(buffer, format="svg")
+    text = buffer.getvalue()
+    box = re.search(r'viewBox="([^"]*)"', text).group(1)
+    # All before the drawing goes: the document type, the metadata with its date, a style that would leak.
+    body = text[text.index("</defs>") + len("</defs>") :]
+    body = re.sub(r'( id="|xlink:href="#|url\(#)', rf"\g<1>{name}-", body)
+    body = re.sub(r" font-family: [^;\"]*;?", "", body)
+    body = re.sub(r'style="[^"]*"', lambda match: _with_variables(match.group()), body)
+    head = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="{box}" '
+        f'role="img" aria-labelledby="{name}-description" font-family="system-ui, sans-serif">'
+    )
+    return f'{head}<title id="{name}-description">{escape(description)}</title>{body.strip()}\n'
+
+
+def _with_variables(style: str) -> str:
+    return re.sub(
+        r"#[0-9a-f]{6}",
+        lambda match: (
+            f"var(--kd-{_VARIABLES[match.group()]}, {match.group()})" if match.group() in _VARIABLES else match.group()
+        ),
+        style,
+    )

@@ -1,0 +1,88 @@
+"""A picture of whether a teacher's confidence can be trusted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from keras_kd.errors import ConfigurationError, check_choice, explain
+from keras_kd.evaluation.drawing import BLUE, MUTED, ORANGE, as_svg, decorate, in_style, new_figure
+from keras_kd.teachers.calibration import ReliabilityBins
+from keras_kd.teachers.diagnosis import Diagnosis
+
+_NAMES = {"validation": "validation data", "train": "training data"}
+
+
+def reliability(diagnosis: Diagnosis, *, data: str | None = None) -> str:
+    """Accuracy by confidence, and below it how many examples have which confidence, as a string of SVG.
+
+    Where a bar ends on the diagonal, the teacher is right as often as it says; an orange line joins the bar to the mean
+    confidence where it does not. The bars are the bins of the expected calibration error.
+
+    Source: DeGroot and Fienberg, "The Comparison and Evaluation of Forecasters", 1983; as drawn in Guo et al., "On
+    Calibration of Modern Neural Networks", 2017.
+
+    Args:
+        diagnosis: from `teachers.diagnose`.
+        data: `"validation"` or `"train"`; None takes the validation data where there were some.
+
+    Raises:
+        ConfigurationError: the diagnosis is of other data.
+    """
+    if data is None:
+        data = "train" if diagnosis.validation is None else "validation"
+    findings = getattr(diagnosis, check_choice("data", data, _NAMES))
+    if findings is None:
+        problem, fix = f"The teacher was not asked about {_NAMES[data]}.", "Pass them to `diagnose`."
+        raise ConfigurationError(explain(problem, received=f"data={data!r}", fix=fix))
+    title = (
+        f"{findings.num_examples:,} examples of the {_NAMES[data]}: accuracy {findings.accuracy:.1%}, "
+        f"mean confidence {findings.mean_confidence:.1%}, ECE {findings.calibration_error:.3f}"
+    )
+    with in_style():
+        figure = new_figure(5.0)
+        accuracy, share = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+        _draw_accuracy(accuracy, findings.bins)
+        _draw_share(share, findings.bins)
+        decorate(accuracy, share)
+        figure.legend(loc="outside lower center", ncols=3, fontsize=9.5, handlelength=1.4)
+        figure.suptitle(title.replace(": ", "\n"), x=0.02, ha="left", fontsize=10.5)
+        return as_svg(figure, f"reliability-{data}", f"Accuracy by confidence, {title}. {_listing(findings.bins)}")
+
+
+def _draw_accuracy(axes: Any, bins: ReliabilityBins) -> None:
+    edges, width = _edges(bins)
+    filled = np.array(bins.count) > 0
+    edges = edges[filled]
+    confidence, accuracy = (np.array(values, np.float64)[filled] for values in (bins.confidence, bins.accuracy))
+    axes.bar(edges, accuracy, width, align="edge", color=BLUE, alpha=0.75, label="accuracy")
+    axes.hlines(confidence, edges, edges + width, color=ORANGE, linewidth=2.4, label="confidence, and the gap to it")
+    axes.vlines(edges + width / 2, accuracy, confidence, color=ORANGE, linewidth=1.2)
+    axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1.2, linestyle=(0, (4, 3)), label="as sure as right")
+    axes.set(ylabel="accuracy", ylim=(0, 1.02))
+    axes.yaxis.set_major_formatter(_percent)
+
+
+def _draw_share(axes: Any, bins: ReliabilityBins) -> None:
+    edges, width = _edges(bins)
+    axes.bar(edges, np.array(bins.count) / sum(bins.count), width, align="edge", color=BLUE, alpha=0.75)
+    axes.set(xlabel="confidence: the probability of the predicted class", ylabel="examples", xlim=(0, 1))
+    axes.xaxis.set_major_formatter(_percent)
+    axes.yaxis.set_major_formatter(_percent)
+    axes.tick_params(axis="x", pad=8)
+
+
+def _edges(bins: ReliabilityBins) -> tuple[np.ndarray, float]:
+    """The left ends of the bars, and how wide they are: a hair less than the bins."""
+    num_bins = len(bins.count)
+    return (np.arange(num_bins) + 0.04) / num_bins, 0.92 / num_bins
+
+
+def _percent(value: float, _: Any) -> str:
+    return f"{100 * value:g}%"
+
+
+def _listing(bins: ReliabilityBins) -> str:
+    rows = [row for row in zip(*bins, strict=True) if row[-1]]
+    return "; ".join(f"{count:,} at {sure:.1%}: {right:.1%} right" for sure, right, count in rows) + "."

@@ -1,0 +1,148 @@
+"""Who teaches in a run: the trained teacher or a file, faster, with others as an ensemble, or from a cache."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_kd import data
+from keras_kd.errors import ConfigurationError, explain
+from keras_kd.recipes.folder import RunFolder, settings_key, write_atomically
+from keras_kd.recipes.progress import RunProgress
+from keras_kd.recipes.schema import Cache, Recipe, Training
+from keras_kd.teachers import CachedTeacher, Diagnosis, Ensemble, FrozenTeacher, Teacher, diagnose, from_path
+from keras_kd.teachers.running import Runner
+
+MAX_DIAGNOSED = 2000
+_BATCH_SIZE = 256
+
+
+def pipeline(recipe: Recipe, split: data.Split, settings: Training, num_classes: int) -> data.Pipeline:
+    """The batches of a training: every one of the run sees the same views of an image."""
+    seed, augment = recipe.seed, list(recipe.augment)
+    return data.Pipeline(split, augment, settings.batch_size, seed=seed, num_classes=num_classes)
+
+
+def open_teacher(name: str | Path, inference: str | None = None) -> Teacher:
+    """A trained teacher from its file or folder."""
+    if str(name).endswith(".keras"):
+        return FrozenTeacher(name, inference=inference)
+    if inference is not None:
+        raise ConfigurationError(
+            explain(
+                "Only a Keras model can be made faster.",
+                received=f"inference: {inference} with {name}",
+                expected="a .keras file, or inference: null",
+            )
+        )
+    return from_path(name)
+
+
+def check_file(name: str) -> None:
+    """Raises `ConfigurationError` where a trained teacher is not there."""
+    if not Path(name).exists():
+        expected = "a .keras or .tflite file, or a SavedModel folder"
+        raise ConfigurationError(explain("the file is not there.", received=name, expected=expected))
+
+
+def teacher_of(recipe: Recipe, model: keras.Model | Path | None) -> Teacher:
+    """Who teaches: `model` (None where the recipe names no Keras model), alone or with others as an ensemble."""
+    settings = recipe.teacher
+    inference = settings.inference
+    teacher = open_teacher(settings.model, inference) if model is None else FrozenTeacher(model, inference=inference)
+    if not settings.ensemble_with:
+        return teacher
+    weights = list(settings.weights) if isinstance(settings.weights, tuple) else settings.weights
+    others = [
+        open_teacher(name, settings.inference if name.endswith(".keras") else None) for name in settings.ensemble_with
+    ]
+    return Ensemble([teacher, *others], weights=weights, combine=settings.combine)
+
+
+def cached(
+    teacher: Teacher,
+    recipe: Recipe,
+    source: data.DataSource,
+    folder: RunFolder,
+    progress: RunProgress,
+    name: str,
+    shard: int = 0,
+    num_shards: int = 1,
+) -> Teacher | None:
+    """The teacher itself, or its cache where the recipe asks for one, built or gone on with.
+
+    None where shares of other processes are still missing.
+    """
+    cache = recipe.cache
+    if cache is None:
+        return teacher
+    inputs = pipeline(recipe, source.train, recipe.student, source.num_classes)
+    views = cache.views if inputs.augment else 1
+    total = views * source.train.num_examples
+    progress.say(f"{name}: cache of {source.train.num_examples:,} examples x {views} view(s).")
+    with progress.stage(f"{name}, cache", total=total) as stage:
+        return CachedTeacher.build(
+            teacher,
+            inputs,
+            cache_folder(cache, folder, name, teacher),
+            views=views,
+            top_k=cache.top_k,
+            remainder=cache.remainder,
+            taps=_taps_read(recipe, teacher),
+            shard=shard,
+            num_shards=num_shards,
+            progress=lambda steps: stage.advance(steps=steps),
+        )
+
+
+def cache_folder(cache: Cache, folder: RunFolder, name: str, teacher: Teacher) -> Path:
+    """A folder for each teacher and encoding, so that another one does not meet the cache of the first."""
+    key = settings_key(teacher.fingerprint, cache.top_k, cache.remainder)
+    return (Path(cache.folder) if cache.folder else folder.path / "teacher_cache") / f"{name.replace(' ', '_')}-{key}"
+
+
+def _taps_read(recipe: Recipe, teacher: Teacher) -> list[str]:
+    """The inner layers of the teacher that the recipe's losses read."""
+    named = []
+    for section in (recipe.distillation, recipe.few_labels):
+        for loss in (section and section.losses) or ():
+            named += _teacher_names(loss)
+    return list(teacher.inner_taps(dict.fromkeys(named)))
+
+
+def _teacher_names(loss: Any) -> list[str]:
+    if not isinstance(loss, dict):
+        return []
+    inner = [name for value in loss.values() if isinstance(value, dict) for name in _teacher_names(value)]
+    own = loss.get("teacher") or []
+    return inner + ([own] if isinstance(own, str) else list(own))
+
+
+def predict(teacher: Teacher, split: data.Split) -> np.ndarray:
+    """The logits of any teacher for a whole split, `[examples, classes]`."""
+    runner, parts, start = Runner(teacher), [], 0
+    for x, _ in data.evaluation_batches(split, _BATCH_SIZE).as_numpy_iterator():
+        parts.append(next(iter(runner(np.arange(start, start + len(x)), 0, x).values())))
+        start += len(x)
+    return np.concatenate(parts)
+
+
+def look_at(
+    teacher: Teacher, recipe: Recipe, source: data.DataSource, folder: RunFolder, progress: RunProgress
+) -> Diagnosis:
+    """Says where a teacher is unfit to teach, and keeps the whole diagnosis in `teacher_diagnosis.json`."""
+    rng = np.random.default_rng(recipe.seed)
+    splits = {}
+    for name in ("train", "validation"):
+        split = getattr(source, name)
+        size = min(split.num_examples, MAX_DIAGNOSED)
+        splits[name] = split.subset(rng.choice(split.num_examples, size, replace=False), name).arrays()
+    diagnosis = diagnose(teacher, splits["train"], validation=splits["validation"], progress=False)
+    for warning in diagnosis.warnings:
+        progress.say(f"teacher: {warning}")
+    write_atomically(folder.path / "teacher_diagnosis.json", json.dumps(diagnosis.as_dict(), indent=1) + "\n")
+    return diagnosis

@@ -1,0 +1,225 @@
+"""What a teacher says about labelled data, batch by batch, outside any training."""
+
+from __future__ import annotations
+
+import contextlib
+import operator
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from keras import ops, tree
+
+from keras_kd.errors import ConfigurationError, explain
+from keras_kd.teachers.base import Batch, Teacher
+
+_QUIET_SECONDS = 2.0  # what is done by then needs no bar
+
+
+class Answers(NamedTuple):
+    """The logits and labels of one batch; a binary answer has two columns, `(0, logit)`.
+
+    Attributes:
+        logits: `[n, C]`, one row per example, or per position of outputs such as `[batch, time, C]`.
+        labels: int64 `[n]`, -1 where there is none.
+    """
+
+    logits: np.ndarray
+    labels: np.ndarray
+
+
+class Respondent:
+    """A teacher that is asked in batches; its forward pass is compiled once, whatever the number of data sets.
+
+    Args:
+        teacher: any teacher. One whose answers travel is asked by row number, unless the batches bring its answers.
+        output: which of several outputs to read.
+    """
+
+    def __init__(self, teacher: Teacher, output: str | None = None):
+        self.teacher = teacher
+        self.output = output
+        self._compiled = _Compiled(teacher)
+        self._batch_size = 0
+
+    def answers(self, data: Any, *, batch_size: int, progress: bool, description: str) -> Iterator[Answers]:
+        """The answers to arrays `(x, y)` or to batches, in order.
+
+        Raises:
+            ConfigurationError: no labels, labels that do not fit the answers, or an output that is not known.
+        """
+        first = 0
+        for batch in _with_progress(*_batches(data, batch_size), description, progress):
+            if batch.y is None:
+                raise ConfigurationError(
+                    explain(
+                        "These data bring no labels.",
+                        received=f"a batch of {type(batch.x).__name__} alone",
+                        expected="arrays (x, y) as a tuple, or batches of (x, y)",
+                    )
+                )
+            name, logits = _pick(self._ask(batch, first), self.output)
+            first += _num_rows(batch.x)
+            yield _paired(logits, batch, name, self.teacher.activations.get(name))
+
+    def _ask(self, batch: Batch, first: int) -> dict[str, np.ndarray]:
+        """The logits of a batch whose first row has the number `first` in its data, by output."""
+        if batch.answers is not None:
+            logits = self.teacher(batch)
+        elif self.teacher.answers_travel:
+            ids = np.arange(first, first + _num_rows(batch.x), dtype=np.int64)
+            logits = self.teacher.decode(self.teacher.answers(ids, 0, batch.x), ())
+        else:
+            return self._ask_compiled(batch)
+        return {name: ops.convert_to_numpy(value) for name, value in logits.items()}
+
+    def _ask_compiled(self, batch: Batch) -> dict[str, np.ndarray]:
+        """A batch smaller than one before it, such as the last, is filled up: a new size would compile anew."""
+        num_rows = _num_rows(batch.x)
+        self._batch_size = max(self._batch_size, num_rows)
+        missing = self._batch_size - num_rows
+        inputs = {"x": batch.x, "y": batch.y}
+        if missing:
+            inputs = tree.map_structure(lambda a: np.concatenate([a, np.repeat(a[-1:], missing, axis=0)]), inputs)
+        return {name: value[:num_rows] for name, value in self._compiled.predict_on_batch(inputs).items()}
+
+
+class _Compiled(keras.Model):
+    """A teacher in the one form that every backend compiles."""
+
+    def __init__(self, teacher: Teacher):
+        super().__init__(name="teacher", dtype="float32", autocast=False)  # inputs reach the teacher as they are
+        self._teacher = teacher
+        self.supports_jit = teacher.supports_jit
+
+    def call(self, inputs):
+        return self._teacher(Batch(inputs["x"], inputs["y"]))
+
+
+def _batches(data: Any, batch_size: int) -> tuple[Iterator[Batch], int | None]:
+    """Batches of NumPy arrays, and how many there are where that is known."""
+    if isinstance(data, tuple):
+        num_rows = _num_rows(data[0])
+        starts = range(0, num_rows, batch_size)
+        return (_as_arrays(_sliced(data, start, start + batch_size)) for start in starts), len(starts)
+    if not isinstance(data, Iterable):
+        received, expected = f"a {type(data).__name__}", "arrays (x, y) as a tuple, or an iterable of batches of (x, y)"
+        raise ConfigurationError(explain("These are no data.", received=received, expected=expected))
+    _check_finite(data)
+    return map(_as_arrays, data), operator.length_hint(data) or None
+
+
+def _sliced(data: tuple, start: int, stop: int) -> tuple:
+    return tuple(part if part is None else tree.map_structure(lambda a: a[start:stop], part) for part in data)
+
+
+def _as_arrays(data: Any) -> Batch:
+    batch = Batch.of(data)
+    x, y, sample_weight = (
+        part if part is None else tree.map_structure(ops.convert_to_numpy, part) for part in batch[:3]
+    )
+    return Batch(x, y, sample_weight, batch.answers)
+
+
+def _check_finite(data: Any) -> None:
+    """A dataset that repeats for ever says so when it is asked for its length."""
+    try:
+        len(data)
+    except TypeError as error:
+        if "infinite" in str(error):
+            problem, fix = "These data never end.", "Pass the dataset as it is before `.repeat()`, or after `.take(n)`."
+            raise ConfigurationError(explain(problem, received="an infinite dataset", fix=fix)) from error
+
+
+def _num_rows(x: Any) -> int:
+    return len(tree.flatten(x)[0])
+
+
+def _pick(logits: dict[str, Any], output: str | None) -> tuple[str, Any]:
+    name = next(iter(logits)) if output is None and len(logits) == 1 else output
+    if name not in logits:
+        problem = "Which of the teacher's outputs?" if output is None else "The teacher has no such output."
+        expected = "output= one of " + ", ".join(map(repr, logits))
+        raise ConfigurationError(explain(problem, received=f"output={output!r}", expected=expected))
+    return name, logits[name]
+
+
+def _paired(logits: np.ndarray, batch: Batch, name: str, activation: str | None) -> Answers:
+    logits = logits[:, None] if logits.ndim == 1 else logits
+    positions, num_classes = logits.shape[:-1], max(logits.shape[-1], 2)
+    if activation == "sigmoid" and logits.shape[-1] > 1:
+        received = f"the output {name!r} of {logits.shape[-1]} sigmoids"
+        expected = "a softmax, logits, or a single sigmoid"
+        raise ConfigurationError(
+            explain("Classes that do not exclude each other cannot be judged.", received=received, expected=expected)
+        )
+    labels = _class_numbers(_labels_of(batch.y, name), positions, num_classes)
+    if batch.sample_weight is not None:
+        labels = np.where(_spread(batch.sample_weight, labels.shape) == 0, -1, labels)
+    if logits.shape[-1] == 1:
+        logits = np.concatenate([np.zeros_like(logits), logits], axis=-1)
+    return Answers(logits.reshape(-1, num_classes), labels.reshape(-1))
+
+
+def _labels_of(y: Any, name: str) -> np.ndarray:
+    if isinstance(y, Mapping) and name in y:
+        return y[name]
+    if isinstance(y, (Mapping, list, tuple)):
+        received = f"labels of {list(y)}" if isinstance(y, Mapping) else f"{len(y)} arrays of labels"
+        expected = f"one array, or a mapping by output name with {name!r} in it"
+        raise ConfigurationError(explain("Which labels?", received=received, expected=expected))
+    return y
+
+
+def _spread(sample_weight: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Weights per row, for every position of that row."""
+    weights = np.asarray(sample_weight)
+    if weights.size != np.prod(shape):
+        weights = weights.reshape(shape[0], *[1] * (len(shape) - 1))
+        return np.broadcast_to(weights, shape)
+    return weights.reshape(shape)
+
+
+def _class_numbers(labels: np.ndarray, positions: tuple[int, ...], num_classes: int) -> np.ndarray:
+    """Class numbers, int64 `positions`, from those or from one-hot rows; -1 where there is no label."""
+    labels = np.asarray(labels)
+    if labels.shape == (*positions, num_classes):
+        if not (np.isin(labels, (0, 1)).all() and (labels.sum(axis=-1) <= 1).all()):
+            raise _no_classes("rows that are not one-hot", num_classes)
+        return np.where(labels.any(axis=-1), labels.argmax(axis=-1), -1)
+    if labels.shape not in (positions, (*positions, 1)):
+        received = f"labels {labels.shape} for answers {(*positions, num_classes)}"
+        raise ConfigurationError(
+            explain("Labels and answers do not fit.", received=received, expected="one label each")
+        )
+    if not np.array_equal(labels, np.round(labels)):
+        raise _no_classes(f"{labels.dtype} with fractions", num_classes)
+    labels = labels.reshape(positions).astype(np.int64)
+    if labels.size and not -1 <= labels.min() <= labels.max() < num_classes:
+        raise _no_classes(f"numbers from {labels.min()} to {labels.max()}", num_classes)
+    return labels
+
+
+def _no_classes(received: str, num_classes: int) -> ConfigurationError:
+    expected = f"class numbers 0 to {num_classes - 1}, -1 for no label, or one-hot rows"
+    return ConfigurationError(
+        explain("These labels are not the teacher's classes.", received=received, expected=expected)
+    )
+
+
+def _with_progress(batches: Iterable[Batch], total: int | None, description: str, progress: bool) -> Iterator[Batch]:
+    """The batches, and a bar beside them once they take longer than two seconds."""
+    start = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        bar = None
+        for count, batch in enumerate(batches, 1):
+            yield batch
+            if bar is None and progress and time.monotonic() - start > _QUIET_SECONDS:
+                from rich.progress import Progress
+
+                bar = stack.enter_context(Progress(transient=True))
+                task = bar.add_task(description, total=total)
+            if bar is not None:
+                bar.update(task, completed=count)

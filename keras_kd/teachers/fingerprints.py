@@ -1,0 +1,117 @@
+"""What tells teachers apart that are no Keras models: hashes of files, arrays and functions."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import textwrap
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_kd.errors import TeacherError, explain
+
+_CONSTANTS = (type(None), bool, int, float, complex, str, bytes)
+
+
+def fingerprint_of_path(path: Path) -> str:
+    """A SHA-256 over a file's content, or over the sorted relative paths and contents of a folder's files.
+
+    Returns:
+        `sha256:` and 64 hex digits.
+    """
+    if path.is_file():
+        return "sha256:" + _digest_of(path).hexdigest()
+    digest = hashlib.sha256()
+    files = {file.relative_to(path).as_posix(): file for file in path.rglob("*") if file.is_file()}
+    for name, file in sorted(files.items()):
+        digest.update(name.encode() + b"\0" + _digest_of(file).digest())
+    return "sha256:" + digest.hexdigest()
+
+
+def fingerprint_of_arrays(arrays: Mapping[str, np.ndarray]) -> str:
+    """A SHA-256 over names, shapes, dtypes and values, whatever the order of the names.
+
+    >>> one, other = fingerprint_of_arrays({"a": np.zeros(2)}), fingerprint_of_arrays({"a": np.zeros((2, 1))})
+    >>> one == fingerprint_of_arrays({"a": np.zeros(2)}), one == other
+    (True, False)
+    """
+    digest = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name}{array.shape}{array.dtype}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return "sha256:" + digest.hexdigest()
+
+
+def fingerprint_of_function(function: Callable[..., Any], name: str) -> str:
+    """A SHA-256 over a name and a function's source code, the same in any process that runs this code.
+
+    The numbers and strings that the function reads from around it count with it, so do functions of its own module;
+    other modules, classes and functions count by their names, so a newer version of a library goes unnoticed.
+
+    Raises:
+        TeacherError: the source is not at hand (a callable object, a bound method), or the function reads something
+            that its source does not show, such as a model.
+    """
+    digest = hashlib.sha256(name.encode())
+    for part in _describe(function, name, []):
+        digest.update(b"\0" + part.encode())
+    return "sha256:" + digest.hexdigest()
+
+
+def _digest_of(path: Path) -> Any:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256")
+
+
+def _describe(function: Any, name: str, seen: list[Any]) -> list[str]:
+    """The source of a function and of what it reads."""
+    if not inspect.isfunction(function):
+        raise _unknown(name, f"a {type(function).__name__}, whose source does not tell what it holds")
+    try:
+        parts = [textwrap.dedent(inspect.getsource(function))]
+    except (OSError, TypeError):
+        raise _unknown(name, "a function whose source is not at hand") from None
+    seen.append(function)
+    for variable, value in _surroundings(function):
+        parts += _describe_value(variable, value, function, name, seen)
+    return parts
+
+
+def _surroundings(function: Any) -> list[tuple[str, Any]]:
+    """What a function reads besides its arguments, by name; defaults of arguments among it."""
+    read = inspect.getclosurevars(function)
+    defaults = {f"default {number}": value for number, value in enumerate(function.__defaults__ or ())}
+    return sorted((read.nonlocals | read.globals | defaults | (function.__kwdefaults__ or {})).items())
+
+
+def _describe_value(variable: str, value: Any, function: Any, name: str, seen: list[Any]) -> list[str]:
+    if isinstance(value, _CONSTANTS):
+        return [f"{variable}={value!r}"]
+    if isinstance(value, tuple):
+        return [part for item in value for part in _describe_value(variable, item, function, name, seen)]
+    if inspect.ismodule(value):
+        return [value.__name__]
+    if inspect.isfunction(value) and value.__module__ == function.__module__:
+        return [] if value in seen else _describe(value, name, seen)
+    if inspect.isclass(value) or inspect.isfunction(value) or isinstance(value, np.ufunc) or _is_of_module(value):
+        return [f"{getattr(value, '__module__', None)}.{value.__name__}"]
+    raise _unknown(name, f"a function that reads {variable!r}, a {type(value).__name__}")
+
+
+def _is_of_module(value: Any) -> bool:
+    """Whether it is a function written in C, and not a method of some object."""
+    return inspect.isbuiltin(value) and (value.__self__ is None or inspect.ismodule(value.__self__))
+
+
+def _unknown(name: str, received: str) -> TeacherError:
+    return TeacherError(
+        explain(
+            f"Cannot tell the teacher {name!r} from others by its source code.",
+            received=received,
+            expected="a function of its arguments, constants and library functions",
+            fix="Pass fingerprint='...', a text that changes whenever the answers do.",
+        )
+    )

@@ -1,0 +1,210 @@
+"""What all teachers that are made of teachers share: asking each, inner layers by member, names in a saved file."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from keras import ops
+
+from keras_kd.errors import ConfigurationError, TeacherError, check_number, explain
+from keras_kd.serialization import deserialize, nearest, register, serialize
+from keras_kd.teachers.base import Batch, Teacher
+from keras_kd.teachers.frozen import AbsentTeacher, as_teacher
+
+
+class Group(Teacher):
+    """A teacher made of teachers.
+
+    Args:
+        members: teachers, Keras models, or paths of `.keras` files.
+        inputs: a function from the batch's `x` to the member's for each member, or None; None for all as they are.
+        labels: what to call the members in paths, one for each.
+
+    Raises:
+        ConfigurationError: no members, one whose answers travel with the batches, or another number of inputs.
+    """
+
+    def __init__(
+        self,
+        members: Sequence[Any],
+        *,
+        inputs: Sequence[Callable[[Any], Any] | None] | None,
+        labels: Sequence[str] | None = None,
+    ):
+        self.members = self._checked(members)
+        self.inputs = self.one_for_each("inputs", inputs)
+        self.labels = list(map(str, range(len(self.members)))) if labels is None else list(labels)
+
+    def ask(self, batch: Batch, taps: Sequence[str]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        """What each member says, logits by output name; and the inner tensors by the group's paths."""
+        answers, inner = [], {}
+        for label, member, prepare in zip(self.labels, self.members, self.inputs, strict=True):
+            own = [path.partition("/")[2] for path in taps if path.partition("/")[0] == label]
+            seen = batch if prepare is None else batch._replace(x=prepare(batch.x))
+            named = dict(member(seen, own) if own else member(seen))
+            inner |= {f"{label}/{path}": named.pop(path) for path in own}
+            answers.append(named)
+        return answers, inner
+
+    def inner_taps(self, names: Iterable[str]) -> dict[str, tuple[int | None, ...] | None]:
+        """The inner layers among `names`, each `"member/path"`.
+
+        Raises:
+            ConfigurationError: a path without a member in front, or that leads nowhere in it.
+        """
+        found = {}
+        for name in dict.fromkeys(names):
+            label, _, path = name.partition("/")
+            if name in (self.output_shapes or {}):
+                continue
+            if label in self.labels and path:
+                found |= {
+                    f"{label}/{p}": s for p, s in self.members[self.labels.index(label)].inner_taps([path]).items()
+                }
+            elif self.output_shapes is not None:
+                raise self._no_member(name)
+        return found
+
+    @property
+    def supports_jit(self) -> bool:
+        return all(member.supports_jit for member in self.members)
+
+    @property
+    def fingerprint(self) -> str:
+        """A SHA-256 over the members' fingerprints and the settings, as `sha256:` and 64 hex digits."""
+        settings = {name: value for name, value in self.get_settings().items() if name != "members"}
+        told = [type(self).__name__, [member.fingerprint for member in self.members], settings]
+        return "sha256:" + hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+    def get_settings(self) -> dict[str, Any]:
+        """The config without the members."""
+        return {"inputs": [serialize(function) for function in self.inputs]}
+
+    def get_config(self) -> dict[str, Any]:
+        return {"members": [serialize(member) for member in self.members], **self.get_settings()}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Teacher:
+        """The group, or an `AbsentGroup` where a member's file is no longer there."""
+        members, inputs = ([deserialize(item) for item in config[name]] for name in ("members", "inputs"))
+        group = cls(**{**config, "members": members, "inputs": inputs})
+        return AbsentGroup(group, config) if any(isinstance(member, AbsentTeacher) for member in members) else group
+
+    def one_for_each(self, name: str, values: Any) -> list[Any]:
+        """A list with one value for each member, all None where there are none."""
+        if values is None:
+            return [None] * len(self.members)
+        if isinstance(values, (list, tuple)) and len(values) == len(self.members):
+            return list(values)
+        raise ConfigurationError(
+            explain(
+                f"{name!r} is not usable.",
+                received=repr(values),
+                expected=f"a list with one for each of the {len(self.members)} teachers",
+            )
+        )
+
+    def _checked(self, members: Any) -> list[Teacher]:
+        if not isinstance(members, (list, tuple)) or not members:
+            kind = type(self).__name__
+            raise ConfigurationError(
+                explain(
+                    f"{kind} takes a list of teachers.",
+                    received=repr(members),
+                    expected=f"{kind}([teacher, teacher])",
+                )
+            )
+        members = [as_teacher(member) for member in members]
+        for index, member in enumerate(members):
+            if member.answers_travel:
+                raise ConfigurationError(
+                    explain(
+                        f"A teacher whose answers travel with the batches cannot be part of {type(self).__name__}.",
+                        received=f"a {type(member).__name__} as member {index}",
+                        expected="teachers that run inside the training step",
+                        fix="Make the group of the live teachers, and cache the ensemble instead.",
+                    )
+                )
+        return members
+
+    def _no_member(self, name: str) -> ConfigurationError:
+        return ConfigurationError(
+            explain(
+                f"The {type(self).__name__} has no output of this name, and no inner layers of its own.",
+                received=repr(name),
+                expected=f"an output ({', '.join(map(repr, self.output_shapes or {}))}), or a path with the member in "
+                f"front ({', '.join(repr(label + '/...') for label in self.labels)})",
+                fix=nearest(name, self.output_shapes or {}) or None,
+            )
+        )
+
+
+@register
+class AbsentGroup(AbsentTeacher):
+    """A group that a saved distiller named and of which members are not at hand: it says which, when it is needed."""
+
+    def __init__(self, group: Group, config: dict[str, Any]):
+        super().__init__(None, None, group.fingerprint)
+        self.group = group
+        self.config = config  # as it was saved, so that files that come back are found again
+
+    def __call__(self, batch: Batch, taps: Sequence[str] = ()) -> dict[str, Any]:
+        missing = [
+            f"{label!r} ({getattr(member, 'path', None) or 'never in a file'})"
+            for label, member in zip(self.group.labels, self.group.members, strict=True)
+            if isinstance(member, AbsentTeacher)
+        ]
+        kind = type(self.group).__name__
+        raise TeacherError(
+            explain(
+                f"This distiller was loaded without all members of its {kind}.",
+                received=f"nothing for {', '.join(missing)}",
+                expected=f"the {kind} with fingerprint {self.fingerprint}",
+                fix=f"Set `distiller.teacher = {kind}([...])` with the same members before `fit`.",
+            )
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        return {"group": {**serialize(self.group), "config": self.config}}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Teacher:
+        """The group where its members are all there again."""
+        return deserialize(config["group"])
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class Resized:
+    """Images in another size, for a teacher that was trained on that: `inputs=[None, Resized(64, 64)]`.
+
+    Args:
+        height, width: in pixels.
+        interpolation: as in `keras.ops.image.resize`.
+
+    >>> Resized(4, 6)(ops.zeros((1, 2, 3, 1))).shape
+    TensorShape([1, 4, 6, 1])
+    """
+
+    height: int
+    width: int
+    interpolation: str = "bilinear"
+
+    def __post_init__(self):
+        for name in ("height", "width"):
+            check_number(name, getattr(self, name), at_least=1)
+
+    def __call__(self, x: Any) -> Any:
+        """`[batch, ?, ?, channels]` to `[batch, height, width, channels]`."""
+        return ops.image.resize(x, (self.height, self.width), interpolation=self.interpolation)
+
+    def get_config(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Resized:
+        return cls(**config)

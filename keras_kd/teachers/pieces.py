@@ -1,0 +1,45 @@
+"""A batch run in pieces, one after the other, so that only one piece's activations are in memory at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from keras import ops
+
+
+def in_pieces(function: Callable[[Any], dict[str, Any]], inputs: Any, size: int) -> dict[str, Any]:
+    """What `function(inputs)` gives, from pieces of at most `size` examples.
+
+    The pieces are of one length, the smallest that needs no more of them; where it does not divide the batch, the
+    last example is run again and what it gave dropped. Works on a batch whose size is known only when it comes.
+
+    Args:
+        function: `[n, ...] -> {name: [n, ...]}`, example by example and with any n.
+        inputs: a tensor `[batch, ...]`, or several in a list, a tuple or a dict.
+        size: examples, at least 1.
+
+    >>> double = lambda x: {"output": x * ops.cast(ops.shape(x)[0], "int32")}
+    >>> in_pieces(double, ops.array([1, 2, 3, 4, 5]), 4)["output"].numpy().tolist()
+    [3, 6, 9, 12, 15]
+    """
+    batch = ops.shape(keras.tree.flatten(inputs)[0])[0]
+    if isinstance(batch, int) and batch <= size:
+        return function(inputs)
+    num_pieces = -(-batch // size)
+    length = -(-batch // num_pieces)
+
+    def run(answers, start):
+        rows = ops.minimum(start + ops.arange(length, dtype="int32"), batch - 1)
+        return answers, function(keras.tree.map_structure(lambda x: ops.take(x, rows, axis=0), inputs))
+
+    starts = ops.arange(num_pieces, dtype="int32") * length
+    _, answers = ops.scan(run, _room(function, inputs, length), starts)  # in TensorFlow, unlike `map`, one by one
+    return {name: ops.reshape(pieces, (-1, *ops.shape(pieces)[2:]))[:batch] for name, pieces in answers.items()}
+
+
+def _room(function: Callable[[Any], dict[str, Any]], inputs: Any, length: Any) -> dict[str, Any]:
+    """Zeros in the shapes of one piece's answers, as `scan` asks for: it returns what has the shape of its state."""
+    answers = function(keras.tree.map_structure(lambda x: x[:1], inputs))
+    return {name: ops.zeros((length, *ops.shape(value)[1:]), dtype=value.dtype) for name, value in answers.items()}

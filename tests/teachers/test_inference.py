@@ -1,0 +1,298 @@
+"""A teacher's own way to run: another precision, folded, in pieces; the same answers by the same paths."""
+
+import warnings
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_kd as kd
+from keras_kd.errors import ConfigurationError, Notice, TeacherError
+from keras_kd.losses import Hint, SoftTargets, Weighted
+from keras_kd.serialization import deserialize, serialize
+from keras_kd.teachers import AbsentTeacher, Batch, FrozenTeacher, fingerprint
+from keras_kd.teachers.pieces import in_pieces
+
+L = keras.layers
+# Of the standard deviation of the logits, as FrozenTeacher states them: the largest difference, and the usual one.
+TOLERANCE = {"float32": 1e-5, "bfloat16": 0.1}
+ROOT_MEAN_SQUARE = {"float32": 1e-6, "bfloat16": 0.01}
+AGREEMENT = {"float32": 1.0, "bfloat16": 0.99}
+
+
+@pytest.fixture(scope="module")
+def trained(digits):
+    """A nested model, trained for a moment: its statistics are those of data, its logits mean something."""
+    keras.utils.set_random_seed(0)
+    x = keras.Input((8, 8, 1), name="image")
+    y = L.ReLU(name="relu")(L.BatchNormalization(name="norm")(L.Conv2D(8, 3, padding="same", name="conv")(x)))
+    z = L.BatchNormalization(name="norm2")(L.Conv2D(8, 3, padding="same", name="conv2", use_bias=False)(y))
+    body = keras.Model(x, L.Add(name="sum")([y, z]), name="body")
+    x = keras.Input((8, 8, 1), name="image")
+    y = L.ReLU(name="last")(L.BatchNormalization(name="norm")(body(x)))
+    logits = L.Dense(10, name="logits")(L.GlobalMaxPooling2D(name="pool")(y))
+    model = keras.Model(x, L.Softmax(name="softmax")(logits), name="trained")
+    model.compile(keras.optimizers.Adam(0.02), "sparse_categorical_crossentropy")
+    model.fit(digits[0][:1792], digits[1][:1792], batch_size=64, epochs=4, verbose=0)
+    return model
+
+
+def answers(teacher, x, taps=(), *, jit=None):
+    """Run eagerly, or traced with a batch of unknown size as in `fit`."""
+
+    def run(x):
+        return teacher(Batch(x), taps)
+
+    if jit is not None:
+        run = tf.function(run, jit_compile=jit, input_signature=[tf.TensorSpec((None, *x.shape[1:]))])
+    return {name: np.asarray(value) for name, value in run(tf.constant(x)).items()}
+
+
+@pytest.mark.parametrize("fold", [True, False])
+@pytest.mark.parametrize("inference", ["float32", "bfloat16"])
+def test_the_logits_within_the_stated_tolerance(trained, digits, inference, fold):
+    x = digits[0][:1000]
+    expected = answers(FrozenTeacher(trained), x)["output"]
+    teacher = FrozenTeacher(trained, inference=inference, fold=fold)
+    logits = answers(teacher, x)["output"]
+    assert str(teacher.folded) == f"{2 if fold else 0} of 3 batch normalisations"
+    assert logits.dtype == "float32"
+    assert np.max(np.abs(logits - expected)) <= TOLERANCE[inference] * np.std(expected)
+    assert np.sqrt(np.mean((logits - expected) ** 2)) <= ROOT_MEAN_SQUARE[inference] * np.std(expected)
+    assert np.mean(logits.argmax(-1) == expected.argmax(-1)) >= AGREEMENT[inference]
+    assert teacher.activations == {"output": "softmax"} and teacher.output_shapes == {"output": (None, 10)}
+
+
+def test_bfloat16_is_computed_in_it_but_for_the_head(trained):
+    (copy,) = FrozenTeacher(trained, inference="bfloat16")._copies._made.values()
+    kinds = {layer.name: layer.dtype_policy.name for layer in copy.model._flatten_layers(include_self=False)}
+    assert kinds["conv"] == kinds["conv2"] == kinds["last"] == "bfloat16"
+    assert kinds["norm"] == "mixed_bfloat16" and kinds["logits"] == kinds["softmax"] == "float32"
+    assert {layer.dtype_policy.name for layer in trained._flatten_layers()} == {"float32"}
+
+
+def test_a_mixed_model_in_full_precision(digits):
+    """The float32 copy of a model that computes in bfloat16 is that of its weights."""
+    settings = {"dtype": "mixed_bfloat16"}
+    body = [keras.Input((8, 8, 1)), L.Conv2D(4, 3, **settings), L.BatchNormalization(**settings), L.Flatten(**settings)]
+    mixed = keras.Sequential([*body, L.Dense(10, **settings)])
+    body = [keras.Input((8, 8, 1)), L.Conv2D(4, 3), L.BatchNormalization(), L.Flatten()]
+    full = keras.Sequential([*body, L.Dense(10)])
+    full.set_weights(mixed.get_weights())
+    x = digits[0][:20]
+    logits = answers(FrozenTeacher(mixed, inference="float32"), x)["output"]
+    np.testing.assert_allclose(logits, full(x), atol=1e-5)
+
+
+PATHS = ("conv", "norm", "relu", "conv2", "norm2", "sum")
+TAPS = [
+    *(f"body/{name}" for name in PATHS),
+    *(f"body/{name}:input" for name in PATHS if name != "sum"),
+    *("body/conv:preactivation", "body/conv2:preactivation", "body", "norm", "last", "last:input", "pool", "logits"),
+]
+
+
+@pytest.mark.parametrize("batch_size", [None, 3])
+@pytest.mark.parametrize("are_prepared", [True, False])
+def test_every_tap_is_that_of_the_model(trained, digits, are_prepared, batch_size):
+    """Whether folding left that layer, was kept from it, or the model itself has to run."""
+    x = digits[0][:7]
+    teacher = FrozenTeacher(trained, inference="float32", batch_size=batch_size)
+    for path in TAPS:
+        if are_prepared:
+            teacher.inner_taps([path, "output"])
+        expected = answers(FrozenTeacher(trained), x, [path])
+        found = answers(teacher, x, [path])
+        assert set(found) == {path, "output"}
+        for name in found:
+            np.testing.assert_allclose(found[name], expected[name], atol=2e-5, err_msg=f"{name} with {path}")
+    assert len(teacher._copies._made) == (3 if are_prepared else 1)  # nothing, conv or conv2 unfolded
+
+
+def test_only_what_is_read_stays_unfolded(trained):
+    teacher = FrozenTeacher(trained, inference="float32")
+    taps = ("body/conv", "body/sum")
+    assert teacher.inner_taps([*taps, "output"]) == dict.fromkeys(taps, (None, 8, 8, 8))
+    model, _, places = teacher._running(teacher._places(taps))
+    assert model is not trained and [place.operation.name for place in places] == ["conv", "sum"]
+    kinds = [type(layer).__name__ for layer in model.get_layer("body").layers]
+    assert kinds.count("BatchNormalization") == 1
+    model, _, _ = teacher._running(teacher._places(["body/conv2"]))  # nobody asked for it before
+    assert model is trained
+
+
+def test_taps_in_bfloat16_are_float32_and_close(trained, digits):
+    teacher = FrozenTeacher(trained, inference="bfloat16")
+    expected = answers(FrozenTeacher(trained), digits[0][:50], ["body/sum"])["body/sum"]
+    found = answers(teacher, digits[0][:50], ["body/sum"])["body/sum"]
+    assert found.dtype == "float32"
+    assert 0 < np.max(np.abs(found - expected)) < 0.1 * np.std(expected)
+
+
+@pytest.mark.parametrize(("batch_size", "jit"), [(1, None), (4, None), (64, None), (4, False), (64, False), (4, True)])
+def test_pieces_give_the_same(trained, digits, batch_size, jit):
+    x = digits[0][:11]
+    expected = answers(FrozenTeacher(trained), x, ["body/sum"])
+    found = answers(FrozenTeacher(trained, batch_size=batch_size), x, ["body/sum"], jit=jit)
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("batch", "size", "length"), [(10, 4, 4), (9, 4, 3), (8, 4, 4), (5, 4, 3), (4, 4, 4), (2, 9, 2)]
+)
+def test_no_piece_is_larger_than_asked_for(batch, size, length):
+    """Pieces of one length; several inputs are cut alike."""
+    seen = []
+
+    def function(x):
+        seen.append(x["a"].shape[0])
+        return {"sum": x["a"] + x["b"][:, 0]}
+
+    a = np.arange(batch, dtype="float32")
+    total = in_pieces(function, {"a": tf.constant(a), "b": tf.constant(np.stack([10 * a, a], axis=1))}, size)["sum"]
+    np.testing.assert_array_equal(total, 11 * a)
+    assert set(seen) - {1} == {length} and len(seen) <= 1 + -(-batch // size)
+
+
+@pytest.mark.parametrize(
+    ("settings", "jit_compile"),
+    [({"inference": "float32"}, False), ({"inference": "bfloat16", "batch_size": 24}, True)],
+)
+def test_a_student_learns_from_it(trained, digits, make_model, settings, jit_compile):
+    """With an inner layer that folding would have changed, and a last batch that is smaller."""
+    student = make_model(8)
+    losses = [SoftTargets(temperature=2.0), Weighted(Hint(teacher="body/conv", student=student.layers[0].name), 0.1)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Notice)  # that a projector was chosen, and that the teacher ends in a softmax
+        distiller = kd.Distiller(FrozenTeacher(trained, **settings), student, alpha=0.9, losses=losses)
+    distiller.compile(keras.optimizers.Adam(0.01), jit_compile=jit_compile)
+    before = trained.get_weights()
+    history = distiller.fit(digits[0][:200], epochs=6, batch_size=120, verbose=0).history
+    assert history["loss"][-1] < history["loss"][0]
+    for one, other in zip(before, trained.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_the_first_step_has_the_loss_of_the_model_itself(trained, digits, make_model):
+    losses = {}
+    student = make_model(8)
+    weights = student.get_weights()
+    for name, settings in {"plain": {}, "fast": {"inference": "float32", "batch_size": 3}}.items():
+        student.set_weights(weights)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Notice)
+            distiller = kd.Distiller(FrozenTeacher(trained, **settings), student, alpha=1.0)
+        distiller.compile(keras.optimizers.SGD(0.0))
+        losses[name] = distiller.fit(digits[0][:20], batch_size=20, verbose=0).history["loss"][0]
+    assert losses["fast"] == pytest.approx(losses["plain"], rel=1e-5)
+
+
+def test_the_settings_come_back(trained, tmp_path):
+    trained.save(tmp_path / "t.keras")
+    teacher = FrozenTeacher(tmp_path / "t.keras", inference="bfloat16", fold=False, batch_size=7)
+    again = deserialize(serialize(teacher))
+    assert serialize(again) == serialize(teacher)
+    assert (again.inference, again.fold, again.batch_size) == ("bfloat16", False, 7)
+    (tmp_path / "t.keras").unlink()
+    absent = deserialize(serialize(teacher))
+    assert isinstance(absent, AbsentTeacher) and serialize(absent)["config"] == serialize(teacher)["config"]
+    with pytest.raises(TeacherError, match=r"distiller.teacher = FrozenTeacher\(model, inference='bfloat16'\)"):
+        absent(Batch(np.zeros((1, 8, 8, 1))))
+
+
+def test_a_config_from_before_these_settings(make_model):
+    config = {"path": None, "outputs": None, "fingerprint": "sha256:0"}
+    assert FrozenTeacher.from_config(config).get_config() == {
+        **config,
+        "inference": None,
+        "fold": True,
+        "batch_size": None,
+    }
+
+
+def test_the_precision_is_in_the_fingerprint(trained):
+    plain = fingerprint(trained)
+    assert FrozenTeacher(trained, batch_size=3).fingerprint == plain
+    assert FrozenTeacher(trained, inference="float32").fingerprint == f"{plain} float32"
+    assert FrozenTeacher(trained, inference="bfloat16", fold=False).fingerprint == f"{plain} bfloat16"
+    FrozenTeacher(trained, inference="bfloat16", expected_fingerprint=f"{plain} bfloat16")
+    with pytest.raises(TeacherError, match="the precision is not: FrozenTeacher.model, inference='bfloat16'"):
+        FrozenTeacher(trained, expected_fingerprint=f"{plain} bfloat16")
+    with pytest.raises(TeacherError, match="the precision is not: FrozenTeacher.model, inference=None"):
+        FrozenTeacher(trained, inference="bfloat16", expected_fingerprint=plain)
+
+
+class Subclassed(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.flat, self.head = L.Flatten(), L.Dense(10)
+
+    def call(self, x):
+        return self.head(self.flat(x))
+
+
+class OwnCall(keras.Sequential):
+    def call(self, x, training=None, mask=None):
+        return -super().call(x, training=training, mask=mask)
+
+
+class NoConfig(L.Layer):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def call(self, x):
+        return self.function(x)
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (Subclassed, "a Subclassed is no graph"),
+        (lambda: OwnCall([keras.Input((8, 8, 1)), L.Flatten(), L.Dense(10)]), "a OwnCall is no graph"),
+        (lambda: keras.Sequential([keras.Input((8, 8, 1)), NoConfig(abs), L.Flatten(), L.Dense(10)]), "Error: "),
+    ],
+)
+def test_what_cannot_be_built_again_runs_as_it_is(digits, make, reason):
+    model, x = make(), digits[0][:5]
+    model(x)
+    with pytest.warns(Notice, match=f"runs as it is.*{reason}") as caught:
+        teacher = FrozenTeacher(model, outputs="logits", inference="bfloat16", batch_size=2)
+    assert caught[0].filename == __file__
+    assert teacher.folded is None and teacher.fingerprint == fingerprint(model)
+    np.testing.assert_allclose(answers(teacher, x)["output"], model(x), rtol=1e-5, atol=1e-6)
+
+
+def test_a_vocabulary_is_not_lost():
+    """What a lookup has learnt is in no weight, so that a copy of it would answer otherwise."""
+    lookup = L.IntegerLookup(output_mode="multi_hot")
+    lookup.adapt(np.array([3, 5, 9]))
+    model = keras.Sequential([keras.Input((4,), dtype="int64"), lookup, L.Dense(10)])
+    with pytest.warns(Notice, match="runs as it is.*'integer_lookup.*keeps more than weights"):
+        assert FrozenTeacher(model, inference="float32").folded is None
+
+
+def test_a_function_of_ones_own_and_what_prepares_the_inputs(digits):
+    """A Lambda is built again without a question, and what scales the inputs keeps its precision."""
+    layers = [L.Normalization(mean=1000.0, variance=0.01), L.Lambda(lambda x: x * 2.0), L.Flatten(), L.Dense(10)]
+    model = keras.Sequential([keras.Input((8, 8, 1)), *layers])
+    x = digits[0][:50] + 1000.0
+    expected = answers(FrozenTeacher(model), x)["output"]
+    found = answers(FrozenTeacher(model, inference="bfloat16"), x)["output"]
+    assert np.max(np.abs(found - expected)) < TOLERANCE["bfloat16"] * np.std(expected)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"inference": "int8"}, "'inference'.*'int8'.*None, 'float32', 'bfloat16'"),
+        ({"batch_size": 0}, "'batch_size'.*0.*from 1 on"),
+        ({"batch_size": 2.5}, "'batch_size'.*2.5"),
+        ({"batch_size": True}, "'batch_size'.*True"),
+    ],
+)
+def test_settings_out_of_range(make_model, settings, message):
+    with pytest.raises(ConfigurationError, match=message):
+        FrozenTeacher(make_model(4), **settings)

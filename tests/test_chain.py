@@ -1,0 +1,525 @@
+"""Chains against trainings done by hand, soft targets in float64 NumPy, and kills in the middle."""
+
+import itertools
+import json
+import re
+import shutil
+import types
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_kd as kd
+from keras_kd.chain import born_again, distill_chain, training
+from keras_kd.chain.guidance import left_out_at_random
+from keras_kd.data import Pipeline
+from keras_kd.errors import ConfigurationError, Notice, TeacherError
+from keras_kd.teachers import FrozenTeacher, fingerprint
+
+layers = keras.layers
+EPOCHS = 2
+HINT = ("soft_targets", {"name": "hint", "teacher": "features", "student": "features"})
+# A step in Python is faster than to compile one for so few.
+QUIET = {"compile": {"run_eagerly": True}, "progress": False}
+
+
+class Killed(BaseException):
+    """Stands for a kill -9."""
+
+
+class Kill(keras.callbacks.Callback):
+    """In an epoch of a model of some width, after the second batch."""
+
+    def __init__(self, model, epoch):
+        super().__init__()
+        self._name, self._epoch = model, epoch
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._now = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.model.student.name == self._name and self._now == self._epoch and batch == 1:
+            raise Killed
+
+
+class Late(keras.callbacks.Callback):
+    """Checks that a model's training goes on with some epoch."""
+
+    def __init__(self, model, epoch):
+        super().__init__()
+        self._name, self._epoch = model, epoch
+
+    def on_epoch_begin(self, epoch, logs=None):
+        assert self.model.student.name != self._name or epoch >= self._epoch
+
+
+class Forbidden(keras.callbacks.Callback):
+    def on_train_begin(self, logs=None):
+        raise AssertionError("nothing should be trained")
+
+
+@pytest.fixture(scope="module")
+def data(digits):
+    return digits[0][:32], digits[1][:32]
+
+
+@pytest.fixture(scope="module")
+def validation(digits):
+    return digits[0][32:64], digits[1][32:64]
+
+
+@pytest.fixture(scope="module")
+def make():
+    """A model with dropout and batch normalisation: both have state besides the trained weights."""
+
+    def make(name, width=4, classes=10):
+        hidden = layers.Dense(width, activation="relu", name="features")
+        body = [layers.Flatten(), hidden, layers.BatchNormalization()]
+        return keras.Sequential([keras.Input((8, 8, 1)), *body, layers.Dropout(0.2), layers.Dense(classes)], name=name)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def teacher(make):
+    keras.utils.set_random_seed(1)
+    model = make("teacher", 16)
+    for weight in model.trainable_weights:
+        weight.assign(weight + keras.random.normal(weight.shape, seed=1) * 0.3)
+    return model
+
+
+def assert_same_weights(one, other):
+    for a, b in zip(one.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def by_hand(teacher, student, data, *, seed, alpha=0.9, epochs=EPOCHS):
+    distiller = kd.Distiller(teacher, student, alpha=alpha, temperature=4.0)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    distiller.compile("adam", loss=loss, metrics=["accuracy"], run_eagerly=True)
+    keras.utils.set_random_seed(seed)
+    history = distiller.fit(Pipeline(data, batch_size=16, seed=seed), epochs=epochs, verbose=0, shuffle=False)
+    return history.history
+
+
+def soft_targets(teacher, student, x, temperature):
+    """T^2 KL, the mean over the rows, in float64."""
+    logits = [np.asarray(model(x, training=False), "float64") / temperature for model in (teacher, student)]
+    p, q = (values - np.log(np.exp(values).sum(-1, keepdims=True)) for values in logits)
+    return temperature**2 * float((np.exp(p) * (p - q)).sum(-1).mean())
+
+
+# What is trained, and by whom.
+
+
+def test_each_model_is_taught_by_the_one_before(teacher, make, data):
+    functions = [lambda: make("assistant", 8), lambda: make("student", 4)]
+    chain = distill_chain([teacher, *functions], data, epochs=EPOCHS, batch_size=16, seed=5, **QUIET)
+
+    previous = teacher
+    for index, function in enumerate(functions):
+        keras.utils.set_random_seed(5 + index)
+        expected = function()
+        history = by_hand(previous, expected, data, seed=5 + index)
+        assert_same_weights(chain.models[index], expected)
+        assert chain.stages[index].history == history
+        previous = expected
+    assert chain.student is chain.models[-1] and chain.student.name == "student"
+    assert [(stage.name, stage.teachers) for stage in chain.stages] == [
+        ("assistant", ("teacher",)),
+        ("student", ("assistant",)),
+    ]
+
+
+def test_the_teacher_stays_as_it_is(teacher, make, data, tmp_path):
+    before = fingerprint(teacher)
+    teacher.save(tmp_path / "teacher.keras")
+    students = []
+    for first in (teacher, FrozenTeacher(teacher), tmp_path / "teacher.keras"):
+        keras.utils.set_random_seed(0)
+        students.append(distill_chain([first, make("student")], data, epochs=1, **QUIET).student)
+    assert fingerprint(teacher) == before
+    assert_same_weights(students[0], students[1])
+    assert_same_weights(students[0], students[2])
+
+
+def without_learning(teacher, make, data, **settings):
+    """A chain in which nothing changes: the logs of the last student are then those of its first weights."""
+    models = [teacher, make("assistant", 8), make("second", 6), make("student", 4)]
+    for layer in models[-1].layers:
+        if isinstance(layer, (layers.Dropout, layers.BatchNormalization)):
+            layer.trainable = False  # batch normalisation: in inference mode
+            layer.rate = 0.0
+    settings = {"optimizer": keras.optimizers.SGD(0.0), "batch_size": 32, "temperature": 3.0} | settings
+    return models, distill_chain(models, data, guidance="all", **settings, **QUIET)
+
+
+def test_all_before_it_teach_by_the_mean_of_their_soft_targets(teacher, make, data):
+    models, chain = without_learning(teacher, make, data, epochs=1)
+    *teachers, student = models
+    assert [stage.teachers for stage in chain.stages] == [
+        ("teacher",),
+        ("teacher", "assistant"),
+        ("teacher", "assistant", "second"),
+    ]
+    expected = [soft_targets(model, student, data[0], 3.0) for model in teachers]
+    logs = chain.stages[-1].history
+    for model, value in zip(teachers, expected, strict=True):
+        assert logs[f"soft_targets_{model.name}"] == pytest.approx([value / 3], rel=1e-5)
+    assert logs["distillation_loss"] == pytest.approx([np.mean(expected)], rel=1e-5)
+
+
+def test_teachers_are_left_out_step_by_step(teacher, make, data):
+    models, chain = without_learning(teacher, make, data, epochs=5, drop=0.5, seed=3)
+    *teachers, student = models
+    shares = left_out_at_random(3, 0.5, seed=3 + 2)[:5]
+    assert {0.0, 1.0} < set(shares.ravel().tolist())
+    for model, share in zip(teachers, shares.T, strict=True):
+        expected = share * soft_targets(model, student, data[0], 3.0)
+        assert chain.stages[-1].history[f"soft_targets_{model.name}"] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("drop", [0.0, 0.3, 0.9])
+def test_shares_of_those_not_left_out(drop):
+    shares = left_out_at_random(3, drop, seed=0)
+    np.testing.assert_allclose(shares.sum(axis=1), 1, rtol=1e-6)
+    assert all(len(set(row[row > 0])) == 1 for row in shares)
+    # of 3, each is there with 1 - drop, or stays as one of three where none is there
+    expected = 1 - drop + drop**3 / 3
+    np.testing.assert_allclose((shares > 0).mean(axis=0), expected, atol=0.03)
+    np.testing.assert_array_equal(shares, left_out_at_random(3, drop, seed=0))
+
+
+def test_born_again(make, teacher, data):
+    built = []
+
+    def build():
+        built.append(make("model", 8))
+        built[-1].initial = fingerprint(built[-1])
+        return built[-1]
+
+    chain = born_again(teacher, build, 3, data, epochs=1, **QUIET)
+    assert chain.models == tuple(built)
+    assert [stage.teachers for stage in chain.stages] == [("teacher",), ("model_1",), ("model_2",)]
+    assert len({model.initial for model in built}) == 3, "each generation starts from other weights"
+
+
+def test_losses_are_new_for_each_training(teacher, make, data):
+    """The models' sizes differ, so that a shared one would meet other shapes than it learned."""
+    hint = kd.losses.Hint(teacher="features", student="features")
+    models = [make(name, width) for name, width in (("teacher", 12), ("assistant", 8), ("student", 4))]
+    models[0].set_weights(make("x", 12).get_weights())
+    with pytest.warns(Notice):
+        chain = distill_chain(models, data, epochs=1, losses=[hint], **QUIET)
+    assert not hint.built and all(stage.history["hint_features"][0] > 0 for stage in chain.stages)
+
+
+def test_optimizer_and_metrics_are_new_for_each_training(teacher, make, data):
+    models = [teacher, make("assistant"), make("student")]
+    optimizer, metric = keras.optimizers.Adam(0.002), keras.metrics.SparseCategoricalAccuracy(name="share")
+    chain = distill_chain(models, data, epochs=1, optimizer=optimizer, metrics=[metric], **QUIET)
+    assert not optimizer.built and float(metric.result()) == 0.0
+    assert all(stage.history["share"][0] > 0 for stage in chain.stages)
+
+    made = []
+    distill_chain(
+        [teacher, make("one"), make("two")], data, epochs=1, optimizer=lambda: made.append(1) or "sgd", **QUIET
+    )
+    assert len(made) == 2
+
+
+def test_epochs_for_each(teacher, make, data, validation):
+    stages = distill_chain(
+        [teacher, make("assistant"), make("student")], data, epochs=[1, 2], validation_data=validation, **QUIET
+    ).stages
+    assert [stage.epochs for stage in stages] == [1, 2]
+    last = stages[-1]
+    assert last.metrics == {"loss": last.history["val_loss"][-1], "accuracy": last.history["val_accuracy"][-1]}
+    assert last.best == {"loss": min(last.history["val_loss"]), "accuracy": max(last.history["val_accuracy"])}
+
+
+def test_a_pipeline_with_a_cached_teacher(teacher, make, data, tmp_path):
+    pipeline = Pipeline(data, batch_size=16, seed=4)
+    cached = kd.teachers.CachedTeacher.build(teacher, pipeline, tmp_path / "cache", dtype="float32", progress=False)
+    chains = []
+    for first in (cached, teacher):
+        keras.utils.set_random_seed(0)
+        chains.append(distill_chain([first, make("assistant"), make("student")], pipeline, epochs=2, **QUIET))
+    for one, other in zip(chains[0].models, chains[1].models, strict=True):
+        for a, b in zip(one.get_weights(), other.get_weights(), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_a_data_set(teacher, make, data):
+    batches = tf.data.Dataset.from_tensor_slices(data).batch(16)
+    stage = distill_chain([teacher, make("student")], batches, epochs=2, **QUIET).stages[0]
+    assert stage.epochs == 2 and stage.history["loss"][1] < stage.history["loss"][0]
+
+
+# Interruptions.
+
+
+@pytest.fixture(scope="module")
+def call(teacher, make, data, validation):
+    """The same chain each time, in a folder; the models are given as functions, or made from a seed."""
+
+    def call(folder, *callbacks, functions=True, models=None, **settings):
+        if models is None:
+            models = [lambda: make("assistant", 8), lambda: make("student", 4)]
+            keras.utils.set_random_seed(9)
+            models = models if functions else [function() for function in models]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(training, "SAVE_EVERY_SECONDS", 0.0)
+            return distill_chain(
+                [teacher, *models],
+                **{"data": data, "epochs": EPOCHS, "validation_data": validation, "batch_size": 16, "folder": folder}
+                | {"optimizer": lambda: keras.optimizers.SGD(0.1, momentum=0.9)}
+                | {"callbacks": callbacks, **QUIET, **settings},
+            )
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def whole(call):
+    """What a call without an interruption comes to, by its settings."""
+    chains = {}
+
+    def whole(**settings):
+        key = repr(settings)
+        chains[key] = chains.get(key) or call(None, **settings)
+        return chains[key]
+
+    return whole
+
+
+@pytest.fixture(scope="module")
+def original(call, tmp_path_factory):
+    """A folder with a finished chain of one epoch each, and that chain."""
+    folder = tmp_path_factory.mktemp("finished")
+    return folder, call(folder, epochs=[1, 1])
+
+
+@pytest.fixture
+def finished(original, tmp_path):
+    """A copy of that folder, to be changed."""
+    return shutil.copytree(original[0], tmp_path / "folder")
+
+
+def assert_same_chain(one, other):
+    for a, b in zip(one.models, other.models, strict=True):
+        assert_same_weights(a, b)
+    assert [stage.history for stage in one.stages] == [stage.history for stage in other.stages]
+
+
+@pytest.mark.parametrize(
+    ("model", "epoch", "settings"),
+    [
+        ("assistant", 0, {}),
+        ("student", 0, {"losses": HINT}),
+        ("student", 1, {}),
+        ("student", 1, {"functions": False}),
+        ("student", 1, {"guidance": "all", "drop": 0.3}),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::keras_kd.errors.Notice")
+def test_killed_and_called_again(model, epoch, settings, call, whole, tmp_path):
+    with pytest.raises(Killed):
+        call(tmp_path, Kill(model, epoch), **settings)
+    assert (tmp_path / "stage-1.keras").exists() == (model == "student")
+    resumed = call(tmp_path, *([Late(model, epoch)] if epoch else []), **settings)
+    assert_same_chain(resumed, whole(**settings))
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        f"stage-{number}.{suffix}" for number in (1, 2) for suffix in ("json", "keras")
+    ]
+
+
+def test_killed_and_called_again_with_the_same_models(make, call, whole, tmp_path):
+    """As in a notebook, where the cell is run once more."""
+    keras.utils.set_random_seed(9)
+    models = [make("assistant", 8), make("student", 4)]
+    initial = models[1].get_weights()
+    with pytest.raises(Killed):
+        call(tmp_path, Kill("student", 1), models=models)
+    for weight, value in zip(models[1].get_weights(), initial, strict=True):
+        np.testing.assert_array_equal(weight, value)
+    assert_same_chain(call(tmp_path, models=models), whole(functions=False))
+
+
+def test_what_is_finished_is_not_trained_again(call, original):
+    folder, chain = original
+    again = call(folder, Forbidden(), epochs=[1, 1])
+    assert_same_chain(again, chain)
+    assert again.stages == chain.stages
+    assert_same_weights(keras.models.load_model(folder / "stage-2.keras"), chain.student)
+
+
+def relabelled(data):
+    return data[0], (data[1] + 1) % 10
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda data: {"epochs": EPOCHS + 1},
+        lambda data: {"alpha": 0.5},
+        lambda data: {"alpha": kd.schedules.Linear(0.9, 0.5, steps=3)},
+        lambda data: {"optimizer": keras.optimizers.Adam(0.01)},
+        lambda data: {"seed": 1},
+        lambda data: {"losses": ["logit_regression"]},
+        lambda data: {"data": relabelled(data)},
+        lambda data: {"data": (data[0] * 2, data[1])},
+        lambda data: {"batch_size": 20},
+    ],
+)
+def test_other_arguments_train_anew(change, call, data, finished):
+    changed = {"epochs": [1, 1]} | change(data)
+    with pytest.raises(AssertionError, match="nothing should be trained"):
+        call(finished, Forbidden(), **changed)
+
+
+def test_a_change_in_the_second_leaves_the_first(call, finished):
+    trained = []
+
+    class Names(keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            trained.append(self.model.student.name)
+
+    call(finished, Names(), epochs=[1, 2])
+    assert trained == ["student"]
+
+
+@pytest.mark.parametrize("kill_at", [1, 2])
+def test_killed_while_a_training_is_written_down(kill_at, call, whole, finished, monkeypatch):
+    """At the move of the model, and at that of its stamp; files of an older run lie there."""
+    replace, moves = Path.replace, []
+
+    def killed(self, target):
+        if self.name.startswith("saving-"):
+            moves.append(self)
+            if len(moves) == kill_at:
+                raise Killed
+        return replace(self, target)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Path, "replace", killed)
+        call(finished)
+    assert_same_chain(call(finished), whole())
+
+
+def test_seconds_are_those_of_all_parts(call, tmp_path, monkeypatch):
+    clock = itertools.count(0, 7)
+    monkeypatch.setattr(training, "time", types.SimpleNamespace(perf_counter=lambda: next(clock)))
+    with pytest.raises(Killed):
+        call(tmp_path, Kill("student", 1))
+    assert [stage.seconds for stage in call(tmp_path).stages] == [7 * EPOCHS, 7 * EPOCHS]
+
+
+# What a person sees.
+
+
+def test_the_table(teacher, make, data, validation):
+    chain = distill_chain(
+        [teacher, make("assistant"), make("student")], data, epochs=2, validation_data=validation, **QUIET
+    )
+    head, _, *lines = str(chain).splitlines()
+    assert head.split("  ")[0] == "model" and re.search(r"taught by +epochs +seconds +accuracy +best$", head)
+    for line, stage in zip(lines, chain.stages, strict=True):
+        cells = re.split(r"  +", line)
+        accuracy = stage.history["val_accuracy"]
+        # flatten; 64 x 4 + 4, batch normalisation 16, 4 x 10 + 10
+        assert cells[:4] == [stage.name, "326", stage.teachers[0], "2"]
+        assert cells[5:] == [f"{accuracy[-1]:.4f}", f"{max(accuracy):.4f}"]
+
+
+def test_the_table_without_validation_data(teacher, make, data):
+    chain = distill_chain([teacher, make("student")], data, epochs=1, **QUIET)
+    assert "accuracy" not in str(chain) and chain.stages[0].metrics == {}
+
+
+def test_progress(call, tmp_path, capsys):
+    call(tmp_path, progress=True, epochs=1)
+    shown = capsys.readouterr().out
+    assert "assistant, taught by teacher" in shown and "student, taught by assistant" in shown
+    call(tmp_path, progress=True, epochs=1)
+    shown = capsys.readouterr().out
+    assert "assistant, as it is in" in shown and "taught by" not in shown
+    call(tmp_path, progress=False, epochs=1)
+    assert capsys.readouterr().out == ""
+
+
+# What is refused.
+
+
+@pytest.mark.parametrize(
+    ("models", "message"),
+    [
+        (lambda teacher, make: [teacher], "1 models"),
+        (lambda teacher, make: teacher, "a teacher and at least one model"),
+        (lambda teacher, make: [lambda: teacher, make("student")], "would build an untrained one"),
+        (lambda teacher, make: [teacher, "student"], "no model to train. Received: a str"),
+        (lambda teacher, make: [teacher, lambda: 3], "no model to train. Received: a int"),
+        (lambda teacher, make: [teacher, keras.Sequential([layers.Dense(10)])], "is not built.*keras.Input"),
+        (lambda teacher, make: [teacher, teacher], "comes twice.*Pass a function"),
+        (lambda teacher, make: [teacher, make("a"), make("b", classes=7)], "'a' with 10, 'b' with 7"),
+        (lambda teacher, make: [teacher, make("a", classes=7)], "'teacher' with 10, 'a' with 7"),
+    ],
+)
+def test_models_that_are_no_chain(models, message, teacher, make, data):
+    with pytest.raises(ConfigurationError, match=message):
+        distill_chain(models(teacher, make), data, epochs=1, callbacks=[Forbidden()], **QUIET)
+
+
+def test_a_missing_teacher(make, data, tmp_path):
+    with pytest.raises(TeacherError, match="not there"):
+        distill_chain([tmp_path / "teacher.keras", make("student")], data, epochs=1, **QUIET)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"guidance": "none"}, "'previous', 'all'"),
+        ({"drop": 0.2}, "none to leave out"),
+        ({"guidance": "all", "drop": 1.0}, "drop <= 0.99"),
+        ({"guidance": "all", "losses": ["hint"]}, "'losses' for one teacher"),
+        ({"epochs": 0}, "at least 1"),
+        ({"epochs": [1]}, "a list of 2"),
+        ({"alpha": 2}, "alpha"),
+    ],
+)
+def test_settings_out_of_range(settings, message, teacher, make, data):
+    with pytest.raises(ConfigurationError, match=message):
+        distill_chain([teacher, make("a"), make("b")], data, **{"epochs": 1, **QUIET, **settings})
+
+
+def test_a_batch_size_for_a_pipeline(teacher, make, data):
+    with pytest.raises(ConfigurationError, match="'batch_size' is for arrays. Received: 16, and a Pipeline"):
+        distill_chain([teacher, make("a")], Pipeline(data), epochs=1, batch_size=16, **QUIET)
+
+
+def test_a_cached_teacher_is_no_member_of_all(teacher, make, data, tmp_path):
+    pipeline = Pipeline(data)
+    cached = kd.teachers.CachedTeacher.build(teacher, pipeline, tmp_path, progress=False)
+    with pytest.raises(ConfigurationError, match="a CachedTeacher, whose answers travel"):
+        distill_chain([cached, make("a"), make("b")], pipeline, epochs=1, guidance="all", **QUIET)
+
+
+def test_no_generations(teacher, make, data):
+    with pytest.raises(ConfigurationError, match="1 <= generations"):
+        born_again(teacher, lambda: make("model"), 0, data, epochs=1)
+
+
+def test_a_teacher_that_was_never_trained(make, data):
+    with pytest.warns(Notice, match="'raw' looks untrained"):
+        distill_chain([make("raw", 16), make("student")], data, epochs=1, **QUIET)
+
+
+def test_what_lies_in_the_folder_can_be_read(original):
+    folder, _ = original
+    told = json.loads((folder / "stage-2.json").read_text())
+    assert told["stage"]["name"] == "student" and told["stage"]["teachers"] == ["assistant"]
+    assert told["final"] == fingerprint(keras.models.load_model(folder / "stage-2.keras"))
