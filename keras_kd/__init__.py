@@ -11,15 +11,24 @@ import importlib
 import sys
 from typing import Any
 
-_NAMES = {"Distiller": "keras_kd.distillers", "match_layers": "keras_kd.features", "taps": "keras_kd.features"}
+_NAMES = {
+    "Distiller": "keras_kd.distillers",
+    "born_again": "keras_kd.chain",
+    "distill_chain": "keras_kd.chain",
+    "match_layers": "keras_kd.features",
+    "taps": "keras_kd.features",
+}
 _SAVED_BY_NAME = ("distillers", "features", "losses", "schedules", "teachers")
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Distiller",
+    "born_again",
     "callbacks",
+    "chain",
     "data",
+    "distill_chain",
     "errors",
     "evaluation",
     "export",

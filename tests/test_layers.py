@@ -13,6 +13,7 @@ LAYERS = {
     "serialization": 0,
     "schedules": 1,
     "hyperparameters": 1,
+    "progress": 1,
     "models": 1,
     "features": 2,
     "data": 2,

@@ -10,6 +10,7 @@ and on of Y. Tian et al., "Contrastive Representation Distillation", 2020, `pool
 from keras_kd.models.building import build, names
 from keras_kd.models.digits import digits_student, digits_teacher
 from keras_kd.models.mobilenet import mobilenetv2
+from keras_kd.models.plain_cnn import plain_cnn_2, plain_cnn_4, plain_cnn_6, plain_cnn_8, plain_cnn_10
 from keras_kd.models.resnet import resnet8, resnet8x4, resnet20, resnet32x4, resnet56
 from keras_kd.models.shufflenet import shufflenetv1, shufflenetv2
 from keras_kd.models.vgg import vgg8, vgg13
@@ -21,6 +22,11 @@ __all__ = [
     "digits_teacher",
     "mobilenetv2",
     "names",
+    "plain_cnn_10",
+    "plain_cnn_2",
+    "plain_cnn_4",
+    "plain_cnn_6",
+    "plain_cnn_8",
     "resnet20",
     "resnet32x4",
     "resnet56",

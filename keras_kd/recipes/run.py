@@ -21,7 +21,7 @@ from keras_kd.evaluation.report import Report
 from keras_kd.evaluation.summary import DISTILLED, SCRATCH, TEACHER
 from keras_kd.recipes import measuring, teaching, training
 from keras_kd.recipes.assembly import Assembly, assemble, check_file
-from keras_kd.recipes.building import is_file, load_file
+from keras_kd.recipes.building import is_file
 from keras_kd.recipes.folder import RunFolder, settings_key, write_atomically
 from keras_kd.recipes.progress import RunProgress
 from keras_kd.recipes.schema import Distillation, Recipe, Training
@@ -89,10 +89,9 @@ class Run:
     def go(self) -> Report:
         """All stages, in order."""
         with self.progress:
-            model, histories = self.teacher()
-            teacher = teaching.teacher_of(self.recipe, model)
-            teaching.look_at(teacher, self.recipe, self.assembly.source, self.folder, self.progress)
-            models = {TEACHER: teacher if model is None or self.recipe.teacher.ensemble_with else load_file(model)}
+            teacher, histories = self.teacher()
+            self.look_at(teacher)
+            models = {TEACHER: teacher.model if isinstance(teacher, FrozenTeacher) else teacher}
             for name, student, history in self.assistants_and_students(teacher):
                 models[name] = student
                 histories[name] = history
@@ -104,17 +103,26 @@ class Run:
     def build_cache(self, shard: int, num_shards: int) -> Path:
         """The teacher, and its cache."""
         with self.progress:
-            teacher = teaching.teacher_of(self.recipe, self.teacher()[0])
+            teacher, _ = self.teacher()
             teaching.cached(
                 teacher, self.recipe, self.assembly.source, self.folder, self.progress, "teacher", shard, num_shards
             )
         return teaching.cache_folder(self.recipe.cache, self.folder, "teacher", teacher)
 
+    def look_at(self, teacher: Teacher) -> Diagnosis:
+        """Says where a teacher is unfit to teach, and keeps the whole diagnosis."""
+        found = teaching.diagnosis(teacher, self.recipe, self.assembly.source)
+        for warning in found.warnings:
+            self.progress.say(f"teacher: {warning}")
+        file, text = self.folder.path / "teacher_diagnosis.json", json.dumps(found.as_dict(), indent=1) + "\n"
+        if not file.exists() or file.read_text("utf-8") != text:
+            write_atomically(file, text)
+        return found
+
     def diagnose(self) -> Diagnosis:
         """The teacher, and what it is worth."""
         with self.progress:
-            teacher = teaching.teacher_of(self.recipe, self.teacher()[0])
-            found = teaching.look_at(teacher, self.recipe, self.assembly.source, self.folder, self.progress)
+            found = self.look_at(self.teacher()[0])
         write_atomically(self.folder.path / "teacher_reliability.svg", evaluation.reliability(found))
         return found
 
@@ -132,7 +140,12 @@ class Run:
         if self._teacher_was_found:
             check_file(file, "teacher", self.assembly.source)
 
-    def teacher(self) -> tuple[Path | None, dict[str, Any]]:
+    def teacher(self) -> tuple[Teacher, dict[str, Any]]:
+        """Who teaches, and the history of its training under its name."""
+        file, history = self._trained_teacher()
+        return teaching.teacher_of(self.recipe, file), history
+
+    def _trained_teacher(self) -> tuple[Path | None, dict[str, Any]]:
         """The file of the trained teacher (None where it is no Keras model), and its history under its name."""
         recipe, file, source = self.recipe, self._teacher_file, self.assembly.source
         if self.assembly.teacher_is_given:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 
 from keras_kd import data
 from keras_kd.errors import ConfigurationError, explain
-from keras_kd.recipes.folder import RunFolder, settings_key, write_atomically
+from keras_kd.recipes.folder import RunFolder, settings_key
 from keras_kd.recipes.progress import RunProgress
 from keras_kd.recipes.schema import Cache, Recipe, Training
 from keras_kd.teachers import CachedTeacher, Diagnosis, Ensemble, FrozenTeacher, Teacher, diagnose, from_path
@@ -131,18 +130,12 @@ def predict(teacher: Teacher, split: data.Split) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def look_at(
-    teacher: Teacher, recipe: Recipe, source: data.DataSource, folder: RunFolder, progress: RunProgress
-) -> Diagnosis:
-    """Says where a teacher is unfit to teach, and keeps the whole diagnosis in `teacher_diagnosis.json`."""
+def diagnosis(teacher: Teacher, recipe: Recipe, source: data.DataSource) -> Diagnosis:
+    """What a teacher is worth, on up to 2,000 images of the training and of the validation split each."""
     rng = np.random.default_rng(recipe.seed)
     splits = {}
     for name in ("train", "validation"):
         split = getattr(source, name)
         size = min(split.num_examples, MAX_DIAGNOSED)
         splits[name] = split.subset(rng.choice(split.num_examples, size, replace=False), name).arrays()
-    diagnosis = diagnose(teacher, splits["train"], validation=splits["validation"], progress=False)
-    for warning in diagnosis.warnings:
-        progress.say(f"teacher: {warning}")
-    write_atomically(folder.path / "teacher_diagnosis.json", json.dumps(diagnosis.as_dict(), indent=1) + "\n")
-    return diagnosis
+    return diagnose(teacher, splits["train"], validation=splits["validation"], progress=False)

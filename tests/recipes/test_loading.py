@@ -58,7 +58,7 @@ def test_every_key_stands_in_the_default_recipe_with_its_default():
     for section in (recipe, recipe.data, recipe.teacher, recipe.student, recipe.few_labels, recipe.export):
         for key in type(section).model_fields:
             assert re.search(rf"^ *{key}:", recipes.default_text(), re.MULTILINE), key
-    assert recipe.teacher == Training(model="digits_teacher", epochs=40)
+    assert recipe.teacher == Teacher(model="digits_teacher", epochs=40)
     assert recipe.export == Export() and recipe.data == Data()
 
 
@@ -125,9 +125,9 @@ def test_a_byte_order_mark_is_no_part_of_the_recipe(load):
 
 
 UNKNOWN = [
-    ("sedd=1", "sedd: unknown key.", "one of data, distillation", "Did you mean 'seed'?"),
+    ("sedd=1", "sedd: unknown key.", "one of assistants, augment", "Did you mean 'seed'?"),
     ("data.sorce=digits", "data.sorce: unknown key.", "Did you mean 'source'?"),
-    ("teacher.epoch=1", "teacher.epoch: unknown key.", "one of batch_size, epochs", "Did you mean 'epochs'?"),
+    ("teacher.epoch=1", "teacher.epoch: unknown key.", "one of batch_size, combine", "Did you mean 'epochs'?"),
     ("student.lr=1", "student.lr: unknown key.", "learning_rate_decay"),
     (
         "distillation.temprature=1",

@@ -94,7 +94,7 @@ def test_the_files_of_a_run(finished):
     stamps |= {f".state/{name}.json" for name in ("distilled, few labels", "export teacher")}
     stamps |= {f".state/export distilled, {kind} TFLite.json" for kind in ("float32", "int8")}
     results = {"teacher.keras", "student.keras", "student_float32.tflite", "student_int8.tflite"}
-    results |= {"labels.txt", "history.json", "report.json", "report.html"}
+    results |= {"labels.txt", "history.json", "report.json", "report.html", "teacher_diagnosis.json"}
     assert set(files(folder)) == state | stamps | results
     assert (folder / "labels.txt").read_text() == "".join(f"{digit}\n" for digit in range(10))
     assert "<html" in (folder / "report.html").read_text()

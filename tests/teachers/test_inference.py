@@ -15,22 +15,27 @@ from keras_kd.teachers import AbsentTeacher, Batch, FrozenTeacher, fingerprint
 from keras_kd.teachers.pieces import in_pieces
 
 L = keras.layers
-# Of the standard deviation of the logits, as FrozenTeacher states them: the largest difference, and the usual one.
-TOLERANCE = {"float32": 1e-5, "bfloat16": 0.1}
-ROOT_MEAN_SQUARE = {"float32": 1e-6, "bfloat16": 0.01}
-AGREEMENT = {"float32": 1.0, "bfloat16": 0.99}
+# As FrozenTeacher states them. The worst of 18 trained teachers: 3e-6 and 0.066; 5e-7 and 0.012; 1 and 0.9845.
+TOLERANCE = {"float32": 1e-5, "bfloat16": 0.1}  # largest difference, of the standard deviation of the logits
+ROOT_MEAN_SQUARE = {"float32": 2e-6, "bfloat16": 0.02}  # of that too
+AGREEMENT = {"float32": 1.0, "bfloat16": 0.97}
 
 
 @pytest.fixture(scope="module")
 def trained(digits):
     """A nested model, trained for a moment: its statistics are those of data, its logits mean something."""
     keras.utils.set_random_seed(0)
+
+    def norm_relu(x, norm, relu):
+        return L.ReLU(name=relu)(L.BatchNormalization(momentum=0.9, name=norm)(x))
+
     x = keras.Input((8, 8, 1), name="image")
-    y = L.ReLU(name="relu")(L.BatchNormalization(name="norm")(L.Conv2D(8, 3, padding="same", name="conv")(x)))
-    z = L.BatchNormalization(name="norm2")(L.Conv2D(8, 3, padding="same", name="conv2", use_bias=False)(y))
+    y = norm_relu(L.Conv2D(8, 3, padding="same", name="conv")(x), "norm", "relu")
+    z = L.Conv2D(8, 3, padding="same", name="conv2", use_bias=False)(y)
+    z = L.BatchNormalization(momentum=0.9, name="norm2")(z)
     body = keras.Model(x, L.Add(name="sum")([y, z]), name="body")
     x = keras.Input((8, 8, 1), name="image")
-    y = L.ReLU(name="last")(L.BatchNormalization(name="norm")(body(x)))
+    y = norm_relu(body(x), "norm", "last")
     logits = L.Dense(10, name="logits")(L.GlobalMaxPooling2D(name="pool")(y))
     model = keras.Model(x, L.Softmax(name="softmax")(logits), name="trained")
     model.compile(keras.optimizers.Adam(0.02), "sparse_categorical_crossentropy")

@@ -1,0 +1,56 @@
+"""`keras-kd cache` and `keras-kd diagnose` in a process of their own."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+COMMAND = str(Path(sys.executable).with_name("keras-kd"))
+RECIPE = {
+    "name": "small",
+    "data": {"source": "digits"},
+    "augment": ["flip"],
+    "teacher": {"model": "digits_student", "epochs": 1},
+    "student": {"model": "digits_student", "epochs": 1},
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Where a teacher was trained and looked at."""
+    folder = tmp_path_factory.mktemp("cli")
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(RECIPE))
+    result = call(folder, "diagnose", "recipe.yaml")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "accuracy" in result.stdout and "teacher_reliability.svg" in result.stdout
+    return folder
+
+
+def call(folder, *arguments):
+    return subprocess.run([COMMAND, *arguments], cwd=folder, capture_output=True, text=True, timeout=300)
+
+
+def test_build_info_and_verify(folder):
+    result = call(folder, "cache", "build", "recipe.yaml", "--set", "cache={views: 2, top_k: 3}")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "trained before with these settings" in result.stdout and "complete." in result.stdout
+    (path,) = (folder / "saved_models" / "small" / "teacher_cache").iterdir()
+    described = json.loads(call(folder, "cache", "info", str(path), "--json").stdout)
+    assert (described["views"], described["shards"], described["shards_expected"]) == (2, 4, 4)
+    assert "bytes_per_example_and_view" in call(folder, "cache", "info", str(path)).stdout
+    verified = call(folder, "cache", "verify", str(path))
+    assert verified.returncode == 0 and "all 4 shards are whole" in verified.stdout
+    victim = sorted((path / "shards").iterdir())[0]
+    victim.write_bytes(victim.read_bytes()[:-1])
+    damaged = call(folder, "cache", "verify", str(path))
+    assert damaged.returncode == 1 and victim.name in damaged.stderr and "Traceback" not in damaged.stderr
+
+
+def test_what_cannot_be_done_is_said(folder):
+    nothing = call(folder, "cache", "build", "recipe.yaml")
+    assert nothing.returncode == 2 and "cache: there is none to build" in nothing.stderr
+    missing = call(folder, "cache", "info", "nowhere")
+    assert missing.returncode == 1 and "no teacher cache" in missing.stderr

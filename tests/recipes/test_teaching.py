@@ -1,0 +1,127 @@
+"""Recipes with more of a teacher: cached, several, faster, in another format, with assistants between."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from keras_kd import data, export, recipes
+from keras_kd.errors import RecipeError, TeacherError
+from keras_kd.evaluation.summary import DISTILLED, TEACHER
+from keras_kd.recipes.assembly import assemble
+from keras_kd.teachers import CachedTeacher, FrozenTeacher
+
+QUICK = ["few_labels=null", "export.formats=[float32]"]
+AUGMENT = "augment=[{name: pad_and_crop, pixels: 1}]"
+
+
+@pytest.fixture(scope="module")
+def teacher_file(tmp_path_factory, example_models):
+    """A teacher that is a little trained."""
+    keras.utils.set_random_seed(3)
+    model = example_models.teacher((8, 8, 1), 10)
+    model.compile(keras.optimizers.Adam(0.01), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    x, y = data.open_source("digits").train.arrays()
+    model.fit(x, y, epochs=2, verbose=0)
+    file = tmp_path_factory.mktemp("teacher") / "t.keras"
+    model.save(file)
+    return file
+
+
+def test_a_cached_run_with_an_assistant(tmp_path, run_recipe):
+    """Stages in order, a cache for each that teaches, and nothing done twice."""
+    overrides = [
+        *QUICK,
+        AUGMENT,
+        "cache={views: 2, top_k: 6}",
+        "assistants=[{model: 'example_models:student', epochs: 2}]",
+    ]
+    report, said = run_recipe(tmp_path / "run", *overrides)
+    assert [row.name for row in report.rows][:3] == [TEACHER, "assistant 1", "student from scratch"]
+    caches = sorted((tmp_path / "run" / "teacher_cache").iterdir())
+    assert [folder.name.rsplit("-", 1)[0] for folder in caches] == ["assistant_1", "teacher"]
+    assistant = tmp_path / "run" / ".state" / "assistant_1.keras"
+    assert CachedTeacher.open(caches[0], teacher=assistant).views == 2
+    cached = CachedTeacher.open(caches[1], teacher=tmp_path / "run" / "teacher.keras")
+    assert cached.describe()["outputs"]["output"]["k"] == 6
+    _, again = run_recipe(tmp_path / "run", *overrides)
+    assert again.count("trained before with these settings") == 4
+
+
+def test_a_cached_run_is_the_live_one(tmp_path, run_recipe):
+    """As many views as epochs, in full precision: the same student up to float16."""
+    weights = []
+    for name, more in (("live", []), ("cached", ["cache={views: 2}"])):
+        run_recipe(tmp_path / name, *QUICK, AUGMENT, "export.formats=[float32]", *more)
+        weights.append(keras.models.load_model(tmp_path / name / "student.keras", compile=False).get_weights())
+    for live, cached in zip(*weights, strict=True):
+        np.testing.assert_allclose(live, cached, atol=2e-3)
+
+
+def test_a_cache_holds_the_layers_that_the_losses_read(tmp_path, make_recipe):
+    overrides = ["teacher.model=digits_teacher", "teacher.epochs=1", "student.model=digits_student", "cache={}"]
+    loss = "distillation.losses=[soft_targets, {name: hint, teacher: block_3_out, student: block_4_relu}]"
+    path = recipes.build_cache(make_recipe(tmp_path / "run", *QUICK, *overrides, loss))
+    assert list(CachedTeacher.open(path).describe()["taps"]) == ["block_3_out"]
+
+
+def test_shares_of_a_cache(tmp_path, make_recipe):
+    recipe = make_recipe(tmp_path / "run", *QUICK, "cache={}")
+    path = recipes.build_cache(recipe, shard=1, num_shards=2)
+    with pytest.raises(TeacherError, match="not complete"):
+        CachedTeacher.open(path)
+    recipes.build_cache(recipe, shard=0, num_shards=2)
+    assert CachedTeacher.open(path).describe()["shards"] == 2
+    with pytest.raises(RecipeError, match="none to build"):
+        recipes.build_cache(make_recipe(tmp_path / "run", *QUICK))
+
+
+def test_an_ensemble_in_half_precision(tmp_path, run_recipe, teacher_file):
+    overrides = [f"teacher.ensemble_with=[{teacher_file}]", "teacher.weights=[1, 3]", "teacher.inference=bfloat16"]
+    report, _ = run_recipe(tmp_path / "run", *QUICK, *overrides)
+    teacher = next(row for row in report.rows if row.name == TEACHER)
+    assert teacher.parameters == 2 * keras.models.load_model(teacher_file).count_params()
+    assert teacher.num_bytes is None and teacher.accuracy > 0.5
+
+
+def test_a_tflite_teacher(tmp_path, run_recipe, teacher_file):
+    model = keras.models.load_model(teacher_file, compile=False)
+    file = tmp_path / "t.tflite"
+    export.export_tflite(model, file, isolate=False)
+    report, said = run_recipe(tmp_path / "run", *QUICK, f"teacher.model={file}", "cache={}")
+    rows = {row.name: row for row in report.rows}
+    x, y = data.open_source("digits").test.arrays()
+    assert rows[TEACHER].accuracy == pytest.approx((model.predict(x, verbose=0).argmax(-1) == y).mean())
+    assert rows[DISTILLED].accuracy > 0.3 and f"teacher: loaded {file}." in said
+    assert not (tmp_path / "run" / "teacher.keras").exists()
+
+
+def test_the_diagnosis(tmp_path, make_recipe, teacher_file):
+    recipe = make_recipe(tmp_path / "run", *QUICK, f"teacher.model={teacher_file}")
+    found = recipes.diagnose_teacher(recipe)
+    x, y = data.open_source("digits").validation.arrays()
+    logits = FrozenTeacher(teacher_file).model.predict(x, verbose=0)
+    assert found.validation.accuracy == pytest.approx((logits.argmax(-1) == y).mean())
+    kept = json.loads((tmp_path / "run" / "teacher_diagnosis.json").read_text())
+    assert kept["validation"]["accuracy"] == pytest.approx(found.validation.accuracy)
+    assert (tmp_path / "run" / "teacher_reliability.svg").read_text().startswith("<svg")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("augment=[flop]", "augment: Unknown augmentation.*Did you mean 'flip'"),
+        ("augment=[mixup]", "augment: a recipe's labels are class numbers.*Received: Mixup"),
+        ("augment=[{name: pad_and_crop, pixels: -1}]", "augment: .*pixels"),
+        ("teacher.ensemble_with=[nowhere.keras]", "teacher.ensemble_with: the file is not there.*nowhere.keras"),
+        ("assistants=[{model: nobody, epochs: 1}]", "assistant 1.model: unknown model.*nobody"),
+        ("cache={views: 0}", "cache.views"),
+        ("cache={top_q: 3}", "cache.top_q: unknown key"),
+        ("teacher.inference=int8", "teacher.inference"),
+    ],
+)
+def test_what_does_not_fit_is_named_before_anything_is_written(tmp_path, make_recipe, override, message):
+    with pytest.raises(RecipeError, match=message):
+        assemble(make_recipe(tmp_path / "run", *QUICK, override))
+    assert not (tmp_path / "run").exists()
