@@ -107,7 +107,7 @@ def look_up(kind: str, name: Any, members: Mapping[str, Any]) -> Any:
     )
 
 
-def make(kind: str, name: str, function: Callable[..., Any], *args: Any, **settings: Any) -> Any:
+def make(kind: str, name: str, function: Callable[..., Any], /, *args: Any, **settings: Any) -> Any:
     """Calls `function`, or raises `ConfigurationError` where it does not take these settings."""
     signature = inspect.signature(function)
     try:

@@ -86,7 +86,7 @@ class ArrayExamples(Examples):
     @property
     def fingerprint(self):
         if self._fingerprint is None:
-            self._fingerprint = _hash_of(keras.tree.flatten(self._parts[0]))
+            self._fingerprint = hash_of(keras.tree.flatten(self._parts[0]))
         return self._fingerprint
 
 
@@ -110,7 +110,7 @@ class SplitExamples(Examples):
     def fingerprint(self):
         if self._fingerprint is None:
             scaling = np.array([self._split.scaling.divisor, self._split.scaling.offset])
-            self._fingerprint = _hash_of([scaling, self._split.records.stored])
+            self._fingerprint = hash_of([scaling, self._split.records.stored])
         return self._fingerprint
 
 
@@ -156,7 +156,7 @@ class StreamedExamples(Examples):
     def fingerprint(self):
         if self._fingerprint is None:
             firsts = [next(self.stream()) for _ in range(2)]
-            hashes = {_hash_of([ids, *keras.tree.flatten(parts[0])]) for ids, parts in firsts}
+            hashes = {hash_of([ids, *keras.tree.flatten(parts[0])]) for ids, parts in firsts}
             if len(hashes) > 1:
                 raise ConfigurationError(
                     explain(
@@ -167,7 +167,7 @@ class StreamedExamples(Examples):
                         "or ReadConfig(add_tfds_id=True), by which examples are known in any order.",
                     )
                 )
-            self._fingerprint = _hash_of([np.array(self.num_examples), np.frombuffer(hashes.pop().encode(), np.uint8)])
+            self._fingerprint = hash_of([np.array(self.num_examples), np.frombuffer(hashes.pop().encode(), np.uint8)])
         return self._fingerprint
 
 
@@ -215,7 +215,8 @@ def _num_bytes(structure: Any) -> int:
     return sum(np.asarray(leaf).nbytes for leaf in keras.tree.flatten(structure))
 
 
-def _hash_of(arrays: list[np.ndarray]) -> str:
+def hash_of(arrays: list[np.ndarray]) -> str:
+    """A SHA-256 over shapes, dtypes and values."""
     digest = hashlib.sha256()
     for array in arrays:
         array = np.asarray(array)

@@ -16,7 +16,7 @@ from keras_kd.data.augmentation import Augmentation, Mixing
 from keras_kd.data.carried import Carried
 from keras_kd.data.checks import check_integer, check_seed
 from keras_kd.data.draws import Draws
-from keras_kd.data.examples import examples_of
+from keras_kd.data.examples import examples_of, hash_of
 from keras_kd.errors import ConfigurationError, explain
 
 _PREFETCH = 4
@@ -133,11 +133,13 @@ class Pipeline(DataAdapter):
             return 0
         return epoch if self.views is None else epoch % self.views
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self, *, with_labels: bool = False) -> dict[str, Any]:
         """What the inputs depend on, in plain data: source, order of the source, augmentation and its seed."""
         settings = {"augment": augmentation.describe(self.augment)}
         if self.augment:
             settings["augment_seed"] = self.augment_seed
+        if with_labels:
+            settings["labels"] = hash_of([np.asarray(self.examples.labels())])
         return {"data": self.examples.fingerprint, "num_examples": self.num_examples, **settings}
 
     # The batches.

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from keras_kd.errors import check_number
 from keras_kd.evaluation.plots import human_bytes
+from keras_kd.teachers.calibration import wilson_interval
 
 # The names that the sentences go by; a row of another name stands in the table only.
 TEACHER = "teacher"
@@ -29,9 +30,6 @@ _EXPORTED = re.compile(r"distilled, (?P<format>.+) TFLite")  # "distilled, int8 
 
 
 _FEW_LABELS = re.compile(r"scratch, (?P<labels>.+ labels)")  # beside "distilled, 100 labels"
-
-
-_Z95 = 1.959963984540054  # standard normal quantile of a two-sided 95% interval
 
 
 @dataclass(frozen=True)
@@ -70,20 +68,6 @@ class ModelRow:
             value = getattr(self, name)
             if value is not None or name in ("parameters", "accuracy", "macro_f1"):
                 check_number(name, value, at_least=0, at_most=1 if name in shares else math.inf)
-
-
-def wilson_interval(accuracy: float, test_size: int) -> tuple[float, float]:
-    """The 95% score interval of an accuracy (Wilson, "Probable Inference", 1927).
-
-    It covers the draw of the test images, not the seed of the training.
-
-    >>> [round(end, 4) for end in wilson_interval(0.9, 100)]
-    [0.8256, 0.9448]
-    """
-    weight = _Z95**2 / test_size
-    half = _Z95 * math.sqrt(accuracy * (1 - accuracy) / test_size + weight / (4 * test_size))
-    low, high = (accuracy + weight / 2 - half) / (1 + weight), (accuracy + weight / 2 + half) / (1 + weight)
-    return max(0.0, low), min(1.0, high)
 
 
 def is_within_noise(first: float, second: float, test_size: int) -> bool:

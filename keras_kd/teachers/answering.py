@@ -8,12 +8,12 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-import keras
 import numpy as np
 from keras import ops, tree
 
 from keras_kd.errors import ConfigurationError, explain
 from keras_kd.teachers.base import Batch, Teacher
+from keras_kd.teachers.running import Runner
 
 _QUIET_SECONDS = 2.0  # what is done by then needs no bar
 
@@ -41,8 +41,7 @@ class Respondent:
     def __init__(self, teacher: Teacher, output: str | None = None):
         self.teacher = teacher
         self.output = output
-        self._compiled = _Compiled(teacher)
-        self._batch_size = 0
+        self._run = Runner(teacher)
 
     def answers(self, data: Any, *, batch_size: int, progress: bool, description: str) -> Iterator[Answers]:
         """The answers to arrays `(x, y)` or to batches, in order.
@@ -67,35 +66,9 @@ class Respondent:
     def _ask(self, batch: Batch, first: int) -> dict[str, np.ndarray]:
         """The logits of a batch whose first row has the number `first` in its data, by output."""
         if batch.answers is not None:
-            logits = self.teacher(batch)
-        elif self.teacher.answers_travel:
-            ids = np.arange(first, first + _num_rows(batch.x), dtype=np.int64)
-            logits = self.teacher.decode(self.teacher.answers(ids, 0, batch.x), ())
-        else:
-            return self._ask_compiled(batch)
-        return {name: ops.convert_to_numpy(value) for name, value in logits.items()}
-
-    def _ask_compiled(self, batch: Batch) -> dict[str, np.ndarray]:
-        """A batch smaller than one before it, such as the last, is filled up: a new size would compile anew."""
-        num_rows = _num_rows(batch.x)
-        self._batch_size = max(self._batch_size, num_rows)
-        missing = self._batch_size - num_rows
-        inputs = {"x": batch.x, "y": batch.y}
-        if missing:
-            inputs = tree.map_structure(lambda a: np.concatenate([a, np.repeat(a[-1:], missing, axis=0)]), inputs)
-        return {name: value[:num_rows] for name, value in self._compiled.predict_on_batch(inputs).items()}
-
-
-class _Compiled(keras.Model):
-    """A teacher in the one form that every backend compiles."""
-
-    def __init__(self, teacher: Teacher):
-        super().__init__(name="teacher", dtype="float32", autocast=False)  # inputs reach the teacher as they are
-        self._teacher = teacher
-        self.supports_jit = teacher.supports_jit
-
-    def call(self, inputs):
-        return self._teacher(Batch(inputs["x"], inputs["y"]))
+            return {name: ops.convert_to_numpy(value) for name, value in self.teacher(batch).items()}
+        ids = np.arange(first, first + _num_rows(batch.x), dtype=np.int64)
+        return self._run(ids, 0, batch.x, batch.y)
 
 
 def _batches(data: Any, batch_size: int) -> tuple[Iterator[Batch], int | None]:

@@ -44,9 +44,11 @@ class Teacher(abc.ABC):
     Attributes:
         answers_travel: whether the answers are made outside the training step and travel with the batch, see
             `CarriedTeacher`.
+        reads_labels: whether the answers depend on the labels of the batch.
     """
 
     answers_travel = False
+    reads_labels = False
 
     @abc.abstractmethod
     def __call__(self, batch: Batch, taps: Sequence[str] = ()) -> dict[str, Any]:

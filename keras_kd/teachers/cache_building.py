@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from keras import tree
 
 from keras_kd.data import Pipeline
 from keras_kd.data.checks import check_integer
@@ -60,8 +61,9 @@ class Builder:
             for key, pieces in self._inputs(missing):
                 store.write(key, np.concatenate([self._records(*piece, key.view, advance) for piece in pieces]))
 
-    def _records(self, ids: np.ndarray, x: Any, view: int, advance: Any) -> np.ndarray:
-        said = self._first.answers if self._first.is_about(ids, view) else self._runner(ids, view, x)
+    def _records(self, ids: np.ndarray, parts: tuple[Any, ...], view: int, advance: Any) -> np.ndarray:
+        is_known = self._first.is_about(ids, view)
+        said = self._first.answers if is_known else self._runner(ids, view, *parts[:2])
         records = np.empty(len(ids), self._store.manifest.record)
         draws = Draws(0, ids, view)
         for name, encoding in self._encode.items():
@@ -78,7 +80,7 @@ class Builder:
         for key in keys:
             rows = self._store.rows(key)
             pieces = (rows[start : start + self._batch_size] for start in range(0, len(rows), self._batch_size))
-            yield key, ((ids, self._pipeline.batch(ids, key.view)[0]) for ids in pieces)
+            yield key, ((ids, self._pipeline.batch(ids, key.view)) for ids in pieces)
 
     def _streamed(self, keys: list[ShardKey]) -> Iterator[tuple[ShardKey, Iterator[tuple[np.ndarray, Any]]]]:
         """As `_inputs`, from a source that has to be read in order: once for each view that lacks something.
@@ -95,7 +97,7 @@ class Builder:
                     if key not in wanted:
                         continue
                     rows = starts == start
-                    waiting.setdefault(start, []).append((ids[rows], parts[0][rows]))
+                    waiting.setdefault(start, []).append((ids[rows], tree.map_structure(lambda a: a[rows], parts)))  # noqa: B023
                     if sum(len(piece[0]) for piece in waiting[start]) == len(self._store.rows(key)):
                         yield key, iter(waiting.pop(start))
 
@@ -110,7 +112,7 @@ class FirstAnswers:
     @classmethod
     def of_first(cls, runner: Runner, pipeline: Pipeline, batch_size: int) -> FirstAnswers:
         ids, parts = next(pipeline.in_order(batch_size))
-        return cls(ids, runner(ids, 0, parts[0]))
+        return cls(ids, runner(ids, 0, *parts[:2]))
 
     def is_about(self, ids: np.ndarray, view: int) -> bool:
         return view == 0 and np.array_equal(ids, self.ids)

@@ -30,7 +30,8 @@ class CachedTeacher(CarriedTeacher):
         distiller.fit(pipeline.with_teacher(cached), epochs=240)
 
     Epoch `e` sees view `e % views`: the pixels that the teacher saw, and what it said of them. The teacher itself is
-    not in memory. `build` makes a cache or goes on with one, `open` takes one that is complete.
+    not in memory. Labels may be others, unless the teacher reads them. `build` makes a cache or goes on with one, `open`
+    takes one that is complete.
 
     Source: Z. Shen and E. Xing, "A Fast Knowledge Distillation Framework for Visual Recognition", 2022; K. Wu et al.,
     "TinyViT: Fast Pretraining Distillation for Small Vision Transformers", 2022.
@@ -123,7 +124,7 @@ class CachedTeacher(CarriedTeacher):
         runner = Runner(teacher, taps)
         made_of = {
             "teacher": teacher.fingerprint,
-            "pipeline": pipeline.identity(),
+            "pipeline": pipeline.identity(with_labels=teacher.reads_labels),
             "views": views,
             "shard_size": shard_size or max(_ROWS_A_SHARD, -(-pipeline.num_examples // _SHARDS_A_VIEW)),
             "activations": dict(teacher.activations),
@@ -155,7 +156,8 @@ class CachedTeacher(CarriedTeacher):
 
     def check_pipeline(self, pipeline: Any) -> None:
         manifest = self._store.manifest
-        here = Manifest(**{**vars(manifest), "pipeline": pipeline.identity()})
+        identity = pipeline.identity(with_labels="labels" in manifest.pipeline)
+        here = Manifest(**{**vars(manifest), "pipeline": identity})
         if differences := manifest.differences(here):
             raise TeacherError(
                 explain(

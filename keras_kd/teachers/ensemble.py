@@ -84,6 +84,10 @@ class Ensemble(Group):
         answers, inner = self.ask(batch, taps)
         return {name: self._combined(name, logits, batch.y) for name, logits in self._by_name(answers).items()} | inner
 
+    @property
+    def reads_labels(self) -> bool:
+        return self.weights == "label_loss"
+
     def learn(self, x: Any, y: Any, *, batch_size: int = 128) -> Ensemble:
         """Finds the weights from labelled data, best such that the members were not trained on; see `mixture_weights`
         (of the mean of probabilities) and `logit_weights` (of the mean of logits). Afterwards they are numbers.

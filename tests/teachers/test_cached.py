@@ -16,7 +16,7 @@ import pytest
 import keras_kd as kd
 from keras_kd.data import Flip, GaussianNoise, Mixup, PadAndCrop, Pipeline
 from keras_kd.errors import ConfigurationError, TeacherError
-from keras_kd.teachers import AbsentTeacher, Batch, CachedTeacher, FrozenTeacher
+from keras_kd.teachers import AbsentTeacher, Batch, CachedTeacher, Ensemble, FrozenTeacher
 from keras_kd.teachers.store import Store
 
 AUGMENT = [PadAndCrop(1), Flip()]
@@ -118,6 +118,20 @@ def test_several_outputs(images, tmp_path):
         np.testing.assert_allclose(value, live[name], atol=1e-3)
     assert cached.output_shapes == {"fine": (None, 10), "coarse": (None, 3)}
     assert cached.activations == {"fine": "linear", "coarse": "softmax"}
+
+
+def test_labels_count_where_the_teacher_reads_them(build, images, make_model):
+    """An ensemble that weighs its members by the label: cached as it answers live, and refused with other labels."""
+    x, y = images
+    ensemble = Ensemble([make_model(4), make_model(8)], weights="label_loss")
+    pipeline = Pipeline(images, AUGMENT, batch_size=16)
+    live, _ = student_after(ensemble, pipeline)
+    cached = build(pipeline, model=ensemble)
+    stored, _ = student_after(cached, pipeline.with_teacher(cached))
+    for a, b in zip(live, stored, strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-4)
+    with pytest.raises(TeacherError, match="pipeline.labels"):
+        Pipeline((x, 9 - y), AUGMENT).with_teacher(cached)
 
 
 @pytest.mark.parametrize("remainder", ["uniform", "renormalised", "sampled"])
