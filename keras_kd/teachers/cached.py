@@ -30,8 +30,8 @@ class CachedTeacher(CarriedTeacher):
         distiller.fit(pipeline.with_teacher(cached), epochs=240)
 
     Epoch `e` sees view `e % views`: the pixels that the teacher saw, and what it said of them. The teacher itself is
-    not in memory. Labels may be others, unless the teacher reads them. `build` makes a cache or goes on with one, `open`
-    takes one that is complete.
+    not in memory. Labels may be others, unless the teacher reads them. `build` makes a cache or goes on with one,
+    `open` takes one that is complete.
 
     Source: Z. Shen and E. Xing, "A Fast Knowledge Distillation Framework for Visual Recognition", 2022; K. Wu et al.,
     "TinyViT: Fast Pretraining Distillation for Small Vision Transformers", 2022.

@@ -1,5 +1,6 @@
 """The pipeline: an order and augmentations that can be replayed, and what `fit` sees of them."""
 
+import os
 import subprocess
 import sys
 
@@ -367,3 +368,28 @@ def test_what_travels_is_taken_apart_again(arrays):
 
     x = arrays[0][:2]
     assert inputs_of(Carried(x, np.arange(2), np.zeros(2), {})) is x and inputs_of(x) is x
+
+
+@pytest.mark.long
+def test_on_jax_without_tensorflow(tmp_path):
+    """There Keras looks at a batch before the first epoch; epochs and cache are as on TensorFlow."""
+    code = f"""
+import sys
+import keras, numpy as np
+from keras_kd.data import Flip, Pipeline
+from keras_kd.teachers import CachedTeacher
+x, y = np.random.default_rng(0).random((100, 8, 8, 1), "float32"), np.arange(100) % 4
+pipeline, epochs = Pipeline((x, y), Flip(), batch_size=16), []
+class Epochs(keras.callbacks.Callback):
+    def on_epoch_begin(self, epoch, logs=None):
+        epochs.append((epoch, pipeline._clock.epoch))
+model = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(4)])
+model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
+model.fit(pipeline, epochs=3, verbose=0, callbacks=[Epochs()])
+cached = CachedTeacher.build(model, pipeline, {str(tmp_path / "cache")!r}, views=2, progress=False)
+assert np.abs(cached.answers(np.arange(3), 1, None)["output"] - model(pipeline.batch([0, 1, 2], 1)[0])).max() < 1e-2
+print(epochs, "tensorflow" in sys.modules)
+"""
+    environment = os.environ | {"KERAS_BACKEND": "jax"}
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert result.stdout.strip() == "[(0, 0), (1, 1), (2, 2)] False", result.stderr
