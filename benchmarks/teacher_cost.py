@@ -1,6 +1,6 @@
 """What the teacher costs: a training with a live teacher, with a cached one, with none, and Keras' own Distiller.
 
-    python benchmarks/teacher_cost.py [--rounds 7] [--pairs NAME ...] [--memory]
+    python benchmarks/teacher_cost.py [--rounds 7] [--pairs NAME ...] [--memory | --build]
 
 All contenders of a pair run in one process, in turn, over the same augmented batches of one pipeline; ratios are taken
 round by round, to the plain student's `fit`. Batch and optimizer are those of the published CIFAR-100 tables. On logits
@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import resource
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -24,6 +23,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import tensorflow as tf
 from common import RESULTS, markdown, ratio, rounds, show, write
 
 import keras_kd as kd
@@ -100,17 +100,20 @@ def building(teacher, folder, num_rounds):
     first batch. What comes before is given apart, in seconds.
     """
     pipeline = data(steps=8, augment=False)
-    x = pipeline.batch(np.arange(pipeline.num_examples))[0]
+    images = pipeline.batch(np.arange(pipeline.num_examples))[0]
+    options = tf.data.Options()
+    options.autotune.enabled = False  # its thread can hold up the end of an iteration by as long as that took
+    x = tf.data.Dataset.from_tensor_slices(images).batch(64).with_options(options)
     seconds = {"teacher.predict": [], "cache build": []}
     starts = []
-    teacher.predict(x, batch_size=64, verbose=0)
+    teacher.predict(x, verbose=0)
     for number in range(num_rounds):
         begin = time.perf_counter()
-        teacher.predict(x, batch_size=64, verbose=0)
-        seconds["teacher.predict"].append((time.perf_counter() - begin) / len(x))
+        teacher.predict(x, verbose=0)
+        seconds["teacher.predict"].append((time.perf_counter() - begin) / len(images))
         begin = time.perf_counter()
         first, count = first_batch_of_build(teacher, pipeline, folder / f"{number}")
-        seconds["cache build"].append((time.perf_counter() - first) / (len(x) - count))
+        seconds["cache build"].append((time.perf_counter() - first) / (len(images) - count))
         starts.append(first - begin)
     return seconds, starts
 
@@ -159,24 +162,22 @@ def memory(num_rounds):
 
 def measure(name, num_rounds):
     teacher, student = PAIRS[name]
-    folder = Path(tempfile.mkdtemp())
-    try:
-        teacher = build(teacher)
-        seconds = rounds(contenders(teacher, student, folder), num_rounds, warmup=2)
-        building_seconds, starts = building(teacher, folder, num_rounds)
-    finally:
-        shutil.rmtree(folder)
+    with tempfile.TemporaryDirectory() as folder:
+        seconds = rounds(contenders(build(teacher), student, Path(folder)), num_rounds, warmup=2)
     plain = seconds["plain student"]
     ratios = {f"{key} / plain": ratio(value, plain) for key, value in seconds.items() if key != "plain student"}
     for theirs in ("keras.distillation, logits", "keras.distillation, logits and feature"):
         ratios[f"{theirs} / cached"] = ratio(seconds[theirs], seconds["cached"])
-    ratios["rate of the build / predict"] = ratio(building_seconds["teacher.predict"], building_seconds["cache build"])
+    return {"rounds": num_rounds, "seconds": seconds, "ratios": ratios} | measure_build(name, num_rounds)
+
+
+def measure_build(name, num_rounds):
+    with tempfile.TemporaryDirectory() as folder:
+        seconds, starts = building(build(PAIRS[name][0]), Path(folder), num_rounds)
     return {
-        "rounds": num_rounds,
-        "seconds": seconds,
-        "seconds_an_image": building_seconds,
+        "seconds_an_image": seconds,
         "seconds_before_the_first_batch_of_a_build": starts,
-        "ratios": ratios,
+        "rate of the build / predict": ratio(seconds["teacher.predict"], seconds["cache build"]),
     }
 
 
@@ -184,6 +185,8 @@ def tables(results):
     header = ["cost / plain student's fit", *results["pairs"]]
     keys = next(iter(results["pairs"].values()))["ratios"]
     rows = [[key, *(show(pair["ratios"][key]) for pair in results["pairs"].values())] for key in keys]
+    key = "rate of the build / predict"
+    rows.append([key, *(show(pair[key]) for pair in results["pairs"].values())])
     columns = ["whole row", "top-10", "top-100"]
     bytes_rows = [[name, *(f"{row.get(c, '–')}" for c in columns)] for name, row in results["bytes"].items()]
     bytes_rows.append(["TinyViT's published layout", "–", "44", "404"])
@@ -202,6 +205,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--pairs", nargs="*", default=list(PAIRS), choices=list(PAIRS))
     parser.add_argument("--memory", action="store_true", help="measure peak memory only")
+    parser.add_argument("--build", action="store_true", help="measure the build of the cache only")
     parser.add_argument("--train-once", nargs=2, metavar=("KIND", "FOLDER"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.train_once:
@@ -211,6 +215,9 @@ def main():
     results = json.loads(before.read_text()) if before.exists() else {"pairs": {}}
     if arguments.memory:
         results["memory"] = memory(arguments.rounds)
+    elif arguments.build:
+        for name in arguments.pairs:
+            results["pairs"][name] |= measure_build(name, arguments.rounds)
     else:
         results["pairs"] |= {name: measure(name, arguments.rounds) for name in arguments.pairs}
     results["bytes"] = sizes()
