@@ -83,7 +83,6 @@ class Pipeline(DataAdapter):
         self.views = None if views is None else check_integer("views", views, at_least=1)
         self.teacher: Any = None
         self._num_classes = num_classes
-        self._last_order: tuple[int, np.ndarray] | None = None
         self._first_epoch = 0
         self._clock = _Clock(0)
         self._check_augmentations()
@@ -163,17 +162,11 @@ class Pipeline(DataAdapter):
             yield self._with_answers(ids, view, self._augmented(ids, view, parts))
 
     def _ordered(self, epoch: int) -> Iterator[tuple[np.ndarray, tuple[Any, ...]]]:
-        order = self._order(epoch)
-        for start in range(0, self.num_examples, self._batch_size):
+        size = self.num_examples
+        order = epoch_order(size, self.seed, epoch) if self.shuffle else np.arange(size)
+        for start in range(0, size, self._batch_size):
             ids = order[start : start + self._batch_size]
             yield ids, self.examples.fetch(ids)
-
-    def _order(self, epoch: int) -> np.ndarray:
-        if not self.shuffle:
-            return np.arange(self.num_examples)
-        if self._last_order is None or self._last_order[0] != epoch:
-            self._last_order = (epoch, epoch_order(self.num_examples, self.seed, epoch))
-        return self._last_order[1]
 
     def _streamed(self, epoch: int) -> Iterator[tuple[np.ndarray, tuple[Any, ...]]]:
         chunks = self.examples.stream()
@@ -302,43 +295,9 @@ class Pipeline(DataAdapter):
         signature = keras.tree.map_structure(
             lambda array: tf.TensorSpec((None, *np.shape(array)[1:]), np.asarray(array).dtype), self._one_example()
         )
-        if self.examples.random_access:
-            data = self._mapped(signature)
-        else:
-            data = tf.data.Dataset.from_generator(self.get_numpy_iterator, output_signature=signature)
+        data = tf.data.Dataset.from_generator(self.get_numpy_iterator, output_signature=signature)
         data = data.apply(tf.data.experimental.assert_cardinality(self.steps_per_epoch))
         return splits.without_autotune(data.prefetch(_PREFETCH))
-
-    def _mapped(self, signature: Any) -> Any:
-        """The batches by their number in the epoch.
-
-        Not `from_generator`: its end is told to Python in the main thread, where it can swallow a Ctrl-C.
-        """
-        import tensorflow as tf
-
-        specs = keras.tree.flatten(signature)
-
-        def batch_at(epoch, step):
-            parts = tf.numpy_function(self._leaves_at, [epoch, step], [spec.dtype for spec in specs])
-            parts = [tf.ensure_shape(part, spec.shape) for part, spec in zip(parts, specs, strict=True)]
-            return keras.tree.pack_sequence_as(signature, parts)
-
-        def one_epoch(epoch):
-            return tf.data.Dataset.range(self.steps_per_epoch).map(lambda step: batch_at(epoch, step))
-
-        # the number of the epoch is read when its first batch is asked for
-        starts = tf.data.Dataset.range(1).map(lambda _: tf.numpy_function(self._epoch_now, [], tf.int64))
-        return starts.map(lambda epoch: tf.ensure_shape(epoch, ())).flat_map(one_epoch)
-
-    def _epoch_now(self) -> np.ndarray:
-        return np.int64(self._clock.epoch)
-
-    def _leaves_at(self, epoch: Any, step: Any) -> list[np.ndarray]:
-        epoch, start = int(epoch), int(step) * self._batch_size
-        ids = self._order(epoch)[start : start + self._batch_size]
-        view = self.view_of(epoch)
-        parts = self._with_answers(ids, view, self._augmented(ids, view, self.examples.fetch(ids)))
-        return [np.asarray(leaf) for leaf in keras.tree.flatten(parts)]
 
     def _one_example(self) -> tuple[Any, ...]:
         ids, parts = next(self._rebatched(self.examples.stream(), 1))

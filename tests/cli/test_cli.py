@@ -212,15 +212,20 @@ def test_a_bad_recipe_in_a_terminal(tmp_path):
 
 def interrupt(*arguments, cwd, stamp):
     """Presses Ctrl-C two seconds after the stage that leaves `stamp`; the exit code, and what was printed."""
+    # A shell starts what it runs in the background with Ctrl-C ignored, and the tests may run there.
+    settings = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.default_int_handler)}
     process = subprocess.Popen(
-        [COMMAND, *arguments], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [COMMAND, *arguments], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **settings
     )
     deadline = time.monotonic() + 300
     while not (cwd / stamp).exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
     time.sleep(2)
     process.send_signal(signal.SIGINT)
-    output, errors = process.communicate(timeout=300)
+    try:
+        output, errors = process.communicate(timeout=300)
+    finally:
+        process.kill()
     return process.returncode, output, errors
 
 
