@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from keras_kd.cli.outcome import failing_cleanly, say
-from keras_kd.cli.quiet import quiet_natives, touch_backend
+from keras_kd.cli.quiet import quiet_natives
+from keras_kd.cli.recipe import OutputDir, Overrides, loaded
 from keras_kd.errors import KerasKDError
 
 app = typer.Typer(help="Ask the teacher once and keep its answers.", no_args_is_help=True)
@@ -21,24 +21,17 @@ app = typer.Typer(help="Ask the teacher once and keep its answers.", no_args_is_
 @app.command()
 def build(
     recipe: Annotated[Path, typer.Argument(help="A recipe file with a `cache:` section.")],
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key: cache.views=8")
-    ] = None,
-    output_dir: Annotated[Path | None, typer.Option(help="The run folder. Default: saved_models/NAME.")] = None,
+    overrides: Overrides = None,
+    output_dir: OutputDir = None,
     shard: Annotated[int, typer.Option(help="Which share of the work this process does, from 0.")] = 0,
     num_shards: Annotated[int, typer.Option(help="How many processes or machines share the work.")] = 1,
 ) -> None:
     """Train the teacher of a recipe where it is not trained yet, and build its cache or go on with it."""
-    errors = Console(stderr=True)
-    sys.path.append(str(Path.cwd()))  # where `module:function` of a recipe is looked for, after what is installed
-    with failing_cleanly(errors, "The cache was not built; the same command goes on from here."):
-        with quiet_natives(KerasKDError):
-            with errors.status("loading TensorFlow"):
-                from keras_kd import recipes
+    headline = "The cache was not built; the same command goes on from here."
+    with loaded(recipe, overrides, output_dir, headline) as work:
+        from keras_kd import recipes
 
-                loaded = recipes.load(recipe, overrides or (), output_dir=output_dir)
-                touch_backend()
-            path = recipes.build_cache(loaded, Console(), shard=shard, num_shards=num_shards)
+        path = recipes.build_cache(work, Console(), shard=shard, num_shards=num_shards)
     say(Console(), f"{path}: {'complete' if num_shards == 1 else f'share {shard} of {num_shards} is complete'}.")
 
 

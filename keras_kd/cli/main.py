@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -11,9 +10,9 @@ from rich.console import Console
 
 from keras_kd import __version__
 from keras_kd.cli import cache
-from keras_kd.cli.outcome import failing_cleanly, say, show
-from keras_kd.cli.quiet import quiet_natives, touch_backend
-from keras_kd.errors import KerasKDError
+from keras_kd.cli.outcome import say, show
+from keras_kd.cli.quiet import quiet_natives
+from keras_kd.cli.recipe import OptionalRecipe, OutputDir, Overrides, loaded
 
 app = typer.Typer(
     help="Model compression for Keras 3: distil, export to TFLite, measure, report.",
@@ -38,48 +37,27 @@ def _options(version: Annotated[bool, typer.Option("--version", help="Show the v
 
 
 @app.command()
-def run(
-    recipe: Annotated[Path | None, typer.Argument(help="A recipe file. Default: the digits of scikit-learn.")] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key: student.epochs=5")
-    ] = None,
-    output_dir: Annotated[Path | None, typer.Option(help="The run folder. Default: saved_models/NAME.")] = None,
-) -> None:
+def run(recipe: OptionalRecipe = None, overrides: Overrides = None, output_dir: OutputDir = None) -> None:
     """Train, distil, export and report; a run that was interrupted goes on where it stopped."""
-    console, errors = Console(), Console(stderr=True)
-    sys.path.append(str(Path.cwd()))  # where `module:function` of a recipe is looked for, after what is installed
-    with failing_cleanly(errors, "The run failed; the same command goes on from here."):
-        with quiet_natives(KerasKDError):
-            with errors.status("loading TensorFlow"):
-                from keras_kd import recipes
+    console = Console()
+    with loaded(recipe, overrides, output_dir, "The run failed; the same command goes on from here.") as work:
+        from keras_kd import recipes
 
-                loaded = recipes.load(recipe, overrides or (), output_dir=output_dir)
-                touch_backend()
-            report = recipes.run(loaded, console)
-    show(report, loaded.folder, console)
+        report = recipes.run(work, console)
+    show(report, work.folder, console)
 
 
 @app.command()
-def diagnose(
-    recipe: Annotated[Path | None, typer.Argument(help="A recipe file. Default: the digits of scikit-learn.")] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key: teacher.model=t.keras")
-    ] = None,
-    output_dir: Annotated[Path | None, typer.Option(help="The run folder. Default: saved_models/NAME.")] = None,
-) -> None:
+def diagnose(recipe: OptionalRecipe = None, overrides: Overrides = None, output_dir: OutputDir = None) -> None:
     """Train the teacher of a recipe where it is not trained yet, and say whether it is fit to teach."""
-    console, errors = Console(), Console(stderr=True)
-    sys.path.append(str(Path.cwd()))
-    with failing_cleanly(errors, "The teacher could not be looked at; the same command goes on from here."):
-        with quiet_natives(KerasKDError):
-            with errors.status("loading TensorFlow"):
-                from keras_kd import recipes
+    console = Console()
+    headline = "The teacher could not be looked at; the same command goes on from here."
+    with loaded(recipe, overrides, output_dir, headline) as work:
+        from keras_kd import recipes
 
-                loaded = recipes.load(recipe, overrides or (), output_dir=output_dir)
-                touch_backend()
-            diagnosis = recipes.diagnose_teacher(loaded, console)
+        diagnosis = recipes.diagnose_teacher(work, console)
     say(console, str(diagnosis))
-    say(console, f"The calibration as a picture: {loaded.folder / 'teacher_reliability.svg'}")
+    say(console, f"The calibration as a picture: {work.folder / 'teacher_reliability.svg'}")
 
 
 @app.command()

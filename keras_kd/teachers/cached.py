@@ -10,9 +10,10 @@ from keras_kd.data import Pipeline
 from keras_kd.data.checks import check_integer
 from keras_kd.errors import ConfigurationError, TeacherError, explain
 from keras_kd.serialization import nearest, register
+from keras_kd.teachers.absent import AbsentTeacher
 from keras_kd.teachers.base import CarriedTeacher, Teacher
 from keras_kd.teachers.cache_building import Builder, FirstAnswers, check_taps, encoding_of, opened
-from keras_kd.teachers.frozen import AbsentTeacher, as_teacher
+from keras_kd.teachers.frozen import as_teacher
 from keras_kd.teachers.running import Runner
 from keras_kd.teachers.store import Manifest, Store
 

@@ -15,9 +15,9 @@ from keras import ops
 from keras_kd.errors import ConfigurationError, TeacherError, explain
 from keras_kd.features.outputs import ONLY_OUTPUT, name_outputs
 from keras_kd.serialization import register
+from keras_kd.teachers.absent import AbsentTeacher
 from keras_kd.teachers.base import CarriedTeacher, Teacher
 from keras_kd.teachers.fingerprints import fingerprint_of_function
-from keras_kd.teachers.frozen import AbsentTeacher
 from keras_kd.teachers.probabilities import (
     SMALLEST,
     SUM_TOLERANCE,

@@ -15,6 +15,7 @@ from keras import ops
 from keras_kd.errors import ConfigurationError, TeacherError, check_choice, explain
 from keras_kd.features import Head, Place, find_heads, find_place, forward, inner_taps, output_shapes
 from keras_kd.serialization import register
+from keras_kd.teachers.absent import check_fingerprint, reopened
 from keras_kd.teachers.base import Batch, Teacher
 from keras_kd.teachers.folding import Folding
 from keras_kd.teachers.pieces import in_pieces
@@ -151,67 +152,7 @@ class FrozenTeacher(Teacher):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Teacher:
         """The named teacher where its file is still there, else an `AbsentTeacher` that says so when it is needed."""
-        if config["path"] is None or not Path(config["path"]).exists():
-            return AbsentTeacher(**config)
-        settings = {name: value for name, value in config.items() if name not in ("path", "fingerprint")}
-        return cls(config["path"], expected_fingerprint=config["fingerprint"], **settings)
-
-
-@register
-class AbsentTeacher(Teacher):
-    """A teacher that a saved distiller named and that is not at hand: it only says how to bring it back."""
-
-    def __init__(
-        self,
-        path: str | None,
-        outputs: str | None,
-        fingerprint: str,
-        *,
-        inference: str | None = None,
-        fold: bool = True,
-        batch_size: int | None = None,
-    ):
-        self.path = path
-        self.outputs = outputs
-        self.inference = inference
-        self.fold = fold
-        self.batch_size = batch_size
-        self._fingerprint = fingerprint
-
-    def __call__(self, batch: Batch, taps: Sequence[str] = ()) -> dict[str, Any]:
-        where = f"the file {self.path}, which is not there" if self.path else "a model in memory, without a file"
-        model = "model" if self.inference is None else f"FrozenTeacher(model, inference={self.inference!r})"
-        raise TeacherError(
-            explain(
-                "This distiller was loaded without its teacher.",
-                received=where,
-                expected=f"the teacher with fingerprint {self._fingerprint}",
-                fix=f"Set `distiller.teacher = {model}` (or its path) before `fit`.",
-            )
-        )
-
-    @property
-    def fingerprint(self) -> str:
-        return self._fingerprint
-
-    @property
-    def output_shapes(self):
-        return None
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            "path": self.path,
-            "outputs": self.outputs,
-            "inference": self.inference,
-            "fold": self.fold,
-            "batch_size": self.batch_size,
-            "fingerprint": self._fingerprint,
-        }
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> AbsentTeacher:
-        """As it was: saved while the teacher is away, and loaded again."""
-        return cls(**config)
+        return reopened(cls, config)
 
 
 def as_teacher(teacher: Any) -> Teacher:
@@ -223,24 +164,6 @@ def as_teacher(teacher: Any) -> Teacher:
 
         return from_path(teacher)
     return FrozenTeacher(teacher)
-
-
-def check_fingerprint(teacher: Teacher, expected: str) -> None:
-    """Raises `TeacherError` where a teacher is not the expected one."""
-    if teacher.fingerprint == expected:
-        return
-    fix = "Pass the same weights again, or make a new Distiller to go on with another teacher."
-    if teacher.fingerprint.split(" ")[0] == expected.split(" ")[0]:
-        precision = expected.partition(" ")[2] or None
-        fix = f"The weights are the same, the precision is not: FrozenTeacher(model, inference={precision!r})."
-    raise TeacherError(
-        explain(
-            "This is another teacher than the one named.",
-            received=f"fingerprint {teacher.fingerprint}",
-            expected=f"fingerprint {expected}",
-            fix=fix,
-        )
-    )
 
 
 def _checked(model: Any) -> keras.Model:

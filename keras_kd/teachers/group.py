@@ -12,8 +12,9 @@ from keras import ops
 
 from keras_kd.errors import ConfigurationError, TeacherError, check_number, explain
 from keras_kd.serialization import deserialize, nearest, register, serialize
+from keras_kd.teachers.absent import AbsentTeacher
 from keras_kd.teachers.base import Batch, Teacher
-from keras_kd.teachers.frozen import AbsentTeacher, as_teacher
+from keras_kd.teachers.frozen import as_teacher
 
 
 class Group(Teacher):

@@ -15,10 +15,10 @@ from keras_kd.errors import ConfigurationError, TeacherError, explain
 from keras_kd.features.logits import logits_from_probabilities
 from keras_kd.features.outputs import name_outputs
 from keras_kd.serialization import register
+from keras_kd.teachers.absent import check_fingerprint, reopened
 from keras_kd.teachers.base import Batch, Teacher
 from keras_kd.teachers.fingerprints import fingerprint_of_path
 from keras_kd.teachers.foreign import plain_names
-from keras_kd.teachers.frozen import AbsentTeacher, check_fingerprint
 from keras_kd.teachers.probabilities import check_outputs, is_distribution, looks_like_probabilities
 
 
@@ -119,13 +119,9 @@ class SavedModelTeacher(Teacher):
         Raises:
             TeacherError: Keras is in safe mode.
         """
-        settings = dict(config)
-        fingerprint = settings.pop("fingerprint")
-        if not Path(settings["path"]).exists():
-            return AbsentTeacher(settings["path"], settings["outputs"], fingerprint)
-        if in_safe_mode() is not False:
-            raise _unsafe(settings["path"])
-        return cls(settings.pop("path"), **settings, expected_fingerprint=fingerprint)
+        if Path(config["path"]).exists() and in_safe_mode() is not False:
+            raise _unsafe(config["path"])
+        return reopened(cls, config)
 
 
 def _fingerprint(path: Path) -> str:

@@ -11,10 +11,10 @@ import numpy as np
 from keras_kd.errors import ConfigurationError, TeacherError, explain
 from keras_kd.features.outputs import ONLY_OUTPUT
 from keras_kd.serialization import register
+from keras_kd.teachers.absent import check_fingerprint, reopened
 from keras_kd.teachers.base import Teacher
 from keras_kd.teachers.fingerprints import fingerprint_of_arrays
 from keras_kd.teachers.foreign import ForeignTeacher
-from keras_kd.teachers.frozen import AbsentTeacher, check_fingerprint
 
 _IDS = "ids"
 _ONLY = "logits"
@@ -135,11 +135,7 @@ class StoredLogits(ForeignTeacher):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Teacher:
         """The named teacher where its file is still there, else an `AbsentTeacher` that says so when it is needed."""
-        settings = dict(config)
-        path, fingerprint = settings.pop("path"), settings.pop("fingerprint")
-        if path is None or not Path(path).exists():
-            return AbsentTeacher(path, settings["outputs"], fingerprint)
-        return cls(path, **settings, expected_fingerprint=fingerprint)
+        return reopened(cls, config)
 
 
 def _load(path: Path) -> dict[str, np.ndarray]:

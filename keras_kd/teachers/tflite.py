@@ -12,10 +12,10 @@ import numpy as np
 from keras_kd.errors import ConfigurationError, TeacherError, explain
 from keras_kd.features.outputs import ONLY_OUTPUT
 from keras_kd.serialization import register
+from keras_kd.teachers.absent import check_fingerprint, reopened
 from keras_kd.teachers.base import Teacher
 from keras_kd.teachers.fingerprints import fingerprint_of_path
 from keras_kd.teachers.foreign import ForeignTeacher, plain_names
-from keras_kd.teachers.frozen import AbsentTeacher, check_fingerprint
 from keras_kd.teachers.probabilities import SMALLEST
 
 _ACTIVATIONS = {"SOFTMAX": "softmax", "LOGISTIC": "sigmoid", "STABLEHLO_LOGISTIC": "sigmoid"}
@@ -126,11 +126,7 @@ class TFLiteTeacher(ForeignTeacher):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Teacher:
         """The named teacher where its file is still there, else an `AbsentTeacher` that says so when it is needed."""
-        settings = dict(config)
-        fingerprint = settings.pop("fingerprint")
-        if not Path(settings["path"]).exists():
-            return AbsentTeacher(settings["path"], settings["outputs"], fingerprint)
-        return cls(settings.pop("path"), **settings, expected_fingerprint=fingerprint)
+        return reopened(cls, config)
 
 
 def _load(path: Path, num_threads: int | None) -> Any:

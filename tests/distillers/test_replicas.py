@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 CODE = """
 import tensorflow as tf
 
@@ -12,38 +14,84 @@ import keras
 import numpy as np
 import keras_kd as kd
 
+L = keras.layers
+SPARSE = keras.losses.SparseCategoricalCrossentropy
+rng = np.random.default_rng(0)
+x, y = rng.normal(size=(64, 4)).astype("float32"), rng.integers(0, 3, 64)
+
+{build}
+
 def run(strategy):
     keras.utils.set_random_seed(0)
     with strategy.scope():
-        teacher, student = (
-            keras.Sequential([
-                keras.Input((4,)), keras.layers.Dense(width, "relu"), keras.layers.Dense(3, kernel_regularizer="l2")
-            ])
-            for width in (16, 4)
-        )
-        distiller = kd.Distiller(teacher, student, alpha=kd.schedules.Linear(0.9, 0.1, steps=8), losses=[
-            kd.losses.SoftTargets(), lambda t, s: keras.ops.mean(keras.ops.square(t - s))])
-        distiller.compile(keras.optimizers.SGD(0.1), loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    rng = np.random.default_rng(0)
-    x, y = rng.normal(size=(64, 4)).astype("float32"), rng.integers(0, 3, 64)
+        distiller = build()
     data = tf.data.Dataset.from_tensor_slices((x, y)).batch(16)
     history = distiller.fit(data, epochs=2, shuffle=False, verbose=0).history
-    return student.get_weights(), {k: v for k, v in history.items()}
+    left = [name for layer in distiller.student.layers for name in vars(layer) if name == "call"]
+    assert not left, "the taps are still there"
+    return distiller.get_weights(), history
 
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 assert strategy.num_replicas_in_sync == 2
 (one, log_one), (two, log_two) = run(tf.distribute.get_strategy()), run(strategy)
-print(max(np.abs(a - b).max() for a, b in zip(one, two)))
+print("weights", max(np.abs(a - b).max() for a, b in zip(one, two)))
 for name in log_one:
     print(name, np.abs(np.array(log_one[name]) - np.array(log_two[name])).max())
 """
 
+OWN_LOSS = """
+def build():
+    teacher, student = (
+        keras.Sequential([keras.Input((4,)), L.Dense(width, "relu"), L.Dense(3, kernel_regularizer="l2")])
+        for width in (16, 4)
+    )
+    losses = [kd.losses.SoftTargets(), lambda t, s: keras.ops.mean(keras.ops.square(t - s))]
+    distiller = kd.Distiller(teacher, student, alpha=kd.schedules.Linear(0.9, 0.1, steps=8), losses=losses)
+    distiller.compile(keras.optimizers.SGD(0.1), loss=SPARSE(from_logits=True))
+    return distiller
+"""
 
-def test_two_mirrored_replicas_agree_with_one(tmp_path):
-    result = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=False, cwd=tmp_path)
+# 2 labels in each half batch: Keras' mean over the labels is one of each replica
+UNLABELLED = """
+y[np.arange(64) % 4 != 0] = -1
+
+def build():
+    teacher, student = (keras.Sequential([keras.Input((4,)), L.Dense(w, "relu"), L.Dense(3)]) for w in (16, 4))
+    distiller = kd.Distiller(teacher, student, alpha=kd.schedules.Linear(0.9, 0.1, steps=8))
+    loss = SPARSE(from_logits=True, ignore_class=-1)
+    distiller.compile(keras.optimizers.SGD(0.1), loss=loss, weighted_metrics=["accuracy"])
+    return distiller
+"""
+
+# the synchronized normalisation makes the replicas take turns in the middle of the forward pass
+TAPS = """
+def model(width):
+    return keras.Sequential([
+        keras.Input((4,)), L.Dense(width, name="dense"), L.BatchNormalization(synchronized=True),
+        L.Activation("relu", name="relu"), L.Dense(3, activation="softmax", name="head")])
+
+def build():
+    hint = kd.losses.Hint(teacher="relu", student="relu", projector=L.Dense(16))
+    distiller = kd.Distiller(model(16), model(4), losses=[kd.losses.SoftTargets(), hint])
+    distiller.compile(keras.optimizers.SGD(0.1), loss="sparse_categorical_crossentropy")
+    return distiller
+"""
+
+
+@pytest.mark.parametrize(
+    ("build", "logged"),
+    [
+        (OWN_LOSS, {"loss", "student_loss", "distillation_loss", "alpha"}),
+        (UNLABELLED, {"loss", "student_loss", "accuracy", "alpha"}),
+        (TAPS, {"loss", "student_loss", "hint_relu"}),
+    ],
+    ids=["own loss", "unlabelled", "taps"],
+)
+def test_two_mirrored_replicas_agree_with_one(build, logged, tmp_path):
+    command = [sys.executable, "-W", "ignore", "-c", CODE.replace("{build}", build)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert result.returncode == 0, result.stderr[-3000:]
-    first, *logs = result.stdout.split("\n")[:-1]
-    assert float(first) < 1e-6
-    differences = {line.split()[0]: float(line.split()[1]) for line in logs}
-    assert set(differences) >= {"loss", "student_loss", "distillation_loss", "alpha"}
+    differences = {name: float(value) for name, value in map(str.split, result.stdout.splitlines())}
+    assert differences.pop("weights") < (1e-5 if build is TAPS else 1e-6)
+    assert differences.keys() >= logged
     assert max(differences.values()) < 1e-5, differences

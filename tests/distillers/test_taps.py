@@ -1,7 +1,5 @@
 """Losses on inner layers inside the Distiller."""
 
-import subprocess
-import sys
 import warnings
 
 import keras
@@ -405,50 +403,3 @@ def test_batches_without_labels(digits):
     history = distiller.fit(data, epochs=3, shuffle=False, verbose=0).history
     assert "student_loss" not in history and history["loss"][-1] < history["loss"][0]
     assert history["hint_body_relu"][-1] < history["hint_body_relu"][0]
-
-
-REPLICAS = """
-import tensorflow as tf
-
-cpu = tf.config.list_physical_devices("CPU")[0]
-tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-import keras
-import numpy as np
-import keras_kd as kd
-L = keras.layers
-
-def model(width):  # the synchronized normalisation makes the replicas take turns in the middle of the forward pass
-    return keras.Sequential([
-        keras.Input((4,)), L.Dense(width, name="dense"), L.BatchNormalization(synchronized=True),
-        L.Activation("relu", name="relu"), L.Dense(3, activation="softmax", name="head")])
-
-def run(strategy):
-    keras.utils.set_random_seed(0)
-    with strategy.scope():
-        teacher, student = model(16), model(4)
-        distiller = kd.Distiller(teacher, student, losses=[kd.losses.SoftTargets(), kd.losses.Hint(
-            teacher="relu", student="relu", projector=L.Dense(16))])
-        distiller.compile(keras.optimizers.SGD(0.1), loss="sparse_categorical_crossentropy")
-    rng = np.random.default_rng(0)
-    x, y = rng.normal(size=(64, 4)).astype("float32"), rng.integers(0, 3, 64)
-    data = tf.data.Dataset.from_tensor_slices((x, y)).batch(16)
-    history = distiller.fit(data, epochs=2, shuffle=False, verbose=0).history
-    left = [name for layer in student.layers for name in vars(layer) if name == "call"]
-    return distiller.get_weights(), history, left
-
-strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-(one, log_one, _), (two, log_two, left) = run(tf.distribute.get_strategy()), run(strategy)
-print(max(np.abs(a - b).max() for a, b in zip(one, two)), left)
-for name in log_one:
-    print(name, np.abs(np.array(log_one[name]) - np.array(log_two[name])).max())
-"""
-
-
-def test_two_mirrored_replicas_agree_with_one(tmp_path):
-    command = [sys.executable, "-W", "ignore", "-c", REPLICAS]
-    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert result.returncode == 0, result.stderr[-3000:]
-    first, *logs = result.stdout.splitlines()
-    assert float(first.split()[0]) < 1e-5 and first.endswith(" []"), result.stdout
-    differences = {line.split()[0]: float(line.split()[1]) for line in logs}
-    assert "hint_relu" in differences and max(differences.values()) < 1e-5, differences

@@ -2,10 +2,8 @@
 
 import dataclasses
 import json
-import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -260,13 +258,13 @@ from keras_kd.data import Pipeline, PadAndCrop
 from keras_kd.teachers import CachedTeacher, FunctionTeacher
 import time
 def slow(x):
-    time.sleep(0.002)
+    time.sleep(0.04)
     return x.reshape(len(x), -1)[:, :10]
 x = np.random.default_rng(0).random((400, 8, 8, 1), "float32")
 pipeline = Pipeline((x,), PadAndCrop(1))
 print("ready", flush=True)
 CachedTeacher.build(FunctionTeacher(slow, fingerprint="slow", num_classes=10), pipeline, sys.argv[1], views=3,
-                    shard_size=16, batch_size=16, progress=False)
+                    shard_size=48, batch_size=16, progress=False)
 print("done", flush=True)
 """
 
@@ -278,33 +276,36 @@ def started(path):
     return process
 
 
+def shards_of(path):
+    """The finished shards of a store, and when each was written."""
+    return {file.name: file.stat().st_mtime_ns for file in (path / "shards").glob("*.npy")}
+
+
 @pytest.mark.long
 def test_kill_9_at_random_moments_loses_one_shard_at_most(tmp_path):
     """A real build in a process of its own, killed again and again; what was finished stays, byte for byte."""
     rng = random.Random(0)
     whole = tmp_path / "whole"
-    process = started(whole)
-    begin = time.monotonic()
-    assert process.wait() == 0
-    seconds = time.monotonic() - begin
+    with started(whole) as process:
+        begin = time.monotonic()
+        assert process.wait() == 0
+        shard_seconds = (time.monotonic() - begin) / len(shards_of(whole))
     path, kills, known = tmp_path / "cache", 0, {}
-    while True:
-        process = started(path)
-        try:
-            # so that about five are killed at any point of the work, and the rest is then finished
-            process.wait(timeout=seconds * (rng.random() if kills < 6 else 10))
-        except subprocess.TimeoutExpired:
-            os.kill(process.pid, signal.SIGKILL)
-            kills += 1
-        process.wait()
-        now = {file.name: file.stat().st_mtime_ns for file in (path / "shards").glob("*.npy")} if path.exists() else {}
+    finished = False
+    while not finished:
+        with started(path) as process:
+            # the first three at any moment from the start; the others after a new shard, so that the work gets done
+            while kills >= 3 and process.poll() is None and shards_of(path).keys() <= known.keys():
+                time.sleep(0.001)
+            time.sleep(shard_seconds * 4 * rng.random())
+            process.kill()  # does nothing to one that has ended
+            finished = process.wait() == 0
+        now = shards_of(path)
         assert known.items() <= now.items()  # no finished shard was touched
-        known = now
-        if process.returncode == 0:
-            break
-    assert kills >= 3
+        kills, known = kills + (not finished), now
+    assert kills >= 5
     CachedTeacher.open(path)
-    assert sorted(known) == sorted(file.name for file in (whole / "shards").glob("*.npy"))
+    assert known.keys() == shards_of(whole).keys()
 
 
 # What is refused.

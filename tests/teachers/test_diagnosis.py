@@ -15,12 +15,11 @@ from sklearn.metrics import accuracy_score, log_loss
 
 from keras_kd.errors import ConfigurationError, TeacherError
 from keras_kd.evaluation.summary import wilson_interval as interval_of_the_report
-from keras_kd.teachers import answering, calibration
+from keras_kd.teachers import AbsentTeacher, FrozenTeacher, answering, calibration
 from keras_kd.teachers.answering import Answers
 from keras_kd.teachers.base import CarriedTeacher, Teacher
 from keras_kd.teachers.diagnosis import diagnose
 from keras_kd.teachers.findings import TEMPERATURES, find
-from keras_kd.teachers.frozen import AbsentTeacher, FrozenTeacher
 
 layers = keras.layers
 CLASSES = 5

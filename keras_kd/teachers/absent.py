@@ -1,0 +1,82 @@
+"""A teacher that a config names: the file it was made of, or word of what to bring."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from keras_kd.errors import TeacherError, explain
+from keras_kd.serialization import register
+from keras_kd.teachers.base import Batch, Teacher
+
+
+@register
+class AbsentTeacher(Teacher):
+    """A teacher that a saved distiller named and that is not at hand: it only says how to bring it back."""
+
+    def __init__(self, path: str | None, outputs: str | None, fingerprint: str, **settings: Any):
+        self.path = path
+        self.outputs = outputs
+        self.settings = settings  # the rest of the teacher's config, for the next to be saved
+        self._fingerprint = fingerprint
+
+    def __call__(self, batch: Batch, taps: Sequence[str] = ()) -> dict[str, Any]:
+        where = f"the file {self.path}, which is not there" if self.path else "a model in memory, without a file"
+        inference = self.settings.get("inference")
+        model = "model" if inference is None else f"FrozenTeacher(model, inference={inference!r})"
+        raise TeacherError(
+            explain(
+                "This distiller was loaded without its teacher.",
+                received=where,
+                expected=f"the teacher with fingerprint {self._fingerprint}",
+                fix=f"Set `distiller.teacher = {model}` (or its path) before `fit`.",
+            )
+        )
+
+    @property
+    def fingerprint(self) -> str:
+        return self._fingerprint
+
+    @property
+    def output_shapes(self):
+        return None
+
+    def get_config(self) -> dict[str, Any]:
+        return {"path": self.path, "outputs": self.outputs, "fingerprint": self._fingerprint, **self.settings}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> AbsentTeacher:
+        """As it was: saved while the teacher is away, and loaded again."""
+        return cls(**config)
+
+
+def reopened(kind: type[Teacher], config: dict[str, Any]) -> Teacher:
+    """The teacher of a kind whose file a config names; where that is gone, what says so when it is needed.
+
+    Raises:
+        TeacherError: the file is there and is not that teacher.
+    """
+    settings = dict(config)
+    path, fingerprint = settings.pop("path"), settings.pop("fingerprint")
+    if path is None or not Path(path).exists():
+        return AbsentTeacher(**config)
+    return kind(path, **settings, expected_fingerprint=fingerprint)
+
+
+def check_fingerprint(teacher: Teacher, expected: str) -> None:
+    """Raises `TeacherError` where a teacher is not the expected one."""
+    if teacher.fingerprint == expected:
+        return
+    fix = "Pass the same weights again, or make a new Distiller to go on with another teacher."
+    if teacher.fingerprint.split(" ")[0] == expected.split(" ")[0]:
+        precision = expected.partition(" ")[2] or None
+        fix = f"The weights are the same, the precision is not: FrozenTeacher(model, inference={precision!r})."
+    raise TeacherError(
+        explain(
+            "This is another teacher than the one named.",
+            received=f"fingerprint {teacher.fingerprint}",
+            expected=f"fingerprint {expected}",
+            fix=fix,
+        )
+    )
