@@ -1,6 +1,5 @@
 """Examples without a label: alpha is 1 there, against float64 NumPy."""
 
-
 import keras
 import numpy as np
 import pytest
