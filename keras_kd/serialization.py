@@ -84,7 +84,7 @@ class Registry:
                 explain(
                     f"This is no {self.kind}.",
                     received=repr(identifier),
-                    expected=f"a {self.kind}, a name, or a mapping with 'name' ({', '.join(self.names)})",
+                    expected=f"one from Python, its name, or a mapping with its 'name' ({', '.join(self.names)})",
                 )
             )
         settings = dict(identifier)

@@ -470,7 +470,7 @@ def test_progress(call, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("models", "message"),
     [
-        (lambda teacher, make: [teacher], "1 models"),
+        (lambda teacher, make: [teacher], "1 of them"),
         (lambda teacher, make: teacher, "a teacher and at least one model"),
         (lambda teacher, make: [lambda: teacher, make("student")], "would build an untrained one"),
         (lambda teacher, make: [teacher, "student"], "no model to train. Received: a str"),

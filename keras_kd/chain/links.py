@@ -20,7 +20,7 @@ def take_models(models: Any, seed: int) -> tuple[Teacher, list[keras.Model]]:
         raise ConfigurationError(
             explain(
                 "A chain has a teacher and at least one model to train.",
-                received=f"{len(models)} models" if isinstance(models, (list, tuple)) else repr(models),
+                received=f"{len(models)} of them" if isinstance(models, (list, tuple)) else repr(models),
                 expected="[teacher, student], or [teacher, assistant, ..., student]",
             )
         )

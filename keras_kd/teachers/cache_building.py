@@ -143,6 +143,10 @@ def encoding_of(
 
 def opened(path: str | Path, manifest: Manifest) -> Store:
     """The store in this folder, new or gone on with."""
+    if Path(path).exists() and not Path(path).is_dir():
+        raise TeacherError(
+            explain("A cache is a folder.", received=f"the file {path}", expected="a folder, or none yet")
+        )
     if not (Path(path) / "manifest.json").exists():
         store = Store(path, manifest)
         store.write_manifest()

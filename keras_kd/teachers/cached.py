@@ -119,7 +119,10 @@ class CachedTeacher(CarriedTeacher):
             ConfigurationError: settings out of range, or a disk that is too small.
         """
         teacher = as_teacher(teacher)
-        views = check_integer("views", views, at_least=1) if pipeline.augment else 1
+        _check_is_pipeline(pipeline)
+        views = check_integer("views", views, at_least=1)
+        if not pipeline.augment:
+            views = 1  # they would all be the same
         num_shards = check_integer("num_shards", num_shards, at_least=1)
         shard = check_integer("shard", shard, at_least=0, at_most=num_shards - 1)
         runner = Runner(teacher, taps)
@@ -211,6 +214,18 @@ class CachedTeacher(CarriedTeacher):
         if not (Path(config["path"]) / "manifest.json").exists():
             return AbsentTeacher(config["path"], None, config["fingerprint"])
         return cls(config["path"])
+
+
+def _check_is_pipeline(pipeline: Any) -> None:
+    if not isinstance(pipeline, Pipeline):
+        raise ConfigurationError(
+            explain(
+                "A cache is made of the batches of a pipeline.",
+                received=f"a {type(pipeline).__name__}",
+                expected="a keras_kd.data.Pipeline, as Pipeline((x, y), augment, batch_size)",
+                fix="The student is then trained on the same one: distiller.fit(pipeline.with_teacher(cached)).",
+            )
+        )
 
 
 def _check_whole(store: Store, progress: bool) -> None:

@@ -27,6 +27,8 @@ from keras_kd.teachers.probabilities import (
     looks_like_probabilities,
 )
 
+_FILES = "a .keras, .tflite or .npz file, or a folder with a saved_model.pb"
+
 
 class ForeignTeacher(CarriedTeacher):
     """A teacher that answers on NumPy arrays: its answers are checked, turned into logits, and travel with the batch.
@@ -218,7 +220,7 @@ def from_path(path: str | Path, **settings: Any) -> Teacher:
 
     path = Path(path)
     if not path.exists():
-        raise TeacherError(explain("The teacher's file is not there.", received=str(path)))
+        raise TeacherError(explain("The teacher's file is not there.", received=str(path), expected=_FILES))
     if path.is_dir() and (path / "saved_model.pb").exists():
         return SavedModelTeacher(path, **settings)
     kinds = {".tflite": TFLiteTeacher, ".npz": StoredLogits}
@@ -228,7 +230,7 @@ def from_path(path: str | Path, **settings: Any) -> Teacher:
         explain(
             "This is no teacher.",
             received=str(path),
-            expected="a .keras, .tflite or .npz file, or a folder with a saved_model.pb",
+            expected=_FILES,
         )
     )
 

@@ -311,6 +311,16 @@ def test_kill_9_at_random_moments_loses_one_shard_at_most(tmp_path):
 # What is refused.
 
 
+def test_what_is_no_pipeline_no_folder_or_no_number_of_views(teacher, images, tmp_path):
+    with pytest.raises(ConfigurationError, match="Received: a tuple. Expected: a keras_kd.data.Pipeline"):
+        CachedTeacher.build(teacher, images, tmp_path / "cache")
+    (tmp_path / "file").touch()
+    with pytest.raises(TeacherError, match="A cache is a folder. Received: the file"):
+        CachedTeacher.build(teacher, Pipeline(images), tmp_path / "file")
+    with pytest.raises(ConfigurationError, match="'views' is not usable. Received: 0"):
+        CachedTeacher.build(teacher, Pipeline(images), tmp_path / "cache", views=0)
+
+
 def test_another_pipeline_is_refused_naming_both_sides(build, images):
     x, y = images
     cached = build()
