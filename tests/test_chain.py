@@ -13,9 +13,9 @@ import tensorflow as tf
 
 import keras_kd as kd
 from keras_kd.chain import Chain, Stage, born_again, distill_chain, training
-from keras_kd.chain.guidance import left_out_at_random
 from keras_kd.data import Pipeline
 from keras_kd.errors import ConfigurationError, Notice, TeacherError
+from keras_kd.losses.guidance import left_out_at_random
 from keras_kd.teachers import FrozenTeacher, fingerprint
 
 layers = keras.layers

@@ -15,13 +15,13 @@ import numpy as np
 from keras import ops
 
 from keras_kd.callbacks import Resume
-from keras_kd.chain.guidance import terms_for
 from keras_kd.chain.result import Stage
 from keras_kd.chain.settings import Settings, plain
 from keras_kd.chain.stage_file import StageFile
 from keras_kd.data import Pipeline
 from keras_kd.distillers import Distiller
 from keras_kd.errors import ConfigurationError, explain
+from keras_kd.losses.guidance import terms_for
 from keras_kd.teachers import Teacher, fingerprint
 from keras_kd.teachers.panel import Panel
 

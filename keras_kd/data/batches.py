@@ -16,8 +16,14 @@ def steps_per_epoch(split: Split, batch_size: int) -> int:
     return math.ceil(split.num_examples / check_integer("batch_size", batch_size, at_least=1))
 
 
-def evaluation_batches(split: Split, batch_size: int, *, with_labels: bool = True) -> Any:
+def evaluation_batches(split: Split, batch_size: int, *, with_labels: bool = True, one_hot: int | None = None) -> Any:
     """The split once, in its own order.
+
+    Args:
+        split: what to read.
+        batch_size: of all batches but the last, which may be smaller.
+        with_labels: whether labels are given.
+        one_hot: the number of classes, for labels as float32 `[b, classes]`, such as training on mixed labels takes.
 
     Returns:
         A `tf.data.Dataset` of `(x float32 [b, *example_shape], y int64 [b])` or `(x,)`, of known cardinality.
@@ -30,6 +36,8 @@ def evaluation_batches(split: Split, batch_size: int, *, with_labels: bool = Tru
     steps = steps_per_epoch(split, batch_size)
     data = _gathered(split, batch_size) if split.records.fits_in_memory else split.stored_stream().batch(batch_size)
     data = data.map(lambda x, y: (split.scaling(x), y) if with_labels else (split.scaling(x),))
+    if with_labels and one_hot is not None:
+        data = data.map(lambda x, y: (x, tf.one_hot(y, one_hot)))
     data = data.apply(tf.data.experimental.assert_cardinality(steps))
     return without_autotune(data.prefetch(_PREFETCH))
 

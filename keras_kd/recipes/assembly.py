@@ -18,9 +18,11 @@ from keras_kd import data, schedules
 from keras_kd.distillers import Distiller
 from keras_kd.errors import ConfigurationError, KerasKDError, Notice, RecipeError, check_number, explain
 from keras_kd.hyperparameters import Hyperparameter
+from keras_kd.losses.guidance import terms_for
 from keras_kd.recipes import teaching
 from keras_kd.recipes.building import build, check_model, check_name, identity, is_file, load_file
 from keras_kd.recipes.schema import Distillation, Recipe, Training, is_given
+from keras_kd.teachers import Panel, Teacher
 
 _RANGES = {"alpha": (0.0, 1.0), "temperature": (1e-3, float("inf"))}
 
@@ -124,9 +126,19 @@ def scheduled(value: Any, total_steps: int) -> Any:
     return schedules.get({**({"steps": total_steps} if takes_steps else {}), **value})
 
 
-def make_distiller(teacher: Any, student: keras.Model, settings: Distillation, total_steps: int) -> Distiller:
-    """The distiller of a training of `total_steps` steps."""
+def make_distiller(
+    teacher: Any,
+    student: keras.Model,
+    settings: Distillation,
+    total_steps: int,
+    drop: float = 0.0,
+    seed: int = 0,
+) -> Distiller:
+    """The distiller of a training of `total_steps` steps; with several teachers, of which `drop` are left out."""
     losses = settings.losses and [_scheduled_within(loss, total_steps) for loss in settings.losses]
+    names = list(teacher.output_shapes or ()) if isinstance(teacher, Teacher) else []
+    if len(names) > 1:
+        losses = terms_for(student, names, drop, seed)
     return Distiller(
         teacher,
         student,
@@ -201,17 +213,8 @@ def _check_scheduled(name: str, value: Any, total_steps: int) -> None:
 
 
 def _check_augment(recipe: Recipe, source: data.DataSource) -> None:
-    """Augmentations that are known, fit the images, and leave each image its label."""
-    pipeline = data.Pipeline(source.train.subset(np.array([0]), "one"), list(recipe.augment))
-    if mixing := [type(step).__name__ for step in pipeline.augment if isinstance(step, data.Mixing)]:
-        raise ConfigurationError(
-            explain(
-                "a recipe's labels are class numbers, which cannot be mixed.",
-                received=", ".join(mixing),
-                expected="augmentations of single images",
-                fix="From Python, kd.data.Pipeline mixes them, for keras.losses.CategoricalCrossentropy.",
-            )
-        )
+    """Augmentations that are known and fit the images."""
+    data.Pipeline(source.train.subset(np.array([0]), "one"), list(recipe.augment))
 
 
 def _check_teachers(recipe: Recipe, models: dict[str, keras.Model], source: data.DataSource) -> None:
@@ -228,6 +231,35 @@ def _check_teachers(recipe: Recipe, models: dict[str, keras.Model], source: data
                     expected=f"one output of {source.num_classes} classes, as {source.name!r} has",
                 )
             )
+        if teacher.answers_travel:
+            teaching.pipeline(recipe, source.train, recipe.student, source.num_classes).with_teacher(teacher)
+    with _about("drop"):
+        if recipe.drop and recipe.guidance != "all":
+            raise ConfigurationError(
+                explain(
+                    "a single teacher cannot be left out.",
+                    received=f"drop: {recipe.drop:g}, guidance: {recipe.guidance}",
+                    expected="drop: 0, or guidance: all",
+                )
+            )
+    if recipe.guidance == "all":
+        with _about("guidance"):
+            _check_guidance(recipe, teacher, models)
+
+
+def _check_guidance(recipe: Recipe, teacher: Teacher, models: dict[str, keras.Model]) -> None:
+    """Raises `ConfigurationError` where not all models above the student can teach it at once."""
+    for section in ("distillation", "few_labels"):
+        settings = getattr(recipe, section)
+        if settings is not None and settings.losses is not None:
+            raise ConfigurationError(
+                explain(
+                    "with several teachers the losses are the soft targets of each.",
+                    received=f"guidance: all and {section}.losses",
+                    expected="no losses, or guidance: previous",
+                )
+            )
+    Panel([teacher, *(model for name, model in models.items() if name.startswith("assistant"))])
 
 
 def _check_losses(recipe: Recipe, models: dict[str, keras.Model], total_steps: int) -> None:

@@ -25,7 +25,7 @@ from keras_kd.recipes.building import is_file
 from keras_kd.recipes.folder import RunFolder, settings_key, write_atomically
 from keras_kd.recipes.progress import RunProgress
 from keras_kd.recipes.schema import Distillation, Recipe, Training
-from keras_kd.teachers import Diagnosis, FrozenTeacher, Teacher
+from keras_kd.teachers import Diagnosis, FrozenTeacher, Panel, StoredLogits, Teacher
 
 _OF_TRAINING = set(Training.model_fields)
 
@@ -91,11 +91,13 @@ class Run:
         with self.progress:
             teacher, histories = self.teacher()
             self.look_at(teacher)
-            models = {TEACHER: teacher.model if isinstance(teacher, FrozenTeacher) else teacher}
+            models = {}
+            if not isinstance(teacher, StoredLogits):  # which knows the training images alone
+                models[TEACHER] = teacher.model if isinstance(teacher, FrozenTeacher) else teacher
             for name, student, history in self.assistants_and_students(teacher):
                 models[name] = student
                 histories[name] = history
-            files = self.exports(models[TEACHER], models[DISTILLED])
+            files = self.exports(models.get(TEACHER), models[DISTILLED])
             report = self.measure(models, files, histories)
         self.write(report, histories)
         return report
@@ -190,17 +192,22 @@ class Run:
     def assistants_and_students(self, teacher: Teacher):
         """Row name, model and history of each: the assistants, each from the one before, then the students."""
         distillation, whole = self.recipe.distillation, self.assembly.source.train
-        above = "teacher"
+        teachers = {"teacher": teacher}
         for name in self.assembly.assistants:
-            taught_by = self._cached(teacher, above)
+            taught_by = self._teaching(teachers)
             file = self._state_file(name.replace(" ", "_"))
             # what a loss says of layers is about teacher and student
             soft = distillation.model_copy(update={"losses": None})
             yield self._student(name, name, whole, file, taught_by, soft, role=name)
-            teacher, above = FrozenTeacher(file), name
-        yield from self.students(self._cached(teacher, above))
+            teachers[name] = FrozenTeacher(file)
+        yield from self.students(self._teaching(teachers))
 
-    def _cached(self, teacher: Teacher, name: str) -> Teacher:
+    def _teaching(self, teachers: dict[str, Teacher]) -> Teacher:
+        """Who teaches the next model, the last of these or all of them; from the cache where the recipe asks for one."""
+        name, teacher = list(teachers.items())[-1]
+        if self.recipe.guidance == "all" and len(teachers) > 1:
+            names = [known.replace(" ", "_") for known in teachers]
+            name, teacher = f"up to {name}", Panel(list(teachers.values()), names=names)
         return teaching.cached(teacher, self.recipe, self.assembly.source, self.folder, self.progress, name)
 
     def students(self, teacher: Teacher):
@@ -239,6 +246,7 @@ class Run:
             trained.identity,
             row,
             recipe.cache and recipe.cache.model_dump(exclude={"folder"}),
+            recipe.drop,
             distillation and distillation.model_dump(),
             teacher and teacher.fingerprint,
         )
@@ -314,7 +322,10 @@ class Run:
         rows = measuring.model_rows(models, predictions, test.labels(), files, latencies)
         shipped = list(files)[-1]
         quality = evaluation.measure(predictions[shipped], test.labels())
-        examples = measuring.soft_target_examples(models[TEACHER], predictions[TEACHER], test)
+        soft_targets = {}
+        if TEACHER in models:
+            examples = measuring.soft_target_examples(models[TEACHER], predictions[TEACHER], test)
+            soft_targets = {"temperatures": [1, 4, 20], "examples": examples}
         return Report(
             title=f"{self.recipe.name}: from teacher to phone",
             rows=rows,
@@ -323,7 +334,7 @@ class Run:
             histories=histories,
             confusion=np.asarray(quality.confusion).tolist(),
             confusion_model=shipped,
-            soft_targets={"temperatures": [1, 4, 20], "examples": examples},
+            soft_targets=soft_targets,
             settings=self.recipe.model_dump(mode="json"),
             environment=measuring.environment(),
         )

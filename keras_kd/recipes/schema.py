@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 def is_given(model: str) -> bool:
     """Whether a model's name is that of a trained one: a file, or the folder of a SavedModel."""
-    return model.endswith((".keras", ".tflite")) or (Path(model) / "saved_model.pb").exists()
+    return model.endswith((".keras", ".tflite", ".npz")) or (Path(model) / "saved_model.pb").exists()
 
 
 class _Section(BaseModel):
@@ -52,7 +52,7 @@ class Training(_Section):
 class Teacher(Training):
     """The teacher: trained here, or a file; alone, or with others as an ensemble; and how it runs.
 
-    `model` may also be a `.tflite` file or the folder of a SavedModel.
+    `model` may also be a `.tflite` file, the folder of a SavedModel, or an `.npz` file of the training images' logits.
     """
 
     inference: Literal["float32", "bfloat16"] | None = None
@@ -135,6 +135,8 @@ class Recipe(_Section):
     augment: tuple[_Named, ...] = ()
     teacher: Teacher
     assistants: tuple[Training, ...] = ()
+    guidance: Literal["previous", "all"] = "previous"
+    drop: float = Field(default=0.0, ge=0, lt=1)
     student: Training
     cache: Cache | None = None
     distillation: Distillation = Distillation()

@@ -13,7 +13,16 @@ from keras_kd.errors import ConfigurationError, explain
 from keras_kd.recipes.folder import RunFolder, settings_key
 from keras_kd.recipes.progress import RunProgress
 from keras_kd.recipes.schema import Cache, Recipe, Training
-from keras_kd.teachers import CachedTeacher, Diagnosis, Ensemble, FrozenTeacher, Teacher, diagnose, from_path
+from keras_kd.teachers import (
+    CachedTeacher,
+    Diagnosis,
+    Ensemble,
+    FrozenTeacher,
+    StoredLogits,
+    Teacher,
+    diagnose,
+    from_path,
+)
 from keras_kd.teachers.running import Runner
 
 MAX_DIAGNOSED = 2000
@@ -131,7 +140,13 @@ def predict(teacher: Teacher, split: data.Split) -> np.ndarray:
 
 
 def diagnosis(teacher: Teacher, recipe: Recipe, source: data.DataSource) -> Diagnosis:
-    """What a teacher is worth, on up to 2,000 images of the training and of the validation split each."""
+    """What a teacher is worth, on up to 2,000 images of the training and of the validation split each.
+
+    Stored logits are of the training images, by their number: on the first of these alone.
+    """
+    if isinstance(teacher, StoredLogits):
+        first = np.arange(min(source.train.num_examples, MAX_DIAGNOSED))
+        return diagnose(teacher, source.train.subset(first, "train").arrays(), progress=False)
     rng = np.random.default_rng(recipe.seed)
     splits = {}
     for name in ("train", "validation"):

@@ -47,16 +47,18 @@ def train(
     steps = data.steps_per_epoch(split, settings.batch_size)
     student = getattr(model, "student", model)
     is_logits = all(head.is_logits for head in find_heads(student).values())
-    model.compile(
-        optimizer=make_optimizer(settings, settings.epochs * steps),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=is_logits, ignore_class=data.UNLABELLED),
-        metrics=["accuracy"],
-    )
+    pipeline = teaching.pipeline(assembly.recipe, split, settings, assembly.source.num_classes)
+    is_mixed = any(isinstance(step, data.Mixing) for step in pipeline.augment)
+    if is_mixed:  # labels are shares of classes, none at all a row of zeros
+        loss = keras.losses.CategoricalCrossentropy(from_logits=is_logits)
+    else:
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=is_logits, ignore_class=data.UNLABELLED)
+    model.compile(make_optimizer(settings, settings.epochs * steps), loss=loss, metrics=["accuracy"])
     resume = Resume(folder.state / key, every_seconds=SAVE_EVERY_SECONDS)
     first_epoch = resume.restore(model)
     if first_epoch:
         progress.say(f"{name}: going on after epoch {first_epoch} of {settings.epochs}.")
-    pipeline = teaching.pipeline(assembly.recipe, split, settings, assembly.source.num_classes)
+    one_hot = assembly.source.num_classes if is_mixed else None
     if isinstance(model, Distiller):
         pipeline = pipeline.with_teacher(model.teacher)
     with progress.stage(name, total=settings.epochs, done=first_epoch) as stage:
@@ -64,7 +66,7 @@ def train(
             pipeline.from_epoch(first_epoch),
             initial_epoch=first_epoch,
             epochs=settings.epochs,
-            validation_data=data.evaluation_batches(assembly.source.validation, settings.batch_size),
+            validation_data=data.evaluation_batches(assembly.source.validation, settings.batch_size, one_hot=one_hot),
             callbacks=[resume, EpochProgress(stage)],
             verbose=0,
         )
@@ -94,7 +96,8 @@ def train_student(
     settings = role.settings
     if teacher is not None:
         total_steps = settings.epochs * data.steps_per_epoch(split, settings.batch_size)
-        model = make_distiller(teacher, student, distillation, total_steps)
+        recipe = assembly.recipe
+        model = make_distiller(teacher, student, distillation, total_steps, recipe.drop, recipe.seed)
     keras.utils.set_random_seed(assembly.recipe.seed)
     history = train(model, settings, split, assembly, folder, progress, name, key)
     return student, history

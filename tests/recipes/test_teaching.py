@@ -5,6 +5,7 @@ import json
 import keras
 import numpy as np
 import pytest
+from scipy.special import log_softmax
 
 from keras_kd import data, export, recipes
 from keras_kd.errors import RecipeError, TeacherError
@@ -97,6 +98,54 @@ def test_a_tflite_teacher(tmp_path, run_recipe, teacher_file):
     assert not (tmp_path / "run" / "teacher.keras").exists()
 
 
+def test_mixed_images_have_mixed_labels(tmp_path, run_recipe, teacher_file):
+    """Losses are those of shares of classes, of the validation split still those of its labels."""
+    overrides = [f"teacher.model={teacher_file}", "augment=[{name: cut_mix, alpha: 0.5}, mixup]", "cache={views: 2}"]
+    report, _ = run_recipe(tmp_path / "run", *overrides, "few_labels={num_labels: 100}", "export.formats=[float32]")
+    rows = {row.name: row for row in report.rows}
+    assert rows[DISTILLED].accuracy > 0.3 and rows["distilled, 100 labels"].accuracy > 0.3
+    x, y = data.open_source("digits").validation.arrays()
+    student = keras.models.load_model(tmp_path / "run" / "student.keras", compile=False)
+    log_p = log_softmax(student.predict(x, verbose=0).astype("float64"), axis=-1)
+    expected = -log_p[np.arange(len(y)), y].mean()
+    assert report.histories[DISTILLED]["val_loss"][-1] == pytest.approx(expected, rel=1e-5)
+    for history in report.histories.values():
+        assert np.isfinite(history["loss"]).all() and history["loss"][-1] < history["loss"][0]
+
+
+def test_stored_logits(tmp_path, run_recipe, make_recipe, teacher_file):
+    """The student is the one of the live teacher; there is no row of a teacher that knows the training images alone."""
+    model, source = keras.models.load_model(teacher_file, compile=False), data.open_source("digits")
+    np.savez(tmp_path / "logits.npz", logits=model.predict(source.train.arrays()[0], verbose=0))
+    file = tmp_path / "logits.npz"
+    report, _ = run_recipe(tmp_path / "stored", *QUICK, f"teacher.model={file}")
+    run_recipe(tmp_path / "live", *QUICK, f"teacher.model={teacher_file}")
+    stored, live = (
+        keras.models.load_model(tmp_path / name / "student.keras", compile=False) for name in ("stored", "live")
+    )
+    for one, other in zip(stored.get_weights(), live.get_weights(), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-4)
+    assert TEACHER not in [row.name for row in report.rows] and not report.soft_targets
+    assert (
+        recipes.diagnose_teacher(make_recipe(tmp_path / "stored", *QUICK, f"teacher.model={file}")).train.accuracy > 0.5
+    )
+    with pytest.raises(RecipeError, match="teacher: The pipeline augments its examples"):
+        assemble(make_recipe(tmp_path / "other", *QUICK, f"teacher.model={file}", AUGMENT))
+
+
+@pytest.mark.parametrize("cache", ["null", "{}"])
+def test_all_models_before_guide_the_student(cache, tmp_path, run_recipe, make_recipe, teacher_file):
+    assistant = "{model: 'example_models:student', epochs: 1}"
+    overrides = [f"teacher.model={teacher_file}", f"assistants=[{assistant}, {assistant}]", "guidance=all", "drop=0.25"]
+    report, _ = run_recipe(tmp_path / "run", *QUICK, *overrides, f"cache={cache}")
+    history = report.histories[DISTILLED]
+    terms = sorted(name for name in history if name.startswith("soft_targets_"))
+    assert terms == [f"soft_targets_{name}" for name in ("assistant_1", "assistant_2", "teacher")]
+    np.testing.assert_allclose(sum(np.array(history[name]) for name in terms), history["distillation_loss"], rtol=1e-5)
+    with pytest.raises(RecipeError, match="guidance: with several teachers the losses are the soft targets of each"):
+        assemble(make_recipe(tmp_path / "other", *QUICK, *overrides, "distillation.losses=[soft_targets]"))
+
+
 def test_the_diagnosis(tmp_path, make_recipe, teacher_file):
     recipe = make_recipe(tmp_path / "run", *QUICK, f"teacher.model={teacher_file}")
     found = recipes.diagnose_teacher(recipe)
@@ -112,13 +161,13 @@ def test_the_diagnosis(tmp_path, make_recipe, teacher_file):
     ("override", "message"),
     [
         ("augment=[flop]", "augment: Unknown augmentation.*Did you mean 'flip'"),
-        ("augment=[mixup]", "augment: a recipe's labels are class numbers.*Received: Mixup"),
         ("augment=[{name: pad_and_crop, pixels: -1}]", "augment: .*pixels"),
         ("teacher.ensemble_with=[nowhere.keras]", "teacher.ensemble_with: the file is not there.*nowhere.keras"),
         ("assistants=[{model: nobody, epochs: 1}]", "assistant 1.model: unknown model.*nobody"),
         ("cache={views: 0}", "cache.views"),
         ("cache={top_q: 3}", "cache.top_q: unknown key"),
         ("teacher.inference=int8", "teacher.inference"),
+        ("drop=0.25", "drop: a single teacher cannot be left out"),
     ],
 )
 def test_what_does_not_fit_is_named_before_anything_is_written(tmp_path, make_recipe, override, message):
