@@ -58,8 +58,8 @@ class Assembly:
 
     @property
     def teacher_is_given(self) -> bool:
-        """Whether the teacher comes trained, as a file."""
-        return is_given(self.recipe.teacher.model)
+        """Whether the teacher comes trained: as a file, or from a function."""
+        return "teacher" not in self.roles or is_file(self.recipe.teacher.model)
 
     @property
     def assistants(self) -> dict[str, Role]:
@@ -81,9 +81,13 @@ def assemble(recipe: Recipe) -> Assembly:
     for name, settings in _trained(recipe).items():
         make = functools.partial(build, settings.model, source, recipe.seed)
         with _about(f"{name}.model"):
-            models[name] = make()
-            check_model(models[name], name, source)
-        roles[name] = Role(settings, make, identity(models[name]))
+            model = make()
+            if name == "teacher" and isinstance(model, Teacher):
+                continue
+            check_model(model, name, source)
+        if settings.epochs is None and not is_file(settings.model):
+            raise RecipeError(f"{name}.epochs: this key is missing.")
+        models[name], roles[name] = model, Role(settings, make, identity(model))
     with _about("augment"):
         _check_augment(recipe, source)
     total_steps = recipe.student.epochs * data.steps_per_epoch(source.train, recipe.student.batch_size)
@@ -221,7 +225,7 @@ def _check_teachers(recipe: Recipe, models: dict[str, keras.Model], source: data
     """Makes the teacher as it will teach, before it is trained: its files, its precision, the ensemble."""
     with _about("teacher"), warnings.catch_warnings():
         warnings.simplefilter("ignore", Notice)  # it is said when the training starts
-        teacher = teaching.teacher_of(recipe, models.get("teacher"))
+        teacher = teaching.teacher_of(recipe, models.get("teacher"), source)
         shapes = teacher.output_shapes
         if shapes is not None and [shape[-1] for shape in shapes.values()] != [source.num_classes]:
             raise ConfigurationError(

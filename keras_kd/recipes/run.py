@@ -145,7 +145,7 @@ class Run:
     def teacher(self) -> tuple[Teacher, dict[str, Any]]:
         """Who teaches, and the history of its training under its name."""
         file, history = self._trained_teacher()
-        return teaching.teacher_of(self.recipe, file), history
+        return teaching.teacher_of(self.recipe, file, self.assembly.source), history
 
     def _trained_teacher(self) -> tuple[Path | None, dict[str, Any]]:
         """The file of the trained teacher (None where it is no Keras model), and its history under its name."""
@@ -203,7 +203,7 @@ class Run:
         yield from self.students(self._teaching(teachers))
 
     def _teaching(self, teachers: dict[str, Teacher]) -> Teacher:
-        """Who teaches the next model, the last of these or all of them; from the cache where the recipe asks for one."""
+        """Who teaches the next model, the last of these or all of them; from a cache where the recipe asks for one."""
         name, teacher = list(teachers.items())[-1]
         if self.recipe.guidance == "all" and len(teachers) > 1:
             names = [known.replace(" ", "_") for known in teachers]

@@ -52,9 +52,11 @@ class Training(_Section):
 class Teacher(Training):
     """The teacher: trained here, or a file; alone, or with others as an ensemble; and how it runs.
 
-    `model` may also be a `.tflite` file, the folder of a SavedModel, or an `.npz` file of the training images' logits.
+    `model` may also be a `.tflite` file, the folder of a SavedModel, an `.npz` file of the training images' logits, or
+    a function that returns a `keras_kd` teacher. None of these is trained, and `epochs` is None.
     """
 
+    epochs: int | None = Field(ge=1)
     inference: Literal["float32", "bfloat16"] | None = None
     ensemble_with: tuple[str, ...] = ()
     weights: Literal["confidence", "label_loss"] | tuple[float, ...] | None = None
@@ -151,10 +153,11 @@ class Recipe(_Section):
     @model_validator(mode="before")
     @classmethod
     def _a_given_model_needs_no_epochs(cls, value: Any) -> Any:
-        """A teacher that comes as a file is not trained."""
+        """A teacher that comes as a file is not trained; what a function returns may be a teacher too."""
         if isinstance(value, dict) and isinstance(teacher := value.get("teacher"), dict):
-            if is_given(str(teacher.get("model", ""))):
-                return {**value, "teacher": {"epochs": 1, **teacher}}
+            model = str(teacher.get("model", ""))
+            if is_given(model) or ":" in model:
+                return {**value, "teacher": {"epochs": None, **teacher}}
         return value
 
     @model_validator(mode="before")

@@ -10,6 +10,7 @@ import numpy as np
 
 from keras_kd import data
 from keras_kd.errors import ConfigurationError, explain
+from keras_kd.recipes.building import build, is_file
 from keras_kd.recipes.folder import RunFolder, settings_key
 from keras_kd.recipes.progress import RunProgress
 from keras_kd.recipes.schema import Cache, Recipe, Training
@@ -35,19 +36,12 @@ def pipeline(recipe: Recipe, split: data.Split, settings: Training, num_classes:
     return data.Pipeline(split, augment, settings.batch_size, seed=seed, num_classes=num_classes)
 
 
-def open_teacher(name: str | Path, inference: str | None = None) -> Teacher:
-    """A trained teacher from its file or folder."""
-    if str(name).endswith(".keras"):
-        return FrozenTeacher(name, inference=inference)
-    if inference is not None:
-        raise ConfigurationError(
-            explain(
-                "Only a Keras model can be made faster.",
-                received=f"inference: {inference} with {name}",
-                expected="a .keras file, or inference: null",
-            )
-        )
-    return from_path(name)
+def open_teacher(name: str, recipe: Recipe, source: data.DataSource) -> Teacher:
+    """A trained teacher: from its file or folder, or what a function returns."""
+    if is_file(name):
+        return FrozenTeacher(name, inference=recipe.teacher.inference)
+    is_function = ":" in name and not Path(name).exists()
+    return build(name, source, recipe.seed) if is_function else from_path(name)
 
 
 def check_file(name: str) -> None:
@@ -57,17 +51,25 @@ def check_file(name: str) -> None:
         raise ConfigurationError(explain("the file is not there.", received=name, expected=expected))
 
 
-def teacher_of(recipe: Recipe, model: keras.Model | Path | None) -> Teacher:
-    """Who teaches: `model` (None where the recipe names no Keras model), alone or with others as an ensemble."""
+def teacher_of(recipe: Recipe, model: keras.Model | Path | None, source: data.DataSource) -> Teacher:
+    """Who teaches: `model` (None where the recipe's teacher is no Keras model), alone or with others as an ensemble."""
     settings = recipe.teacher
-    inference = settings.inference
-    teacher = open_teacher(settings.model, inference) if model is None else FrozenTeacher(model, inference=inference)
+    if model is not None:
+        teacher = FrozenTeacher(model, inference=settings.inference)
+    elif settings.inference is None:
+        teacher = open_teacher(settings.model, recipe, source)
+    else:
+        raise ConfigurationError(
+            explain(
+                "Only a Keras model can be made faster.",
+                received=f"inference: {settings.inference} with {settings.model}",
+                expected="a Keras model, or inference: null",
+            )
+        )
     if not settings.ensemble_with:
         return teacher
     weights = list(settings.weights) if isinstance(settings.weights, tuple) else settings.weights
-    others = [
-        open_teacher(name, settings.inference if name.endswith(".keras") else None) for name in settings.ensemble_with
-    ]
+    others = [open_teacher(name, recipe, source) for name in settings.ensemble_with]
     return Ensemble([teacher, *others], weights=weights, combine=settings.combine)
 
 
