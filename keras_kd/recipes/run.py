@@ -25,7 +25,7 @@ from keras_kd.recipes.building import is_file
 from keras_kd.recipes.folder import RunFolder, settings_key, write_atomically
 from keras_kd.recipes.progress import RunProgress
 from keras_kd.recipes.schema import Distillation, Recipe, Training
-from keras_kd.teachers import Diagnosis, FrozenTeacher, Panel, StoredLogits, Teacher
+from keras_kd.teachers import Diagnosis, FrozenTeacher, Panel, Teacher
 
 _OF_TRAINING = set(Training.model_fields)
 
@@ -92,7 +92,7 @@ class Run:
             teacher, histories = self.teacher()
             self.look_at(teacher)
             models = {}
-            if not isinstance(teacher, StoredLogits):  # which knows the training images alone
+            if not teacher.knows_one_set:  # the training images, not those of the test
                 models[TEACHER] = teacher.model if isinstance(teacher, FrozenTeacher) else teacher
             for name, student, history in self.assistants_and_students(teacher):
                 models[name] = student

@@ -19,7 +19,6 @@ from keras_kd.teachers import (
     Diagnosis,
     Ensemble,
     FrozenTeacher,
-    StoredLogits,
     Teacher,
     diagnose,
     from_path,
@@ -144,9 +143,9 @@ def predict(teacher: Teacher, split: data.Split) -> np.ndarray:
 def diagnosis(teacher: Teacher, recipe: Recipe, source: data.DataSource) -> Diagnosis:
     """What a teacher is worth, on up to 2,000 images of the training and of the validation split each.
 
-    Stored logits are of the training images, by their number: on the first of these alone.
+    A teacher that knows the training images alone, by their number: on the first of these.
     """
-    if isinstance(teacher, StoredLogits):
+    if teacher.knows_one_set:
         first = np.arange(min(source.train.num_examples, MAX_DIAGNOSED))
         return diagnose(teacher, source.train.subset(first, "train").arrays(), progress=False)
     rng = np.random.default_rng(recipe.seed)

@@ -45,10 +45,12 @@ class Teacher(abc.ABC):
         answers_travel: whether the answers are made outside the training step and travel with the batch, see
             `CarriedTeacher`.
         reads_labels: whether the answers depend on the labels of the batch.
+        knows_one_set: whether it answers about the examples of one data set alone, by their number.
     """
 
     answers_travel = False
     reads_labels = False
+    knows_one_set = False
 
     @abc.abstractmethod
     def __call__(self, batch: Batch, taps: Sequence[str] = ()) -> dict[str, Any]:

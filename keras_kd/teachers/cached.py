@@ -38,6 +38,8 @@ class CachedTeacher(CarriedTeacher):
     "TinyViT: Fast Pretraining Distillation for Small Vision Transformers", 2022.
     """
 
+    knows_one_set = True
+
     def __init__(self, path: str | Path, *, verify: bool = True, progress: bool = False):
         self.path = Path(path)
         self._store = Store.read(self.path)

@@ -9,7 +9,7 @@ from typing import Any
 from keras_kd.errors import ConfigurationError, TeacherError, check_number, explain
 from keras_kd.features.table import format_table
 from keras_kd.teachers.answering import Answers, Respondent
-from keras_kd.teachers.base import CarriedTeacher, Teacher
+from keras_kd.teachers.base import Teacher
 from keras_kd.teachers.calibration import (
     TEMPERATURE_RANGE,
     best_temperature,
@@ -124,8 +124,7 @@ def _check(teacher: Teacher, data: Any, validation: Any) -> None:
     if data is None and validation is None:
         problem, expected = "There is nothing to ask the teacher.", "data, validation=, or both"
         raise ConfigurationError(explain(problem, received="neither data nor validation", expected=expected))
-    knows_one_set = isinstance(teacher, CarriedTeacher) and teacher.views is not None
-    if knows_one_set and data is not None and validation is not None:
+    if teacher.knows_one_set and data is not None and validation is not None:
         raise TeacherError(
             explain(
                 "This teacher's answers were stored for one set of examples.",

@@ -47,6 +47,8 @@ class StoredLogits(ForeignTeacher):
     [[0.0, 0.0, 9.0], [9.0, 0.0, 0.0]]
     """
 
+    knows_one_set = True
+
     def __init__(
         self,
         source: str | Path | Mapping[str, np.ndarray] | np.ndarray,

@@ -15,7 +15,7 @@ from sklearn.metrics import accuracy_score, log_loss
 
 from keras_kd.errors import ConfigurationError, TeacherError
 from keras_kd.evaluation.summary import wilson_interval as interval_of_the_report
-from keras_kd.teachers import AbsentTeacher, FrozenTeacher, answering, calibration
+from keras_kd.teachers import AbsentTeacher, FrozenTeacher, StoredLogits, answering, calibration
 from keras_kd.teachers.answering import Answers
 from keras_kd.teachers.base import CarriedTeacher, Teacher
 from keras_kd.teachers.diagnosis import diagnose
@@ -52,8 +52,8 @@ class Recorded(CarriedTeacher):
 
     fingerprint, output_shapes = "recorded", None
 
-    def __init__(self, logits, views=None):
-        self.logits, self.views, self.asked = logits, views, []
+    def __init__(self, logits):
+        self.logits, self.asked = logits, []
 
     def answers(self, ids, view, x):
         self.asked.append((ids.dtype, ids.tolist(), view, type(x)))
@@ -253,8 +253,8 @@ def test_answers_that_came_along_are_not_asked_again():
 def test_answers_stored_for_one_set_are_not_taken_for_another():
     logits, labels = chances(size=10)
     with pytest.raises(TeacherError, match="one set of examples.*Diagnose the model behind it"):
-        diagnose(Recorded(logits, views=1), (logits, labels), validation=(logits, labels))
-    stored = diagnose(Recorded(logits, views=1), validation=(logits, labels), progress=False)
+        diagnose(StoredLogits(logits), (logits, labels), validation=(logits, labels))
+    stored = diagnose(StoredLogits(logits), validation=(logits, labels), progress=False)
     assert stored == diagnose(Recorded(logits), validation=(logits, labels), progress=False)
 
 
