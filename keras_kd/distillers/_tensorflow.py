@@ -57,6 +57,8 @@ def _forward(
         temperature=temperature,
         unlabelled=unlabelled,
     )
+    if batch.y is None:
+        stand_in = distillation
     supervised = distiller.supervised_loss(batch, outputs, unlabelled)
     regularization = sum((tf.reduce_sum(tf.cast(loss, "float32")) for loss in distiller.losses), start=0.0)
     loss = objective.combine(

@@ -34,10 +34,11 @@ class Distiller(keras.Model):
 
     The supervised part is the compiled loss; the default term is the soft-target loss `T^2 * KL(teacher || student)`.
     Compile and fit it like any Keras model; `evaluate`, `predict` and `validation_data` are about the student alone.
-    Batches without labels, `(x,)`, train on the teacher only. Among labelled examples, those without a label are of the
-    class that the compiled loss ignores (`SparseCategoricalCrossentropy(ignore_class=-1)`), or have a row of zeros for
-    class probabilities (`CategoricalCrossentropy`). Logs carry `loss`, `student_loss` (the supervised part),
-    `distillation_loss` (the sum of the terms over all examples, before alpha), each term by name, and `alpha`.
+    Batches without labels, `(x,)`, train on the teacher only, with an alpha of 1. Among labelled examples, those
+    without a label are of the class that the compiled loss ignores (`SparseCategoricalCrossentropy(ignore_class=-1)`),
+    or have a row of zeros for class probabilities (`CategoricalCrossentropy`). Logs carry `loss`, `student_loss` (the
+    supervised part), `distillation_loss` (the sum of the terms over all examples, before alpha), each term by name, and
+    `alpha`.
 
     Source: Hinton, Vinyals & Dean, "Distilling the Knowledge in a Neural Network", 2015.
 

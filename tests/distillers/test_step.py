@@ -77,14 +77,16 @@ def test_a_network_moves_as_a_tape_by_hand_says(digits, make_model, eagerly, jit
         np.testing.assert_allclose(ours, theirs, atol=1e-6 if not jit else 1e-5)
 
 
-def test_without_labels_only_the_teacher_is_followed(digits, make_model):
+@pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
+def test_without_labels_only_the_teacher_is_followed(digits, make_model, alpha):
+    """Whatever alpha is: the step of a batch without labels is that of alpha 1."""
     x = digits[0][:16]
     teacher, student = make_model(8), make_model(4)
     labelled = keras.models.clone_model(student)
     labelled.set_weights(student.get_weights())
     runs = []
-    for model, data in ((student, (x,)), (labelled, (x, digits[1][:16]))):
-        distiller = kd.Distiller(teacher, model, alpha=1.0)
+    for model, data, weight in ((student, (x,), alpha), (labelled, (x, digits[1][:16]), 1.0)):
+        distiller = kd.Distiller(teacher, model, alpha=weight)
         distiller.compile(keras.optimizers.SGD(0.1), loss=from_logits())
         runs.append(distiller.train_on_batch(*data, return_dict=True))
     assert set(runs[0]) == {"loss", "distillation_loss", "soft_targets", "alpha"}
