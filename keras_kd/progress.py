@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 
 
 @contextlib.contextmanager
-def bar(name: str, total: int, *, done: int = 0, unit: str = "examples", shown: bool = True) -> Iterator[Callable]:
+def bar(
+    name: str,
+    total: int | None,
+    *,
+    done: int = 0,
+    unit: str = "examples",
+    shown: bool = True,
+    after_seconds: float = 0.0,
+) -> Iterator[Callable]:
     """A bar of `total` steps with rate and remaining time; gives the function `advance(steps)`.
 
     Args:
+        total: how many steps; None where nobody knows.
         done: steps that were done before the start; they do not count for the rate.
         shown: without, nothing is shown.
+        after_seconds: what is done by then needs no bar.
     """
     if not shown:
         yield lambda steps=1: None
@@ -25,6 +36,18 @@ def bar(name: str, total: int, *, done: int = 0, unit: str = "examples", shown: 
             return Text("" if task.speed is None else f"{task.speed:,.0f} {unit}/s", style="dim")
 
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), Rate())
-    with Progress(*columns, TimeRemainingColumn(compact=True, elapsed_when_finished=True)) as progress:
-        task = progress.add_task(name, total=total, completed=done)
-        yield lambda steps=1: progress.update(task, advance=steps)
+    progress = Progress(*columns, TimeRemainingColumn(compact=True, elapsed_when_finished=True))
+    task = progress.add_task(name, total=total, completed=done)
+    begin, is_shown = time.monotonic(), False
+    with contextlib.ExitStack() as stack:
+
+        def advance(steps=1):
+            nonlocal is_shown
+            progress.update(task, advance=steps)
+            if not is_shown and time.monotonic() - begin >= after_seconds:
+                stack.enter_context(progress)
+                is_shown = True
+
+        if not after_seconds:
+            advance(0)
+        yield advance

@@ -14,6 +14,7 @@ LAYERS = {
     "schedules": 1,
     "hyperparameters": 1,
     "progress": 1,
+    "quantities": 0,
     "models": 1,
     "features": 2,
     "data": 2,

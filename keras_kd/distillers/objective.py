@@ -8,6 +8,7 @@ from keras import ops
 
 from keras_kd.distillers.unlabelled import Unlabelled, multiply
 from keras_kd.errors import ConfigurationError, explain
+from keras_kd.features.shapes import same_shape
 from keras_kd.losses import Context, DistillationLoss, SoftTargets
 from keras_kd.losses.keras_distiller import Shaped
 from keras_kd.serialization import nearest
@@ -216,10 +217,7 @@ def _check_learned_for(term: DistillationLoss, shapes: list[Any]) -> None:
 
 def _agree(one: list[tuple], other: list[tuple]) -> bool:
     """Whether shapes are the same where both are known."""
-    pairs = list(zip(one, other, strict=False))
-    return len(one) == len(other) and all(
-        len(a) == len(b) and all(x == y or None in (x, y) for x, y in zip(a, b, strict=True)) for a, b in pairs
-    )
+    return len(one) == len(other) and all(map(same_shape, one, other))
 
 
 def _shaped(shape: Any) -> Any:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from keras_kd.errors import ConfigurationError, check_number, explain
-from keras_kd.teachers.calibration import calibration_error, reliability_bins
+from keras_kd.teachers.calibration import calibration_error, log_probabilities, reliability_bins
 
 
 @dataclass(frozen=True)
@@ -241,8 +241,7 @@ def _probabilities(predictions: np.ndarray, from_logits: bool) -> np.ndarray:
     if not from_logits:
         _check_probabilities(scores)
         return scores
-    powers = np.exp(scores - scores.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
+    return np.exp(log_probabilities(scores))
 
 
 def _check_bins(num_bins: int) -> int:

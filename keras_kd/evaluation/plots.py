@@ -24,6 +24,8 @@ from keras_kd.evaluation.drawing import (
     new_figure,
 )
 from keras_kd.evaluation.reliability import reliability as reliability
+from keras_kd.quantities import human_bytes
+from keras_kd.teachers.calibration import log_probabilities
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,21 +44,6 @@ class Sized(Protocol):
     accuracy: float
 
 
-def human_bytes(num_bytes: float) -> str:
-    """A number of bytes in three digits and the unit that suits it.
-
-    >>> human_bytes(512), human_bytes(24_000), human_bytes(2_500_000), human_bytes(65_536)
-    ('512 B', '23.4 KiB', '2.38 MiB', '64 KiB')
-    """
-    value, unit = float(num_bytes), "B"
-    for larger in ("KiB", "MiB", "GiB"):
-        if value < 1024:
-            break
-        value, unit = value / 1024, larger
-    decimals = 0 if value == int(value) or value >= 100 else 1 if value >= 10 else 2
-    return f"{value:.{decimals}f} {unit}"
-
-
 def softened(logits: Any, temperature: float) -> np.ndarray:
     """`softmax(logits / temperature)` over the last axis, in float64: what a teacher says at a temperature.
 
@@ -65,9 +52,7 @@ def softened(logits: Any, temperature: float) -> np.ndarray:
     """
     if check_number("temperature", temperature) <= 0:
         raise ConfigurationError(explain("'temperature' is not usable.", received=temperature, expected="a number > 0"))
-    scaled = np.asarray(logits, np.float64) / temperature
-    exponentials = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
-    return exponentials / exponentials.sum(axis=-1, keepdims=True)
+    return np.exp(log_probabilities(logits, temperature))
 
 
 def check_confusion(matrix: Any, class_names: Sequence[str]) -> np.ndarray:

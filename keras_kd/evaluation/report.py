@@ -19,7 +19,6 @@ import numpy as np
 
 from keras_kd.errors import ConfigurationError, check_number, explain
 from keras_kd.evaluation import plots
-from keras_kd.evaluation.plots import human_bytes
 from keras_kd.evaluation.summary import (
     TEACHER,
     ModelRow,
@@ -32,6 +31,7 @@ from keras_kd.evaluation.summary import (
     summarise,
     wilson_interval,
 )
+from keras_kd.quantities import human_bytes
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from keras_kd.errors import check_number
-from keras_kd.evaluation.plots import human_bytes
+from keras_kd.quantities import human_bytes
 from keras_kd.teachers.calibration import wilson_interval
 
 # The names that the sentences go by; a row of another name stands in the table only.

@@ -7,6 +7,7 @@ from typing import Any
 from keras import ops
 
 from keras_kd.errors import ConfigurationError, explain
+from keras_kd.features.shapes import same_size
 from keras_kd.losses.base import Context, DistillationLoss, registry
 from keras_kd.losses.logits import LogitsLoss, check_same_classes
 from keras_kd.losses.tensors import class_numbers, wide
@@ -194,7 +195,7 @@ def _check_padding(padding: Any) -> int | None:
 def _check_shapes(name: str, teacher_shape: Any, student_shape: Any, *, ids_allowed: bool) -> None:
     teacher_shape, student_shape = tuple(teacher_shape), tuple(student_shape)
     ranks = (2, 3) if ids_allowed else (3,)
-    same_length = len(teacher_shape) < 2 or len(student_shape) < 2 or _agree(teacher_shape[1], student_shape[1])
+    same_length = len(teacher_shape) < 2 or len(student_shape) < 2 or same_size(teacher_shape[1], student_shape[1])
     if len(student_shape) != 3 or len(teacher_shape) not in ranks or not same_length:
         raise ConfigurationError(
             explain(
@@ -207,7 +208,3 @@ def _check_shapes(name: str, teacher_shape: Any, student_shape: Any, *, ids_allo
         )
     if len(teacher_shape) == 3:
         check_same_classes(name, teacher_shape, student_shape)
-
-
-def _agree(one: int | None, other: int | None) -> bool:
-    return one is None or other is None or one == other

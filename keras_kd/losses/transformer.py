@@ -10,6 +10,7 @@ import keras
 from keras import initializers, layers, ops
 
 from keras_kd.errors import ConfigurationError, check_choice, explain
+from keras_kd.features.shapes import same_size
 from keras_kd.losses.base import DistillationLoss, registry
 from keras_kd.losses.tensors import wide
 
@@ -247,7 +248,7 @@ class TransformerLayers(DistillationLoss):
             check(tuple(teacher_shape), tuple(student_shape), " and ".join(map(repr, paths)))
 
     def _check_states(self, teacher_shape, student_shape, paths):
-        are_states = len(teacher_shape) == len(student_shape) == 3 and _agree(teacher_shape[1], student_shape[1])
+        are_states = len(teacher_shape) == len(student_shape) == 3 and same_size(teacher_shape[1], student_shape[1])
         if not are_states or (self.projector is None and teacher_shape[-1] != student_shape[-1]):
             raise ConfigurationError(
                 explain(
@@ -273,7 +274,7 @@ class TransformerLayers(DistillationLoss):
 
 def _check_scores(teacher_shape: tuple, student_shape: tuple, paths: str) -> None:
     are_scores = len(teacher_shape) == len(student_shape) == 4
-    if are_scores and all(map(_agree, teacher_shape[1:], student_shape[1:])):
+    if are_scores and all(map(same_size, teacher_shape[1:], student_shape[1:])):
         return
     raise ConfigurationError(
         explain(
@@ -285,10 +286,6 @@ def _check_scores(teacher_shape: tuple, student_shape: tuple, paths: str) -> Non
             else "Name the scores of an attention layer: 'attention:raw_scores'.",
         )
     )
-
-
-def _agree(one: int | None, other: int | None) -> bool:
-    return one == other or None in (one, other)
 
 
 def _checked_paths(role: str, paths: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:

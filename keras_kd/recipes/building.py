@@ -14,6 +14,7 @@ import keras
 from keras_kd import data, models
 from keras_kd.errors import ConfigurationError, explain
 from keras_kd.features import find_heads, output_shapes
+from keras_kd.features.shapes import same_shape
 from keras_kd.recipes.folder import settings_key
 from keras_kd.serialization import nearest
 from keras_kd.teachers.frozen import fingerprint
@@ -132,10 +133,7 @@ def check_model(model: Any, role: str, source: data.DataSource) -> None:
         )
     expected = (None, *source.input_shape)
     wanted = tuple(model.input_shape) if getattr(model, "inputs", None) else expected
-    fits = len(wanted) == len(expected) and all(
-        a is None or b is None or a == b for a, b in zip(wanted, expected, strict=True)
-    )
-    if not fits:
+    if not same_shape(wanted, expected):
         raise ConfigurationError(
             explain(
                 f"The {role}'s input does not fit the data.",

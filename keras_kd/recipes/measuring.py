@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from keras_kd import data, evaluation
+from keras_kd.evaluation.plots import softened
 from keras_kd.evaluation.summary import DISTILLED, TEACHER, ModelRow
 from keras_kd.features import find_heads
 from keras_kd.features.logits import logits_from_probabilities
@@ -97,8 +98,7 @@ def soft_target_examples(
         (head,) = find_heads(teacher, role="teacher").values()
         if not head.is_logits:
             outputs = np.asarray(logits_from_probabilities(outputs, "softmax"))
-    soft = np.exp(outputs / 4.0 - np.max(outputs / 4.0, axis=-1, keepdims=True))
-    soft /= soft.sum(axis=-1, keepdims=True)
+    soft = softened(outputs, temperature=4.0)
     entropy = -np.sum(soft * np.log(soft + 1e-12), axis=-1)
     labels, chosen = split.labels(), []
     for index in np.argsort(-entropy):

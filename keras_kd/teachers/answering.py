@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import operator
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -12,6 +10,7 @@ import numpy as np
 from keras import ops, tree
 
 from keras_kd.errors import ConfigurationError, explain
+from keras_kd.progress import bar
 from keras_kd.teachers.base import Batch, Teacher
 from keras_kd.teachers.running import Runner
 
@@ -50,18 +49,21 @@ class Respondent:
             ConfigurationError: no labels, labels that do not fit the answers, or an output that is not known.
         """
         first = 0
-        for batch in _with_progress(*_batches(data, batch_size), description, progress):
-            if batch.y is None:
-                raise ConfigurationError(
-                    explain(
-                        "These data bring no labels.",
-                        received=f"a batch of {type(batch.x).__name__} alone",
-                        expected="arrays (x, y) as a tuple, or batches of (x, y)",
+        batches, total = _batches(data, batch_size)
+        with bar(description, total, unit="batches", shown=progress, after_seconds=_QUIET_SECONDS) as advance:
+            for batch in batches:
+                if batch.y is None:
+                    raise ConfigurationError(
+                        explain(
+                            "These data bring no labels.",
+                            received=f"a batch of {type(batch.x).__name__} alone",
+                            expected="arrays (x, y) as a tuple, or batches of (x, y)",
+                        )
                     )
-                )
-            name, logits = _pick(self._ask(batch, first), self.output)
-            first += _num_rows(batch.x)
-            yield _paired(logits, batch, name, self.teacher.activations.get(name))
+                name, logits = _pick(self._ask(batch, first), self.output)
+                first += _num_rows(batch.x)
+                yield _paired(logits, batch, name, self.teacher.activations.get(name))
+                advance()
 
     def _ask(self, batch: Batch, first: int) -> dict[str, np.ndarray]:
         """The logits of a batch whose first row has the number `first` in its data, by output."""
@@ -180,19 +182,3 @@ def _no_classes(received: str, num_classes: int) -> ConfigurationError:
     return ConfigurationError(
         explain("These labels are not the teacher's classes.", received=received, expected=expected)
     )
-
-
-def _with_progress(batches: Iterable[Batch], total: int | None, description: str, progress: bool) -> Iterator[Batch]:
-    """The batches, and a bar beside them once they take longer than two seconds."""
-    start = time.monotonic()
-    with contextlib.ExitStack() as stack:
-        bar = None
-        for count, batch in enumerate(batches, 1):
-            yield batch
-            if bar is None and progress and time.monotonic() - start > _QUIET_SECONDS:
-                from rich.progress import Progress
-
-                bar = stack.enter_context(Progress(transient=True))
-                task = bar.add_task(description, total=total)
-            if bar is not None:
-                bar.update(task, completed=count)

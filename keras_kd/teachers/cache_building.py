@@ -16,6 +16,7 @@ from keras_kd.data.checks import check_integer
 from keras_kd.data.draws import Draws
 from keras_kd.errors import ConfigurationError, TeacherError, explain
 from keras_kd.progress import bar
+from keras_kd.quantities import human_bytes
 from keras_kd.teachers.encodings import Encoding, Rows, TopK
 from keras_kd.teachers.running import Runner
 from keras_kd.teachers.store import Manifest, ShardKey, Store
@@ -180,8 +181,8 @@ def _check_room(store: Store, num_records: int) -> None:
         raise ConfigurationError(
             explain(
                 "The disk is too small for this teacher cache.",
-                received=f"{_size(free)} free in {store.path}",
-                expected=f"{_size(needed)}: {num_records:,} answers of {store.manifest.record.itemsize:,} bytes",
+                received=f"{human_bytes(free)} free in {store.path}",
+                expected=f"{human_bytes(needed)}: {num_records:,} answers of {store.manifest.record.itemsize:,} bytes",
                 fix="Keep fewer classes (top_k=10), fewer views, no inner layers, or take another disk.",
             )
         )
@@ -195,18 +196,10 @@ def _say(store: Store, num_done: int, num_mine: int) -> None:
     s, es = ("s", "es") if views > 1 else ("", "")
     lines = [
         f"Teacher cache in {store.path}: {manifest.num_examples:,} examples x {views} view{s} x "
-        f"{manifest.record.itemsize} bytes = {_size(manifest.num_bytes)}.",
+        f"{manifest.record.itemsize} bytes = {human_bytes(manifest.num_bytes)}.",
         f"It costs {views} pass{es} of the teacher over the data, what {views} epoch{s} with a live teacher would; "
         "every further epoch, seed or student is then free of the teacher.",
     ]
     if num_done:
         lines.append(f"{num_done} of {num_mine} shards are there already.")
     Console().print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
-
-
-def _size(num_bytes: float) -> str:
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if num_bytes < 1024:
-            return f"{num_bytes:,.0f} {unit}" if unit == "bytes" else f"{num_bytes:,.1f} {unit}"
-        num_bytes /= 1024
-    return f"{num_bytes:,.1f} TiB"

@@ -11,6 +11,7 @@ from keras import ops
 
 from keras_kd.errors import ConfigurationError, TeacherError, check_choice, check_number, explain
 from keras_kd.features.outputs import ONLY_OUTPUT
+from keras_kd.features.shapes import same_shape
 from keras_kd.serialization import register
 from keras_kd.teachers import combining, subsets
 from keras_kd.teachers.base import Batch
@@ -250,7 +251,7 @@ class Ensemble(Group):
     def _check_shapes(self, name: str, shapes: list[tuple[int | None, ...]]) -> None:
         """Raises where the members' logits cannot be one."""
         if self.classes is None:
-            if any(not _agree(shape, shapes[0]) for shape in shapes):
+            if any(not same_shape(shape, shapes[0]) for shape in shapes):
                 raise ConfigurationError(
                     explain(
                         f"The members' outputs {name!r} differ in shape.",
@@ -269,7 +270,3 @@ class Ensemble(Group):
                     fix="Ensemble(..., activation='sigmoid').",
                 )
             )
-
-
-def _agree(one: tuple[int | None, ...], other: tuple[int | None, ...]) -> bool:
-    return len(one) == len(other) and all(a == b or None in (a, b) for a, b in zip(one, other, strict=True))

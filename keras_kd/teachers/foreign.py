@@ -14,6 +14,7 @@ from keras import ops
 
 from keras_kd.errors import ConfigurationError, TeacherError, explain
 from keras_kd.features.outputs import ONLY_OUTPUT, name_outputs
+from keras_kd.features.shapes import same_shape
 from keras_kd.serialization import register
 from keras_kd.teachers.absent import AbsentTeacher
 from keras_kd.teachers.base import CarriedTeacher, Teacher
@@ -267,8 +268,4 @@ def _check_size(name: str, size: Any) -> int:
 
 def _same(shapes: dict[str, tuple], expected: dict[str, tuple]) -> bool:
     """Whether outputs agree by name, rank and size; None agrees with any size."""
-    return shapes.keys() == expected.keys() and all(
-        len(shape) == len(expected[name])
-        and all(a == b or None in (a, b) for a, b in zip(shape, expected[name], strict=True))
-        for name, shape in shapes.items()
-    )
+    return shapes.keys() == expected.keys() and all(same_shape(shapes[name], expected[name]) for name in shapes)

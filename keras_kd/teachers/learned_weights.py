@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from keras_kd.teachers.calibration import log_probabilities
 from keras_kd.teachers.weights import targets_of
 
 _TOLERANCE = 1e-6
@@ -33,7 +34,7 @@ def labelled(logits: np.ndarray, labels: Any, activation: str) -> tuple[np.ndarr
 def log_likelihoods(logits: np.ndarray, targets: np.ndarray, activation: str) -> np.ndarray:
     """`log p_k(y_n)`, float64 `[teachers, observations]`, from what `labelled` gives."""
     if activation == "softmax":
-        return (targets * _log_softmax(logits)).sum(axis=-1)
+        return (targets * log_probabilities(logits)).sum(axis=-1)
     return (targets * logits - np.logaddexp(0.0, logits)).sum(axis=-1)
 
 
@@ -100,15 +101,10 @@ def _pooled_loss(weights: np.ndarray, logits: np.ndarray, targets: np.ndarray, a
     """The mean cross-entropy of the mean of logits, and its slope for each weight."""
     pooled = np.tensordot(weights, logits, axes=1)
     if activation == "softmax":
-        logs = _log_softmax(pooled)
+        logs = log_probabilities(pooled)
         losses = -(targets * logs).sum(axis=-1)
         wrong = np.exp(logs) * targets.sum(axis=-1, keepdims=True) - targets
     else:
         losses = (np.logaddexp(0.0, pooled) - targets * pooled).sum(axis=-1)
         wrong = np.exp(-np.logaddexp(0.0, -pooled)) - targets
     return losses.mean(), np.einsum("knc,nc->k", logits, wrong) / len(targets)
-
-
-def _log_softmax(logits: np.ndarray) -> np.ndarray:
-    above = logits - logits.max(axis=-1, keepdims=True)
-    return above - np.log(np.exp(above).sum(axis=-1, keepdims=True))

@@ -134,22 +134,6 @@ def test_softened_refuses_a_temperature(temperature):
         plots.softened([1.0], temperature)
 
 
-@pytest.mark.parametrize(
-    ("num_bytes", "text"),
-    [
-        (0, "0 B"),
-        (1023, "1023 B"),
-        (1024, "1 KiB"),
-        (16_408, "16.0 KiB"),
-        (204_800, "200 KiB"),
-        (1_735_204, "1.65 MiB"),
-        (3 * 2**30, "3 GiB"),
-    ],
-)
-def test_human_bytes(num_bytes, text):
-    assert plots.human_bytes(num_bytes) == text
-
-
 def test_the_bars_say_the_probabilities_and_the_names():
     texts = _texts(plots.soft_targets(IMAGES[:1], LOGITS[:1], [1, 20], NAMES, labels=[0]))
     # softmax of (3, 1, 0) and of (0.15, 0.05, 0), in percent

@@ -380,7 +380,7 @@ def test_settings_that_do_not_fit(build, images, monkeypatch):
         build(taps=["nowhere"])
     free = shutil.disk_usage("/")._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: free)
-    with pytest.raises(ConfigurationError, match=r"1,000 bytes free.*5.9 KiB: 300 answers of 20 bytes"):
+    with pytest.raises(ConfigurationError, match=r"1000 B free.*5.86 KiB: 300 answers of 20 bytes"):
         build()
 
 
@@ -397,7 +397,7 @@ def test_a_teacher_that_fails_leaves_no_shard(build, teacher, tmp_path):
 def test_the_build_says_what_it_costs(build, capsys):
     build(progress=True)
     said = capsys.readouterr().out
-    assert "100 examples x 3 views x 20 bytes = 5.9 KiB" in said
+    assert "100 examples x 3 views x 20 bytes = 5.86 KiB" in said
     assert "3 passes of the teacher" in said and "views/s" in said
     build(progress=True)
     assert "12 of 12 shards are there already" in capsys.readouterr().out

@@ -15,7 +15,7 @@ from keras_kd.teachers import AbsentTeacher, Batch, FrozenTeacher, fingerprint
 from keras_kd.teachers.pieces import in_pieces
 
 L = keras.layers
-# As FrozenTeacher states them. The worst of 18 trained teachers: 3e-6 and 0.066; 5e-7 and 0.012; 1 and 0.9845.
+# As FrozenTeacher states them; what was found of several teachers is in docs/benchmarks.md.
 TOLERANCE = {"float32": 1e-5, "bfloat16": 0.1}  # largest difference, of the standard deviation of the logits
 ROOT_MEAN_SQUARE = {"float32": 2e-6, "bfloat16": 0.02}  # of that too
 AGREEMENT = {"float32": 1.0, "bfloat16": 0.97}
