@@ -117,7 +117,11 @@ def check_model(model: Any, role: str, source: data.DataSource) -> None:
     """Raises `ConfigurationError` where a model does not fit the data: its input, its classes, its last layer."""
     if not isinstance(model, keras.Model):
         raise ConfigurationError(
-            explain("This makes no model.", received=type(model).__name__, expected="a keras.Model")
+            explain(
+                "This makes no model.",
+                received=type(model).__name__,
+                expected="a keras.Model" + " or a keras_kd teacher" * (role == "teacher"),
+            )
         )
     if not model.built:
         model.build((None, *source.input_shape))
