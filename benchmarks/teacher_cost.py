@@ -1,13 +1,13 @@
 """What the teacher costs: a training with a live teacher, with a cached one, with none, and Keras' own Distiller.
 
-    python benchmarks/teacher_cost.py [--rounds 7] [--pairs NAME ...] [--memory | --build]
+    python benchmarks/teacher_cost.py [--rounds 7] [--pairs NAME ...] [--memory | --build | --shares]
 
 All contenders of a pair run in one process, in turn, over the same augmented batches of one pipeline; ratios are taken
 round by round, to the plain student's `fit`. Batch and optimizer are those of the published CIFAR-100 tables. On logits
 Keras' Distiller gets `loss=KLDivergence()`, with which it computes the right number; "logits and feature" compares the
 last stage's maps as well, by mean square. The build of the cache is held against `teacher.predict` on the same images,
 without augmentation for either. `--memory` measures the peak memory of a plain and of a cached training, each in a
-process of its own.
+process of its own; `--shares` the teacher's forward pass against the student's step, by batch size.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ STEPS = 4
 SHAPE = (32, 32, 3)
 NUM_CLASSES = 100
 LAYER = "stage_3"
+SHARES = ("forward / step", "step / step without XLA")
 PAIRS = {"resnet32x4 to resnet8x4": ("resnet32x4", "resnet8x4"), "wrn_40_2 to wrn_16_2": ("wrn_40_2", "wrn_16_2")}
 
 
@@ -181,6 +182,33 @@ def measure_build(name, num_rounds):
     }
 
 
+def shares(num_rounds):
+    """The teacher's forward pass over the student's step in the first pair, by batch size; 1 more is the live step.
+
+    Fed from memory, so nothing but these two is in it. With XLA as well, whose step is also given over that without.
+    """
+    (teacher, student), *_ = PAIRS.values()
+    teacher = build(teacher)
+    found, plain = {}, None
+    for batch_size, jit in ((64, False), (128, False), (256, False), (64, True)):
+        x = tf.constant(np.random.default_rng(0).random((batch_size, *SHAPE), "float32"))
+        y = tf.zeros(batch_size, "int32")
+        forward, model = tf.function(lambda x: teacher(x, training=False), jit_compile=jit), build(student)
+        compiled(model).jit_compile = jit
+        count = 256 // batch_size
+        contestants = {
+            "forward": lambda: [forward(x).numpy() for _ in range(count)],  # noqa: B023
+            "step": lambda: [model.train_on_batch(x, y) for _ in range(count)],  # noqa: B023
+        }
+        seconds = rounds(contestants, num_rounds)
+        key = f"batches of {batch_size}" + ", XLA" * jit
+        found[key] = {"forward / step": ratio(seconds["forward"], seconds["step"])}
+        plain = plain or seconds["step"]
+        if jit:
+            found[key]["step / step without XLA"] = ratio(seconds["step"], plain)
+    return found
+
+
 def tables(results):
     header = ["cost / plain student's fit", *results["pairs"]]
     keys = next(iter(results["pairs"].values()))["ratios"]
@@ -197,6 +225,9 @@ def tables(results):
             f"\n\nPeak memory of a training, a process each: plain {mid['plain student']:.0f} MiB, cached "
             f"{mid['cached']:.0f} MiB, ratio {show(peaks['cached / plain'])}."
         )
+    if by_size := results.get("shares"):
+        rows = [[key, *(show(of[k]) if k in of else "" for k in SHARES)] for key, of in by_size.items()]
+        text += f"\n\n{markdown([f'{next(iter(PAIRS))}, fed from memory', *SHARES], rows)}"
     return text
 
 
@@ -206,6 +237,7 @@ def main():
     parser.add_argument("--pairs", nargs="*", default=list(PAIRS), choices=list(PAIRS))
     parser.add_argument("--memory", action="store_true", help="measure peak memory only")
     parser.add_argument("--build", action="store_true", help="measure the build of the cache only")
+    parser.add_argument("--shares", action="store_true", help="measure the teacher's forward pass and the step only")
     parser.add_argument("--train-once", nargs=2, metavar=("KIND", "FOLDER"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.train_once:
@@ -215,6 +247,8 @@ def main():
     results = json.loads(before.read_text()) if before.exists() else {"pairs": {}}
     if arguments.memory:
         results["memory"] = memory(arguments.rounds)
+    elif arguments.shares:
+        results["shares"] = shares(arguments.rounds)
     elif arguments.build:
         for name in arguments.pairs:
             results["pairs"][name] |= measure_build(name, arguments.rounds)
