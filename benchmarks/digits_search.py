@@ -37,7 +37,7 @@ def train(source, teacher, labels, epochs, alpha, temperature, seed, learning_ra
     split = source.train
     if labels != "all":
         labelled, partly = data.few_labels(split, labels, seed)
-        repeated = labelled.subset([i % labels for i in range(split.num_examples)], name="labelled, repeated")
+        repeated = labelled.subset(sorted(i % labels for i in range(split.num_examples)), name="labelled, repeated")
         split = repeated if alpha is None else partly
     keras.utils.set_random_seed(seed)
     model = student = kd.models.build("digits_student", input_shape=source.input_shape, num_classes=10)

@@ -8,6 +8,7 @@ kept in memory takes a quarter of the room.
 from __future__ import annotations
 
 import dataclasses
+import reprlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -89,7 +90,7 @@ class Records(ABC):
 
     @abstractmethod
     def select(self, rows: np.ndarray) -> Records:
-        """The records at `rows`: ascending, and some of them perhaps more than once."""
+        """The records at `rows`, int64 `[m]`, in that order; a row that comes twice gives its record twice."""
 
     def read(self) -> np.ndarray:
         """All stored examples, `[n, *shape]`."""
@@ -153,6 +154,45 @@ class ArrayRecords(Records):
         return (self._load() if whole is None else whole)[rows]
 
 
+class ReorderedRecords(Records):
+    """Records of a source that is read in its own order, given in another; they are kept in memory for that.
+
+    Args:
+        records: read once.
+        places: the row of `records` that each record is, int64 `[n]`, in any order.
+
+    Raises:
+        ConfigurationError: they take more than `MEMORY_LIMIT_BYTES`.
+    """
+
+    def __init__(self, records: Records, places: np.ndarray):
+        self._records, self._places = records, places
+        self.num_examples, self.shape, self.dtype = len(places), records.shape, records.dtype
+        if not self.fits_in_memory:
+            raise ConfigurationError(
+                explain(
+                    "Examples that are read in the order of the disk are too large to be put in another.",
+                    received=f"{self.num_examples} examples, {self.num_bytes / 2**30:.1f} GiB",
+                    expected=f"at most {MEMORY_LIMIT_BYTES / 2**30:.1f} GiB, or indices in ascending order",
+                    fix="Sort the indices with np.sort(indices).",
+                )
+            )
+
+    def read(self) -> np.ndarray:
+        return self._records.read()[self._places]
+
+    def read_labels(self) -> np.ndarray:
+        return self._records.read_labels()[self._places]
+
+    def stream(self) -> Any:
+        import tensorflow as tf
+
+        return tf.data.Dataset.from_tensor_slices((self.stored, self.labels))
+
+    def select(self, rows: np.ndarray) -> Records:
+        return self._records.select(self._places[rows])
+
+
 @dataclass(frozen=True, eq=False)
 class Split:
     """One part of a data set: a fixed sequence of labelled examples.
@@ -203,12 +243,11 @@ class Split:
         return tf.data.Dataset.zip(stream, labels).map(lambda pair, label: (pair[0], label))
 
     def subset(self, indices: Any, name: str) -> Split:
-        """The examples at `indices`, in the order of this split whatever the order of `indices`.
-
-        An index that comes twice gives its example twice.
+        """The examples at `indices`, whole numbers `[m]`, in that order; an index given twice gives its example twice.
 
         Raises:
-            ConfigurationError: no index, or one that is out of range.
+            ConfigurationError: no index, one that is out of range, or a mask; of a TensorFlow data set that is too
+                large for memory, indices that do not ascend.
         """
         rows = _check_rows(indices, self.num_examples)
         labels = None if self.given_labels is None else self.given_labels[rows]
@@ -262,14 +301,23 @@ class DataSource:
 
 
 def _check_rows(indices: Any, num_examples: int) -> np.ndarray:
-    rows = np.sort(np.asarray(indices))
-    usable = rows.ndim == 1 and rows.size > 0 and np.issubdtype(rows.dtype, np.integer)
-    if not usable or rows[0] < 0 or rows[-1] >= num_examples:
+    rows = _whole_numbers(indices)
+    if rows is None or rows.min() < 0 or rows.max() >= num_examples:
         raise ConfigurationError(
             explain(
-                "These indices choose no subset.",
-                received=f"{np.size(indices)} values: {np.array2string(np.asarray(indices), threshold=6)}",
+                "These indices do not choose a subset.",
+                received=reprlib.repr(indices.tolist() if isinstance(indices, np.ndarray) else indices),
                 expected=f"at least one, whole numbers in 0..{num_examples - 1}",
+                fix="For a mask, pass np.flatnonzero(mask).",
             )
         )
     return rows.astype(np.int64)
+
+
+def _whole_numbers(indices: Any) -> np.ndarray | None:
+    """`[m]`, or None where `indices` are anything else."""
+    try:
+        rows = np.asarray(indices)
+    except ValueError:  # of different lengths
+        return None
+    return rows if rows.ndim == 1 and rows.size and np.issubdtype(rows.dtype, np.integer) else None

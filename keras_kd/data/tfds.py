@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from keras_kd.data.checks import check_image_size
-from keras_kd.data.splits import Opened, Records, Scaling, Split, without_autotune
+from keras_kd.data.splits import Opened, Records, ReorderedRecords, Scaling, Split, without_autotune
 from keras_kd.errors import ConfigurationError, explain
 
 _VALIDATION_NAMES = ("validation", "valid", "val", "dev")
@@ -49,7 +49,11 @@ def open_tfds(
 
 
 class TFDSRecords(Records):
-    """The examples of a TFDS split expression, in the order in which they lie on disk."""
+    """The examples of a TFDS split expression, in the order in which they lie on disk.
+
+    Args:
+        rows: the ones of them that are meant, ascending, some perhaps more than once; None for all.
+    """
 
     def __init__(
         self,
@@ -68,7 +72,10 @@ class TFDSRecords(Records):
         self.shape = shape
         self.dtype = np.dtype(self._image.np_dtype)
 
-    def select(self, rows: np.ndarray) -> TFDSRecords:
+    def select(self, rows: np.ndarray) -> Records:
+        if (np.diff(rows) < 0).any():
+            ascending, places = np.unique(rows, return_inverse=True)
+            return ReorderedRecords(self.select(ascending), places)
         own = rows if self._rows is None else self._rows[rows]
         return TFDSRecords(*self._source, self.shape, self._whole, own)
 

@@ -110,7 +110,7 @@ def few_label_splits(assembly: Assembly) -> tuple[data.Split, data.Split]:
     """
     train_split = assembly.source.train
     labelled, partly = data.few_labels(train_split, assembly.recipe.few_labels.num_labels, assembly.recipe.seed)
-    repeated = np.resize(np.arange(labelled.num_examples), train_split.num_examples)
+    repeated = np.sort(np.resize(np.arange(labelled.num_examples), train_split.num_examples))
     return labelled.subset(repeated, name=f"{labelled.name}, repeated"), partly
 
 

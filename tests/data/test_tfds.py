@@ -80,13 +80,29 @@ def test_defaults(data_dir, name, settings, expected):
     assert sizes(open_source(f"tfds:{name}", data_dir=data_dir, **settings)) == expected
 
 
-def test_subsets_decode_the_chosen_rows(data_dir):
+@pytest.mark.parametrize("rows", [[5, 90, 300], [300, 5, 90], [300, 5, 5, 90, 300], [5, 5, 90]])
+def test_subsets_give_rows_in_the_order_asked_for(data_dir, rows):
     train = open_source("tfds:local_digits", data_dir=data_dir).train
     x, y = train.arrays()
-    inner = train.subset([300, 5, 5, 90], "some").subset([1, 2, 3], "fewer")
-    np.testing.assert_array_equal(inner.arrays()[0], x[[5, 90, 300]])
-    np.testing.assert_array_equal(inner.labels(), y[[5, 90, 300]])
-    np.testing.assert_array_equal(train.subset([7, 7, 2], "twice").arrays()[0], x[[2, 7, 7]])
+    subset = train.subset(rows, "some")
+    np.testing.assert_array_equal(subset.labels(), y[rows])
+    streamed = list(subset.dataset().as_numpy_iterator())
+    np.testing.assert_array_equal([pair[0] for pair in streamed], x[rows])
+    np.testing.assert_array_equal([pair[1] for pair in streamed], y[rows])
+    np.testing.assert_array_equal(subset.arrays()[0], x[rows])
+    for inner in ([2, 0], [0, 2], [1, 1, 0]):
+        chosen = subset.subset(inner, "fewer")
+        np.testing.assert_array_equal(chosen.arrays()[0], x[rows][inner])
+        np.testing.assert_array_equal(chosen.labels(), y[rows][inner])
+
+
+def test_a_subset_out_of_order_has_to_fit_into_memory(data_dir, monkeypatch):
+    train = open_source("tfds:local_digits", data_dir=data_dir).train
+    monkeypatch.setattr(splits, "MEMORY_LIMIT_BYTES", 100 * 64)
+    assert train.subset(range(99, -1, -1), "small").labels().shape == (100,)
+    assert train.subset(range(101), "ascending").labels().shape == (101,)
+    with pytest.raises(ConfigurationError, match=r"ascending order.*np\.sort"):
+        train.subset(range(100, -1, -1), "large")
 
 
 def test_a_streamed_split_gives_the_same_as_a_small_one(data_dir, monkeypatch):
