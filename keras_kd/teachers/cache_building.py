@@ -21,6 +21,8 @@ from keras_kd.teachers.encodings import Encoding, Rows, TopK
 from keras_kd.teachers.running import Runner
 from keras_kd.teachers.store import Manifest, ShardKey, Store
 
+_SAME_ANSWERS = 0.1  # in standard deviations: another processor or precision stays well below it
+
 
 class Builder:
     """Fills a store with the shards that it lacks."""
@@ -46,8 +48,9 @@ class Builder:
     def build(self, shard: int, num_shards: int) -> None:
         store = self._store
         shown = self._progress is True
-        for key in store.damaged(progress=shown and bool(store.files())):
-            store.remove(key)
+        for file in store.damaged(progress=shown and bool(store.files())):
+            file.unlink(missing_ok=True)
+        self._check_same_teacher()
         there, mine = store.files(), store.keys()[shard::num_shards]
         missing = [key for key in mine if key not in there]
         _check_room(store, sum(len(store.rows(key)) for key in missing))
@@ -72,6 +75,27 @@ class Builder:
                 records[name][field] = value
         advance(len(ids))
         return records
+
+    def _check_same_teacher(self) -> None:
+        """Raises `TeacherError` where shards of other answers are there: weights alone do not make a teacher.
+
+        Another layer without weights, such as a rescaling, gives the same fingerprint and other answers.
+        """
+        store, ids = self._store, self._first.ids
+        starts = ids - ids % store.manifest.shard_size
+        if not {ShardKey(0, int(start)) for start in starts} <= store.files().keys():
+            return
+        stored, now = store.lookup(ids, 0), self._records(ids, (), 0, lambda steps: None)
+        for name in self._encode:
+            if (away := _distance(stored[name], now[name])) > _SAME_ANSWERS:
+                raise TeacherError(
+                    explain(
+                        f"The teacher's {name!r} is not what the cache in {store.path} holds of the same examples.",
+                        received=f"{away:.2g} standard deviations away on average, with the same weights",
+                        expected=f"at most {_SAME_ANSWERS:g}, from rounding",
+                        fix="A layer without weights was changed (preprocessing, activation): build in another folder.",
+                    )
+                )
 
     def _inputs(self, keys: list[ShardKey]) -> Iterator[tuple[ShardKey, Iterator[tuple[np.ndarray, Any]]]]:
         """Each shard with its inputs in pieces of the teacher's batch size."""
@@ -101,6 +125,15 @@ class Builder:
                     waiting.setdefault(start, []).append((ids[rows], tree.map_structure(lambda a: a[rows], parts)))  # noqa: B023
                     if sum(len(piece[0]) for piece in waiting[start]) == len(self._store.rows(key)):
                         yield key, iter(waiting.pop(start))
+
+
+def _distance(stored: np.ndarray, now: np.ndarray) -> float:
+    """The mean difference of the stored values in standard deviations of them; 0 for random draws."""
+    field = next((field for field in ("values", "value") if field in stored.dtype.names), None)
+    if field is None:
+        return 0.0
+    one, other = stored[field].astype(np.float64), now[field].astype(np.float64)
+    return float(np.abs(one - other).mean() / max(one.std(), other.std(), np.finfo(np.float32).tiny))
 
 
 @dataclass(frozen=True)
@@ -149,10 +182,8 @@ def opened(path: str | Path, manifest: Manifest) -> Store:
             explain("A cache is a folder.", received=f"the file {path}", expected="a folder, or none yet")
         )
     if not (Path(path) / "manifest.json").exists():
-        store = Store(path, manifest)
-        store.write_manifest()
-        return store
-    found = Store.read(path)
+        Store(path, manifest).write_manifest(replace=False)
+    found = Store.read(path)  # which another process may have begun meanwhile
     if differences := found.manifest.differences(manifest):
         raise TeacherError(
             explain(
@@ -164,8 +195,26 @@ def opened(path: str | Path, manifest: Manifest) -> Store:
         )
     if manifest.views > found.manifest.views:
         found = Store(path, manifest)
-        found.write_manifest()
+        found.write_manifest(replace=True)
+    refuse_strangers(found)
     return found
+
+
+def refuse_strangers(store: Store) -> None:
+    """Raises `TeacherError` where there are shards of another cache: another teacher's, or of other inputs."""
+    strangers = store.strangers()
+    if not strangers:
+        return
+    names = ", ".join(file.name for file in strangers[:3])
+    raise TeacherError(
+        explain(
+            f"{len(strangers)} files among the shards of the teacher cache in {store.path} do not belong to it.",
+            received=f"shards/{names}{', ...' if len(strangers) > 3 else ''}",
+            expected=f"shards of its manifest, which are called view-*.rows-*.of-{store.manifest.identity}.*.npy",
+            fix="Remove them. They are of another teacher, other inputs or another encoding, or of a manifest that was "
+            "changed since; only shards that were built with the same settings can be merged.",
+        )
+    )
 
 
 def check_taps(taps: Sequence[str], said: dict[str, np.ndarray]) -> None:

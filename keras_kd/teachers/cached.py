@@ -10,9 +10,9 @@ from keras_kd.data import Pipeline
 from keras_kd.data.checks import check_integer
 from keras_kd.errors import ConfigurationError, TeacherError, explain
 from keras_kd.serialization import nearest, register
-from keras_kd.teachers.absent import AbsentTeacher
+from keras_kd.teachers.absent import AbsentTeacher, check_fingerprint
 from keras_kd.teachers.base import CarriedTeacher, Teacher
-from keras_kd.teachers.cache_building import Builder, FirstAnswers, check_taps, encoding_of, opened
+from keras_kd.teachers.cache_building import Builder, FirstAnswers, check_taps, encoding_of, opened, refuse_strangers
 from keras_kd.teachers.frozen import as_teacher
 from keras_kd.teachers.running import Runner
 from keras_kd.teachers.store import Manifest, Store
@@ -60,7 +60,8 @@ class CachedTeacher(CarriedTeacher):
             progress: shows a bar.
 
         Raises:
-            TeacherError: no cache, one that is not complete, damaged shards, or another teacher.
+            TeacherError: no cache, one that is not complete, damaged shards, shards of another cache, or another
+                teacher.
         """
         cached = cls(path, verify=verify, progress=progress)
         if not verify:
@@ -145,7 +146,7 @@ class CachedTeacher(CarriedTeacher):
         tapped = {name: encode[name].get_config() for name in taps}
         store = opened(path, Manifest(outputs=outputs, taps=tapped, **made_of))
         Builder(store, runner, pipeline, encode, first, batch_size, progress).build(shard, num_shards)
-        return cls.open(path, verify=False) if len(store.files()) >= len(store.keys()) else None
+        return cls.open(path, verify=False) if store.files().keys() >= set(store.keys()) else None
 
     # What a distiller and a pipeline ask.
 
@@ -212,10 +213,16 @@ class CachedTeacher(CarriedTeacher):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Teacher:
-        """The cache where it is still there, else an `AbsentTeacher` that says so when it is needed."""
+        """The cache where it is still there, else an `AbsentTeacher` that says so when it is needed.
+
+        Raises:
+            TeacherError: the folder holds the cache of another teacher, or one that `open` refuses.
+        """
         if not (Path(config["path"]) / "manifest.json").exists():
             return AbsentTeacher(config["path"], None, config["fingerprint"])
-        return cls(config["path"])
+        cached = cls(config["path"])
+        check_fingerprint(cached, config["fingerprint"])
+        return cached
 
 
 def _check_is_pipeline(pipeline: Any) -> None:
@@ -234,7 +241,7 @@ def _check_whole(store: Store, progress: bool) -> None:
     """Raises `TeacherError` where shards are missing or damaged."""
     _check_complete(store)
     if damaged := store.damaged(progress=progress):
-        names = ", ".join(store.files()[key].name for key in damaged[:3])
+        names = ", ".join(file.name for file in damaged[:3])
         raise TeacherError(
             explain(
                 f"{len(damaged)} of {len(store.keys())} shards of the teacher cache in {store.path} are damaged.",
@@ -246,6 +253,7 @@ def _check_whole(store: Store, progress: bool) -> None:
 
 
 def _check_complete(store: Store) -> None:
+    refuse_strangers(store)
     missing = set(store.keys()) - set(store.files())
     if missing:
         raise TeacherError(

@@ -1,10 +1,11 @@
 """Records on disk, one for each example and view, in shards that are whole or not there.
 
-    FOLDER/manifest.json                                     what the records are and what they were made of
-    FOLDER/shards/view-00003.rows-000001024.6f3a….npy        records of rows 1024.. in view 3
+    FOLDER/manifest.json                     what the records are and what they were made of
+    FOLDER/shards/view-00003.rows-000001024.of-09ab….6f3a….npy        records of rows 1024.. in view 3
 
-The name of a shard ends in the SHA-256 of its content (16 digits), so that one rename puts it in place together with
-its checksum, and shards made elsewhere are merged by copying the files.
+The name of a shard holds the identity of its manifest and a checksum (16 digits of a SHA-256 each). The checksum covers
+the identity, view, first row and content, so one rename puts a shard in place together with all of them. Shards made
+elsewhere are merged by copying the files; those of another cache are refused.
 """
 
 from __future__ import annotations
@@ -12,21 +13,21 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import re
+import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_kd.errors import TeacherError, explain
+from keras_kd.errors import ConfigurationError, TeacherError, explain
 from keras_kd.progress import bar
 from keras_kd.teachers import encodings
 from keras_kd.teachers.encodings import Encoding
 
-VERSION = 1
-_NAME = re.compile(r"view-(\d+)\.rows-(\d+)\.([0-9a-f]{16})\.npy")
+VERSION = 2
+_NAME = re.compile(r"view-(\d{5,})\.rows-(\d{9,})\.of-([0-9a-f]{16})\.([0-9a-f]{16})\.npy")
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,12 @@ class Manifest:
         """Of all records of all views."""
         return self.record.itemsize * self.num_examples * self.views
 
+    @property
+    def identity(self) -> str:
+        """A hash of all but the number of views, which may grow: 16 hex digits."""
+        made_of = {key: value for key, value in asdict(self).items() if key != "views"}
+        return _digest(json.dumps(made_of, sort_keys=True).encode())
+
     def differences(self, other: Manifest) -> list[str]:
         """In words, where `other` is made of something else; more or fewer views are no difference."""
         mine, theirs = _flat(asdict(self)), _flat(asdict(other))
@@ -81,6 +88,31 @@ class ShardKey(NamedTuple):
 
     view: int
     start: int
+
+
+class Shard(NamedTuple):
+    """A file of the store, and what its name says: its records, the identity of its manifest, and its checksum."""
+
+    file: Path
+    key: ShardKey
+    identity: str
+    checksum: str
+
+    @classmethod
+    def named(cls, file: Path) -> Shard | None:
+        """None for a file that is not called as shards are, or is not a file (a pipe, a folder)."""
+        match = _NAME.fullmatch(file.name)
+        if match is None or not file.is_file():
+            return None
+        return cls(file, ShardKey(int(match[1]), int(match[2])), match[3], match[4])
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the content is what the name says."""
+        try:
+            return _checksum(self.identity, self.key, self.file.read_bytes()) == self.checksum
+        except FileNotFoundError:  # another process that builds this cache has just replaced it
+            return False
 
 
 class Store:
@@ -108,8 +140,10 @@ class Store:
             content = json.loads(file.read_text("utf-8"))
             if content.get("version") != VERSION:
                 raise ValueError(f"version {content.get('version')!r}, and this is version {VERSION}")
-            return cls(path, Manifest(**content))
-        except (ValueError, TypeError, AttributeError) as error:
+            store = cls(path, Manifest(**content))
+            store.keys(), store.manifest.record  # noqa: B018 - both fail where the content is not a manifest's
+            return store
+        except (ValueError, TypeError, AttributeError, KeyError, ConfigurationError) as error:
             raise TeacherError(
                 explain(
                     "The manifest of this teacher cache cannot be read.",
@@ -119,9 +153,11 @@ class Store:
                 )
             ) from error
 
-    def write_manifest(self) -> None:
+    def write_manifest(self, *, replace: bool) -> None:
+        """Without `replace`, a manifest that another process has put in place meanwhile stays."""
         (self.path / "shards").mkdir(parents=True, exist_ok=True)
-        _write(self.path / "manifest.json", (json.dumps(asdict(self.manifest), indent=1) + "\n").encode())
+        content = (json.dumps(asdict(self.manifest), indent=1) + "\n").encode()
+        _write(self.path / "manifest.json", content, replace=replace)
 
     def describe(self) -> dict[str, Any]:
         """The manifest, bytes and shards, in plain data."""
@@ -146,21 +182,31 @@ class Store:
         return np.arange(key.start, min(key.start + self.manifest.shard_size, self.manifest.num_examples))
 
     def files(self) -> dict[ShardKey, Path]:
-        """The file of each shard that is there, whether whole or not."""
-        found = sorted((self.path / "shards").glob("*.npy"))
-        matches = [(file, _NAME.fullmatch(file.name)) for file in found]
-        return {ShardKey(int(match[1]), int(match[2])): file for file, match in matches if match}
+        """The file of each shard of this store that is there, whether whole or not."""
+        return {shard.key: shard.file for shard in self._own()}
 
-    def damaged(self, *, progress: bool = False) -> list[ShardKey]:
+    def strangers(self) -> list[Path]:
+        """Arrays among the shards that are not of this store: of another manifest, or not named as shards are."""
+        own = {shard.file for shard in self._own()}
+        return [file for file in self._arrays() if file not in own]
+
+    def damaged(self, *, progress: bool = False) -> list[Path]:
         """Shards whose content is not what their name says; every file is read."""
-        files = self.files()
-        with bar("verify the teacher cache", len(files), unit="shards", shown=progress) as advance:
-            return [key for key in files if not self._is_whole(files[key], advance)]
+        own = self._own()
+        damaged = []
+        with bar("verify the teacher cache", len(own), unit="shards", shown=progress) as advance:
+            for shard in own:
+                damaged += [] if shard.is_whole else [shard.file]
+                advance()
+        return damaged
 
-    @staticmethod
-    def _is_whole(file: Path, advance: Any) -> bool:
-        advance()
-        return _digest(file.read_bytes()) == _NAME.fullmatch(file.name)[3]
+    def _own(self) -> list[Shard]:
+        named = [Shard.named(file) for file in self._arrays()]
+        identity = self.manifest.identity
+        return [shard for shard in named if shard is not None and shard.identity == identity]
+
+    def _arrays(self) -> list[Path]:
+        return sorted(file for file in (self.path / "shards").glob("*.npy") if not file.name.startswith("."))
 
     # Writing and reading.
 
@@ -170,13 +216,11 @@ class Store:
         np.save(buffer, records, allow_pickle=False)
         content = buffer.getvalue()
         old = self.files().get(key)
-        name = f"view-{key.view:05d}.rows-{key.start:09d}.{_digest(content)}.npy"
+        identity = self.manifest.identity
+        name = f"view-{key.view:05d}.rows-{key.start:09d}.of-{identity}.{_checksum(identity, key, content)}.npy"
         _write(self.path / "shards" / name, content)
         if old is not None and old.name != name:
             old.unlink(missing_ok=True)
-
-    def remove(self, key: ShardKey) -> None:
-        self.files()[key].unlink(missing_ok=True)
 
     def lookup(self, ids: np.ndarray, view: int) -> np.ndarray:
         """The records of these examples, `[b]`."""
@@ -193,8 +237,25 @@ class Store:
                 self._opened = {}  # an epoch reads one view; the files of the last one need not stay open
             if self._files is None:
                 self._files = self.files()
-            self._opened[key] = np.load(self._files[key], mmap_mode="r", allow_pickle=False)
+            self._opened[key] = self._load(key)
         return self._opened[key]
+
+    def _load(self, key: ShardKey) -> np.ndarray:
+        expected = (len(self.rows(key)), self.manifest.record)
+        try:
+            records = np.load(self._files[key], mmap_mode="r", allow_pickle=False)
+            if (len(records), records.dtype) != expected:
+                raise ValueError(f"{len(records)} records of {records.dtype}")
+            return records
+        except (KeyError, OSError, ValueError, EOFError) as error:
+            raise TeacherError(
+                explain(
+                    f"A shard of the teacher cache in {self.path} cannot be read.",
+                    received=f"view {key.view}, rows from {key.start}: {error}",
+                    expected="the file as it was written",
+                    fix="CachedTeacher.build with the same settings makes it anew, and no others.",
+                )
+            ) from error
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
@@ -213,7 +274,26 @@ def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
 
 
-def _write(file: Path, content: bytes) -> None:
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(content)
-    temporary.replace(file)
+def _checksum(identity: str, key: ShardKey, content: bytes) -> str:
+    return _digest(f"{identity} {key.view} {key.start}\n".encode() + content)
+
+
+def _write(file: Path, content: bytes, *, replace: bool = True) -> None:
+    temporary = file.with_name(f".{file.name}.{uuid.uuid4().hex[:12]}.tmp")
+    try:
+        temporary.write_bytes(content)
+        if replace or not _linked(temporary, file):
+            temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _linked(temporary: Path, file: Path) -> bool:
+    """Puts a file in place unless there is one; False where the file system has no links."""
+    try:
+        file.hardlink_to(temporary)
+    except FileExistsError:
+        return True
+    except OSError:
+        return file.exists()
+    return True

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import random
 import shutil
 import subprocess
@@ -308,6 +309,166 @@ def test_kill_9_at_random_moments_loses_one_shard_at_most(tmp_path):
     assert known.keys() == shards_of(whole).keys()
 
 
+# What belongs to another cache.
+
+
+def other_cache(build, make_model, path):
+    """A cache with the same rows and views, of another teacher."""
+    return build(model=make_model(4), path=path)
+
+
+def test_shards_of_another_teacher_are_not_merged(build, make_model, tmp_path):
+    cached, other = build(), other_cache(build, make_model, tmp_path / "other")
+    victim = sorted((cached.path / "shards").iterdir())[4]
+    stranger = sorted((other.path / "shards").iterdir())[4]
+    victim.unlink()
+    shutil.copy(stranger, victim.parent)
+    for verify in (True, False):
+        with pytest.raises(TeacherError, match=f"do not belong to it.*{stranger.name}.*same settings can be merged"):
+            CachedTeacher.open(cached.path, verify=verify)
+    with pytest.raises(TeacherError, match=stranger.name):
+        build()
+    (victim.parent / stranger.name).unlink()
+    assert build().views == 3
+
+
+def test_a_stranger_beside_all_shards_is_refused_as_well(build, make_model, tmp_path):
+    cached, other = build(), other_cache(build, make_model, tmp_path / "other")
+    shutil.copytree(other.path / "shards", cached.path / "shards", dirs_exist_ok=True)
+    with pytest.raises(TeacherError, match="12 files among the shards"):
+        CachedTeacher.open(cached.path)
+
+
+def test_shards_without_their_manifest_are_not_another_teachers(build, make_model):
+    cached = build()
+    expected = cached.answers(np.arange(100), 1, None)["output"]
+    (cached.path / "manifest.json").unlink()
+    with pytest.raises(TeacherError, match="12 files among the shards"):
+        build(model=make_model(4))
+    (cached.path / "manifest.json").unlink()
+    before = shards(cached)
+    again = build()  # the teacher that they are of takes them up
+    assert shards(again) == before
+    np.testing.assert_array_equal(again.answers(np.arange(100), 1, None)["output"], expected)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda content: content | {"teacher": "sha256:0"},
+        lambda content: content | {"pipeline": content["pipeline"] | {"data": "sha256:0"}},
+        lambda content: content | {"pipeline": content["pipeline"] | {"augment_seed": 9}},
+        lambda content: content | {"shard_size": 16},
+        lambda content: content | {"activations": {"output": "softmax"}},
+        lambda content: content | {"outputs": {"output": {"name": "Rows", "shape": [10], "dtype": "float32"}}},
+    ],
+    ids=["teacher", "data", "seed", "shard_size", "activation", "dtype"],
+)
+def test_shards_under_a_changed_manifest_are_refused(build, edit):
+    cached = build()
+    manifest = cached.path / "manifest.json"
+    manifest.write_text(json.dumps(edit(json.loads(manifest.read_text()))))
+    with pytest.raises(TeacherError, match=r"12 files among the shards.*a manifest that was changed"):
+        CachedTeacher.open(cached.path)
+
+
+def test_more_views_in_the_manifest_than_shards(build):
+    cached = build()
+    manifest = cached.path / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"views": 3', '"views": 4'))
+    with pytest.raises(TeacherError, match="12 of 16 shards"):
+        CachedTeacher.open(cached.path)
+
+
+@pytest.mark.parametrize(("old", "new"), [("view-00001", "view-00002"), ("rows-000000032", "rows-000000064")])
+def test_a_renamed_shard_is_damaged(build, old, new):
+    cached = build()
+    expected = cached.answers(np.arange(100), 2, None)["output"]
+    renamed = next(file for file in sorted((cached.path / "shards").iterdir()) if old in file.name)
+    target = next((cached.path / "shards").glob(renamed.name.replace(old, new)[:27] + "*"))
+    target.unlink()
+    renamed.rename(renamed.with_name(renamed.name.replace(old, new)))
+    with pytest.raises(TeacherError, match="11 of 12 shards"):
+        CachedTeacher.open(cached.path)
+    shutil.copy(renamed.with_name(renamed.name.replace(old, new)), renamed)
+    with pytest.raises(TeacherError, match="1 of 12 shards.*are damaged"):
+        CachedTeacher.open(cached.path)
+    np.testing.assert_array_equal(build().answers(np.arange(100), 2, None)["output"], expected)
+
+
+def test_a_hidden_second_file_of_a_shard_is_verified(build):
+    """Two builders on machines that round differently leave two files of one shard."""
+    cached = build()
+    first = sorted((cached.path / "shards").iterdir())[0]
+    twin = first.with_name(first.name[:-20] + "0" * 16 + ".npy")
+    shutil.copy(first, twin)
+    with pytest.raises(TeacherError, match=f"1 of 12 shards.*{twin.name}"):
+        CachedTeacher.open(cached.path)
+    build()
+    assert not twin.exists() and first.exists()
+
+
+@pytest.mark.parametrize("name", ["extra.npy", "view-00000.rows-000000000.0123456789abcdef.npy"])
+def test_files_that_are_not_shards_are_named(build, name):
+    cached = build()
+    np.save(cached.path / "shards" / name, np.zeros(3))
+    with pytest.raises(TeacherError, match=f"1 files among.*{name}"):
+        CachedTeacher.open(cached.path)
+
+
+def test_a_pipe_among_the_shards_is_not_read(build):
+    cached = build()
+    first = sorted((cached.path / "shards").iterdir())[0]
+    first.unlink()
+    os.mkfifo(first)
+    with pytest.raises(TeacherError, match=f"1 files among.*{first.name}"):
+        CachedTeacher.open(cached.path)
+
+
+def test_a_shard_that_goes_while_it_is_read_is_named(build):
+    cached = build()
+    for file in (cached.path / "shards").iterdir():
+        file.write_bytes(b"")
+    with pytest.raises(TeacherError, match="cannot be read.*view 1, rows from 0"):
+        cached.answers(np.arange(3), 1, None)
+
+
+def test_a_builder_that_comes_second_takes_the_manifest_that_is_there(build, make_model, monkeypatch):
+    """Both saw an empty folder; the first one's manifest stays."""
+    original = Store.write_manifest
+    first = []
+
+    def write_after_another(self, *, replace):
+        if not first:
+            first.append(True)
+            first.append(build())
+        original(self, replace=replace)
+
+    monkeypatch.setattr(Store, "write_manifest", write_after_another)
+    with pytest.raises(TeacherError, match="holds another teacher cache"):
+        build(model=make_model(4))
+    assert CachedTeacher.open(first[1].path).fingerprint == first[1].fingerprint
+
+
+def test_the_same_weights_behind_another_preprocessing_are_another_teacher(build, teacher):
+    cached = build(views=2)
+    inputs = keras.Input((8, 8, 1))
+    other = keras.Model(inputs, teacher(keras.layers.Rescaling(-1.0, 1.0)(inputs)))
+    with pytest.raises(TeacherError, match="'output' is not what the cache.*with the same weights"):
+        build(model=other, views=3)
+    assert build(views=3).path == cached.path
+
+
+def test_a_saved_distiller_refuses_the_cache_of_another_teacher(build, images, make_model, tmp_path):
+    cached = build()
+    _, distiller = student_after(cached, Pipeline(images, AUGMENT, batch_size=16).with_teacher(cached), epochs=1)
+    distiller.save(tmp_path / "d.keras")
+    shutil.rmtree(cached.path)
+    other_cache(build, make_model, cached.path)
+    with pytest.raises(TeacherError, match="another teacher than the one named"):
+        keras.models.load_model(tmp_path / "d.keras")
+
+
 # What is refused.
 
 
@@ -365,7 +526,8 @@ def test_folders_that_hold_no_cache(build, tmp_path):
     cached = build()
     manifest = cached.path / "manifest.json"
     content = json.loads(manifest.read_text())
-    for text in ("{", json.dumps(content | {"version": 9}), json.dumps(content | {"more": 1})):
+    changed = [content | change for change in ({"version": 1}, {"more": 1}, {"shard_size": 0}, {"pipeline": {}})]
+    for text in ("{", "[]", *map(json.dumps, changed), json.dumps(content | {"outputs": {"output": {"name": "Rows"}}})):
         manifest.write_text(text)
         with pytest.raises(TeacherError, match="cannot be read"):
             CachedTeacher.open(cached.path)
