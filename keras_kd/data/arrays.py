@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import functools
-import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from keras_kd.data.checks import refuse_image_size
+from keras_kd.data.contents import check_labels, check_pixel_range
+from keras_kd.data.npz import NPZ_FORMS, Header, load, read_headers
 from keras_kd.data.splits import ArrayRecords, Opened, Records, Scaling, Split
 from keras_kd.data.stratify import complete_splits, stratified_choice
 from keras_kd.errors import ConfigurationError, explain
@@ -21,7 +21,6 @@ DIGITS_COUNTS = {"test": 360, "validation": 359}
 _DIGITS_MAX = 16
 
 _PARTS = {"train": "train", "validation": "val", "test": "test"}
-_NPZ_FORMS = "x_train, y_train[, x_val, y_val][, x_test, y_test][, class_names], or x, y[, class_names]"
 
 
 def open_digits(fractions: Mapping[str, Any], image_size: Any, value_range: tuple[float, float]) -> Opened:
@@ -62,74 +61,20 @@ def open_npz(
     value_range: tuple[float, float],
     seed: int,
 ) -> Opened:
-    """Arrays from an .npz file; of the pixels only shapes and dtypes are read now."""
+    """Arrays from an .npz file; they are read once to find damage, and kept on first use."""
     refuse_image_size(image_size, f"npz:{path}")
-    headers = _headers(path)
+    headers = read_headers(path)
     parts = _npz_parts(path, headers)
     class_names = _npz_class_names(path, headers, parts)
     _check_same_examples(path, parts)
+    _check_pixels(path, headers, value_range)
     dtype = parts["train"].dtype
     scaling = Scaling.to_range(255, value_range) if dtype == np.uint8 else Scaling()
     splits = complete_splits(parts, fractions, class_names, scaling, seed)
     return Opened(class_names, splits, tuple(sorted((k, h.checksum) for k, h in headers.items())))
 
 
-@dataclass(frozen=True)
-class _Header:
-    shape: tuple[int, ...]
-    dtype: np.dtype
-    checksum: int
-
-
-def _headers(path: Path) -> dict[str, _Header]:
-    """Shape, dtype and checksum of each array in the file, without its values."""
-    if not path.is_file():
-        raise ConfigurationError(
-            explain(
-                "There is no such .npz file.",
-                received=str(path),
-                expected=f"a file with {_NPZ_FORMS}",
-                fix="Relative paths start at the working directory.",
-            )
-        )
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = [info for info in archive.infolist() if info.filename.endswith(".npy")]
-            return {info.filename.removesuffix(".npy"): _header(archive, info) for info in members}
-    except (zipfile.BadZipFile, ValueError, EOFError) as error:
-        raise ConfigurationError(
-            explain(
-                f"The file is no readable .npz: {error}.",
-                received=str(path),
-                expected=f"what numpy.savez writes, with {_NPZ_FORMS}",
-            )
-        ) from error
-
-
-def _header(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Header:
-    with archive.open(info) as file:
-        version = np.lib.format.read_magic(file)
-        first = version == (1, 0)
-        read = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read(file)
-    return _Header(shape, dtype, info.CRC)
-
-
-def _load(path: Path, key: str) -> np.ndarray:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return archive[key]
-    except ValueError as error:
-        raise ConfigurationError(
-            explain(
-                f"The array {key!r} in {path} cannot be read: {error}.",
-                expected="an array of numbers, or of text with a dtype such as '<U20'",
-                fix="Save it as np.array(values, dtype=str) or with a numeric dtype; pickled objects are not loaded.",
-            )
-        ) from error
-
-
-def _npz_parts(path: Path, headers: Mapping[str, _Header]) -> dict[str, Records]:
+def _npz_parts(path: Path, headers: Mapping[str, Header]) -> dict[str, Records]:
     if {"x_train", "y_train"} <= set(headers):
         suffixes = {name: f"_{suffix}" for name, suffix in _PARTS.items()}
     elif {"x", "y"} <= set(headers):
@@ -143,14 +88,14 @@ def _npz_parts(path: Path, headers: Mapping[str, _Header]) -> dict[str, Records]
             explain(
                 f"{path} does not hold the arrays of a data set.",
                 received=f"the keys {', '.join(sorted(headers)) or '(none)'}",
-                expected=_NPZ_FORMS,
+                expected=NPZ_FORMS,
                 fix=f"Add {', '.join(incomplete)}." if incomplete else None,
             )
         )
     return {name: _npz_records(path, headers, suffix) for name, suffix in present.items()}
 
 
-def _npz_records(path: Path, headers: Mapping[str, _Header], suffix: str) -> Records:
+def _npz_records(path: Path, headers: Mapping[str, Header], suffix: str) -> Records:
     x_key, y_key = f"x{suffix}", f"y{suffix}"
     x = headers[x_key]
     labels = _npz_labels(path, y_key)
@@ -171,6 +116,14 @@ def _npz_records(path: Path, headers: Mapping[str, _Header], suffix: str) -> Rec
                 fix="Convert it with .astype(np.uint8) or .astype(np.float32).",
             )
         )
+    if len(x.shape) < 2 or 0 in x.shape:
+        raise ConfigurationError(
+            explain(
+                f"{x_key!r} in {path} does not hold examples.",
+                received=f"shape {x.shape}",
+                expected="[n, ...] with at least one number an example",
+            )
+        )
     greyscale = x.dtype == np.uint8 and len(x.shape) == 3
     shape = (*x.shape[1:], 1) if greyscale else x.shape[1:]
     load = functools.partial(_load_examples, path, x_key, shape)
@@ -178,15 +131,15 @@ def _npz_records(path: Path, headers: Mapping[str, _Header], suffix: str) -> Rec
 
 
 def _load_examples(path: Path, key: str, shape: tuple[int, ...]) -> np.ndarray:
-    stored = _load(path, key).reshape(-1, *shape)
+    stored = load(path, key).reshape(-1, *shape)
     return stored if stored.dtype == np.uint8 else stored.astype(np.float32)
 
 
 def _npz_labels(path: Path, key: str) -> np.ndarray:
-    labels = _load(path, key)
+    labels = load(path, key)
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
-    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer) or (labels < 0).any():
+    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
         raise ConfigurationError(
             explain(
                 f"{key!r} in {path} does not hold labels.",
@@ -195,15 +148,16 @@ def _npz_labels(path: Path, key: str) -> np.ndarray:
                 fix="Turn one-hot rows into labels with y.argmax(-1).",
             )
         )
+    check_labels(f"{key!r} in {path}", labels)
     return labels.astype(np.int64)
 
 
-def _npz_class_names(path: Path, headers: Mapping[str, _Header], parts: Mapping[str, Records]) -> tuple[str, ...]:
+def _npz_class_names(path: Path, headers: Mapping[str, Header], parts: Mapping[str, Records]) -> tuple[str, ...]:
     """The names in the file, or "0", "1", ..."""
     num_classes = 1 + max(int(part.labels.max()) for part in parts.values())
     names = tuple(str(i) for i in range(num_classes))
     if "class_names" in headers:
-        names = tuple(str(name) for name in _load(path, "class_names").ravel())
+        names = _given_names(path)
     if len(names) < max(num_classes, 2):
         raise ConfigurationError(
             explain(
@@ -213,6 +167,27 @@ def _npz_class_names(path: Path, headers: Mapping[str, _Header], parts: Mapping[
             )
         )
     return names
+
+
+def _given_names(path: Path) -> tuple[str, ...]:
+    names = load(path, "class_names")
+    if names.dtype.kind not in "Uiu":
+        raise ConfigurationError(
+            explain(
+                f"'class_names' in {path} are not text.",
+                received=f"dtype {names.dtype}",
+                expected="text, as np.array(['ant', 'bee'])",
+                fix="Bytes become text with names.astype(str).",
+            )
+        )
+    return tuple(str(name) for name in names.ravel())
+
+
+def _check_pixels(path: Path, headers: Mapping[str, Header], value_range: tuple[float, float]) -> None:
+    """Of floating point images, `[n, H, W]` or more axes: what the range of a table's columns is says nothing."""
+    for key, header in headers.items():
+        if key.startswith("x") and header.dtype.kind == "f" and len(header.shape) > 2:
+            check_pixel_range(f"{key!r} in {path}", header.lowest, header.highest, value_range)
 
 
 def _check_same_examples(path: Path, parts: Mapping[str, Records]) -> None:

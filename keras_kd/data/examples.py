@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from keras_kd.data import splits
+from keras_kd.data.contents import check_finite
 from keras_kd.data.splits import DataSource, Split
 from keras_kd.errors import ConfigurationError, explain
 
@@ -76,9 +77,15 @@ class ArrayExamples(Examples):
         self.parts = len(parts)
         self.num_examples = sizes.pop()[0]
         self._fingerprint: str | None = None
+        self._on_disk = any(isinstance(leaf, np.memmap) for leaf in keras.tree.flatten(parts))
+        if not self._on_disk:
+            check_parts(self._parts)
 
     def fetch(self, ids):
-        return keras.tree.map_structure(lambda array: _single_precision(array[ids]), self._parts)
+        parts = keras.tree.map_structure(lambda array: array[ids], self._parts)
+        if self._on_disk:  # read when they are needed, and not twice
+            check_parts(parts, ids)
+        return keras.tree.map_structure(_single_precision, parts)
 
     def labels(self):
         return self._parts[1]
@@ -145,7 +152,9 @@ class StreamedExamples(Examples):
         )
 
     def stream(self):
-        yield from self._dataset.as_numpy_iterator()
+        for ids, parts in self._dataset.as_numpy_iterator():
+            check_parts(parts, ids)
+            yield ids, parts
 
     @property
     def num_bytes_each(self):
@@ -198,6 +207,13 @@ def examples_of(source: Any) -> Examples:
             "This holds no examples.", received=f"{type(source).__module__}.{type(source).__name__}", expected=_FORMS
         )
     )
+
+
+def check_parts(parts: tuple[Any, ...], ids: np.ndarray | None = None) -> None:
+    """Raises `ConfigurationError` with the numbers of the examples whose inputs, labels or weights are not finite."""
+    for name, part in zip(("x", "y", "sample_weight"), parts, strict=False):
+        for leaf in keras.tree.flatten(part):
+            check_finite(name, np.asarray(leaf), ids)
 
 
 def _of_split(split: Split) -> Examples:

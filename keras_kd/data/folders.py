@@ -6,6 +6,9 @@ palettes, EXIF rotation, GIF and WebP need no code of ours.
 
 from __future__ import annotations
 
+import math
+import struct
+import zlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,6 +27,7 @@ _ORDER_SEED = 0
 _GREYSCALE_MODES = ("1", "L", "LA")
 _DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 _EXIF_ORIENTATION = 0x0112
+_BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)  # what Pillow raises
 
 
 def open_folder(
@@ -33,7 +37,7 @@ def open_folder(
     value_range: tuple[float, float],
     seed: int,
 ) -> Opened:
-    """Images by class; reads the listing and the header of the first image, or of all without `image_size`.
+    """Images by class; reads the listing and the structure of each file, so that a damaged one is found now.
 
     The folders `train`, `validation` (or `val`) and `test` are the splits where `PATH/train` exists; otherwise
     the sub-folders are the classes. Class names are sorted. Files that are no images by their suffix, and names
@@ -104,7 +108,7 @@ def decode_image(file: Path, shape: tuple[int, int, int]) -> np.ndarray:
             image = ImageOps.exif_transpose(image)
             image = image.convert("RGBA") if image.mode in ("P", "PA") else image
             image = image.convert("L" if channels == 1 else "RGB")
-        except (OSError, SyntaxError, ValueError) as error:
+        except _BROKEN as error:
             raise _unreadable(file, error) from error
         if image.size != (width, height):
             image = image.resize((width, height), Image.Resampling.BILINEAR)
@@ -114,13 +118,15 @@ def decode_image(file: Path, shape: tuple[int, int, int]) -> np.ndarray:
 def _open(file: Path) -> Any:
     from PIL import Image
 
+    if not file.is_file():  # to open a pipe would wait for who writes to it
+        raise _unreadable(file, "it is a pipe, a device, a folder or a link to nothing")
     try:
         return Image.open(file)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (*_BROKEN, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _unreadable(file, error) from error
 
 
-def _unreadable(file: Path, error: Exception) -> ConfigurationError:
+def _unreadable(file: Path, error: Exception | str) -> ConfigurationError:
     return ConfigurationError(
         explain(
             f"The image file cannot be read: {error}.",
@@ -214,16 +220,15 @@ def _images(folder: Path) -> list[Path]:
 
 
 def _example_shape(files: Sequence[Path], size: tuple[int, int] | None) -> tuple[int, int, int]:
-    first = min(files)
-    with _open(first) as image:
-        channels = 1 if image.mode in _GREYSCALE_MODES else 3
-    if size is not None:
-        return (*size, channels)
+    """The shape of all images, from their headers; every file is looked at, so that a bad one is named now."""
     with ThreadPoolExecutor() as pool:
-        sizes = list(pool.map(_upright_size, files))
-    first_size = _upright_size(first)
-    for file, other in zip(files, sizes, strict=True):
-        if other != first_size:
+        found = dict(zip(files, pool.map(_inspected, files), strict=True))
+    first = min(files)
+    first_size, first_mode = found[first]
+    channels = 1 if first_mode in _GREYSCALE_MODES else 3
+    for file, (other, mode) in found.items():
+        _check_mode(file, mode, channels)
+        if size is None and other != first_size:
             raise ConfigurationError(
                 explain(
                     "The images have different sizes.",
@@ -231,16 +236,50 @@ def _example_shape(files: Sequence[Path], size: tuple[int, int] | None) -> tuple
                     expected="one size for all, or image_size=(height, width) to resize them to",
                 )
             )
-    return (*first_size, channels)
+    return (*(size or first_size), channels)
 
 
 def _words(size: tuple[int, int]) -> str:
     return f"height {size[0]}, width {size[1]}"
 
 
-def _upright_size(file: Path) -> tuple[int, int]:
-    """(height, width) from the file's header, turned as its EXIF orientation says."""
+def _inspected(file: Path) -> tuple[tuple[int, int], str]:
+    """(height, width) turned as the EXIF orientation says, and Pillow's mode; the pixels are not decoded.
+
+    Raises:
+        ConfigurationError: a file that is not a whole image, or one of more pixels than Pillow takes for safe.
+    """
+    from PIL import Image
+
     with _open(file) as image:
         width, height = image.size
-        turned = image.getexif().get(_EXIF_ORIENTATION, 1) >= 5
-    return (width, height) if turned else (height, width)
+        if width * height > (Image.MAX_IMAGE_PIXELS or math.inf):
+            raise _unreadable(file, f"{width} x {height} pixels, more than {Image.MAX_IMAGE_PIXELS:,}")
+        try:
+            turned = image.getexif().get(_EXIF_ORIENTATION, 1) >= 5
+            _check_end(file, image.format)
+        except _BROKEN as error:
+            raise _unreadable(file, error) from error
+        return ((width, height) if turned else (height, width)), image.mode
+
+
+def _check_end(file: Path, kind: str) -> None:
+    """Raises one of `_BROKEN` where a file was cut off or, as far as its format has checksums, changed.
+
+    A PNG has a checksum for each piece. Of the others the end is looked at; what ends otherwise than usual is decoded.
+    """
+    if kind == "PNG":
+        with _open(file) as image:
+            image.verify()
+    elif not _ends_as_usual(file, kind):
+        with _open(file) as image:
+            image.load()
+
+
+def _ends_as_usual(file: Path, kind: str) -> bool:
+    with file.open("rb") as stream:
+        start, length = stream.read(12), file.stat().st_size
+        stream.seek(max(0, length - 2))
+        end = stream.read()
+    sizes = {"BMP": int.from_bytes(start[2:6], "little"), "WEBP": int.from_bytes(start[4:8], "little") + 8}
+    return length == sizes[kind] if kind in sizes else {"JPEG": b"\xff\xd9", "GIF": b"\0;"}.get(kind) == end

@@ -15,6 +15,7 @@ from keras_kd.data import augmentation, splits
 from keras_kd.data.augmentation import Augmentation, Mixing
 from keras_kd.data.carried import Carried
 from keras_kd.data.checks import check_integer, check_seed
+from keras_kd.data.contents import check_labels
 from keras_kd.data.draws import Draws
 from keras_kd.data.examples import examples_of, hash_of
 from keras_kd.errors import ConfigurationError, explain
@@ -42,7 +43,8 @@ class Pipeline(DataAdapter):
     be made again, bit for bit, in another process. Each `fit` starts with epoch 0; one that goes on after epoch n
     takes `pipeline.from_epoch(n)` together with `initial_epoch=n`.
 
-    It is shuffled here, whatever `fit(shuffle=...)` says; `class_weight` has to come as weights in the source.
+    It is shuffled here, whatever `fit(shuffle=...)` says. Keras does not tell a data set of this kind about
+    `fit(class_weight=...)`: weights of classes have to come as weights in the source.
 
     Examples in memory are permuted whole. What is larger than `MEMORY_LIMIT_BYTES` is read in order and permuted within
     blocks of a quarter of that.
@@ -59,7 +61,9 @@ class Pipeline(DataAdapter):
         num_classes: of the labels, where mixing needs it; None takes the largest label + 1.
 
     Raises:
-        ConfigurationError: settings out of range, a source without examples, an augmentation that does not fit it.
+        ConfigurationError: settings out of range, a source without examples, an augmentation that does not fit it;
+            NaN or infinity in inputs, labels or weights (of a source that is read from disk: when they are read);
+            where classes are mixed, labels that do not name one of them.
     """
 
     def __init__(
@@ -82,7 +86,7 @@ class Pipeline(DataAdapter):
         self.augment_seed = self.seed if augment_seed is None else check_seed(augment_seed)
         self.views = None if views is None else check_integer("views", views, at_least=1)
         self.teacher: Any = None
-        self._num_classes = num_classes
+        self._num_classes = None if num_classes is None else check_integer("num_classes", num_classes, at_least=1)
         self._first_epoch = 0
         self._clock = _Clock(0)
         self._check_augmentations()
@@ -230,14 +234,17 @@ class Pipeline(DataAdapter):
     def _one_hot(self, labels: np.ndarray) -> np.ndarray:
         """float32 `[b, C]`; a row of zeros where there is no label."""
         labels = np.asarray(labels)
-        if labels.ndim > 1 and labels.shape[-1] > 1:
+        if _is_one_hot(labels):
             return labels.astype(np.float32)
+        check_labels("y", labels, self._classes(), unlabelled=True)
         labels = labels.reshape(-1)
         return (labels[:, None] == np.arange(self._classes())).astype(np.float32)
 
     def _classes(self) -> int:
         if self._num_classes is None:
-            self._num_classes = int(self.examples.labels().max()) + 1
+            labels = np.asarray(self.examples.labels())
+            check_labels("y", labels, unlabelled=True)
+            self._num_classes = max(int(labels.max()), 0) + 1
         return self._num_classes
 
     def _check_augmentations(self) -> None:
@@ -254,8 +261,14 @@ class Pipeline(DataAdapter):
             )
         for step in self.augment:
             step.check(x.shape[1:])
-            if isinstance(step, Mixing) and not self.examples.random_access:
-                self.examples.fetch(np.arange(1))
+        if any(isinstance(step, Mixing) for step in self.augment):
+            self._check_mixing()
+
+    def _check_mixing(self) -> None:
+        """Partners have to be at hand, and labels to name classes, before the first of them is met in training."""
+        first = self.examples.fetch(np.arange(1))
+        if len(first) > 1 and not _is_one_hot(np.asarray(first[1])):
+            check_labels("y", np.asarray(self.examples.labels()), self._num_classes, unlabelled=True)
 
     # What Keras asks a data adapter for.
 
@@ -334,6 +347,10 @@ class _Clock:
 def _augmentations(augment: Any) -> tuple[Augmentation, ...]:
     steps = augment if isinstance(augment, (list, tuple)) else [] if augment is None else [augment]
     return tuple(augmentation.get(step) for step in steps)
+
+
+def _is_one_hot(labels: np.ndarray) -> bool:
+    return labels.ndim > 1 and labels.shape[-1] > 1
 
 
 def _mixed(one: np.ndarray, other: np.ndarray, share: np.ndarray) -> np.ndarray:

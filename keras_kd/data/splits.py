@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_kd.data.contents import check_class_names, check_finite, check_labels
 from keras_kd.errors import ConfigurationError, explain
 
 UNLABELLED = -1
@@ -111,8 +112,14 @@ class Records(ABC):
 
     @cached_property
     def stored(self) -> np.ndarray:
-        """All stored examples, read on first use and kept."""
-        return self.read()
+        """All stored examples, read on first use and kept.
+
+        Raises:
+            ConfigurationError: numbers that are not finite.
+        """
+        stored = self.read()
+        check_finite("The stored examples", stored)
+        return stored
 
     @cached_property
     def labels(self) -> np.ndarray:
@@ -254,16 +261,22 @@ class Split:
         return Split(name, self.records.select(rows), self.scaling, labels)
 
     def relabelled(self, labels: np.ndarray, name: str) -> Split:
-        """The same examples (not read again) with other labels, `[n]`."""
-        labels = np.asarray(labels, np.int64)
-        if labels.shape != (self.num_examples,):
+        """The same examples (not read again) with other labels, whole numbers `[n]`, -1 where there is none.
+
+        Raises:
+            ConfigurationError: another shape, numbers that are not whole, or labels that cannot name a class.
+        """
+        labels = np.asarray(labels)
+        if labels.shape != (self.num_examples,) or not np.issubdtype(labels.dtype, np.integer):
             raise ConfigurationError(
                 explain(
                     f"The labels do not fit the split {self.name!r}.",
-                    received=f"shape {labels.shape}",
-                    expected=f"shape ({self.num_examples},)",
+                    received=f"shape {labels.shape} of {labels.dtype}",
+                    expected=f"shape ({self.num_examples},), whole numbers",
                 )
             )
+        check_labels(f"The labels of {name!r}", labels, unlabelled=True)
+        labels = labels.astype(np.int64)
         return dataclasses.replace(self, name=name, given_labels=labels)
 
 
@@ -274,6 +287,9 @@ class Opened:
     class_names: tuple[str, ...]
     splits: Mapping[str, Split]
     identity: tuple[Any, ...]
+
+    def __post_init__(self):
+        check_class_names(self.class_names)
 
 
 @dataclass(frozen=True, eq=False)

@@ -78,7 +78,7 @@ def test_pixels_are_read_on_first_use(write_npz, tmp_path):
         ({"x_train": X, "y_train": Y, "x_test": X}, "Add y_test"),
         ({"x": X, "y": Y[:10]}, "as many labels as examples"),
         ({"x": X, "y": np.eye(3)[Y]}, r"y\.argmax"),
-        ({"x": X, "y": Y - 1}, r"0\.\.C-1"),
+        ({"x": X, "y": Y - 1}, r"Received: -1 in row 0 and 19 more"),
         ({"x": X, "y": Y.astype(float)}, "dtype float64"),
         ({"x": X.astype(np.int32), "y": Y}, r"Received: int32.*astype\(np\.uint8\)"),
         ({"x": X, "y": Y * 0}, "at least two classes"),
@@ -97,7 +97,7 @@ def test_missing_and_broken_files(tmp_path):
         open_source(f"npz:{tmp_path / 'none.npz'}")
     broken = tmp_path / "broken.npz"
     broken.write_bytes(b"PK not really")
-    with pytest.raises(ConfigurationError, match="no readable .npz"):
+    with pytest.raises(ConfigurationError, match="not a readable .npz"):
         open_source(f"npz:{broken}")
 
 

@@ -1,3 +1,9 @@
+import os
+import socket
+import struct
+import zlib
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -146,30 +152,115 @@ def test_images_are_turned_upright(tmp_path):
     np.testing.assert_array_equal(source.test.arrays()[0][0, ..., 0], np.rot90(pixels, -1) / 255)
 
 
-def test_an_unreadable_file_is_named(folder):
+def cut(content):
+    return content[: len(content) * 2 // 3]
+
+
+def changed(content):
+    """One bit of the pixels of a PNG: its checksum tells."""
+    place = content.index(b"IDAT") + 8
+    return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+
+
+@pytest.mark.parametrize("image_size", [None, 8])
+@pytest.mark.parametrize("damage", [lambda _: b"no image", lambda _: b"", lambda c: c[:-14], cut, changed])
+def test_a_damaged_png_is_named_when_the_folder_is_opened(folder, damage, image_size):
     bad = folder / "digit_5" / "bad.png"
-    whole = next((folder / "digit_5").iterdir()).read_bytes()
-    for content in (b"no image", b"", whole[:-40]):
-        bad.write_bytes(content)
-        with pytest.raises(ConfigurationError, match=r"bad\.png"):
-            records = open_source(f"folder:{folder}", image_size=8, validation=0.01, test=0.01)
-            [split.arrays() for split in (records.train, records.validation, records.test)]
+    bad.write_bytes(damage(next((folder / "digit_5").iterdir()).read_bytes()))
+    with pytest.raises(ConfigurationError, match=r"cannot be read.*bad\.png"):
+        open_source(f"folder:{folder}", image_size=image_size)
+
+
+@pytest.mark.parametrize("image_size", [None, 8])
+@pytest.mark.parametrize("suffix", ["jpg", "gif", "webp", "bmp"])
+def test_a_cut_off_image_is_named_when_the_folder_is_opened(folder, suffix, image_size):
+    bad = folder / "digit_5" / f"bad.{suffix}"
+    noise = np.random.default_rng(0).integers(0, 255, (8, 8), np.uint8)
+    Image.fromarray(noise).save(bad)
+    whole = bad.read_bytes()
+    if suffix in ("jpg", "bmp"):  # the others become colour images
+        assert open_source(f"folder:{folder}", image_size=image_size).num_classes == 10
+    bad.write_bytes(whole[:-20])
+    with pytest.raises(ConfigurationError, match=rf"cannot be read.*bad\.{suffix}"):
+        open_source(f"folder:{folder}", image_size=image_size)
+
+
+def test_what_stands_after_a_whole_image_does_not_matter(folder):
+    image = folder / "digit_5" / "more.jpg"
+    Image.new("L", (8, 8), 9).save(image)
+    image.write_bytes(image.read_bytes() + b"\n")
+    assert open_source(f"folder:{folder}").num_classes == 10
+
+
+def make_pipe(file):
+    os.mkfifo(file)
+
+
+def make_loop(file):
+    file.symlink_to(file.name)
+
+
+def make_device(file):
+    file.symlink_to("/dev/zero")
+
+
+def make_socket(file):
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(file))
+
+
+@pytest.mark.parametrize("make", [make_pipe, make_loop, make_device, make_socket, lambda file: file.mkdir()])
+@pytest.mark.parametrize("image_size", [None, 8])
+def test_what_is_not_a_file_is_named_and_not_opened(folder, make, image_size, monkeypatch):
+    monkeypatch.chdir(folder / "digit_5")  # a socket's path has to be short
+    make(Path("0.png"))
+    with pytest.raises(ConfigurationError, match=r"pipe, a device, a folder or a link to nothing.*digit_5/0\.png"):
+        open_source(f"folder:{folder}", image_size=image_size)
+
+
+def huge_png(width, height):
+    def chunk(name, content):
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("size", [(10_000, 10_000), (60_000, 60_000), (2**31 - 1, 2**31 - 1)])
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_a_header_of_very_many_pixels_is_refused(folder, size):
+    (folder / "digit_5" / "bomb.png").write_bytes(huge_png(*size))
+    with pytest.raises(ConfigurationError, match=r"pixels.*bomb\.png"):
+        open_source(f"folder:{folder}", image_size=8)
 
 
 def test_an_unreadable_file_is_named_while_streaming(folder, monkeypatch):
     monkeypatch.setattr(splits, "MEMORY_LIMIT_BYTES", 100)
+    train = open_source(f"folder:{folder}", image_size=8).train
     for file in (folder / "digit_5").iterdir():
         file.write_bytes(b"no image")
-    train = open_source(f"folder:{folder}", image_size=8).train
     with pytest.raises(Exception, match=r"The image file cannot be read.*\.png"):
         list(evaluation_batches(train, 8).as_numpy_iterator())
 
 
-def test_a_colour_image_among_greyscale_ones(folder):
+@pytest.mark.parametrize("image_size", [None, 8])
+def test_a_colour_image_among_greyscale_ones(folder, image_size):
     Image.new("RGB", (8, 8)).save(folder / "digit_5" / "colour.png")
-    records = open_source(f"folder:{folder}", validation=0.01, test=0.01)
     with pytest.raises(ConfigurationError, match=r"colour\.png, Pillow mode 'RGB'"):
-        [split.arrays() for split in (records.train, records.validation, records.test)]
+        open_source(f"folder:{folder}", image_size=image_size)
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\rb", "tab\t", "a\x0bb", "a\x85b", "a\u2028b", "a\x7fb", " ", "\udce9"])
+def test_a_class_name_that_does_not_fit_on_a_line(folder, name):
+    (folder / "digit_3").rename(folder / name)
+    with pytest.raises(ConfigurationError, match="class name does not fit on a line.*of label"):
+        open_source(f"folder:{folder}")
+
+
+def test_classes_whose_names_differ_by_spaces(folder):
+    (folder / "digit_3").rename(folder / "digit_4 ")
+    with pytest.raises(ConfigurationError, match="same name. Received: 'digit_4', of labels 3, 4"):
+        open_source(f"folder:{folder}")
 
 
 def test_deep_images_are_refused(tmp_path):

@@ -1,0 +1,124 @@
+"""Checks of what lies in the data: values, labels and class names, before anything is trained on them."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from keras_kd.errors import ConfigurationError, explain
+
+MAX_CLASSES = 2**20
+"""Labels from here on are refused: a name and a column of one-hot labels for each class have to fit into memory."""
+
+_FAR_OUTSIDE = 10.0  # how many times the width of the value range images may span; standardized ones span about 5
+_PIECE_BYTES = 2**24
+_LARGEST = float(np.finfo(np.float32).max)
+_NOT_IN_A_LINE = ("Cc", "Zl", "Zp", "Cs")  # control characters, line and paragraph separators, half characters
+
+
+def rows_not_finite(values: np.ndarray) -> np.ndarray:
+    """The rows of `[n, ...]` with a NaN, an infinity, or a number that float32 cannot hold; int64 `[m]`.
+
+    >>> rows_not_finite(np.array([[0.0, 1.0], [np.nan, 0.0], [1e300, 0.0]])).tolist()
+    [1, 2]
+    """
+    if values.dtype.kind != "f" or not len(values):
+        return np.empty(0, np.int64)
+    size = max(1, _PIECE_BYTES // max(values[:1].nbytes, 1))  # so that an array on disk is never in memory whole
+    starts = range(0, len(values), size)
+    return np.concatenate([start + _not_finite(np.asarray(values[start : start + size])) for start in starts])
+
+
+def _not_finite(values: np.ndarray) -> np.ndarray:
+    whole = (np.abs(values) <= _LARGEST).reshape(len(values), -1)
+    return np.flatnonzero(~whole.all(axis=1))
+
+
+def check_finite(what: str, values: np.ndarray, ids: Any = None) -> None:
+    """Raises `ConfigurationError` with the rows of `values` `[n, ...]` that hold something other than numbers.
+
+    Args:
+        what: what the values are, as "x".
+        values: of any dtype; only floating point ones can fail.
+        ids: the number of each row where it is not its place, int64 `[n]`.
+    """
+    rows = rows_not_finite(values)
+    if len(rows):
+        raise not_finite(what, rows if ids is None else np.asarray(ids)[rows])
+
+
+def not_finite(what: str, rows: np.ndarray) -> ConfigurationError:
+    """The error for values in these rows."""
+    named = ", ".join(str(int(row)) for row in rows[:5]) + (", ..." if len(rows) > 5 else "")
+    return ConfigurationError(
+        explain(
+            f"{what} has values that are not finite numbers of float32.",
+            received=f"NaN, infinity or more than 3.4e38 in row{'s' if len(rows) > 1 else ''} {named}",
+            expected="finite numbers",
+            fix="Remove these rows, or replace the values, as np.nan_to_num does.",
+        )
+    )
+
+
+def check_pixel_range(what: str, lowest: float, highest: float, value_range: tuple[float, float]) -> None:
+    """Raises `ConfigurationError` where floating point images, never scaled, are far outside the range."""
+    low, high = value_range
+    if max(highest, high) - min(lowest, low) <= _FAR_OUTSIDE * (high - low):
+        return
+    raise ConfigurationError(
+        explain(
+            f"The pixels of {what} are far outside 'value_range', and floating point numbers are not scaled.",
+            received=f"values from {lowest:g} to {highest:g}, value_range ({low:g}, {high:g})",
+            expected="values within the range, or not much outside",
+            fix=f"Scale them before saving (x / 255 for pixels of 0..255, or store them as uint8); or, where the model "
+            f"is to get them as they are, pass value_range=({min(lowest, 0):g}, {highest:g}).",
+        )
+    )
+
+
+def check_labels(what: str, labels: np.ndarray, num_classes: int | None = None, *, unlabelled: bool = False) -> None:
+    """Raises `ConfigurationError` with the first row of whole-number labels that does not name a class.
+
+    Args:
+        what: what they are, as "y".
+        labels: integers `[n]` or `[n, 1]`.
+        num_classes: the number of classes; None allows any label below `MAX_CLASSES`.
+        unlabelled: whether -1 may stand for an example without a label.
+    """
+    lowest, limit = -1 if unlabelled else 0, MAX_CLASSES if num_classes is None else num_classes
+    flat = labels.reshape(-1)
+    bad = np.flatnonzero((flat < lowest) | (flat >= limit))
+    if len(bad):
+        raise ConfigurationError(
+            explain(
+                f"{what} has labels that do not name a class.",
+                received=f"{flat[bad[0]]} in row {bad[0]}" + (f" and {len(bad) - 1} more" if len(bad) > 1 else ""),
+                expected=f"whole numbers, 0..{limit - 1}" + (", or -1 for an example without a label" * unlabelled),
+                fix="Number the classes from 0 on, as np.unique(y, return_inverse=True)[1] does."
+                if num_classes is None
+                else None,
+            )
+        )
+
+
+def check_class_names(names: Sequence[str]) -> None:
+    """Raises `ConfigurationError` where names do not fit a line each of a file of labels, or repeat."""
+    for label, name in enumerate(names):
+        if not name.strip() or any(unicodedata.category(character) in _NOT_IN_A_LINE for character in name):
+            raise _bad_name(
+                "A class name does not fit on a line of a file of labels.",
+                f"{name!r}, of label {label}",
+                "text without line breaks and other control characters",
+            )
+    counts = Counter(name.strip() for name in names)
+    if repeated := [name for name, count in counts.items() if count > 1]:
+        labels = ", ".join(str(label) for label, name in enumerate(names) if name.strip() == repeated[0])
+        raise _bad_name("Classes have the same name.", f"{repeated[0]!r}, of labels {labels}", "a name for each")
+
+
+def _bad_name(problem: str, received: str, expected: str) -> ConfigurationError:
+    return ConfigurationError(explain(problem, received=received, expected=expected, fix="Rename the class."))
