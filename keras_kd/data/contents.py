@@ -34,8 +34,10 @@ def rows_not_finite(values: np.ndarray) -> np.ndarray:
 
 
 def _not_finite(values: np.ndarray) -> np.ndarray:
-    whole = (np.abs(values) <= _LARGEST).reshape(len(values), -1)
-    return np.flatnonzero(~whole.all(axis=1))
+    whole = np.isfinite(values)
+    if values.dtype.itemsize > 4:
+        whole &= np.abs(values) <= _LARGEST
+    return np.flatnonzero(~whole.reshape(len(values), -1).all(axis=1))
 
 
 def check_finite(what: str, values: np.ndarray, ids: Any = None) -> None:
