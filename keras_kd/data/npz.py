@@ -72,7 +72,7 @@ def load(path: Path, key: str) -> np.ndarray:
         ConfigurationError: it cannot be read any more, or holds pickled objects.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return archive[key]
     except FileNotFoundError:
         raise

@@ -28,7 +28,7 @@ from keras_kd.teachers.probabilities import (
     looks_like_probabilities,
 )
 
-_FILES = "a .keras, .tflite or .npz file, or a folder with a saved_model.pb"
+_FILES = "a .tflite or .npz file, or a folder with a saved_model.pb (a .keras file is for FrozenTeacher)"
 
 
 class ForeignTeacher(CarriedTeacher):
@@ -227,13 +227,8 @@ def from_path(path: str | Path, **settings: Any) -> Teacher:
     kinds = {".tflite": TFLiteTeacher, ".npz": StoredLogits}
     if path.is_file() and path.suffix in kinds:
         return kinds[path.suffix](path, **settings)
-    raise ConfigurationError(
-        explain(
-            "This is no teacher.",
-            received=str(path),
-            expected=_FILES,
-        )
-    )
+    received = f"{path}, a folder without a saved_model.pb" if path.is_dir() else str(path)
+    raise ConfigurationError(explain("There is not a teacher in this place.", received=received, expected=_FILES))
 
 
 def plain_names(names: Iterable[str]) -> dict[str, str]:

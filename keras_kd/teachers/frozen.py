@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import zipfile
+import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,15 @@ from keras_kd.teachers.base import Batch, Teacher
 from keras_kd.teachers.folding import Folding
 from keras_kd.teachers.pieces import in_pieces
 from keras_kd.teachers.precision import PRECISIONS, make_copies
+
+_OTHER_FILES = (
+    "Of an .h5 file, pass keras.models.load_model(file). kd.teachers.from_path opens .tflite and .npz files and the "
+    "folder of a SavedModel."
+)
+_UNREADABLE = (
+    *(ValueError, TypeError, KeyError, AttributeError, ImportError, OSError, EOFError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error),
+)
 
 
 def fingerprint(model: keras.Model) -> str:
@@ -59,7 +70,7 @@ class FrozenTeacher(Teacher):
         expected_fingerprint: where given, a model with another fingerprint is refused.
 
     Raises:
-        TeacherError: the file is missing, or the fingerprint is another.
+        TeacherError: the file is missing or damaged, or the fingerprint is another.
         ConfigurationError: no model, one whose outputs cannot be told, or a setting out of its range.
 
     Attributes:
@@ -194,4 +205,23 @@ def _float32(value: Any) -> Any:
 def _load(path: Path) -> keras.Model:
     if not path.exists():
         raise TeacherError(explain("The teacher's file is not there.", received=str(path), expected="a .keras file"))
-    return _checked(keras.models.load_model(path, compile=False))
+    if path.suffix != ".keras" or not path.is_file() or not zipfile.is_zipfile(path):
+        raise TeacherError(
+            explain(
+                "The teacher is not a .keras file.",
+                received=str(path)
+                + ("" if path.suffix != ".keras" else ", which is damaged or something else by that name"),
+                expected="what model.save('teacher.keras') writes",
+                fix=_OTHER_FILES,
+            )
+        )
+    try:
+        return _checked(keras.models.load_model(path, compile=False))
+    except _UNREADABLE as error:
+        raise TeacherError(
+            explain(
+                f"Keras cannot load the teacher: {error}",
+                received=str(path),
+                expected="a whole .keras file, and the classes of its own that it names",
+            )
+        ) from error

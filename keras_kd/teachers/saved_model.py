@@ -135,8 +135,14 @@ def _open(path: Path, endpoint: str) -> keras.layers.TFSMLayer:
     """The layer, in float32 whatever the dtype policy: the graph was saved with its own dtypes."""
     try:
         return keras.layers.TFSMLayer(str(path), call_endpoint=endpoint, trainable=False, dtype="float32")
-    except (ValueError, NotImplementedError, OSError) as error:
-        raise ConfigurationError(f"Keras cannot open the SavedModel {path}: {error}") from error
+    except Exception as error:  # TensorFlow's own classes as well, which are not to be imported here
+        raise ConfigurationError(
+            explain(
+                f"Keras cannot open the SavedModel: {(str(error).strip() or type(error).__name__).splitlines()[0]}",
+                received=f"{path}, endpoint {endpoint!r}, backend {keras.backend.backend()!r}",
+                expected="a whole folder that model.export(...) or tf.saved_model.save(...) wrote",
+            )
+        ) from error
 
 
 def _read(layer: keras.layers.TFSMLayer) -> tuple[tuple[int | None, ...] | None, dict[str, tuple] | None]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from keras_kd.data.contents import check_finite
 from keras_kd.errors import ConfigurationError, TeacherError, explain
 from keras_kd.features.outputs import ONLY_OUTPUT
 from keras_kd.serialization import register
@@ -40,7 +43,7 @@ class StoredLogits(ForeignTeacher):
     Raises:
         TeacherError: the file is missing, or the content has another fingerprint.
         ConfigurationError: no arrays of one length with a row per example, ids that occur twice, or settings that are
-            not usable.
+            not usable; rows with NaN or infinity, by their places.
 
     >>> teacher = StoredLogits({"logits": np.eye(3) * 9, "ids": [7, 5, 3]})
     >>> teacher.answers(np.array([3, 7]), 0, None)["output"].tolist()
@@ -144,10 +147,16 @@ def _load(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise TeacherError(explain("The teacher's file is not there.", received=str(path), expected="an .npz file"))
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return dict(file)
-    except (ValueError, TypeError) as error:  # an .npy file, a pickle, or neither
-        raise ConfigurationError(f"{path} is no .npz file of numbers: {error}") from error
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except (ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ConfigurationError(
+            explain(
+                f"This is not an .npz file of numbers, or a damaged one: {error}.",
+                received=str(path),
+                expected="what numpy.savez writes, without pickled objects",
+            )
+        ) from error
 
 
 def _as_arrays(source: Any) -> dict[str, np.ndarray]:
@@ -167,6 +176,8 @@ def _checked(arrays: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], int]
                 expected="'logits' [n, classes], or an array [n, ...] per output; and at most 'ids' [n] besides",
             )
         )
+    for name, array in arrays.items():
+        check_finite(f"The array {name!r}", array)
     return {ONLY_OUTPUT: arrays[_ONLY]} if set(arrays) == {_ONLY} else arrays, lengths.pop()
 
 

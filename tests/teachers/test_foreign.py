@@ -289,5 +289,5 @@ def test_what_is_no_teacher(tmp_path):
     with pytest.raises(TeacherError, match="not there.*t.tflite"):
         from_path(tmp_path / "t.tflite")
     for path in (tmp_path / "t.onnx", tmp_path):
-        with pytest.raises(ConfigurationError, match="no teacher.*saved_model.pb"):
+        with pytest.raises(ConfigurationError, match="not a teacher in this place.*saved_model.pb"):
             from_path(path)

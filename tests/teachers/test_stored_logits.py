@@ -119,5 +119,5 @@ def test_files_that_are_none(tmp_path):
     (tmp_path / "a.txt").write_text("logits")
     np.savez(tmp_path / "a.npz", logits=np.array([{}, {}]))
     for name in ("a.npy", "a.txt", "a.npz"):
-        with pytest.raises(ConfigurationError, match="no .npz file of numbers"):
+        with pytest.raises(ConfigurationError, match="not an .npz file of numbers"):
             StoredLogits(tmp_path / name)
