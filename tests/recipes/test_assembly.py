@@ -126,7 +126,7 @@ BAD = [
     ("output_dir={here}/text.npz/below", "output_dir: this is no folder.", "text.npz."),
     ("data.source=digit", "data: Unknown data source.", "'digit'", '"npz:PATH"'),
     ("data.source=npz:{here}/none.npz", "data: There is no such .npz file.", "none.npz"),
-    ("data.source=npz:{here}/text.npz", "data: The file is no readable .npz", "text.npz"),
+    ("data.source=npz:{here}/text.npz", "data: The file is not a readable .npz", "text.npz"),
     ("data.source=folder:{here}/none", "data:", "none"),
     ("data.source=folder:{here}/classes", "data:", "classes"),
     (
