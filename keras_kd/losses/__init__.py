@@ -11,7 +11,7 @@ from keras_kd.losses.hints import Hint, hint
 from keras_kd.losses.logits import SoftTargets, binary_soft_targets, soft_targets
 from keras_kd.losses.overhaul import FeatureOverhaul, feature_overhaul, margins_from_batch_norm, margins_from_features
 from keras_kd.losses.probabilistic import ProbabilisticTransfer, probabilistic_transfer
-from keras_kd.losses.regression import LogitRegression, logit_regression
+from keras_kd.losses.regression import LogitRegression, OutputRegression, logit_regression, output_regression
 from keras_kd.losses.relational import RelationalKD, relational_angle, relational_distance
 from keras_kd.losses.review import KnowledgeReview, knowledge_review
 from keras_kd.losses.selectivity import NeuronSelectivity, neuron_selectivity
@@ -37,6 +37,7 @@ __all__ = [
     "LogitRegression",
     "LogitStandardization",
     "NeuronSelectivity",
+    "OutputRegression",
     "ProbabilisticTransfer",
     "RelationalKD",
     "SequenceLevel",
@@ -70,6 +71,7 @@ __all__ = [
     "margins_from_batch_norm",
     "margins_from_features",
     "neuron_selectivity",
+    "output_regression",
     "probabilistic_transfer",
     "relational_angle",
     "relational_distance",

@@ -1,4 +1,4 @@
-"""Regression on logits (Ba & Caruana, 2014)."""
+"""Regression: on logits (Ba & Caruana, 2014), and on the outputs of models that predict numbers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import Any
 
 from keras import ops
 
-from keras_kd.errors import ConfigurationError, explain
+from keras_kd.errors import ConfigurationError, check_choice, check_number, explain
+from keras_kd.features.shapes import same_shape
 from keras_kd.losses.base import DistillationLoss, registry
 from keras_kd.losses.logits import check_same_classes
 from keras_kd.losses.tensors import wide
@@ -40,6 +41,8 @@ def logit_regression(teacher_logits: Any, student_logits: Any, centered: bool = 
 class LogitRegression(DistillationLoss):
     """The student's logits are regressed on the teacher's: `logit_regression` as a loss. It has no temperature.
 
+    For classifiers. A model that predicts numbers takes `OutputRegression`, which leaves no common shift out.
+
     Args:
         centered: whether to leave out what all logits of a row have in common; False for sigmoids.
         options: `teacher`, `student`, `name`, `reduction`, see `DistillationLoss`.
@@ -64,9 +67,104 @@ class LogitRegression(DistillationLoss):
                     f"The loss {self.name!r} would be 0 for ever: one logit without its mean is 0.",
                     received=f"shape {tuple(student_outputs.shape)}",
                     expected="two or more classes",
-                    fix="For sigmoid outputs use LogitRegression(centered=False).",
+                    fix="For sigmoid outputs use LogitRegression(centered=False), for a model that predicts numbers "
+                    "OutputRegression().",
                 )
             )
 
     def get_config(self):
         return {**super().get_config(), "centered": self.centered}
+
+
+DIFFERENCES = ("squared", "absolute", "huber")
+
+
+def output_regression(
+    teacher_outputs: Any, student_outputs: Any, difference: str = "squared", delta: float = 1.0
+) -> Any:
+    """`mean over the last axis of d(student - teacher)`, for outputs that are numbers rather than logits.
+
+    `d(e)` is `e^2` (squared), `|e|` (absolute), or `e^2 / 2` up to `|e| = delta` and `delta * (|e| - delta / 2)` beyond
+    (huber). This is the loss that Keras computes from labels, with the teacher's outputs in their place.
+
+    Source: Ba & Caruana, "Do Deep Nets Really Need to be Deep?", 2014, for the squared one; Huber, "Robust Estimation
+    of a Location Parameter", 1964.
+
+    Args:
+        teacher_outputs, student_outputs: `[..., outputs]`, or `[batch]` where there is one number per example.
+        difference: `"squared"`, `"absolute"` or `"huber"`.
+        delta: of the Huber difference, in the unit of the outputs.
+
+    Returns:
+        `[...]`; `[batch]` for `[batch]`.
+    """
+    check_choice("difference", difference, DIFFERENCES)
+    teacher_outputs, student_outputs = wide(teacher_outputs, student_outputs)
+    error = student_outputs - teacher_outputs
+    values = _differences(error, difference, delta)
+    return ops.mean(values, axis=-1) if len(values.shape) > 1 else values
+
+
+def _differences(error: Any, difference: str, delta: float) -> Any:
+    if difference == "squared":
+        return ops.square(error)
+    size = ops.abs(error)
+    if difference == "absolute":
+        return size
+    return ops.where(size <= delta, ops.square(error) / 2.0, delta * (size - delta / 2.0))
+
+
+@registry.register
+class OutputRegression(DistillationLoss):
+    """The student's outputs are regressed on the teacher's: `output_regression` as a loss. It has no temperature.
+
+    For models that predict numbers, one or several. The default term of an output that is compiled with
+    `MeanSquaredError`, `MeanAbsoluteError` or `Huber`.
+
+    Args:
+        difference: `"squared"`, `"absolute"` or `"huber"`.
+        delta: of the Huber difference, above 0, in the unit of the outputs.
+        activation: `"sigmoid"` where both models end in a sigmoid, so that the numbers themselves are compared: a
+            distiller hands a loss what enters that activation. None compares what it is handed.
+        options: `teacher`, `student`, `name`, `reduction`, see `DistillationLoss`.
+
+    Raises:
+        ConfigurationError: another difference or activation, a delta that is not above 0, outputs of other shapes.
+
+    >>> loss = OutputRegression()
+    >>> float(loss([[2.0], [0.0]], [[5.0], [1.0]]))
+    5.0
+    """
+
+    def __init__(
+        self, *, difference: str = "squared", delta: float = 1.0, activation: str | None = None, **options: Any
+    ):
+        super().__init__(**options)
+        self.difference = check_choice("difference", difference, DIFFERENCES)
+        self.delta = check_number("delta", delta, at_least=1e-12)
+        self.activation = check_choice("activation", activation, (None, "sigmoid"))
+
+    def call(self, teacher, student, context):
+        if self.activation == "sigmoid":
+            teacher, student = (ops.sigmoid(outputs) for outputs in wide(teacher, student))
+        return output_regression(teacher, student, self.difference, self.delta)
+
+    def validate_outputs(self, teacher_outputs, student_outputs):
+        teacher_shape, student_shape = tuple(teacher_outputs.shape), tuple(student_outputs.shape)
+        if not same_shape(teacher_shape, student_shape):
+            raise ConfigurationError(
+                explain(
+                    f"The loss {self.name!r} compares outputs of different shapes.",
+                    received=f"teacher {teacher_shape}, student {student_shape}",
+                    expected="the same numbers from both",
+                    fix="Name the outputs to compare with teacher=..., student=....",
+                )
+            )
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "difference": self.difference,
+            "delta": self.delta,
+            "activation": self.activation,
+        }

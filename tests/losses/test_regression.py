@@ -1,12 +1,19 @@
 """Regression on logits against float64 NumPy written from the formula."""
 
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from keras_kd.errors import ConfigurationError
 from keras_kd.losses.base import Context
 from keras_kd.losses.logits import soft_targets
-from keras_kd.losses.regression import LogitRegression, logit_regression
+from keras_kd.losses.regression import (
+    LogitRegression,
+    OutputRegression,
+    logit_regression,
+    output_regression,
+)
 from keras_kd.serialization import deserialize, serialize
 
 
@@ -64,7 +71,7 @@ def test_extreme_half_precision_logits_are_finite():
 
 def test_one_logit_is_refused_where_its_mean_is_taken_away():
     one = np.zeros((2, 1))
-    with pytest.raises(ConfigurationError, match="0 for ever.*centered=False"):
+    with pytest.raises(ConfigurationError, match=r"0 for ever.*centered=False.*OutputRegression\(\)"):
         LogitRegression().validate_outputs(one, one)
     LogitRegression(centered=False).validate_outputs(one, one)
 
@@ -81,3 +88,84 @@ def test_config_round_trip():
     teacher, student = draw(3, 4)
     value = again(teacher, student, context=Context())
     assert float(value) == pytest.approx(expected(False)(teacher, student).mean(), rel=1e-5)
+
+
+def numbers(difference, delta):
+    """Float64, entry by entry, from the definition of each difference."""
+
+    def of_one(error):
+        if difference == "squared":
+            return error**2
+        if difference == "absolute":
+            return abs(error)
+        return error**2 / 2 if abs(error) <= delta else delta * (abs(error) - delta / 2)
+
+    def reference(teacher, student):
+        values = np.zeros(teacher.shape[:-1])
+        for row in np.ndindex(values.shape):
+            errors = [b - a for a, b in zip(teacher[row], student[row], strict=True)]
+            values[row] = sum(map(of_one, errors)) / len(errors)
+        return values
+
+    return reference
+
+
+CASES = [("squared", 1.0), ("absolute", 1.0), ("huber", 1.0), ("huber", 2.5)]
+
+
+@pytest.mark.parametrize(("difference", "delta"), CASES)
+@pytest.mark.parametrize("shape", [(6, 1), (4, 7)])
+def test_output_regression_is_the_formula(assert_is_the_formula, difference, delta, shape):
+    assert_is_the_formula(
+        lambda t, s: output_regression(t, s, difference, delta), numbers(difference, delta), *draw(*shape)
+    )
+
+
+@pytest.mark.parametrize(("difference", "delta"), CASES)
+def test_output_regression_is_the_compiled_loss_with_the_teacher_for_labels(difference, delta):
+    theirs = {
+        "squared": keras.losses.MeanSquaredError(),
+        "absolute": keras.losses.MeanAbsoluteError(),
+        "huber": keras.losses.Huber(delta),
+    }[difference]
+    teacher, student = draw(5, 3).astype("float32")
+    ours = OutputRegression(difference=difference, delta=delta)
+    assert float(ours(teacher, student)) == pytest.approx(float(theirs(teacher, student)), rel=1e-6)
+
+
+@pytest.mark.parametrize("difference", ["squared", "absolute", "huber"])
+def test_output_regression_has_no_gradient_at_a_tie(difference):
+    student = tf.Variable(np.float32([[2.0], [0.0]]))
+    with tf.GradientTape() as tape:
+        value = tf.reduce_sum(output_regression(np.float32([[2.0], [0.0]]), student, difference))
+    np.testing.assert_array_equal(tape.gradient(value, student), np.zeros((2, 1)))
+
+
+def test_one_number_per_example_without_an_axis_is_not_averaged_over_the_batch():
+    teacher, student = draw(5)
+    np.testing.assert_allclose(output_regression(teacher, student), (student - teacher) ** 2, rtol=1e-7)
+
+
+def test_bounded_numbers_are_compared_as_numbers():
+    teacher, student = draw(5, 2)
+    bounded = [1 / (1 + np.exp(-x)) for x in (teacher, student)]
+    value = float(OutputRegression(activation="sigmoid")(teacher, student))
+    assert value == pytest.approx(np.mean((bounded[1] - bounded[0]) ** 2), rel=1e-5)
+
+
+def test_numbers_of_other_shapes_are_refused():
+    for one, other in (((2, 1), (2, 4)), ((2, 4, 1), (2, 1, 1)), ((2,), (2, 1))):
+        with pytest.raises(ConfigurationError, match="different shapes.*Name the outputs"):
+            OutputRegression().validate_outputs(np.zeros(one), np.zeros(other))
+
+
+@pytest.mark.parametrize("settings", [{"difference": "cubed"}, {"delta": 0}, {"activation": "softmax"}])
+def test_what_is_not_a_setting_of_output_regression_is_refused(settings):
+    with pytest.raises(ConfigurationError, match=next(iter(settings))):
+        OutputRegression(**settings)
+
+
+def test_config_round_trip_of_output_regression():
+    loss = OutputRegression(difference="huber", delta=0.5, activation="sigmoid", student="price")
+    again = deserialize(serialize(loss))
+    assert again.get_config() == loss.get_config() and again.name == "output_regression_price"
