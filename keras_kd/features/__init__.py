@@ -1,6 +1,7 @@
 """What a model's outputs and inner layers say."""
 
-from keras_kd.features.logits import Head, find_heads, forward
+from keras_kd.features.heads import Head, find_heads
+from keras_kd.features.logits import forward
 from keras_kd.features.matching import LayerPair, PairTable, match_layers
 from keras_kd.features.outputs import name_outputs, output_shapes
 from keras_kd.features.paths import Place, find_place

@@ -1,4 +1,4 @@
-"""Logits or probabilities: finds out what a model's outputs are, and gets the logits in one forward pass.
+"""A model's logits, from one forward pass.
 
 Temperature belongs on logits. A model that ends in a softmax or a sigmoid gives probabilities; its logits are read
 where they enter that activation, so nothing is lost to rounding and the model stays as it is.
@@ -7,68 +7,16 @@ where they enter that activation, so nothing is lost to rounding and the model s
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import keras
 from keras import ops
 
-from keras_kd.errors import ConfigurationError, check_choice, explain
+from keras_kd.features.heads import Head
 from keras_kd.features.listening import hear_input, listen, pick
-from keras_kd.features.outputs import name_outputs, symbolic_outputs
+from keras_kd.features.outputs import name_outputs
 from keras_kd.features.paths import Place, has_activation
 from keras_kd.features.tracing import ensure_built
-
-_ACTIVATIONS = {"softmax": "softmax", "sigmoid": "sigmoid"}
-_MERGES = ("Add", "Average", "Maximum", "Minimum", "Multiply", "Concatenate", "Subtract")
-_PASSES_VALUES = ("Dropout", "Identity", "Cast")
-_PASSES_DISTRIBUTION = ("Reshape", "Flatten", "Permute", "Squeeze", "Transpose", "ExpandDims")
-
-
-@dataclasses.dataclass(frozen=True)
-class Head:
-    """How one output is made.
-
-    Attributes:
-        activation: `"linear"` (the output is logits), `"softmax"` or `"sigmoid"` (it is probabilities).
-        operation: the layer or operation in which that activation happens, or None where it cannot be looked into.
-    """
-
-    activation: str
-    operation: Any = None
-
-    @property
-    def is_logits(self) -> bool:
-        return self.activation == "linear"
-
-
-def find_heads(model: keras.Model, outputs: str | None = None, *, role: str = "model") -> dict[str, Head]:
-    """What each output of a model is, by name.
-
-    Args:
-        model: any Keras model.
-        outputs: `"logits"` or `"probabilities"` where the caller knows; None finds out from the last layers.
-        role: what to call the model in an error: `"teacher"` or `"student"`.
-
-    Returns:
-        A head per output name; for a model without a symbolic graph a single entry that stands for all.
-
-    Raises:
-        ConfigurationError: it cannot be known.
-    """
-    if outputs is not None:
-        check_choice(f"{role} outputs", outputs, ("logits", "probabilities"))
-    tensors = symbolic_outputs(model)
-    if tensors is None:
-        return {"*": _stated(outputs) or _ask(model, role)}
-    heads = {}
-    for name, tensor in tensors.items():
-        heads[name] = _find(tensor) if outputs != "logits" else Head("linear")
-        if outputs == "probabilities" and (heads[name] is None or heads[name].is_logits):
-            heads[name] = _stated(outputs)
-        heads[name] = heads[name] or _ask(model, role)
-    return heads
 
 
 def forward(
@@ -106,50 +54,6 @@ def _listen_to_activation(operation: Any) -> Iterator[list[Any]]:
     method = "activation" if has_activation(operation) else None
     with hear_input(operation, entering.append, method):
         yield entering
-
-
-def _stated(outputs: str | None) -> Head | None:
-    if outputs is None:
-        return None
-    return Head("linear") if outputs == "logits" else Head("probabilities")
-
-
-def _ask(model: keras.Model, role: str) -> Head:
-    where = "FrozenTeacher(model, outputs=...)" if role == "teacher" else "Distiller(..., student_outputs=...)"
-    raise ConfigurationError(
-        explain(
-            f"Cannot tell whether the {role} {model.name!r} ends in logits or in probabilities.",
-            received=f"a {type(model).__name__} whose last operation is not a known one",
-            fix=f"Say 'logits' or 'probabilities' in {where}.",
-        )
-    )
-
-
-def _find(tensor: Any) -> Head | None:
-    """Walks from an output back to what made it; None where that is not known."""
-    operation, node_index, tensor_index = tensor._keras_history
-    kind = type(operation).__name__
-    inputs = operation._inbound_nodes[node_index].input_tensors if operation._inbound_nodes else ()
-    if getattr(operation, "outputs", None) and isinstance(operation, keras.Model):
-        return _find(operation.outputs[tensor_index])
-    if kind in ("Softmax", "Sigmoid"):
-        return Head(kind.lower(), operation)
-    if has_activation(operation):
-        name = getattr(operation.activation, "__name__", "")
-        if name in _ACTIVATIONS:
-            return Head(name, operation)
-        if kind != "Activation":
-            return Head("linear")
-    if kind in _PASSES_VALUES or kind == "Activation":
-        return _find(inputs[0])
-    if kind in _PASSES_DISTRIBUTION:
-        head = _find(inputs[0])
-        return head and dataclasses.replace(head, operation=None)
-    if kind in _MERGES:
-        heads = [_find(tensor) for tensor in inputs]
-        return Head("linear") if all(head and head.is_logits for head in heads) else None
-    is_from_keras = type(operation).__module__.startswith("keras.")
-    return Head("linear") if is_from_keras and kind not in ("Lambda", "InputLayer") else None
 
 
 def _logits(output: Any, head: Head, captured: Any) -> Any:

@@ -29,9 +29,14 @@ def name_outputs(outputs: Any) -> dict[str, Any]:
     return named
 
 
+def is_graph(model: keras.Model) -> bool:
+    """Whether a model computes what its graph of layers says: a subclass may have a `call` of its own on top."""
+    return bool(getattr(model, "outputs", None)) and type(model).call.__module__.startswith("keras.")
+
+
 def symbolic_outputs(model: keras.Model) -> dict[str, keras.KerasTensor] | None:
     """The outputs of a Functional or built Sequential model by name; None for a model without a symbolic graph."""
-    if not getattr(model, "outputs", None):
+    if not is_graph(model):
         return None
     return name_outputs(model.outputs[0] if isinstance(model, keras.Sequential) else model.output)
 
