@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -10,12 +11,14 @@ from typing import Any
 import keras
 
 from keras_kd.data.carried import inputs_of
-from keras_kd.distillers import objective
-from keras_kd.distillers.supervision import check_default_terms, check_supervised_loss
+from keras_kd.distillers import checks, feeding, notices, objective
+from keras_kd.distillers.defaults import provisional_terms, terms_that_follow
+from keras_kd.distillers.supervision import check_supervised_loss
 from keras_kd.distillers.trackers import Trackers
 from keras_kd.distillers.unlabelled import Unlabelled
 from keras_kd.errors import ConfigurationError, Notice, explain
-from keras_kd.features import find_heads, find_place, forward, inner_taps, output_shapes
+from keras_kd.features import find_heads, find_place, forward, inner_taps, name_outputs, output_shapes
+from keras_kd.features.tracing import ensure_built, trace
 from keras_kd.hyperparameters import Hyperparameter
 from keras_kd.losses import get as get_loss
 from keras_kd.losses.base import DEFAULT_TEMPERATURE
@@ -72,9 +75,10 @@ class Distiller(keras.Model):
         student_outputs: str | None = None,
         name: str = "distiller",
     ):
-        step = _step_of_backend()
-        _check_student(student)
-        super().__init__(name=name, dtype=_policy_of(student), autocast=False)
+        step = checks.step_of_backend()
+        checks.check_student(student)
+        checks.check_losses(losses)
+        super().__init__(name=name, dtype=checks.policy_of(student), autocast=False)
         self._step = step
         self.student = student
         self.teacher_inputs = teacher_inputs
@@ -82,14 +86,15 @@ class Distiller(keras.Model):
         self.student_outputs = student_outputs
         self._alpha = Hyperparameter("alpha", alpha, at_least=0.0, at_most=1.0, fix=_ALPHA_HINT)
         self._temperature = Hyperparameter("temperature", temperature, at_least=1e-3)
-        self._heads = find_heads(student, student_outputs, role="student")
+        self._heads = find_heads(student, student_outputs, role="student") if student.built else None
+        self._student_shapes = output_shapes(student)
+        self._compiled_loss = None
         self._teacher = as_teacher(teacher)
-        self.terms = self._make_terms(losses)
-        self._teacher_taps, self._student_places = self._find_taps()
         self._terms_are_chosen = losses is not None
-        self.trackers = Trackers(["loss", "student_loss", "distillation_loss", *(term.name for term in self.terms)])
-        self._say_where_logits_come_from()
-        self._say_what_was_projected()
+        self._take_terms(self._make_terms(losses))
+        if self._heads is not None:
+            notices.say_where_logits_come_from(self.teacher, self._heads, stacklevel=2)
+        notices.say_what_was_projected(self.terms, stacklevel=2)
         if student.built:
             self.built = True
 
@@ -124,7 +129,10 @@ class Distiller(keras.Model):
             check_fingerprint(value, self.teacher.fingerprint)
         previous, self._teacher = self._teacher, value
         try:
+            checks.check_can_learn(self.student, value)
             self._teacher_taps, self._student_places = self._find_taps()
+            if self._compiled_loss is not None and self._student_is_known:
+                self._follow_the_loss()
         except ConfigurationError:
             self._teacher = previous
             raise
@@ -148,17 +156,19 @@ class Distiller(keras.Model):
     def compile(self, optimizer="rmsprop", loss=None, **settings):
         """As `keras.Model.compile`, for the student; without a `loss` the teacher alone is followed.
 
+        The default terms follow from `loss`, output by output: `distillers.defaults.terms_that_follow`.
+
         Raises:
             ConfigurationError: a cross-entropy that takes the student's logits for probabilities, or the reverse; a
-                binary cross-entropy where the default term takes the outputs for exclusive classes.
+                loss from which no default term follows; a student with nothing to train, or with weights of the
+                teacher.
         """
-        if loss is not None:
-            check_supervised_loss(loss, self._heads)
-            if not self._terms_are_chosen:
-                check_default_terms(loss, self.terms, self._heads)
+        checks.check_can_learn(self.student, self.teacher)
         if settings.get("jit_compile") is True and not self.teacher.supports_jit:
             raise ConfigurationError("jit_compile=True, but the teacher has layers that XLA cannot compile.")
-        self._find_unlabelled = functools.partial(Unlabelled, loss, names=list(self._heads))
+        self._compiled_loss = _AsGiven(loss)
+        if self._student_is_known:
+            self._follow_the_loss()
         super().compile(optimizer=optimizer, loss=loss, **settings)
 
     def compile_from_config(self, config):
@@ -166,8 +176,37 @@ class Distiller(keras.Model):
         if self.built:
             self.optimizer.build(self.trainable_variables)
 
+    @functools.wraps(keras.Model.fit)
+    def fit(self, *args, **settings):
+        return super().fit(**feeding.for_fit(_by_name(keras.Model.fit, args, settings)))
+
+    @functools.wraps(keras.Model.evaluate)
+    def evaluate(self, *args, **settings):
+        return super().evaluate(**feeding.with_arrays(_by_name(keras.Model.evaluate, args, settings)))
+
+    @functools.wraps(keras.Model.predict)
+    def predict(self, *args, **settings):
+        return super().predict(**feeding.with_arrays(_by_name(keras.Model.predict, args, settings)))
+
+    def export(self, *args, **settings):
+        """Refuses: what is to be exported is the student.
+
+        Raises:
+            ConfigurationError: always.
+        """
+        raise ConfigurationError(
+            explain(
+                "A Distiller is for training; the model to export is its student.",
+                received="distiller.export(...)",
+                fix="Use distiller.student.export(...), or keras_kd.export.export_tflite(distiller.student, path).",
+            )
+        )
+
     def train_step(self, data):
-        return self._step.train_step(self, Batch.of(data))
+        batch = Batch.of(data)
+        if not self._student_is_known:
+            self._get_to_know_the_student(batch.x)
+        return self._step.train_step(self, batch)
 
     def test_step(self, data):
         batch = Batch.of(data)
@@ -194,6 +233,7 @@ class Distiller(keras.Model):
             "alpha": self._alpha.get_config(),
             "temperature": self._temperature.get_config(),
             "losses": [serialize(term) for term in self.terms],
+            "losses_are_default": not self._terms_are_chosen,
             "teacher_inputs": serialize(self.teacher_inputs),
             "student_inputs": serialize(self.student_inputs),
             "student_outputs": self.student_outputs,
@@ -202,9 +242,12 @@ class Distiller(keras.Model):
     @classmethod
     def from_config(cls, config):
         settings = {name: deserialize(value) for name, value in config.items()}
+        are_default = settings.pop("losses_are_default", False)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Notice)  # it was said when the distiller was made
-            return cls(**settings)
+            distiller = cls(**settings)
+        distiller._terms_are_chosen = not are_default
+        return distiller
 
     # What the step of the backend asks for.
 
@@ -237,14 +280,47 @@ class Distiller(keras.Model):
 
     # Parts of the construction.
 
+    @property
+    def _student_is_known(self):
+        return self._heads is not None and self._student_shapes is not None
+
+    def _get_to_know_the_student(self, x):
+        """What a student without a graph of layers, or one that is not built, ends in: seen in the first batch."""
+        ensure_built(self, x)
+        heads = find_heads(self.student, self.student_outputs, role="student")
+        shapes = output_shapes(self.student)
+        if shapes is None:
+            shapes = {name: tuple(value.shape) for name, value in name_outputs(trace(self, x)).items()}
+        self._student_shapes = {name: (None, *shape[1:]) for name, shape in shapes.items()}
+        self._heads = {name: heads.get(name) or heads["*"] for name in shapes}
+        checks.check_can_learn(self.student, self.teacher)
+        notices.say_where_logits_come_from(self.teacher, self._heads, stacklevel=2)
+        self._take_terms(self.terms if self._terms_are_chosen else self._make_terms(None))
+        self._follow_the_loss()
+
+    def _follow_the_loss(self):
+        """Checks the compiled loss against what the student gives, and makes the default terms follow from it."""
+        loss = self._compiled_loss.value
+        check_supervised_loss(loss, self._heads)
+        terms = self.terms
+        if not self._terms_are_chosen:
+            terms = terms_that_follow(loss, terms, self._heads, self._student_shapes, self.teacher.activations)
+        self._take_terms(terms)
+        self._find_unlabelled = functools.partial(Unlabelled, loss, names=list(self._heads))
+
+    def _take_terms(self, terms):
+        if self._terms_are_chosen:
+            self.terms = terms
+        else:  # they learn nothing, and Keras lets a model that is built take up no new layers
+            object.__setattr__(self, "terms", terms)
+        self._teacher_taps, self._student_places = self._find_taps()
+        self.trackers = Trackers(["loss", "student_loss", "distillation_loss", *(term.name for term in terms)])
+
     def _make_terms(self, losses):
-        student_shapes = output_shapes(self.student)
         if losses is None:
-            activations = {name: head.activation for name, head in self._heads.items()}
-            terms = objective.default_terms(self.teacher.output_shapes, student_shapes, activations)
+            terms = provisional_terms(self.teacher.output_shapes, self._student_shapes, self._heads)
         else:
-            losses = losses if isinstance(losses, (list, tuple)) else [losses]
-            terms = [get_loss(loss) for loss in losses]
+            terms = [get_loss(loss) for loss in (losses if isinstance(losses, (list, tuple)) else [losses])]
         objective.check_names(terms)
         return terms
 
@@ -255,27 +331,9 @@ class Distiller(keras.Model):
         objective.build_terms(
             self.terms,
             objective.Said(self.teacher.output_shapes, teacher_taps),
-            objective.Said(output_shapes(self.student), student_taps),
+            objective.Said(self._student_shapes, student_taps),
         )
         return tuple(teacher_taps), tuple(find_place(self.student, path) for path in student_taps)
-
-    def _say_where_logits_come_from(self):
-        student = {name: head.activation for name, head in self._heads.items()}
-        ends = [
-            f"the {role}'s {name!r} ends in {activation}"
-            for role, activations in (("teacher", self.teacher.activations), ("student", student))
-            for name, activation in activations.items()
-            if activation != "linear"
-        ]
-        if ends:
-            message = "Distillation works on logits, read from before the last activation: " + ", ".join(ends) + "."
-            warnings.warn(message, Notice, stacklevel=3)
-
-    def _say_what_was_projected(self):
-        picked = [f"{term.name}: {term.projection}" for term in self.terms if term.projection]
-        if picked:
-            message = "Projectors from the student's features to the teacher's shape: " + "; ".join(picked) + "."
-            warnings.warn(message, Notice, stacklevel=3)
 
     def _set(self, hyperparameter, value):
         if hyperparameter.set(value):
@@ -286,34 +344,15 @@ class Distiller(keras.Model):
             self.make_train_function(force=True)
 
 
-def _step_of_backend() -> Any:
-    """The module with the training step for the Keras backend in use."""
-    if keras.backend.backend() != "tensorflow":
-        raise ConfigurationError(
-            explain(
-                "The Distiller has no training step for this backend.",
-                received=f"keras.backend.backend() == {keras.backend.backend()!r}",
-                expected="'tensorflow'",
-                fix="Set KERAS_BACKEND=tensorflow before the first import of keras.",
-            )
-        )
-    from keras_kd.distillers import _tensorflow
+class _AsGiven:
+    """Holds what Keras would wrap where it is an attribute: a dict, a list."""
 
-    return _tensorflow
+    def __init__(self, value):
+        self.value = value
 
 
-def _check_student(student: Any) -> None:
-    if not isinstance(student, keras.Model):
-        raise ConfigurationError(
-            explain(
-                "This is no student.",
-                received=f"{type(student).__module__}.{type(student).__name__}",
-                expected="a keras.Model: Distiller(teacher, student)",
-            )
-        )
-
-
-def _policy_of(student: keras.Model) -> Any:
-    """The policy by which `compile` decides on loss scaling: mixed_float16 where any part of the student is."""
-    policies = [layer.dtype_policy for layer in student._flatten_layers()]
-    return next((policy for policy in policies if policy.name == "mixed_float16"), student.dtype_policy)
+def _by_name(method: Any, args: tuple, settings: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a call of a method of `keras.Model`, by name."""
+    bound = inspect.signature(method).bind(None, *args, **settings).arguments
+    named = {name: value for name, value in list(bound.items())[1:] if name != "kwargs"}
+    return named | bound.get("kwargs", {})

@@ -9,7 +9,7 @@ from keras import ops
 from keras_kd.distillers.unlabelled import Unlabelled, multiply
 from keras_kd.errors import ConfigurationError, explain
 from keras_kd.features.shapes import same_shape
-from keras_kd.losses import Context, DistillationLoss, SoftTargets
+from keras_kd.losses import Context, DistillationLoss
 from keras_kd.losses.keras_distiller import Shaped
 from keras_kd.serialization import nearest
 
@@ -124,42 +124,6 @@ def names_read(terms: list[DistillationLoss], role: str) -> list[str]:
     read = [getattr(term, role) for term in terms]
     flat = [name for item in read for name in (item if isinstance(item, tuple) else (item,))]
     return [name for name in dict.fromkeys(flat) if name is not None]
-
-
-def default_terms(teacher_shapes: Any, student_shapes: Any, activations: dict[str, str]) -> list[DistillationLoss]:
-    """Soft targets for every output that teacher and student have in common by name and number of classes.
-
-    Args:
-        teacher_shapes, student_shapes: shape by output name, or None where unknown.
-        activations: of the student's outputs, by name.
-
-    Raises:
-        ConfigurationError: they have none in common.
-    """
-    if teacher_shapes is None or student_shapes is None:
-        return [SoftTargets()]
-    if len(teacher_shapes) == len(student_shapes) == 1:
-        pairs = [(None, None, *student_shapes)]
-    else:
-        common = [name for name in student_shapes if name in teacher_shapes]
-        same = [name for name in common if teacher_shapes[name][-1] == student_shapes[name][-1]]
-        pairs = [(name, name, name) for name in same]
-    if not pairs:
-        raise ConfigurationError(
-            explain(
-                "Teacher and student have no output in common.",
-                received=f"teacher {teacher_shapes}, student {student_shapes}",
-                fix="Name the pairs: losses=[SoftTargets(teacher='...', student='...')].",
-            )
-        )
-    return [
-        SoftTargets(
-            teacher=teacher,
-            student=student,
-            activation="sigmoid" if activations[key] == "sigmoid" or student_shapes[key][-1] == 1 else "softmax",
-        )
-        for teacher, student, key in pairs
-    ]
 
 
 def check_names(terms: list[DistillationLoss]) -> None:

@@ -7,16 +7,22 @@ from typing import Any
 import keras
 
 from keras_kd.errors import ConfigurationError, explain
-from keras_kd.features import Head
-from keras_kd.losses import SoftTargets
+from keras_kd.features import Head, name_outputs
 from keras_kd.serialization import snake_case
 
+_ALIASES = {
+    "bce": "binary_crossentropy",
+    "ce": "crossentropy",
+    "mse": "mean_squared_error",
+    "mae": "mean_absolute_error",
+}
 _FROM_PROBABILITIES = {
-    "bce",
     "binary_crossentropy",
     "binary_focal_crossentropy",
     "categorical_crossentropy",
     "categorical_focal_crossentropy",
+    "categorical_generalized_cross_entropy",
+    "crossentropy",
     "sparse_categorical_crossentropy",
 }
 
@@ -28,8 +34,9 @@ def check_supervised_loss(loss: Any, heads: dict[str, Head]) -> None:
         loss: as given to `compile`: a name, a function, a `keras.losses.Loss`, or a dict or list of them.
         heads: of the student, by output name.
     """
+    losses = losses_by_output(loss, list(heads))
     for name, head in heads.items():
-        expects_logits = _expects_logits(loss_of_output(loss, name, list(heads)))
+        expects_logits = _expects_logits(losses[name])
         if expects_logits is None or head.activation == "probabilities" or expects_logits == head.is_logits:
             continue
         gives, takes = ("logits", "probabilities") if head.is_logits else ("probabilities", "logits")
@@ -44,43 +51,53 @@ def check_supervised_loss(loss: Any, heads: dict[str, Head]) -> None:
         )
 
 
-def check_default_terms(loss: Any, terms: list[SoftTargets], heads: dict[str, Head]) -> None:
-    """Raises `ConfigurationError` where a term that nobody chose compares independent labels as exclusive classes.
+def losses_by_output(loss: Any, names: list[str]) -> dict[str, Any]:
+    """What `compile` was given for each output: a name, a function, a `keras.losses.Loss`, or None.
 
-    Logits alone do not tell a multi-label model from one with exclusive classes; a binary cross-entropy does.
+    Args:
+        loss: as given to `compile`; a dict goes by output names, a list by their order.
+        names: of the outputs; `["*"]` where they are not known.
+
+    Raises:
+        ConfigurationError: a dict names what is no output.
     """
-    for name, term in zip(heads, terms, strict=False):
-        if term.activation == "softmax" and _is_binary(loss_of_output(loss, term.student or name, list(heads))):
-            raise ConfigurationError(
-                explain(
-                    "The compiled loss takes the student's outputs for independent labels, the default term "
-                    f"{term.name!r} takes them for exclusive classes.",
-                    received=f"loss={loss!r}",
-                    expected="the same of both",
-                    fix="Say which: Distiller(..., losses=[SoftTargets(activation='sigmoid')]), or 'softmax'.",
-                )
+    if not isinstance(loss, (dict, list, tuple)):
+        return dict.fromkeys(names, loss)
+    given = name_outputs(loss)
+    if not isinstance(loss, dict):
+        return dict(zip(names, [*given.values(), *[None] * len(names)], strict=False))
+    unknown = [] if names == ["*"] else [name for name in given if name not in names]
+    if unknown:
+        raise ConfigurationError(
+            explain(
+                "The compiled loss names an output that the student does not have.",
+                received=", ".join(map(repr, unknown)),
+                expected="one of " + ", ".join(map(repr, names)),
+                fix="Outputs go by the keys of a dict, by their position in a list; a single one is 'output'.",
             )
+        )
+    return {name: given.get(name) for name in names}
 
 
-def _is_binary(loss: Any) -> bool:
-    if not isinstance(loss, str):
-        loss = type(loss).__name__ if isinstance(loss, keras.losses.Loss) else getattr(loss, "__name__", "")
-    return snake_case(loss) == "bce" or snake_case(loss).startswith("binary_")
+def known_name(loss: Any) -> str | None:
+    """The name of one of Keras' own losses, as `mean_squared_error`; None for any other, whatever it is called.
 
-
-def loss_of_output(loss: Any, name: str, names: list[str]) -> Any:
-    """What `compile` was given for one of the outputs: a name, a function, a `keras.losses.Loss` or None."""
-    if isinstance(loss, dict):
-        return loss.get(name)
-    if isinstance(loss, (list, tuple)):
-        return loss[names.index(name)] if names.index(name) < len(loss) else None
-    return loss
+    >>> known_name("mse"), known_name(keras.losses.MeanSquaredError()), known_name(lambda y_true, y_pred: y_pred)
+    ('mean_squared_error', 'mean_squared_error', None)
+    """
+    if isinstance(loss, str):
+        name = snake_case(loss)
+    else:
+        described = type(loss) if isinstance(loss, keras.losses.Loss) else loss
+        if not (getattr(described, "__module__", None) or "").startswith("keras."):
+            return None
+        name = snake_case(getattr(described, "__name__", ""))
+    return _ALIASES.get(name, name)
 
 
 def _expects_logits(loss: Any) -> bool | None:
-    """None where the loss is no cross-entropy that we know."""
-    if isinstance(loss, str):
-        return False if snake_case(loss) in _FROM_PROBABILITIES else None
+    """None where the loss is not a cross-entropy that we know."""
+    name = known_name(loss)
     if isinstance(loss, keras.losses.Loss):
-        return loss.get_config().get("from_logits") if type(loss).__module__.startswith("keras.") else None
-    return False if getattr(loss, "__name__", "") in _FROM_PROBABILITIES else None
+        return loss.get_config().get("from_logits") if name is not None else None
+    return False if name in _FROM_PROBABILITIES else None

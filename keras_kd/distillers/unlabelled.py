@@ -10,7 +10,7 @@ import keras
 from keras import ops
 
 from keras_kd.data import UNLABELLED
-from keras_kd.distillers.supervision import loss_of_output
+from keras_kd.distillers.supervision import losses_by_output
 from keras_kd.losses import DistillationLoss, Weighted
 from keras_kd.serialization import snake_case
 
@@ -78,7 +78,7 @@ class Unlabelled:
     def __init__(self, loss: Any, labels: Any, names: Iterable[str]):
         names = list(names)
         by_output = _by_output(labels, names)
-        losses = {name: loss_of_output(loss, name, names) for name in by_output}
+        losses = {name: item for name, item in losses_by_output(loss, names).items() if name in by_output}
         # of the outputs with a compiled loss; None where every example has a label
         self._declared = {name: declared_by(item) for name, item in losses.items() if item is not None}
         self._has_label = {name: item and item.has_label(by_output[name]) for name, item in self._declared.items()}

@@ -59,7 +59,8 @@ def find_heads(model: keras.Model, outputs: str | None = None, *, role: str = "m
 
     Args:
         model: any Keras model.
-        outputs: `"logits"` or `"probabilities"` where the caller knows; None finds out from the last layers.
+        outputs: `"logits"`, `"softmax"` or `"sigmoid"` where the caller knows, or `"probabilities"` (of a softmax; of a
+            sigmoid where there is one output); None finds out from the last layers.
         role: what to call the model in an error: `"teacher"` or `"student"`.
 
     Returns:
@@ -69,14 +70,14 @@ def find_heads(model: keras.Model, outputs: str | None = None, *, role: str = "m
         ConfigurationError: it cannot be known.
     """
     if outputs is not None:
-        check_choice(f"{role} outputs", outputs, ("logits", "probabilities"))
+        check_choice(f"{role} outputs", outputs, ("logits", "probabilities", "softmax", "sigmoid"))
     tensors = symbolic_outputs(model)
     if tensors is None:
         return {"*": _stated(outputs) or _ask(model, role)}
     heads = {}
     for name, tensor in tensors.items():
         heads[name] = _find(tensor) if outputs != "logits" else _LINEAR
-        if outputs == "probabilities" and (heads[name] is None or heads[name].is_logits):
+        if outputs is not None and (heads[name] is None or not _agrees(heads[name], outputs)):
             heads[name] = _stated(outputs)
         heads[name] = heads[name] or _ask(model, role, tensor)
     return heads
@@ -85,7 +86,13 @@ def find_heads(model: keras.Model, outputs: str | None = None, *, role: str = "m
 def _stated(outputs: str | None) -> Head | None:
     if outputs is None:
         return None
-    return _LINEAR if outputs == "logits" else Head("probabilities")
+    return _LINEAR if outputs == "logits" else Head(outputs)
+
+
+def _agrees(head: Head, outputs: str) -> bool:
+    """Whether what was found is what a user said; then it is the more exact of the two."""
+    said = ("linear",) if outputs == "logits" else ("softmax", "sigmoid") if outputs == "probabilities" else (outputs,)
+    return head.activation in said
 
 
 def _ask(model: keras.Model, role: str, tensor: Any = None) -> Head:

@@ -85,6 +85,11 @@ class Teacher(abc.ABC):
         return {}
 
     @property
+    def variables(self) -> list[Any]:
+        """Those of the Keras models that answer, which no training may change."""
+        return []
+
+    @property
     def supports_jit(self) -> bool:
         """Whether XLA can compile the teacher."""
         return True

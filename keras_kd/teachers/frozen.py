@@ -147,6 +147,10 @@ class FrozenTeacher(Teacher):
         return {name: head.activation for name, head in self._heads.items()}
 
     @property
+    def variables(self) -> list[Any]:
+        return self.model.variables
+
+    @property
     def supports_jit(self) -> bool:
         return all(layer.supports_jit for layer in self.model._flatten_layers())
 

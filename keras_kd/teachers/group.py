@@ -71,6 +71,10 @@ class Group(Teacher):
         return found
 
     @property
+    def variables(self) -> list[Any]:
+        return [variable for member in self.members for variable in member.variables]
+
+    @property
     def supports_jit(self) -> bool:
         return all(member.supports_jit for member in self.members)
 

@@ -1,0 +1,92 @@
+"""What a distillation cannot be made of: another backend, no terms, a student that cannot learn or is the teacher."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from keras_kd.errors import ConfigurationError, explain
+from keras_kd.teachers import Teacher
+
+
+def step_of_backend() -> Any:
+    """The module with the training step for the Keras backend in use."""
+    if keras.backend.backend() != "tensorflow":
+        raise ConfigurationError(
+            explain(
+                "The Distiller has no training step for this backend.",
+                received=f"keras.backend.backend() == {keras.backend.backend()!r}",
+                expected="'tensorflow'",
+                fix="Set KERAS_BACKEND=tensorflow before the first import of keras.",
+            )
+        )
+    from keras_kd.distillers import _tensorflow
+
+    return _tensorflow
+
+
+def check_student(student: Any) -> None:
+    """Raises `ConfigurationError` where the student is not a Keras model."""
+    if not isinstance(student, keras.Model):
+        raise ConfigurationError(
+            explain(
+                "This is no student.",
+                received=f"{type(student).__module__}.{type(student).__name__}",
+                expected="a keras.Model: Distiller(teacher, student)",
+            )
+        )
+
+
+def check_losses(losses: Any) -> None:
+    """Raises `ConfigurationError` where a list of terms is there and empty."""
+    if isinstance(losses, (list, tuple)) and not losses:
+        raise ConfigurationError(
+            explain(
+                "Without a term the teacher has no part in the training.",
+                received="losses=[]",
+                expected="at least one loss, or None for the default",
+                fix="To train the student alone, call its own fit.",
+            )
+        )
+
+
+def check_can_learn(student: keras.Model, teacher: Teacher) -> None:
+    """Raises `ConfigurationError` where training would leave the student as it is, or change the teacher."""
+    if not student.built:
+        return
+    if not student.trainable_variables:
+        raise ConfigurationError(
+            explain(
+                "The student has nothing to train.",
+                received=f"{student.name!r} with {len(student.weights)} weights, none of them trainable",
+                expected="a student with trainable weights",
+                fix="Set trainable = True on it, or on the layers that are to learn, before compile.",
+            )
+        )
+    of_teacher = {id(variable) for variable in teacher.variables}
+    shared = [variable.path for variable in _changed_by_training(student) if id(variable) in of_teacher]
+    if shared:
+        raise ConfigurationError(
+            explain(
+                "Teacher and student share weights, so that training the student would change the teacher.",
+                received=f"{len(shared)} shared: {', '.join(shared[:3])}{', ...' if len(shared) > 3 else ''}",
+                expected="weights of their own, or shared layers with trainable = False",
+                fix="Make a copy: other = keras.models.clone_model(model); other.set_weights(model.get_weights()).",
+            )
+        )
+
+
+def _changed_by_training(student: keras.Model) -> list[Any]:
+    """The trainable variables, and the running means of the layers that are not frozen."""
+    changed = {id(variable): variable for variable in student.trainable_variables}
+    for layer in student._flatten_layers():
+        if layer.trainable and not list(layer._flatten_layers(include_self=False)):
+            changed |= {id(variable): variable for variable in layer.non_trainable_weights}
+    return list(changed.values())
+
+
+def policy_of(student: keras.Model) -> Any:
+    """The policy by which `compile` decides on loss scaling: mixed_float16 where any part of the student is."""
+    policies = [layer.dtype_policy for layer in student._flatten_layers()]
+    return next((policy for policy in policies if policy.name == "mixed_float16"), student.dtype_policy)

@@ -1,0 +1,179 @@
+"""The terms of a distiller that was given none: they follow from the compiled loss and the last layers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from keras_kd.distillers.supervision import known_name, losses_by_output
+from keras_kd.errors import ConfigurationError, explain
+from keras_kd.features import Head
+from keras_kd.losses import DistillationLoss, OutputRegression, SoftTargets
+
+_REGRESSION = {"mean_squared_error": "squared", "mean_absolute_error": "absolute", "huber": "huber"}
+_EXCLUSIVE = {
+    "categorical_crossentropy",
+    "categorical_focal_crossentropy",
+    "categorical_generalized_cross_entropy",
+    "sparse_categorical_crossentropy",
+}
+_INDEPENDENT = {"binary_crossentropy", "binary_focal_crossentropy"}
+_CHOICES = (
+    "OutputRegression() for numbers, SoftTargets() for exclusive classes, SoftTargets(activation='sigmoid') for "
+    "independent labels: Distiller(..., losses=[...])."
+)
+
+Shapes = dict[str, tuple[int | None, ...]] | None
+
+
+def provisional_terms(teacher_shapes: Shapes, student_shapes: Shapes, heads: dict[str, Head] | None) -> list[Any]:
+    """Soft targets for every output that teacher and student have in common by name and size of the last axis.
+
+    `terms_that_follow` makes of these what the compiled loss asks for.
+
+    Args:
+        teacher_shapes, student_shapes: shape by output name, or None where unknown.
+        heads: of the student's outputs, by name; None where unknown.
+
+    Raises:
+        ConfigurationError: they have none in common.
+    """
+    if teacher_shapes is None or student_shapes is None or heads is None:
+        return [SoftTargets()]
+    if len(teacher_shapes) == len(student_shapes) == 1:
+        pairs = [(None, *student_shapes)]
+    else:
+        common = [name for name in student_shapes if name in teacher_shapes]
+        pairs = [(name, name) for name in common if teacher_shapes[name][-1:] == student_shapes[name][-1:]]
+    if not pairs:
+        raise ConfigurationError(
+            explain(
+                "Teacher and student have no output in common.",
+                received=f"teacher {teacher_shapes}, student {student_shapes}",
+                fix="Name the pairs: losses=[SoftTargets(teacher='...', student='...')].",
+            )
+        )
+    return [
+        SoftTargets(
+            teacher=name,
+            student=name,
+            activation=_activation(heads[key], size=student_shapes[key][-1:], unless="softmax"),
+        )
+        for name, key in pairs
+    ]
+
+
+def terms_that_follow(
+    loss: Any, terms: list[Any], heads: dict[str, Head], student_shapes: Shapes, teacher_activations: dict[str, str]
+) -> list[DistillationLoss]:
+    """For each default term the one that the compiled loss of its output asks for.
+
+    | compiled loss | term |
+    |---|---|
+    | `MeanSquaredError`, `MeanAbsoluteError`, `Huber` | `OutputRegression` of that difference |
+    | a categorical cross-entropy | `SoftTargets` |
+    | a binary cross-entropy | `SoftTargets(activation="sigmoid")` |
+    | none, or any other | soft targets where a last layer of either model says of which kind |
+
+    A softmax at the end of the student says that it has exclusive classes, whatever the loss. Several linear outputs
+    without a compiled loss are taken for the logits of exclusive classes.
+
+    Args:
+        loss: as given to `compile`.
+        terms: the default terms so far; they say what is compared with what.
+        heads: of the student's outputs, by name.
+        student_shapes: shape by output name, or None where unknown.
+        teacher_activations: of the teacher's outputs, by name, as far as known.
+
+    Raises:
+        ConfigurationError: no term follows, or the loss and the last layers contradict each other.
+    """
+    losses = losses_by_output(loss, list(heads))
+    made = []
+    for term in terms:
+        name = term.student if term.student in heads else next(iter(heads))
+        ends = list(teacher_activations.values())
+        end = teacher_activations.get(term.teacher, ends[0] if len(ends) == 1 else None)
+        size = (student_shapes or {}).get(name, ())[-1:]
+        settings = _Output(name, losses[name], heads[name], size, end).settings()
+        kind = OutputRegression if "difference" in settings else SoftTargets
+        made.append(kind(teacher=term.teacher, student=term.student, **settings))
+    return made
+
+
+class _Output:
+    """What is known of one output of the student: its compiled loss, its last layer, and that of the teacher."""
+
+    def __init__(self, name: str, loss: Any, head: Head, size: tuple[int | None, ...], teacher_end: str | None):
+        self.name, self.loss, self.head, self.size, self.teacher_end = name, loss, head, size, teacher_end
+
+    def settings(self) -> dict[str, Any]:
+        """Those of the term that follows: an `OutputRegression` where they name a difference, else `SoftTargets`."""
+        name = known_name(self.loss)
+        if name == "crossentropy":  # Keras decides by the shape which one is meant
+            name = "binary_crossentropy" if self.size == (1,) else "categorical_crossentropy"
+        own = _activation(self.head, self.size)
+        if own == "softmax":
+            if name in _INDEPENDENT:
+                raise self._refusal(
+                    "The compiled loss takes the student's outputs for independent labels, its last layer makes them "
+                    "exclusive classes.",
+                    "Say which: Distiller(..., losses=[SoftTargets(activation='sigmoid')]), or 'softmax'; where the "
+                    "outputs are probabilities of independent labels, student_outputs='sigmoid'.",
+                )
+            return {"activation": "softmax"}
+        if name in _REGRESSION:
+            return self._regression(_REGRESSION[name], own)
+        if name in _INDEPENDENT:
+            return {"activation": "sigmoid"}
+        if name in _EXCLUSIVE:
+            return {"activation": own or "softmax"}
+        return {"activation": own or self._from_the_teacher()}
+
+    def _regression(self, difference: str, own: str | None) -> dict[str, Any]:
+        teachers = None if self.teacher_end in (None, "linear") else self.teacher_end
+        if own != ("sigmoid" if teachers == "probabilities" and self.size == (1,) else teachers):
+            raise self._refusal(
+                f"The compiled loss compares numbers; the student's {self.name!r} ends in {own or 'linear'}, the "
+                f"teacher's in {teachers or 'linear'}, so that their numbers do not compare.",
+                f"Choose the term: {_CHOICES}",
+            )
+        settings = {"difference": difference, "activation": own}
+        return settings | ({"delta": _delta(self.loss)} if difference == "huber" else {})
+
+    def _from_the_teacher(self) -> str:
+        """Where neither the loss nor the student's last layer says what the outputs are."""
+        if self.teacher_end not in (None, "linear"):
+            return _activation(Head(self.teacher_end), self.size)
+        if self.loss is None and self.size != (1,):
+            return "softmax"
+        problem = (
+            f"No term follows from the compiled loss for the student's {self.name!r}."
+            if self.loss is not None
+            else f"The student's {self.name!r} is one number without a compiled loss: it may be a logit or a value."
+        )
+        raise self._refusal(problem, f"Choose the term: {_CHOICES}")
+
+    def _refusal(self, problem: str, fix: str) -> ConfigurationError:
+        return ConfigurationError(
+            explain(
+                problem,
+                received=f"loss={self.loss!r} and no losses for the distillation",
+                expected="MeanSquaredError, MeanAbsoluteError, Huber or a cross-entropy that fits the last layers",
+                fix=fix,
+            )
+        )
+
+
+def _activation(head: Head, size: tuple[int | None, ...], unless: str | None = None) -> str | None:
+    """`"softmax"` or `"sigmoid"` where a last layer says so; one linear output counts where there is a fallback."""
+    if head.activation == "probabilities":
+        return "sigmoid" if size == (1,) else "softmax"
+    if head.is_logits:
+        return "sigmoid" if unless and size == (1,) else unless
+    return head.activation
+
+
+def _delta(loss: Any) -> float:
+    return loss.get_config()["delta"] if isinstance(loss, keras.losses.Loss) else 1.0

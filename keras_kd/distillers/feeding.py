@@ -1,0 +1,89 @@
+"""What `fit`, `evaluate` and `predict` are given: arrays that end an epoch without a wait, nothing that goes unread."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras.src.trainers.data_adapters import array_data_adapter, array_slicing
+from keras.src.trainers.data_adapters.data_adapter import DataAdapter
+
+from keras_kd.data.splits import without_autotune
+from keras_kd.errors import ConfigurationError, explain
+
+_BESIDE_DATA = ("y", "sample_weight", "class_weight")
+
+
+class Arrays(array_data_adapter.ArrayDataAdapter):
+    """Keras' own batches of arrays, in Keras' own order, without tf.data's autotuner.
+
+    With the autotuner the end of each epoch waits for its next round, for up to as long as the epoch took.
+    """
+
+    def get_tf_dataset(self):
+        return without_autotune(super().get_tf_dataset())
+
+
+def for_fit(settings: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of `fit`, with arrays as `Arrays`; those that are to validate too.
+
+    Raises:
+        ConfigurationError: labels or weights beside data that bring their own.
+    """
+    settings = dict(settings)
+    if settings.get("validation_split") and settings.get("validation_data") is None:
+        parts = tuple(settings.get(name) for name in ("x", "y", "sample_weight"))
+        if _are_arrays(*parts):
+            train, settings["validation_data"] = array_slicing.train_validation_split(
+                parts, validation_split=settings.pop("validation_split")
+            )
+            settings |= dict(zip(("x", "y", "sample_weight"), train, strict=True))
+    validation = settings.get("validation_data")
+    if validation is not None:
+        batch_size = settings.get("validation_batch_size") or settings.get("batch_size")
+        settings["validation_data"] = _validation(validation, batch_size, settings.get("validation_steps"))
+    return with_arrays(settings, steps="steps_per_epoch", shuffle=settings.get("shuffle", True))
+
+
+def with_arrays(settings: dict[str, Any], *, steps: str = "steps", shuffle: Any = False) -> dict[str, Any]:
+    """The arguments of `fit`, `evaluate` or `predict`, with arrays as `Arrays`; anything else as it is.
+
+    Args:
+        settings: by name.
+        steps: what the argument is called that bounds the batches of an epoch.
+        shuffle: as for `fit`.
+
+    Raises:
+        ConfigurationError: labels or weights beside data that bring their own.
+    """
+    given = {name: settings.get(name) for name in ("x", *_BESIDE_DATA)}
+    if isinstance(given["x"], DataAdapter):
+        _check_alone(given)
+    if not _are_arrays(given["x"], given["y"], given["sample_weight"]) or keras.config.max_steps_per_epoch():
+        return settings  # the last one is a limit for debugging, of which Keras makes a batch size
+    x = Arrays(**given, batch_size=settings.get("batch_size"), steps=settings.get(steps), shuffle=shuffle)
+    return {name: value for name, value in settings.items() if name not in _BESIDE_DATA} | {"x": x}
+
+
+def _validation(data: Any, batch_size: int | None, steps: int | None) -> Any:
+    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    settings = {"x": x, "y": y, "sample_weight": sample_weight, "batch_size": batch_size, "steps": steps}
+    made = with_arrays(settings)["x"]
+    return made if made is not x else data
+
+
+def _are_arrays(x: Any, y: Any, sample_weight: Any) -> bool:
+    return x is not None and array_data_adapter.can_convert_arrays((x, y, sample_weight))
+
+
+def _check_alone(given: dict[str, Any]) -> None:
+    """Raises where Keras would leave unread what is given beside data that bring labels and weights."""
+    unread = [name for name in _BESIDE_DATA if given[name] is not None]
+    if unread:
+        raise ConfigurationError(
+            explain(
+                f"A {type(given['x']).__name__} brings its labels and weights itself; these would not be read.",
+                received=", ".join(unread),
+                fix="Give weights as the third part of its source: Pipeline((x, y, sample_weight)).",
+            )
+        )
