@@ -176,4 +176,8 @@ def _activation(head: Head, size: tuple[int | None, ...], unless: str | None = N
 
 
 def _delta(loss: Any) -> float:
-    return loss.get_config()["delta"] if isinstance(loss, keras.losses.Loss) else 1.0
+    """Where a Huber loss goes from squared to absolute; its config does not tell in every version of Keras."""
+    if not isinstance(loss, keras.losses.Loss):
+        return 1.0
+    config = loss.get_config()
+    return config["delta"] if "delta" in config else loss._fn_kwargs["delta"]

@@ -86,7 +86,8 @@ class Distiller(keras.Model):
         self.student_outputs = student_outputs
         self._alpha = Hyperparameter("alpha", alpha, at_least=0.0, at_most=1.0, fix=_ALPHA_HINT)
         self._temperature = Hyperparameter("temperature", temperature, at_least=1e-3)
-        self._heads = find_heads(student, student_outputs, role="student") if student.built else None
+        is_to_be_seen = isinstance(student, keras.Sequential) and not student.built  # in the first batch
+        self._heads = None if is_to_be_seen else find_heads(student, student_outputs, role="student")
         self._student_shapes = output_shapes(student)
         self._compiled_loss = None
         self._teacher = as_teacher(teacher)
