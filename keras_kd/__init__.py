@@ -8,6 +8,7 @@ that a saved model may name load at once, so that `keras.models.load_model` find
 """
 
 import importlib
+import os
 import sys
 from typing import Any
 
@@ -47,8 +48,29 @@ def _load_saved_by_name() -> None:
         importlib.import_module(f"keras_kd.{module}")
 
 
+def _check_keras() -> None:
+    """Raises `ConfigurationError` where Keras is there and its backend is not: unknown, or not installed."""
+    from keras_kd.errors import ConfigurationError, explain
+
+    try:
+        importlib.import_module("keras")
+    except (ImportError, ValueError) as error:
+        if getattr(error, "name", None) == "keras":
+            raise
+        backend = os.environ.get("KERAS_BACKEND", "the one in ~/.keras/keras.json")
+        raise ConfigurationError(
+            explain(
+                f"Keras does not load with its backend: {error}.",
+                received=f"KERAS_BACKEND={backend}",
+                expected="'tensorflow', or another backend that is installed for the losses alone",
+                fix="Set KERAS_BACKEND=tensorflow before the first import of keras.",
+            )
+        ) from error
+
+
 def __getattr__(name: str) -> Any:
     if name in _NAMES:
+        _check_keras()
         return getattr(importlib.import_module(_NAMES[name]), name)
     if name in __all__:
         if name != "errors":

@@ -94,7 +94,7 @@ def test_arrays_are_read_without_the_autotuner(make_distiller, monkeypatch):
 
 
 def test_arguments_by_position_and_several_inputs(make_distiller):
-    x = {"a": keras.Input((4,)), "b": keras.Input((2,))}
+    x = {name: keras.Input((size,), name=name) for name, size in (("a", 4), ("b", 2))}
     model = keras.Model(x, keras.layers.Dense(3)(keras.layers.Concatenate()([x["a"], x["b"]])))
     distiller = kd.Distiller(keras.models.clone_model(model), model)
     distiller.compile("sgd", loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
