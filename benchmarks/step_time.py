@@ -1,6 +1,11 @@
 """What a step of distillation costs: plain student, our Distiller, Keras' own, and the teacher's inference alone.
 
     python benchmarks/step_time.py [--rounds 9] [--pairs NAME ...]
+    python benchmarks/step_time.py --whole-epochs [--rounds 5] [--pairs NAME ...] [--scratch FILE.json]
+
+The second form times whole epochs of `fit(x, y)` on arrays, as a user writes it, where tf.data's autotuner may hold up
+the end of an epoch. It saves after each row and goes on where it was stopped; `--scratch` keeps rows in a file of its
+own and leaves the results and the docs alone.
 
 All run in one process, in turn, over the same batches; ratios are taken round by round. On logits Keras' Distiller gets
 `loss=KLDivergence()`, with which it computes the right number. On features both compare the last stage's maps, of one
@@ -12,6 +17,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -61,21 +67,57 @@ PAIRS = {
 }
 
 
+EPOCHS = {  # for epochs of 0.5 to 20 s on two cores
+    "digits, 150 steps": dataclasses.replace(PAIRS["digits, 8x8x1, logits"], steps=150),
+    "digits, 600 steps": dataclasses.replace(PAIRS["digits, 8x8x1, logits"], steps=600),
+    **{
+        f"resnet32x4 to resnet8x4, {steps} steps": dataclasses.replace(
+            PAIRS["resnet32x4 to resnet8x4, features"], steps=steps, layer=None
+        )
+        for steps in (10, 20, 40)
+    },
+}
+
+
 def from_logits():
     return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
-def contenders(pair):
-    """A function per contender that runs the pair's steps."""
+def arrays(pair):
     rng = np.random.default_rng(0)
     x = rng.random((pair.batch_size * pair.steps, *pair.shape), "float32")
-    y = rng.integers(0, 10, pair.batch_size * pair.steps)
+    return x, rng.integers(0, 10, pair.batch_size * pair.steps)
+
+
+def compiled(model):
+    model.compile(keras.optimizers.Adam(1e-3), loss=from_logits(), metrics=["accuracy"])
+    return model
+
+
+def whole_epochs(pair):
+    """A function per contender that trains one epoch on arrays."""
+    x, y = arrays(pair)
+    models = {
+        "plain student": pair.build()[1],
+        "keras_kd": kd.Distiller(*pair.build(), alpha=0.5, losses=pair.ours()),
+        "keras.distillation": keras.distillation.Distiller(*pair.build(), distillation_losses=pair.theirs()),
+    }
+
+    def epoch_of(model):
+        return lambda: model.fit(x, y, batch_size=pair.batch_size, verbose=0)
+
+    return {name: epoch_of(compiled(model)) for name, model in models.items()}
+
+
+def contenders(pair):
+    """A function per contender that runs the pair's steps."""
+    x, y = arrays(pair)
     options = tf.data.Options()
     options.autotune.enabled = False  # its thread can hold up the end of an iteration by as long as that took
     data = tf.data.Dataset.from_tensor_slices((x, y)).batch(pair.batch_size).cache().prefetch(2).with_options(options)
 
     def fit(model):
-        model.compile(keras.optimizers.Adam(1e-3), loss=from_logits(), metrics=["accuracy"])
+        compiled(model)
         return lambda: model.fit(data, shuffle=False, verbose=0)
 
     teacher, _ = pair.build()
@@ -95,37 +137,95 @@ def contenders(pair):
     }
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--pairs", nargs="*", default=list(PAIRS), choices=list(PAIRS))
-    arguments = parser.parse_args()
-    rows, before = [], RESULTS / "step_time.json"
-    results = json.loads(before.read_text())["pairs"] if before.exists() else {}
-    for name in arguments.pairs:
+def run_steps(names, num_rounds, results):
+    for name in names:
         pair = PAIRS[name]
-        seconds = rounds(contenders(pair), arguments.rounds, warmup=2)
+        seconds = rounds(contenders(pair), num_rounds, warmup=2)
         floor = total(seconds["plain student"], seconds["teacher inference"])
-        ratios = {
-            "ours / (plain + teacher)": ratio(seconds["keras_kd"], floor),
-            "ours / keras.distillation": ratio(seconds["keras_kd"], seconds["keras.distillation"]),
-            "keras.distillation / (plain + teacher)": ratio(seconds["keras.distillation"], floor),
-        }
-        per_step = {key: 1000 * sorted(value)[len(value) // 2] / pair.steps for key, value in seconds.items()}
         results[name] = {
             "pair": dataclasses.asdict(pair),
-            "rounds": arguments.rounds,
+            "rounds": num_rounds,
             "seconds": seconds,
-            "ratios": ratios,
-            "median_ms_per_step": per_step,
+            "ratios": {
+                "ours / (plain + teacher)": ratio(seconds["keras_kd"], floor),
+                "ours / keras.distillation": ratio(seconds["keras_kd"], seconds["keras.distillation"]),
+                "keras.distillation / (plain + teacher)": ratio(seconds["keras.distillation"], floor),
+            },
+            "median_ms_per_step": {key: 1000 * median(value) / pair.steps for key, value in seconds.items()},
         }
-    for name in PAIRS:  # those of an earlier run stand where a pair was not run now
-        if name in results:
-            values = [f"{value:.1f}" for value in results[name]["median_ms_per_step"].values()]
-            rows.append([name, *values, *map(show, results[name]["ratios"].values())])
-    some = results[next(iter(results))]
-    header = ["pair", *(f"{key}, ms" for key in some["median_ms_per_step"]), *some["ratios"]]
-    write("step_time", {"pairs": results}, markdown(header, rows))
+        yield
+
+
+def run_epochs(names, num_rounds, results):
+    for name in names:
+        if results.get(name, {}).get("rounds") == num_rounds:
+            continue  # from a run that was stopped
+        pair = EPOCHS[name]
+        seconds = rounds(whole_epochs(pair), num_rounds)
+        results[name] = {
+            "pair": dataclasses.asdict(pair),
+            "rounds": num_rounds,
+            "seconds": seconds,
+            "ratios": {
+                "ours / keras.distillation": ratio(seconds["keras_kd"], seconds["keras.distillation"]),
+                "ours / plain student": ratio(seconds["keras_kd"], seconds["plain student"]),
+            },
+            "median_s_per_epoch": {key: median(value) for key, value in seconds.items()},
+        }
+        yield
+
+
+def median(values):
+    return sorted(values)[len(values) // 2]
+
+
+def table(first, order, results, measured, unit, digits):
+    """One row per pair in `order` that was measured, now or before."""
+    done = [name for name in order if name in results]
+    if not done:
+        return ""
+    some = results[done[0]]
+    rows = [
+        [
+            name,
+            *(f"{value:.{digits}f}" for value in results[name][measured].values()),
+            *map(show, results[name]["ratios"].values()),
+        ]
+        for name in done
+    ]
+    return markdown([first, *(f"{key}, {unit}" for key in some[measured]), *some["ratios"]], rows)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int)
+    parser.add_argument("--pairs", nargs="*", choices=[*PAIRS, *EPOCHS])
+    parser.add_argument("--whole-epochs", action="store_true")
+    parser.add_argument("--scratch", type=Path)
+    arguments = parser.parse_args()
+    before = arguments.scratch or RESULTS / "step_time.json"
+    results = json.loads(before.read_text()) if before.exists() else {}
+    results = {key: results.get(key, {}) for key in ("pairs", "epochs")}
+    if arguments.whole_epochs:
+        steps = run_epochs(arguments.pairs or EPOCHS, arguments.rounds or 5, results["epochs"])
+    else:
+        steps = run_steps(arguments.pairs or PAIRS, arguments.rounds or 9, results["pairs"])
+    for _ in steps:  # each leaves a row behind that an interruption does not undo
+        save(results, arguments.scratch)
+    save(results, arguments.scratch)
+
+
+def save(results, scratch):
+    tables = [
+        table("pair, per step", PAIRS, results["pairs"], "median_ms_per_step", "ms", 1),
+        table("`fit(x, y)`, per epoch", EPOCHS, results["epochs"], "median_s_per_epoch", "s", 2),
+    ]
+    text = "\n\n".join(filter(None, tables))
+    if scratch is None:
+        write("step_time", results, text)
+    else:
+        scratch.write_text(json.dumps(results, indent=1))
+        print(text)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,9 @@ class Distiller(keras.Model):
     `loss = (1 - alpha) * supervised + alpha * sum(weight * term) + sum(student.losses)`, with an alpha of 1 for the
     examples without a label.
 
-    The supervised part is the compiled loss; the default term is the soft-target loss `T^2 * KL(teacher || student)`.
+    The supervised part is the compiled loss. The default term follows from it, output by output: the soft-target loss
+    `T^2 * KL(teacher || student)` for a cross-entropy, the same difference for `MeanSquaredError`, `MeanAbsoluteError`
+    and `Huber`; anything else is asked about (see `compile`).
     Compile and fit it like any Keras model; `evaluate`, `predict` and `validation_data` are about the student alone.
     Batches without labels, `(x,)`, train on the teacher only, with an alpha of 1. Among labelled examples, those
     without a label are of the class that the compiled loss ignores (`SparseCategoricalCrossentropy(ignore_class=-1)`),
@@ -53,9 +55,11 @@ class Distiller(keras.Model):
         temperature: softens both sides of the default term, above 0, a number or a schedule.
         losses: the distillation terms, one or a list: losses of `keras_kd.losses` (objects, names, or mappings with
             name, settings and weight), of `keras.distillation`, or functions `(teacher, student) -> [batch]`. They may
-            read inner layers of both models by path. None compares the logits of every output that both models have.
+            read inner layers of both models by path. None compares every output that both models have, by the term that
+            follows from its compiled loss.
         teacher_inputs, student_inputs: functions that turn the batch's `x` into each model's input, where these differ.
-        student_outputs: `"logits"` or `"probabilities"`, where the student's last layer does not tell.
+        student_outputs: `"logits"`, `"softmax"`, `"sigmoid"` or `"probabilities"` (a softmax; a sigmoid where there is
+            one output), where the student's last layer does not tell.
 
     Raises:
         ConfigurationError: models or settings that do not fit together.
