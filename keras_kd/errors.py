@@ -28,6 +28,14 @@ class ExportError(KerasKDError, RuntimeError):
     """A model that could not be written for the phone."""
 
 
+class TrainingError(KerasKDError, ArithmeticError):
+    """A training that diverged; it would again with the same settings."""
+
+
+class StorageError(KerasKDError, OSError):
+    """A disk that is full or not writable; with room on it, the same work goes on from the last save."""
+
+
 def explain(problem: str, *, received: Any = None, expected: Any = None, fix: str | None = None) -> str:
     """Joins the parts of a message: the problem, what was received, what was expected, how to fix it.
 
