@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from keras_kd.errors import ConfigurationError, check_number, explain
-from keras_kd.evaluation import plots
+from keras_kd.evaluation import caveats, plots
 from keras_kd.evaluation.summary import (
     TEACHER,
     ModelRow,
     against_teacher,
     gains,
+    likeness,
     milliseconds,
     named,
     number,
@@ -50,6 +51,8 @@ class Report:
         class_names: One name per class.
         summary: Sentences in plain language; built from the rows where none are given.
         histories: Per training run what `fit` returned: `{"teacher": {"loss": [...], "accuracy": [...]}}`.
+        conditions: Per training run what it was done with: `{"student distilled": {"steps": 500, "views": 8}}`.
+            Students that are compared were trained alike, or the report says what differed.
         confusion: Counts `[true class][predicted class]`, or nothing.
         confusion_model: Name of the row that `confusion` is of.
         soft_targets: `{"temperatures": [1, 4], "examples": [{"image": ..., "label": 3, "logits": [...]}]}`;
@@ -67,6 +70,7 @@ class Report:
     class_names: list[str]
     summary: list[str] | None = None
     histories: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    conditions: dict[str, dict[str, Any]] = field(default_factory=dict)
     confusion: list[list[int]] = field(default_factory=list)
     confusion_model: str = ""
     soft_targets: dict[str, Any] = field(default_factory=dict)
@@ -82,7 +86,14 @@ class Report:
         if len(self.confusion):
             plots.check_confusion(self.confusion, self.class_names)
         if self.summary is None:
-            object.__setattr__(self, "summary", summarise(self.rows, self.test_size))
+            diverged = caveats.diverged(self.histories, len(self.class_names))
+            summary = summarise(self.rows, self.test_size, chance=self.chance, diverged=diverged)
+            object.__setattr__(self, "summary", summary)
+
+    @property
+    def chance(self) -> float | None:
+        """The accuracy of always naming the most frequent class, where the confusion matrix tells."""
+        return caveats.chance_level(self.confusion) if len(self.confusion) else None
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON can hold it: arrays become lists, NaN and infinity become null."""
@@ -112,7 +123,8 @@ class Report:
 
 def highlights(report: Report) -> list[tuple[str, str]]:
     """The same facts as figures with a caption each, for the top of the page."""
-    facts = against_teacher(report.rows, report.test_size) + gains(report.rows, report.test_size)
+    rows, test_size, chance = report.rows, report.test_size, report.chance
+    facts = against_teacher(rows, test_size, chance) + gains(rows, test_size, chance)
     return [(fact.figure, fact.caption) for fact in facts]
 
 
@@ -272,7 +284,7 @@ def _notes(report: Report) -> list[str]:
         notes.append(f"Latency of one example: {'; '.join(texts)}.")
     if any(row.agreement is not None for row in report.rows):
         notes.append("Agreement: same answer as the Keras student.")
-    return notes
+    return notes + likeness(report.rows, report.conditions)
 
 
 def _remarks(report: Report) -> list[str]:

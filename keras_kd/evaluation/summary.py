@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from keras_kd.errors import check_number
+from keras_kd.evaluation.caveats import is_at_chance, unlike
 from keras_kd.quantities import human_bytes
 from keras_kd.teachers.calibration import wilson_interval
 
@@ -84,19 +85,45 @@ def is_within_noise(first: float, second: float, test_size: int) -> bool:
     return high - low <= math.hypot(below, above)
 
 
-def summarise(rows: Sequence[ModelRow], test_size: int) -> list[str]:
+def summarise(
+    rows: Sequence[ModelRow],
+    test_size: int,
+    *,
+    chance: float | None = None,
+    diverged: Mapping[str, float] | None = None,
+) -> list[str]:
     """What the rows say in sentences: smallest file against teacher, what distillation and export did.
 
     Rows are found by their names: `TEACHER`, `SCRATCH`, `DISTILLED`, `"distilled, int8 TFLite"`, and
     `"scratch, 100 labels"` beside `"distilled, 100 labels"`. What has no row has no sentence.
+
+    Args:
+        rows: the models.
+        test_size: number of test examples behind every accuracy.
+        chance: the accuracy of always naming the most frequent class, where it is known; models that are no better
+            come first, and are not praised.
+        diverged: the last losses of trainings that diverged, by name; they come first too.
     """
-    sentences, (small, keras_student) = [], _students(rows)
-    if facts := against_teacher(rows, test_size):
+    sentences, (small, keras_student) = warnings_first(rows, test_size, chance, diverged or {}), _students(rows)
+    if facts := against_teacher(rows, test_size, chance):
         *phrases, last = (fact.phrase for fact in facts)
         sentences.append(f"The {_format(small)} student {', '.join(phrases)} and {last}.")
-    sentences += [f"{fact.phrase}." for fact in gains(rows, test_size)]
+    sentences += [f"{fact.phrase}." for fact in gains(rows, test_size, chance)]
     if small and keras_student and small is not keras_student:
-        sentences.append(_cost_of_export(small, keras_student, test_size))
+        sentences.append(_cost_of_export(small, keras_student, test_size, chance))
+    return sentences
+
+
+def warnings_first(
+    rows: Sequence[ModelRow], test_size: int, chance: float | None, diverged: Mapping[str, float]
+) -> list[str]:
+    """Trainings that diverged, and models that are no better than guessing."""
+    ends = {name: "NaN" if loss is None else f"{loss:.3g}" for name, loss in diverged.items()}
+    sentences = [f"The training of the {name} diverged: its loss ended at {end}." for name, end in ends.items()]
+    if at_chance := [row for row in rows if is_at_chance(row.accuracy, chance, test_size)]:
+        names = "; ".join(f"{row.name} {percent(row.accuracy, test_size)}%" for row in at_chance)
+        always = f"always naming the most frequent class ({percent(chance, test_size)}%)"
+        sentences.append(f"No better than {always}, as far as {test_size:,} test images can tell: {names}.")
     return sentences
 
 
@@ -122,11 +149,11 @@ def _format(row: ModelRow) -> str:
     return match["format"] if match else "distilled"
 
 
-def against_teacher(rows: Sequence[ModelRow], test_size: int) -> list[_Fact]:
+def against_teacher(rows: Sequence[ModelRow], test_size: int, chance: float | None = None) -> list[_Fact]:
     teacher, (small, _) = named(rows, TEACHER), _students(rows)
     if teacher is None or small is None:
         return []
-    facts = [_size(small, teacher), _accuracy(small, teacher, test_size), _speed(small, teacher)]
+    facts = [_size(small, teacher), _accuracy(small, teacher, test_size, chance), _speed(small, teacher)]
     return [fact for fact in facts if fact]
 
 
@@ -145,9 +172,11 @@ def _size(row: ModelRow, teacher: ModelRow) -> _Fact:
     )
 
 
-def _accuracy(row: ModelRow, teacher: ModelRow, test_size: int) -> _Fact:
+def _accuracy(row: ModelRow, teacher: ModelRow, test_size: int, chance: float | None) -> _Fact:
     points, proof = _difference(row, teacher, test_size)
     caption = f"accuracy: {percent(row.accuracy, test_size)}% instead of {percent(teacher.accuracy, test_size)}%"
+    if _both_at_chance(row, teacher, test_size, chance):
+        return _Fact("no better than guessing, as is the teacher,", "no better than guessing", caption)
     if not proof:
         return _Fact("just as accurate", "same accuracy", f"accuracy: both {percent(row.accuracy, test_size)}%")
     word = "more" if row.accuracy > teacher.accuracy else "less"
@@ -167,17 +196,49 @@ def _speed(row: ModelRow, teacher: ModelRow) -> _Fact | None:
     return _Fact(f"{figure}{suffix}", figure, caption)
 
 
-def gains(rows: Sequence[ModelRow], test_size: int) -> list[_Fact]:
-    """What distillation did, with all labels and with few."""
+def _both_at_chance(row: ModelRow, other: ModelRow, test_size: int, chance: float | None) -> bool:
+    return all(is_at_chance(model.accuracy, chance, test_size) for model in (row, other))
+
+
+def compared(rows: Sequence[ModelRow]) -> list[tuple[str, ModelRow, ModelRow]]:
+    """The students that a report compares: the condition, the one alone, the one by distillation."""
     pairs = [("all labels", named(rows, SCRATCH), named(rows, DISTILLED))]
     for row in rows:
         if match := _FEW_LABELS.fullmatch(row.name):
             pairs.append((match["labels"], row, named(rows, f"distilled, {match['labels']}")))
-    return [_gain(*pair, test_size) for pair in pairs if None not in pair]
+    return [pair for pair in pairs if None not in pair]
 
 
-def _gain(condition: str, scratch: ModelRow, distilled: ModelRow, test_size: int) -> _Fact:
+def likeness(rows: Sequence[ModelRow], conditions: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """A sentence for each comparison of students: that they were trained alike, or what differed.
+
+    Args:
+        rows: the models.
+        conditions: by row name, what the model was trained with: first weights, images, views, steps and so on.
+    """
+    sentences = []
+    for condition, *pair in compared(rows):
+        known = [conditions.get(row.name) for row in pair]
+        if None in known:
+            continue
+        differences = unlike(*known)
+        same = f"With {condition}, the students alone and distilled had the same {', '.join(known[0])}."
+        other = f"With {condition}, the students alone and distilled differ in more than the teacher: "
+        sentences.append(f"{other}{', '.join(differences)}." if differences else same)
+    return sentences
+
+
+def gains(rows: Sequence[ModelRow], test_size: int, chance: float | None = None) -> list[_Fact]:
+    """What distillation did, with all labels and with few."""
+    return [_gain(*pair, test_size, chance) for pair in compared(rows)]
+
+
+def _gain(condition: str, scratch: ModelRow, distilled: ModelRow, test_size: int, chance: float | None) -> _Fact:
     points, proof = _difference(distilled, scratch, test_size)
+    if _both_at_chance(scratch, distilled, test_size, chance):
+        values = " and ".join(f"{percent(row.accuracy, test_size)}%" for row in (scratch, distilled))
+        phrase = f"With {condition}, neither student is better than guessing ({values}, alone and distilled)"
+        return _Fact(phrase, "no gain", f"from distillation with {condition}: neither student beats guessing")
     if not proof:
         both = f"both students reach {percent(scratch.accuracy, test_size)}%"
         phrase = f"With {condition}, distillation changes nothing: {both}"
@@ -188,10 +249,12 @@ def _gain(condition: str, scratch: ModelRow, distilled: ModelRow, test_size: int
     return _Fact(phrase, f"{_sign(distilled, scratch)}{points}", caption)
 
 
-def _cost_of_export(small: ModelRow, keras_student: ModelRow, test_size: int) -> str:
+def _cost_of_export(small: ModelRow, keras_student: ModelRow, test_size: int, chance: float | None) -> str:
     points, proof = _difference(small, keras_student, test_size)
     verb = "gains" if small.accuracy > keras_student.accuracy else "costs"
     change = f"{verb} {points} ({proof})" if proof else "costs no accuracy"
+    if _both_at_chance(small, keras_student, test_size, chance):
+        change = "has no accuracy to lose"
     agreement = ""
     if small.agreement is not None:
         share = percent(small.agreement, test_size)

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import json
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from keras_kd.errors import RecipeError, StorageError, explain
+from keras_kd.locks import locked
+
+FINGERPRINT = " fingerprint"  # a setting of such a name is a hash, which a message does not show
+_RESULTS = ("student.keras", "student_*.tflite", "report.json", "report.html", "history.json", "labels.txt")
+_STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOENT}
 
 
 class RunFolder:
@@ -20,10 +31,68 @@ class RunFolder:
         self.path = Path(path)
         self.state = self.path / ".state"
 
-    def finished(self, stage: str, key: str, file: Path) -> dict[str, Any] | None:
-        """What `finish` kept for this stage, key and file, or None where it has to be run."""
+    # One run at a time, of one recipe.
+
+    @contextlib.contextmanager
+    def held(self, identity: Mapping[str, str], *, overwrite: bool = False, shared: bool = False) -> Iterator[None]:
+        """Keeps other runs out for the time of the work, and refuses the folder of another recipe.
+
+        Args:
+            identity: what makes two recipes other ones, by key: data and models.
+            overwrite: takes the folder of another recipe all the same.
+            shared: lets other processes in that hold it shared too.
+
+        Raises:
+            RecipeError: another process works here, or the results of another recipe lie here.
+            StorageError: the disk is full or not writable.
+        """
+        self._check_identity(identity, overwrite)  # before anything is written
+        with storage_errors(self.path), contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(locked(self.state / "lock", shared=shared))
+            except ValueError as error:
+                raise RecipeError(f"output_dir: {error}") from error
+            self._check_identity(identity, overwrite)
+            if self._identity() != identity:
+                write_atomically(self.state / "recipe.json", json.dumps(identity, indent=1) + "\n")
+            if not shared:
+                self._sweep()
+            yield
+
+    def _identity(self) -> dict[str, str] | None:
+        return _read_json(self.state / "recipe.json")
+
+    def _check_identity(self, identity: Mapping[str, str], overwrite: bool) -> None:
+        if overwrite:
+            return
+        known = self._identity()
+        if known is None:
+            others = [file.name for pattern in _RESULTS for file in sorted(self.path.glob(pattern))]
+            problem, received = "files lie there that no run of this recipe wrote", ", ".join(others)
+        else:
+            problem = "the results of another recipe lie there"
+            received = ", ".join(changes(known, identity))
+        if received:
+            raise RecipeError(
+                explain(
+                    f"output_dir: {problem}.",
+                    received=f"{self.path}: {received}",
+                    expected="a folder of this recipe's own",
+                    fix="Name another folder, or replace what lies there with --overwrite.",
+                )
+            )
+
+    def _sweep(self) -> None:
+        """Removes what a kill left half written."""
+        for file in (*self.state.glob("saving-*"), *self.state.glob("*.tmp"), *self.path.glob("*.tmp")):
+            file.unlink()
+
+    # Stages.
+
+    def finished(self, stage: str, settings: Mapping[str, Any], file: Path) -> dict[str, Any] | None:
+        """What `finish` kept for this stage, settings and file, or None where it has to be run."""
         stamp = self._stamp(stage)
-        if stamp is None or stamp["key"] != key or stamp["digest"] != digest(file):
+        if stamp is None or stamp["settings"] != _plain(settings) or stamp["digest"] != digest(file):
             return None
         return stamp["result"]
 
@@ -32,35 +101,119 @@ class RunFolder:
         stamp = self._stamp(stage)
         return stamp is not None and digest(file) in (stamp["digest"], stamp["replaced"])
 
-    def finish(self, stage: str, key: str, result: dict[str, Any], file: Path, draft: Path | None = None) -> None:
+    def replaces(self, stage: str, settings: Mapping[str, Any], file: Path) -> str | None:
+        """What running this stage again replaces, and why: `"epochs 25 -> 3"`; None where nothing lies there."""
+        if not file.exists():
+            return None
+        stamp = self._stamp(stage)
+        if stamp is None or not self.wrote(stage, file):
+            return "not the file that this run wrote"
+        return ", ".join(changes(stamp["settings"], _plain(settings))) or "left half finished"
+
+    def finish(
+        self, stage: str, settings: Mapping[str, Any], result: dict[str, Any], file: Path, draft: Path | None = None
+    ) -> None:
         """Marks a stage as done, and moves its `draft` to `file` where there is one.
 
         The stamp comes first and names the file to be replaced too: killed before the move, the stage is not finished,
         and the file that still lies there is known as one of the run's own.
         """
-        stamp = {"key": key, "result": result, "digest": digest(draft or file), "replaced": digest(file)}
+        stamp = {
+            "settings": _plain(settings),
+            "result": result,
+            "digest": digest(draft or file),
+            "replaced": digest(file),
+        }
         write_atomically(self.state / f"{stage}.json", json.dumps(stamp, indent=1))
         if draft is not None:
             draft.replace(file)
 
-    def finish_model(self, stage: str, key: str, result: dict[str, Any], file: Path, model: Any) -> None:
+    def finish_model(
+        self, stage: str, settings: Mapping[str, Any], result: dict[str, Any], file: Path, model: Any
+    ) -> None:
         """Saves a Keras model, so that `file` is never a part of one, and marks its stage as done."""
         self.state.mkdir(parents=True, exist_ok=True)
         draft = self.state / f"saving-{file.name}"
-        model.save(draft)
-        self.finish(stage, key, result, file, draft)
+        with _removed_on_error(draft):
+            model.save(draft)
+            self.finish(stage, settings, result, file, draft)
+
+    def discard(self, stage: str, file: Path) -> bool:
+        """Removes the file of a stage and its stamp, where this stage wrote it; says whether it did."""
+        if not file.exists() or not self.wrote(stage, file):
+            return False
+        file.unlink()
+        (self.state / f"{stage}.json").unlink()
+        return True
 
     def _stamp(self, stage: str) -> dict[str, Any] | None:
-        file = self.state / f"{stage}.json"
-        return json.loads(file.read_text("utf-8")) if file.exists() else None
+        stamp = _read_json(self.state / f"{stage}.json")
+        return stamp if stamp is not None and {"settings", "result", "digest", "replaced"} <= set(stamp) else None
+
+
+def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """What differs between two settings, a text each; hashes count where nothing else explains the difference.
+
+    >>> changes({"epochs": 25, "seed": 0, "data fingerprint": "a"}, {"epochs": 3, "seed": 0, "data fingerprint": "b"})
+    ['epochs 25 -> 3']
+    >>> changes({"data fingerprint": "a"}, {"data fingerprint": "b"})
+    ['the data changed']
+    """
+    before, after = dict(_flat(before)), dict(_flat(after))
+    keys = [key for key in dict.fromkeys([*before, *after]) if before.get(key) != after.get(key)]
+    named = [f"{key} {_shown(before.get(key))} -> {_shown(after.get(key))}" for key in keys if FINGERPRINT not in key]
+    return named or [f"the {key.removesuffix(FINGERPRINT)} changed" for key in keys]
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in settings.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _shown(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+@contextlib.contextmanager
+def storage_errors(folder: Path) -> Iterator[None]:
+    """Turns what the system says of a full or unwritable disk into a `StorageError`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _STORAGE:
+            raise
+        raise StorageError(
+            explain(
+                f"A file cannot be read or written: {os.strerror(error.errno)}.",
+                received=str(error.filename or folder),
+                expected="a disk with room, and files of your own",
+                fix="What was finished is kept.",
+            )
+        ) from error
+
+
+@contextlib.contextmanager
+def _removed_on_error(*drafts: Path) -> Iterator[None]:
+    """A kill leaves them; an error does not."""
+    try:
+        yield
+    except Exception:
+        for draft in drafts:
+            draft.unlink(missing_ok=True)
+        raise
 
 
 def write_atomically(path: Path, text: str) -> None:
     """Writes a text file so that a reader sees the old one or the new one, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, "utf-8")
-    temporary.replace(path)
+    with _removed_on_error(temporary):
+        temporary.write_text(text, "utf-8")
+        temporary.replace(path)
 
 
 def digest(file: Path) -> str | None:
@@ -70,4 +223,22 @@ def digest(file: Path) -> str | None:
 
 def settings_key(*settings: Any) -> str:
     """A short hash of plain settings; the same in another process."""
-    return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    return hashlib.sha256(_dumped(settings).encode()).hexdigest()[:16]
+
+
+def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as they come back from a JSON file."""
+    return json.loads(_dumped(settings))
+
+
+def _dumped(settings: Any) -> str:
+    return json.dumps(settings, sort_keys=True, default=str)
+
+
+def _read_json(file: Path) -> dict[str, Any] | None:
+    """None where there is no such file, or a damaged one."""
+    try:
+        content = json.loads(file.read_text("utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None

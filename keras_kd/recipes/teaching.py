@@ -29,10 +29,17 @@ MAX_DIAGNOSED = 2000
 _BATCH_SIZE = 256
 
 
-def pipeline(recipe: Recipe, split: data.Split, settings: Training, num_classes: int) -> data.Pipeline:
-    """The batches of a training: every one of the run sees the same views of an image."""
+def views(recipe: Recipe) -> int | None:
+    """How many views of an image all students see, those of the cache; None is a fresh one each epoch."""
+    return recipe.cache.views if recipe.cache is not None and recipe.augment else None
+
+
+def pipeline(
+    recipe: Recipe, split: data.Split, settings: Training, num_classes: int, views: int | None = None
+) -> data.Pipeline:
+    """The batches of a training; view v of an image is the same in every training of the run."""
     seed, augment = recipe.seed, list(recipe.augment)
-    return data.Pipeline(split, augment, settings.batch_size, seed=seed, num_classes=num_classes)
+    return data.Pipeline(split, augment, settings.batch_size, seed=seed, num_classes=num_classes, views=views)
 
 
 def open_teacher(name: str, recipe: Recipe, source: data.DataSource) -> Teacher:
@@ -90,15 +97,15 @@ def cached(
     if cache is None:
         return teacher
     inputs = pipeline(recipe, source.train, recipe.student, source.num_classes)
-    views = cache.views if inputs.augment else 1
-    total = views * source.train.num_examples
-    progress.say(f"{name}: cache of {source.train.num_examples:,} examples x {views} view(s).")
+    num_views = views(recipe) or 1
+    total = num_views * source.train.num_examples
+    progress.say(f"{name}: cache of {source.train.num_examples:,} examples x {num_views} view(s).")
     with progress.stage(f"{name}, cache", total=total) as stage:
         return CachedTeacher.build(
             teacher,
             inputs,
             cache_folder(cache, folder, name, teacher),
-            views=views,
+            views=num_views,
             top_k=cache.top_k,
             remainder=cache.remainder,
             taps=_taps_read(recipe, teacher),

@@ -8,6 +8,8 @@ import pytest
 from keras_kd.recipes import folder as module
 from keras_kd.recipes.folder import RunFolder, digest, settings_key, write_atomically
 
+KEY, OTHER, OLD, NEW = ({"epochs": epochs} for epochs in (1, 2, 3, 4))
+
 
 class Killed(BaseException):
     """Stands for a kill -9: nothing in the library may catch it."""
@@ -41,36 +43,36 @@ def kill_at(monkeypatch, method, name):
 
 
 def test_a_new_folder_has_finished_nothing_and_writes_nothing(folder, tmp_path):
-    assert folder.finished("teacher", "key", folder.path / "teacher.keras") is None
+    assert folder.finished("teacher", KEY, folder.path / "teacher.keras") is None
     assert not folder.wrote("teacher", folder.path / "teacher.keras")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_finished_stage_is_known_by_settings_and_file(folder):
     file = folder.path / "teacher.keras"
-    folder.finish_model("teacher", "key", {"history": {"loss": [1.0]}}, file, Model("weights"))
+    folder.finish_model("teacher", KEY, {"history": {"loss": [1.0]}}, file, Model("weights"))
     assert file.read_text() == "weights"
     again = RunFolder(folder.path)
-    assert again.finished("teacher", "key", file) == {"history": {"loss": [1.0]}}
-    assert again.finished("teacher", "other key", file) is None
-    assert again.finished("student", "key", file) is None
+    assert again.finished("teacher", KEY, file) == {"history": {"loss": [1.0]}}
+    assert again.finished("teacher", OTHER, file) is None
+    assert again.finished("student", KEY, file) is None
     assert again.wrote("teacher", file)
 
 
 @pytest.mark.parametrize("content", ["somebody else's", ""])
 def test_a_file_that_was_replaced_is_not_the_stage_s_own(folder, content):
     file = folder.path / "teacher.keras"
-    folder.finish_model("teacher", "key", {}, file, Model("weights"))
+    folder.finish_model("teacher", KEY, {}, file, Model("weights"))
     file.write_text(content)
-    assert folder.finished("teacher", "key", file) is None
+    assert folder.finished("teacher", KEY, file) is None
     assert not folder.wrote("teacher", file)
 
 
 def test_a_file_that_was_removed_has_to_be_made_again(folder):
     file = folder.path / "teacher.keras"
-    folder.finish_model("teacher", "key", {}, file, Model("weights"))
+    folder.finish_model("teacher", KEY, {}, file, Model("weights"))
     file.unlink()
-    assert folder.finished("teacher", "key", file) is None
+    assert folder.finished("teacher", KEY, file) is None
 
 
 def test_a_file_without_a_stamp_is_somebody_else_s(folder):
@@ -88,16 +90,16 @@ def test_a_file_without_a_stamp_is_somebody_else_s(folder):
 def test_killed_while_a_model_is_finished(folder, monkeypatch, method, name):
     """The model of the settings before is still known as the run's own, and the stage is run again."""
     file = folder.path / "teacher.keras"
-    folder.finish_model("teacher", "old", {}, file, Model("old weights"))
+    folder.finish_model("teacher", OLD, {}, file, Model("old weights"))
     with monkeypatch.context() as patch:
         kill_at(patch, method, name)
         with pytest.raises(Killed):
-            folder.finish_model("teacher", "new", {}, file, Model("new weights"))
+            folder.finish_model("teacher", NEW, {}, file, Model("new weights"))
     assert file.read_text() == "old weights"
     assert folder.wrote("teacher", file)
-    assert folder.finished("teacher", "new", file) is None
-    folder.finish_model("teacher", "new", {"history": 1}, file, Model("new weights"))
-    assert folder.finished("teacher", "new", file) == {"history": 1}
+    assert folder.finished("teacher", NEW, file) is None
+    folder.finish_model("teacher", NEW, {"history": 1}, file, Model("new weights"))
+    assert folder.finished("teacher", NEW, file) == {"history": 1}
     assert sorted(path.name for path in folder.path.rglob("*")) == [".state", "teacher.json", "teacher.keras"]
 
 
@@ -105,8 +107,8 @@ def test_a_stage_that_writes_its_file_itself_is_finished_without_a_draft(folder)
     file = folder.path / "student.tflite"
     file.parent.mkdir(parents=True)
     file.write_text("flat")
-    folder.finish("export", "key", {"export": "said"}, file)
-    assert folder.finished("export", "key", file) == {"export": "said"}
+    folder.finish("export", KEY, {"export": "said"}, file)
+    assert folder.finished("export", KEY, file) == {"export": "said"}
     assert file.read_text() == "flat"
 
 
@@ -127,8 +129,10 @@ def test_stamps_are_written_atomically(folder, monkeypatch):
     written = []
     monkeypatch.setattr(module, "write_atomically", lambda path, text: written.append((path.name, json.loads(text))))
     file = folder.path / "student.tflite"
-    folder.finish("export", "key", {"export": "said"}, file)
-    assert written == [("export.json", {"key": "key", "result": {"export": "said"}, "digest": None, "replaced": None})]
+    folder.finish("export", KEY, {"export": "said"}, file)
+    assert written == [
+        ("export.json", {"settings": KEY, "result": {"export": "said"}, "digest": None, "replaced": None})
+    ]
 
 
 def test_digest(tmp_path):
