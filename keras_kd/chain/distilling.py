@@ -14,6 +14,7 @@ from keras_kd.chain.result import Chain
 from keras_kd.chain.settings import Settings
 from keras_kd.chain.training import Training
 from keras_kd.errors import check_choice, check_number
+from keras_kd.locks import locked
 from keras_kd.teachers import FrozenTeacher
 
 GUIDANCE = ("previous", "all")
@@ -85,7 +86,8 @@ def distill_chain(
         The trained models and how it went.
 
     Raises:
-        ConfigurationError: fewer than two models, models that do not fit together, or other settings out of range.
+        ConfigurationError: fewer than two models, models that do not fit together, other settings out of range, or
+            another process that works in `folder`.
         TeacherError: the teacher's file is missing.
     """
     check_choice("guidance", guidance, GUIDANCE)
@@ -98,7 +100,7 @@ def distill_chain(
     epochs = for_each(epochs, len(students))
     names = unique([teacher_name(teacher), *(student.name for student in students)])
     teachers, stages = [teacher], []
-    with _bars(progress) as bar:
+    with _alone_in(folder), _bars(progress) as bar:
         for index, (student, num_epochs) in enumerate(zip(students, epochs, strict=True)):
             first = 0 if guidance == "all" else index
             training = Training(student, teachers[first:], names[first : index + 2], num_epochs, index, settings)
@@ -121,6 +123,11 @@ def born_again(teacher: Any, build: Callable[[], keras.Model], generations: int,
     """
     check_number("generations", generations, at_least=1)
     return distill_chain([teacher, *[build] * generations], data, **settings)
+
+
+def _alone_in(folder: str | Path | None) -> contextlib.AbstractContextManager[None]:
+    """Keeps other calls out of the folder while this one works there."""
+    return contextlib.nullcontext() if folder is None else locked(Path(folder) / ".lock")
 
 
 @contextlib.contextmanager

@@ -115,9 +115,10 @@ def soft_targets(
     *,
     labels: Sequence[int] | None = None,
 ) -> str:
-    """What the teacher says about a few images at several temperatures: bars of `softmax(logits / T)`.
+    """The soft targets of a few examples at several temperatures: bars of `softmax(logits / T)`.
 
-    `images` are `[height, width]` or `[height, width, channels]` arrays, nested lists, or base64 PNGs;
+    `images` are `[height, width]` or `[height, width, channels]` arrays, nested lists, or base64 PNGs; of an example
+    `[features]` a curve is drawn, of any other nothing but its class.
     `logits` is `[examples, classes]`. The bar of the true class has its own colour where `labels` are given.
     At most `MAX_EXAMPLES` examples are drawn, each with its `MAX_BARS` likeliest classes.
     """
@@ -143,7 +144,7 @@ def soft_targets(
             _draw_targets(grid[row, 1:], logits[row], temperatures, class_names, label)
         for axes, temperature in zip(grid[0, 1:], temperatures, strict=True):
             axes.set_title(f"T = {temperature:g}")
-        description = f"Teacher probabilities of {count} images at temperatures {list(temperatures)}."
+        description = f"Teacher probabilities of {count} examples at temperatures {list(temperatures)}."
         return as_svg(figure, "soft-targets", description)
 
 
@@ -226,7 +227,7 @@ def _confusion_bars(counts: np.ndarray, class_names: Sequence[str]) -> str:
     bars = axes.barh(range(len(pairs)), [errors[pair] for pair in pairs], color=ORANGE, height=0.7)
     axes.bar_label(bars, fmt="{:g}", padding=3, fontsize=9.5)
     axes.set_yticks(range(len(pairs)), names, color=INK, fontsize=9.5)
-    axes.set(ylim=(max(len(pairs), 1) - 0.4, -0.6), xlabel="test images")
+    axes.set(ylim=(max(len(pairs), 1) - 0.4, -0.6), xlabel="test examples")
     axes.xaxis.get_major_locator().set_params(integer=True)
     title = f"The {len(pairs)} most frequent of {np.count_nonzero(errors)} kinds of confusion"
     wrong = f"{errors.sum():g} of {counts.sum():g} wrong"
@@ -238,8 +239,12 @@ def _confusion_bars(counts: np.ndarray, class_names: Sequence[str]) -> str:
 
 
 def _draw_image(axes: Axes, image: Any, caption: str | None) -> None:
-    axes.imshow(_pixels(image), cmap="gray", interpolation="none", vmin=0, vmax=1)
-    axes.set_anchor("N")
+    pixels = _pixels(image)
+    if pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[-1] in (3, 4)):
+        axes.imshow(pixels, cmap="gray", interpolation="none", vmin=0, vmax=1)
+        axes.set_anchor("N")
+    elif pixels.ndim == 1:
+        axes.plot(pixels, color=MUTED, linewidth=1, marker="o" if len(pixels) == 1 else None)
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
     if caption is not None:
@@ -268,7 +273,10 @@ def _draw_targets(
 
 
 def _pixels(image: Any) -> np.ndarray:
-    """An image as `[height, width]` or `[height, width, 3]` floats from 0 to 1, whatever its range was."""
+    """An image as `[height, width]` or `[height, width, 3]` floats from 0 to 1, whatever its range was.
+
+    What is not an image keeps its shape.
+    """
     if isinstance(image, str):
         from PIL import Image
 

@@ -1,7 +1,7 @@
 """The report of one run, what was gained and what it cost: as JSON, as a page, as a table.
 
 All of it is plain data. The sentences at the top are built from the rows alone, and say "within the noise"
-where the test images cannot tell two models apart.
+where the test examples cannot tell two models apart.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -56,7 +57,8 @@ class Report:
         confusion: Counts `[true class][predicted class]`, or nothing.
         confusion_model: Name of the row that `confusion` is of.
         soft_targets: `{"temperatures": [1, 4], "examples": [{"image": ..., "label": 3, "logits": [...]}]}`;
-            an image is a nested list `[height][width]` or `[height][width][channels]`, or a base64 PNG.
+            an image is a nested list `[height][width]` or `[height][width][channels]`, a base64 PNG, or the numbers of
+            an example that is not an image.
         settings: The recipe.
         environment: Versions, machine, date.
 
@@ -181,13 +183,15 @@ def render_html(report: Report) -> str:
 
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     source = resources.files(__package__).joinpath("report.html").read_text(encoding="utf-8")
+    pictures, missing = _pictures(report)
     return environment.from_string(source).render(
         report=report,
         highlights=highlights(report),
         columns=_COLUMNS,
         grid=_grid(report),
         notes=_notes(report),
-        pictures=_pictures(report),
+        pictures=pictures,
+        missing=missing,
         details={"Settings": _flat(report.settings), "Environment": _flat(report.environment)},
     )
 
@@ -269,7 +273,7 @@ def _notes(report: Report) -> list[str]:
     best = max(row.accuracy for row in report.rows)
     low, high = (percent(end, report.test_size) for end in wilson_interval(best, report.test_size))
     notes = [
-        f"{report.test_size:,} test images: one image is {100 / report.test_size:.2g} points, and a measured "
+        f"{report.test_size:,} test examples: one example is {100 / report.test_size:.2g} points, and a measured "
         f"{percent(best, report.test_size)}% stands for {low} to {high}% "
         "(95% interval; training seeds not counted)."
     ]
@@ -291,23 +295,38 @@ def _remarks(report: Report) -> list[str]:
     return [f"{row.name.capitalize()}: {row.note.rstrip('.')}." for row in report.rows if row.note]
 
 
-def _pictures(report: Report) -> dict[str, str]:
-    """The SVG of each section that has something to show."""
+def _pictures(report: Report) -> tuple[dict[str, str], dict[str, str]]:
+    """The SVG of each section that has something to show; and why one is missing where it cannot be drawn."""
     from markupsafe import Markup
 
-    pictures = {}
+    pictures, missing = {}, {}
+    for name, draw in _drawn(report).items():
+        try:
+            pictures[name] = Markup(draw())
+        except Exception as error:  # whatever fails in a picture costs the picture alone
+            missing[name] = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+    return pictures, missing
+
+
+def _drawn(report: Report) -> dict[str, Callable[[], str]]:
+    """What draws each section, for those that have something to show."""
+    draws = {}
     if any(row.num_bytes for row in report.rows):
         intervals = {row.name: wilson_interval(row.accuracy, report.test_size) for row in report.rows}
-        pictures["size_accuracy"] = plots.size_accuracy(report.rows, intervals=intervals)
+        draws["size_accuracy"] = partial(plots.size_accuracy, report.rows, intervals=intervals)
     if report.histories:
-        pictures["training_curves"] = plots.training_curves(report.histories)
-    if examples := report.soft_targets.get("examples"):
-        images, labels, logits = ([example[key] for example in examples] for key in ("image", "label", "logits"))
-        temperatures = report.soft_targets["temperatures"]
-        pictures["soft_targets"] = plots.soft_targets(images, logits, temperatures, report.class_names, labels=labels)
+        draws["training_curves"] = partial(plots.training_curves, report.histories)
+    if report.soft_targets.get("examples"):
+        draws["soft_targets"] = partial(_soft_targets, report)
     if len(report.confusion):
-        pictures["confusion"] = plots.confusion_matrix(report.confusion, report.class_names)
-    return {name: Markup(picture) for name, picture in pictures.items()}
+        draws["confusion"] = partial(plots.confusion_matrix, report.confusion, report.class_names)
+    return draws
+
+
+def _soft_targets(report: Report) -> str:
+    examples, temperatures = report.soft_targets["examples"], report.soft_targets["temperatures"]
+    images, labels, logits = ([example[key] for example in examples] for key in ("image", "label", "logits"))
+    return plots.soft_targets(images, logits, temperatures, report.class_names, labels=labels)
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

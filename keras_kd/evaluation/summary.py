@@ -1,6 +1,6 @@
 """What a run came to in sentences: how much smaller, how much less accurate, how much faster, what distillation gave.
 
-Built from the rows of the report alone. A difference that the test images cannot tell from chance is "within the
+Built from the rows of the report alone. A difference that the test examples cannot tell from chance is "within the
 noise".
 """
 
@@ -75,7 +75,7 @@ def is_within_noise(first: float, second: float, test_size: int) -> bool:
     """Whether the 95% interval of the difference of two accuracies holds zero.
 
     Method 10 of Newcombe, "Interval estimation for the difference between independent proportions" (1998).
-    That both models saw the same images is left out, so it rather calls too much noise than too little.
+    That both models saw the same examples is left out, so it rather calls too much noise than too little.
 
     >>> is_within_noise(0.972, 0.969, 360), is_within_noise(0.90, 0.80, 360)
     (True, False)
@@ -123,7 +123,7 @@ def warnings_first(
     if at_chance := [row for row in rows if is_at_chance(row.accuracy, chance, test_size)]:
         names = "; ".join(f"{row.name} {percent(row.accuracy, test_size)}%" for row in at_chance)
         always = f"always naming the most frequent class ({percent(chance, test_size)}%)"
-        sentences.append(f"No better than {always}, as far as {test_size:,} test images can tell: {names}.")
+        sentences.append(f"No better than {always}, as far as {test_size:,} test examples can tell: {names}.")
     return sentences
 
 
@@ -258,18 +258,18 @@ def _cost_of_export(small: ModelRow, keras_student: ModelRow, test_size: int, ch
     agreement = ""
     if small.agreement is not None:
         share = percent(small.agreement, test_size)
-        agreement = f"; it answers as the Keras student does on {share}% of the test images"
+        agreement = f"; it answers as the Keras student does on {share}% of the test examples"
     return f"Exporting to {_format(small)} {change}{agreement}."
 
 
 def _difference(row: ModelRow, other: ModelRow, test_size: int) -> tuple[str, str]:
-    """`("0.3 points", "1 of 360 test images, within the noise")`; no proof where not one image differs."""
+    """`("0.3 points", "1 of 360 test examples, within the noise")`; no proof where not one example differs."""
     difference = abs(row.accuracy - other.accuracy)
     images = round(difference * test_size)
     noise = ", within the noise" if is_within_noise(row.accuracy, other.accuracy, test_size) else ""
     return (
         f"{percent(difference, test_size)} points",
-        f"{images} of {test_size:,} test images{noise}" * bool(images),
+        f"{images} of {test_size:,} test examples{noise}" * bool(images),
     )
 
 
@@ -290,7 +290,7 @@ def number(ratio: float) -> str:
 
 
 def percent(share: float, test_size: int) -> str:
-    """Percent, in as many digits as the test images can carry."""
+    """Percent, in as many digits as the test examples can carry."""
     return f"{100 * share:.{1 if test_size <= 1000 else 2}f}"
 
 

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import os
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,11 +21,22 @@ from keras_kd.errors import ConfigurationError, KerasKDError, Notice, RecipeErro
 from keras_kd.hyperparameters import Hyperparameter
 from keras_kd.losses.guidance import terms_for
 from keras_kd.recipes import teaching
-from keras_kd.recipes.building import build, check_model, check_name, identity, is_file, load_file
+from keras_kd.recipes.building import (
+    build,
+    check_apart,
+    check_builds,
+    check_model,
+    check_name,
+    check_trainable,
+    identity,
+    is_file,
+    load_file,
+)
 from keras_kd.recipes.schema import Distillation, Recipe, Training, is_given
 from keras_kd.teachers import Panel, Teacher
 
-_RANGES = {"alpha": (0.0, 1.0), "temperature": (1e-3, float("inf"))}
+_RANGES = {"alpha": (0.0, 1.0), "temperature": (1e-3, 1e3)}
+_MAX_CHECKED_STEPS = 1_000_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,8 +83,9 @@ def assemble(recipe: Recipe) -> Assembly:
     """Tries every part once, what is quick before the data is opened; writes nothing.
 
     Raises:
-        RecipeError: naming the key that does not fit.
+        RecipeError: naming the key that does not fit; or Keras runs on another backend than TensorFlow.
     """
+    _check_backend()
     _check_without_data(recipe)
     with _about("data"):
         settings = recipe.data.model_dump()
@@ -85,11 +98,16 @@ def assemble(recipe: Recipe) -> Assembly:
             if name == "teacher" and isinstance(model, Teacher):
                 continue
             check_model(model, name, source)
+            _check_new(model, make, name, settings)
         if settings.epochs is None and not is_file(settings.model):
             raise RecipeError(f"{name}.epochs: this key is missing.")
         models[name], roles[name] = model, Role(settings, make, identity(model))
+    with _about("models"):
+        check_apart(models)
+    _check_not_the_teacher(recipe, roles)
     with _about("augment"):
         _check_augment(recipe, source)
+    _check_top_k(recipe, source)
     total_steps = recipe.student.epochs * data.steps_per_epoch(source.train, recipe.student.batch_size)
     _check_schedules(recipe, total_steps)
     _check_teachers(recipe, models, source)
@@ -172,10 +190,65 @@ def _about(key: str) -> Iterator[None]:
         raise RecipeError(f"{key}: {error}") from error
 
 
+def _check_backend() -> None:
+    if keras.backend.backend() != "tensorflow":
+        raise RecipeError(
+            explain(
+                "A recipe needs Keras on TensorFlow.",
+                received=f"the backend {keras.backend.backend()!r}",
+                expected="'tensorflow', of which the .tflite files are made",
+                fix="Set KERAS_BACKEND=tensorflow. Losses and schedules also run on JAX.",
+            )
+        )
+
+
+def _check_new(model: keras.Model, make: Callable[[], keras.Model], role: str, settings: Training) -> None:
+    """A model that the run trains can be trained, and is made anew each time."""
+    if role == "teacher" and is_file(settings.model):
+        return
+    check_trainable(model, role)
+    if not is_file(settings.model):
+        again = make()
+        if not again.built:
+            again.build(model.input_shape)
+        check_builds(model, again, settings.model)
+
+
+def _check_not_the_teacher(recipe: Recipe, roles: dict[str, Role]) -> None:
+    """A student that begins as the trained teacher has nothing to learn from it."""
+    if "teacher" not in roles or not is_file(recipe.teacher.model):
+        return
+    for name, role in roles.items():
+        if name != "teacher" and role.identity == roles["teacher"].identity:
+            raise RecipeError(
+                explain(
+                    f"{name}.model: this is the teacher, layers and weights.",
+                    received=f"{role.settings.model}, taught by {recipe.teacher.model}",
+                    expected="another model",
+                )
+            )
+
+
+def _check_top_k(recipe: Recipe, source: data.DataSource) -> None:
+    top_k = recipe.cache and recipe.cache.top_k
+    if top_k is not None and top_k >= source.num_classes:
+        raise RecipeError(
+            explain(
+                "cache.top_k: not usable.",
+                received=top_k,
+                expected=f"1 to {source.num_classes - 1}, fewer than the {source.num_classes} classes of the data",
+                fix="cache.top_k: null keeps whole rows.",
+            )
+        )
+
+
 def _check_without_data(recipe: Recipe) -> None:
     """All that can be said before the data is opened, which may mean a long download."""
     with _about("output_dir"):
         _check_folder(recipe.folder)
+    if recipe.cache is not None and recipe.cache.folder is not None:
+        with _about("cache.folder"):
+            _check_folder(Path(recipe.cache.folder))
     for role, settings in _trained(recipe).items():
         with _about(f"{role}.model"):
             check_name(settings.model)
@@ -191,10 +264,15 @@ def _check_folder(folder: Path) -> None:
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not existing.is_dir():
         raise ConfigurationError(explain("this is no folder.", received=str(existing), expected="a folder"))
-    if not os.access(existing, os.W_OK):
+    try:
+        if not os.access(existing, os.W_OK):
+            raise PermissionError
+        with tempfile.TemporaryFile(dir=existing):  # some systems refuse although they say yes, such as /proc
+            pass
+    except OSError:
         raise ConfigurationError(
             explain("nothing can be written there.", received=str(existing), expected="a folder of your own")
-        )
+        ) from None
 
 
 def _check_schedules(recipe: Recipe, total_steps: int) -> None:
@@ -211,7 +289,8 @@ def _check_scheduled(name: str, value: Any, total_steps: int) -> None:
     at_least, at_most = _RANGES[name]
     Hyperparameter(name, value, at_least=at_least, at_most=at_most)
     if isinstance(value, schedules.Schedule):
-        course = np.asarray(value(np.arange(total_steps)))
+        every = -(-total_steps // _MAX_CHECKED_STEPS)
+        course = np.asarray(value(np.append(np.arange(0, total_steps, every), total_steps - 1)))
         for extreme in (course.min(), course.max()):
             check_number(name, round(float(extreme), 6), at_least=at_least, at_most=at_most)
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import itertools
 import traceback
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_kd import data, models
 from keras_kd.errors import ConfigurationError, explain
@@ -61,11 +64,13 @@ def load_file(path: str | Path) -> keras.Model:
         ConfigurationError: it is no such file, or holds what this process does not know.
     """
     try:
+        if Path(path).is_file() and not zipfile.is_zipfile(path):
+            raise ValueError("it is not a .keras file, or a damaged one")  # Keras says that there is none
         return keras.models.load_model(path, compile=False)
     except Exception as error:  # a broken file makes Keras fail in many ways
         raise ConfigurationError(
             explain(
-                f"the file cannot be loaded: {_first_line(error)}",
+                f"the file cannot be loaded: {_first_line(error)}.",
                 received=str(path),
                 expected="what model.save('NAME.keras') writes",
             )
@@ -146,6 +151,7 @@ def check_model(model: Any, role: str, source: data.DataSource) -> None:
                 fix="data.image_size resizes the images.",
             )
         )
+    _check_finite(model, role)
     try:
         find_heads(model, role=role)
     except ConfigurationError:
@@ -156,6 +162,71 @@ def check_model(model: Any, role: str, source: data.DataSource) -> None:
                 expected="a Functional or Sequential model that ends in a layer such as Dense, or in a softmax",
             )
         ) from None
+
+
+def check_trainable(model: keras.Model, role: str) -> None:
+    """Raises `ConfigurationError` where training a model cannot change it."""
+    if not model.trainable_weights:
+        raise ConfigurationError(
+            explain(
+                f"The {role} has no trainable weights.",
+                received=f"{len(model.weights)} weights, none of them trainable",
+                expected="a model with trainable layers",
+                fix="Set `trainable = True` on the model or its layers.",
+            )
+        )
+
+
+def check_builds(model: keras.Model, again: keras.Model, name: str) -> None:
+    """Raises `ConfigurationError` where a model is not made anew, with the same weights, each time it is asked for."""
+    problem = None
+    if _variables(model) & _variables(again):
+        problem = "It gives the same layers at each call: what is trained first would change what is trained next."
+    elif identity(model) != identity(again):
+        problem = "It gives other weights or layers at each call: students would not start alike."
+    if problem:
+        raise ConfigurationError(
+            explain(
+                problem,
+                received=name,
+                expected="a new model at each call, whose weights depend on keras.utils.set_random_seed alone",
+            )
+        )
+
+
+def check_apart(models: Mapping[str, keras.Model]) -> None:
+    """Raises `ConfigurationError` where two models share layers: training one would change the other."""
+    for (name, model), (other_name, other) in itertools.combinations(models.items(), 2):
+        if shared := _variables(model) & _variables(other):
+            raise ConfigurationError(
+                explain(
+                    f"{name} and {other_name} share layers: training one changes the other.",
+                    received=f"{len(shared)} shared weights",
+                    expected="models without common layers",
+                    fix="Copy one with keras.models.clone_model.",
+                )
+            )
+
+
+def _variables(model: keras.Model) -> set[int]:
+    return {id(variable) for variable in model.variables}
+
+
+def _check_finite(model: keras.Model, role: str) -> None:
+    if lost := not_finite(model):
+        raise ConfigurationError(
+            explain(
+                f"The {role} has weights that are not finite.",
+                received=f"NaN or infinity in {', '.join(lost[:3])}",
+                expected="finite weights",
+            )
+        )
+
+
+def not_finite(model: keras.Model) -> list[str]:
+    """The paths of weights that hold NaN or infinity."""
+    values = ((weight.path, keras.ops.convert_to_numpy(weight)) for weight in model.weights)
+    return [path for path, value in values if not np.isfinite(value.astype(np.float32)).all()]
 
 
 def identity(model: keras.Model) -> str:

@@ -93,7 +93,7 @@ def _count(model: Any) -> int:
 def soft_target_examples(
     teacher: Any, outputs: np.ndarray, split: data.Split, num_examples: int = 4
 ) -> list[dict[str, Any]]:
-    """Test images, each of another class, on which the teacher's softened answer says most beside the first choice."""
+    """Test examples of different classes: those on which the teacher's soft targets have the highest entropy."""
     if isinstance(teacher, keras.Model):
         (head,) = find_heads(teacher, role="teacher").values()
         if not head.is_logits:
@@ -106,11 +106,9 @@ def soft_target_examples(
             chosen.append(int(index))
         if len(chosen) == num_examples:
             break
-    images, _ = split.subset(np.array(chosen), name="soft targets").arrays()
-    return [
-        {"image": _as_picture(image), "label": int(labels[i]), "logits": outputs[i].tolist()}
-        for image, i in zip(images, chosen, strict=True)
-    ]
+    in_order = sorted(chosen)  # as they are read, whatever order they are shown in
+    inputs = dict(zip(in_order, split.subset(np.array(in_order), name="soft targets").arrays()[0], strict=True))
+    return [{"image": _as_picture(inputs[i]), "label": int(labels[i]), "logits": outputs[i].tolist()} for i in chosen]
 
 
 def environment() -> dict[str, Any]:

@@ -25,7 +25,7 @@ from keras_kd.recipes.assembly import Assembly, Role, assemble, check_file
 from keras_kd.recipes.building import is_file
 from keras_kd.recipes.folder import FINGERPRINT, RunFolder, settings_key, write_atomically
 from keras_kd.recipes.progress import RunProgress
-from keras_kd.recipes.schema import Distillation, Recipe, Training
+from keras_kd.recipes.schema import FORMATS, Distillation, Recipe, Training
 from keras_kd.teachers import Diagnosis, FrozenTeacher, Panel, Teacher
 
 _OF_TRAINING = set(Training.model_fields)
@@ -334,21 +334,33 @@ class Run:
                     file.unlink(missing_ok=True)
                     self.progress.say(f"The teacher cannot be compared as a TFLite file. {error}")
                 stage.advance()
+        self._discard_other_exports(student, settings.formats)
         return {name: file for name, (_, _, file) in jobs.items() if file.exists()}
 
     def _export(self, name: str, model: keras.Model, kind: str, file: Path, calibration: np.ndarray) -> None:
-        settings = {
+        stage, settings = f"export {name}", self._export_settings(model, kind)
+        if self.folder.finished(stage, settings, file) is None:
+            quantization = None if kind == "float32" else kind
+            result = export.export_tflite(model, file, quantization=quantization, calibration=calibration)
+            self.folder.finish(stage, settings, {"export": str(result)}, file)
+
+    def _export_settings(self, model: keras.Model, kind: str) -> dict[str, Any]:
+        return {
             f"model{FINGERPRINT}": FrozenTeacher(model).fingerprint,
             "format": kind,
             f"data{FINGERPRINT}": self.assembly.source.fingerprint,
             "seed": self.recipe.seed,
             "calibration_samples": self.recipe.export.calibration_samples,
         }
-        stage = f"export {name}"
-        if self.folder.finished(stage, settings, file) is None:
-            quantization = None if kind == "float32" else kind
-            result = export.export_tflite(model, file, quantization=quantization, calibration=calibration)
-            self.folder.finish(stage, settings, {"export": str(result)}, file)
+
+    def _discard_other_exports(self, student: keras.Model, formats: tuple[str, ...]) -> None:
+        """Removes the files of an earlier student in formats that are not asked for any more."""
+        for kind in FORMATS:
+            stage, file = f"export distilled, {kind} TFLite", self.folder.path / f"student_{kind}.tflite"
+            if kind in formats or self.folder.finished(stage, self._export_settings(student, kind), file) is not None:
+                continue
+            if self.folder.discard(stage, file):
+                self.progress.say(f"{file.name}: removed, it was of an earlier student.")
 
     # The report.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -35,18 +35,31 @@ class Data(_Section):
 
 
 _Named = str | dict[str, Any]
+_FOREIGN = (".h5", ".hdf5", ".pb", ".pt", ".pth", ".onnx", ".ckpt", ".safetensors", ".pkl")
+
+
+def _check_format(name: str) -> str:
+    """Raises `ValueError` for a file of a format that is not read here."""
+    if name.lower().endswith(_FOREIGN):
+        raise ValueError("a .keras file, which model.save('NAME.keras') writes of a model that Keras has loaded")
+    return name
 
 
 class Training(_Section):
     """How one model is trained."""
 
     model: str
-    epochs: int = Field(ge=1)
-    batch_size: int = Field(default=64, ge=1)
+    epochs: int = Field(ge=1, le=1_000_000)
+    batch_size: int = Field(default=64, ge=1, le=1_000_000)
     optimizer: str = "adam"
-    learning_rate: float = Field(default=1e-3, gt=0)
+    learning_rate: float = Field(default=1e-3, gt=0, le=1000)
     learning_rate_decay: Literal["none", "cosine"] = "cosine"
-    weight_decay: float | None = Field(default=None, ge=0)
+    weight_decay: float | None = Field(default=None, ge=0, le=1000)
+
+    @field_validator("model")
+    @classmethod
+    def _model_is_readable(cls, value: str) -> str:
+        return _check_format(value)
 
 
 class Teacher(Training):
@@ -56,7 +69,7 @@ class Teacher(Training):
     a function that returns a `keras_kd` teacher. None of these is trained, and `epochs` is None.
     """
 
-    epochs: int | None = Field(ge=1)
+    epochs: int | None = Field(ge=1, le=1_000_000)
     inference: Literal["float32", "bfloat16"] | None = None
     ensemble_with: tuple[str, ...] = ()
     weights: Literal["confidence", "label_loss"] | tuple[float, ...] | None = None
@@ -67,6 +80,11 @@ class Teacher(Training):
     def _lists_are_tuples(cls, value: Any) -> Any:
         return tuple(value) if isinstance(value, list) else value
 
+    @field_validator("ensemble_with")
+    @classmethod
+    def _members_are_readable(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(_check_format, value))
+
 
 class Cache(_Section):
     """The teacher's answers on disk, see `keras_kd.teachers.CachedTeacher.build`.
@@ -74,7 +92,7 @@ class Cache(_Section):
     Without a `folder` it lies in the run folder.
     """
 
-    views: int = Field(default=1, ge=1)
+    views: int = Field(default=1, ge=1, le=100_000)
     top_k: int | None = Field(default=None, ge=1)
     remainder: Literal["uniform", "renormalised", "sampled"] = "uniform"
     folder: str | None = None
@@ -97,6 +115,8 @@ class Distillation(_Section):
     @field_validator("losses", mode="before")
     @classmethod
     def _list_is_tuple(cls, value: Any) -> Any:
+        if isinstance(value, list) and not value:
+            raise ValueError("at least one loss, or null for soft targets")
         return tuple(value) if isinstance(value, list) else value
 
 
@@ -110,12 +130,16 @@ class FewLabels(Distillation):
     alpha: Scheduled = 0.9
 
 
+Format = Literal["float32", "float16", "dynamic", "int8"]
+FORMATS: tuple[str, ...] = get_args(Format)
+
+
 class Export(_Section):
     """Which files to write for the phone."""
 
-    formats: tuple[Literal["float32", "float16", "dynamic", "int8"], ...] = ("float32", "int8")
-    calibration_samples: int = Field(default=200, ge=1)
-    num_threads: int = Field(default=1, ge=1)
+    formats: tuple[Format, ...] = ("float32", "int8")
+    calibration_samples: int = Field(default=200, ge=1, le=1_000_000)
+    num_threads: int = Field(default=1, ge=1, le=256)
 
     @field_validator("formats", mode="before")
     @classmethod
@@ -130,7 +154,7 @@ class Export(_Section):
 class Recipe(_Section):
     """A whole run: data, teacher, student, how to distil, what to export."""
 
-    name: str = Field(default="digits", pattern=r"^\w[\w.-]*$")
+    name: str = Field(default="digits", max_length=100, pattern=r"^\w[\w.-]*$")
     seed: int = Field(default=0, ge=0, le=2**32 - 1)
     output_dir: str | None = None
     data: Data
@@ -156,7 +180,7 @@ class Recipe(_Section):
         """A teacher that comes as a file is not trained; what a function returns may be a teacher too."""
         if isinstance(value, dict) and isinstance(teacher := value.get("teacher"), dict):
             model = str(teacher.get("model", ""))
-            if is_given(model) or ":" in model:
+            if is_given(model) or ":" in model or model.lower().endswith(_FOREIGN):
                 return {**value, "teacher": {"epochs": None, **teacher}}
         return value
 

@@ -17,6 +17,7 @@ from keras_kd.errors import TrainingError, explain
 from keras_kd.features import find_heads
 from keras_kd.recipes import teaching
 from keras_kd.recipes.assembly import Assembly, Role, make_distiller, make_optimizer
+from keras_kd.recipes.building import not_finite
 from keras_kd.recipes.folder import RunFolder, settings_key
 from keras_kd.recipes.progress import EpochProgress, RunProgress
 from keras_kd.recipes.schema import Distillation, Training
@@ -115,8 +116,7 @@ class _StopsWhenDiverged(keras.callbacks.Callback):
 
 
 def _check_weights(model: keras.Model, name: str) -> None:
-    lost = [w.path for w in model.weights if not np.isfinite(keras.ops.convert_to_numpy(w).astype("float32")).all()]
-    if lost:
+    if lost := not_finite(model):
         raise _diverged(name, f"NaN or infinity in {', '.join(lost)}")
 
 

@@ -221,3 +221,11 @@ def test_the_names_of_close_models_do_not_cover_each_other():
 def test_every_run_is_named_once_and_a_gap_breaks_nothing():
     texts = _texts(plots.training_curves(HISTORIES))
     assert [text for text in texts if text in HISTORIES] == list(HISTORIES)
+
+
+def test_an_example_that_is_not_an_image_is_drawn_as_what_it_is():
+    features, cube = np.linspace(0, 5, 20).tolist(), np.zeros((3, 3, 7)).tolist()
+    svg = plots.soft_targets([features, [1.0], cube], [LOGITS[0]] * 3, [1], NAMES, labels=[0, 1, 2])
+    assert "<image" not in svg
+    texts = _texts(svg)
+    assert texts.count("84.4") == 3 and {"cat", "$x^2$ & co"} <= set(texts)

@@ -15,6 +15,7 @@ from rich.console import Console
 from scipy.stats import binomtest
 
 from keras_kd.errors import ConfigurationError
+from keras_kd.evaluation import plots
 from keras_kd.evaluation.report import (
     Report,
     highlights,
@@ -90,21 +91,21 @@ def test_newcombes_own_examples_are_differences(first, second, size):
 def test_summary_against_numbers_by_hand():
     assert summarise(ROWS, 360) == [
         # 1,000,000 / 16,000 = 62.5; (352 - 346) / 360 = 1.67 points; 0.6 / 0.05 = 12
-        "The int8 student is 62x smaller than the teacher, 1.7 points less accurate (6 of 360 test images, within "
+        "The int8 student is 62x smaller than the teacher, 1.7 points less accurate (6 of 360 test examples, within "
         "the noise) and 12x faster (LiteRT, 1 thread).",
         # (347 - 342) / 360 = 1.39 points
-        "With all labels, distillation adds 1.4 points (5 of 360 test images, within the noise).",
+        "With all labels, distillation adds 1.4 points (5 of 360 test examples, within the noise).",
         # (330 - 300) / 360 = 8.33 points
-        "With 100 labels, distillation adds 8.3 points (30 of 360 test images).",
+        "With 100 labels, distillation adds 8.3 points (30 of 360 test examples).",
         # 358 / 360 = 99.44%
-        "Exporting to int8 costs 0.3 points (1 of 360 test images, within the noise); it answers as the Keras "
-        "student does on 99.4% of the test images.",
+        "Exporting to int8 costs 0.3 points (1 of 360 test examples, within the noise); it answers as the Keras "
+        "student does on 99.4% of the test examples.",
     ]
 
 
 def test_a_loss_is_called_a_loss():
     rows = [replace(FEW_SCRATCH, accuracy=0.9), replace(FEW_DISTILLED, accuracy=0.8)]
-    assert summarise(rows, 360) == ["With 100 labels, distillation loses 10.0 points (36 of 360 test images)."]
+    assert summarise(rows, 360) == ["With 100 labels, distillation loses 10.0 points (36 of 360 test examples)."]
     assert highlights(_report(rows=rows))[0][0] == "−10.0 points"
 
 
@@ -117,7 +118,7 @@ def test_no_gain_is_called_no_gain():
 def test_a_larger_slower_and_better_student_is_said_to_be_one():
     student = replace(INT8, num_bytes=1_500_000, accuracy=1.0, latency_p50_ms=1.2)
     assert summarise([TEACHER, student], 360) == [
-        "The int8 student is 1.5x larger than the teacher, 2.2 points more accurate (8 of 360 test images) and "
+        "The int8 student is 1.5x larger than the teacher, 2.2 points more accurate (8 of 360 test examples) and "
         "2.0x slower (LiteRT, 1 thread)."
     ]
 
@@ -130,7 +131,9 @@ def test_an_equal_student_is_said_to_be_equal():
 
 def test_a_missing_latency_is_left_out():
     (sentence,) = summarise([TEACHER, replace(INT8, latency_p50_ms=None, runtime=None)], 360)
-    assert sentence.endswith("than the teacher and 1.7 points less accurate (6 of 360 test images, within the noise).")
+    assert sentence.endswith(
+        "than the teacher and 1.7 points less accurate (6 of 360 test examples, within the noise)."
+    )
 
 
 @pytest.mark.parametrize("teacher", [replace(TEACHER, runtime="Keras"), replace(TEACHER, latency_p50_ms=None)])
@@ -152,7 +155,7 @@ def test_rows_of_other_names_have_no_sentence():
 
 
 def test_large_test_sets_get_another_digit():
-    assert "distillation adds 0.04 points (4 of 10,000 test images, within the noise)." in summarise(
+    assert "distillation adds 0.04 points (4 of 10,000 test examples, within the noise)." in summarise(
         [replace(SCRATCH, accuracy=0.9500), replace(DISTILLED, accuracy=0.9504)], 10_000
     )[0].replace("With all labels, ", "")
 
@@ -167,7 +170,7 @@ def test_highlights_are_the_same_facts():
         "+8.3 points",
     ]
     assert figures[0][1] == "file: 15.6 KiB instead of 977 KiB"
-    assert figures[1][1] == "accuracy: 96.1% instead of 97.8%; 6 of 360 test images, within the noise"
+    assert figures[1][1] == "accuracy: 96.1% instead of 97.8%; 6 of 360 test examples, within the noise"
 
 
 # Data
@@ -264,7 +267,7 @@ def test_what_the_user_wrote_is_text():
 
 
 def test_the_page_has_every_section_and_only_with_something_in_it():
-    headings = ["In short", "Models", "Size against accuracy", "Training", "What the teacher says"]
+    headings = ["In short", "Models", "Size against accuracy", "Training", "Soft targets of the teacher"]
     headings += ["Which classes are confused", "How it was made"]
     assert re.findall("<h2>(.*)</h2>", render_html(_report())) == headings
     bare = Report("Bare", [ModelRow("only", 10, 0.5, 0.5)], 20, ["a", "b"])
@@ -275,7 +278,7 @@ def test_the_page_says_the_summary_the_settings_and_the_resolution():
     text = _Page(render_html(_report())).text
     assert all(sentence in text for sentence in summarise(ROWS, 360))
     assert "student.depth" in text and "3.15.1" in text
-    assert "360 test images: one image is 0.28 points" in text
+    assert "360 test examples: one example is 0.28 points" in text
 
 
 def test_the_best_value_is_marked_unless_most_share_it():
@@ -297,7 +300,7 @@ def test_markdown_table():
         f"| int8\\|4 | 7,000 (1/61) | **15.6 KiB** | **8.79 KiB** | 96.1 {int8} | 0.961 | 99.4 | **0.050/0.060** |",
         f"| student from scratch | 7,000 (1/61) | – | – | 95.0 {scratch} | 0.950 | – | – |",
     ]
-    assert lines[6].startswith("360 test images: one image is 0.28 points, and a measured 97.8% stands for")
+    assert lines[6].startswith("360 test examples: one example is 0.28 points, and a measured 97.8% stands for")
     assert lines[6].endswith("Student from scratch: of old.")
 
 
@@ -350,6 +353,18 @@ def test_a_write_stopped_halfway_leaves_the_old_file(tmp_path, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             write_json(_report(), path)
     assert path.read_text() == "old" and len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("name", ["size_accuracy", "training_curves", "soft_targets", "confusion"])
+def test_a_picture_that_fails_costs_that_picture_alone(name, monkeypatch):
+    def fail(*args, **settings):
+        raise TypeError("Invalid shape (20,) for <image> data\nand more")
+
+    monkeypatch.setattr(plots, {"confusion": "confusion_matrix"}.get(name, name), fail)
+    page = render_html(_report())
+    assert page.count("<svg") == 3 and page.count("This picture could not be drawn") == 1
+    start = page.index(f'<section class="card" id="{name}">')
+    assert "could not be drawn: TypeError: Invalid shape (20,) for &lt;image&gt; data</p>" in page[start : start + 400]
 
 
 def test_the_same_report_makes_the_same_page():

@@ -76,3 +76,17 @@ def asking_for_more(input_shape, num_classes, depth):
 
 
 not_a_function = 5
+
+
+KEPT = {}
+
+
+def the_same_each_time(input_shape, num_classes):
+    return KEPT.setdefault("model", student(input_shape, num_classes))
+
+
+def another_each_time(input_shape, num_classes):
+    model = student(input_shape, num_classes)
+    KEPT["calls"] = KEPT.get("calls", 0) + 1
+    model.layers[1].kernel.assign_add(KEPT["calls"] * keras.ops.ones_like(model.layers[1].kernel))
+    return model

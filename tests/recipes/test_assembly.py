@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import keras_kd as kd
-from keras_kd.errors import Notice, RecipeError
+from keras_kd.errors import ConfigurationError, Notice, RecipeError
 from keras_kd.recipes.assembly import assemble, make_distiller, make_optimizer, scheduled
-from keras_kd.recipes.building import build, identity
+from keras_kd.recipes.building import build, check_apart, identity
 from keras_kd.recipes.run import Run
 from keras_kd.recipes.schema import Training
 from keras_kd.schedules import Cosine, Piecewise
@@ -26,6 +26,13 @@ def outside(example_models, tmp_path_factory):
         archive.writestr("readme.txt", "a zip, but no model")
     (folder / "folder.keras").mkdir()
     example_models.with_another_class_count((8, 8, 1)).save(folder / "eleven.keras")
+    fitting = example_models.teacher((8, 8, 1), 10)
+    fitting.save(folder / "mine.keras")
+    fitting.save(folder / "copy.keras")
+    fitting.trainable = False
+    fitting.save(folder / "frozen.keras")
+    fitting.layers[-1].bias.assign(np.full(10, np.nan))
+    fitting.save(folder / "nan.keras")
     whole = (folder / "eleven.keras").read_bytes()
     (folder / "half.keras").write_bytes(whole[: len(whole) // 2])
     (folder / "text.npz").write_text("no arrays")
@@ -51,6 +58,24 @@ BAD = [
     ("teacher.model={here}/none.keras", "teacher.model: the file is not there.", "none.keras", "a .keras file"),
     ("student.model={here}/none.keras", "student.model: the file is not there."),
     ("teacher.model={here}/broken.keras", "teacher.model: the file cannot be loaded", "broken.keras"),
+    ("teacher.model={here}/broken.keras", "it is not a .keras file, or a damaged one."),
+    (
+        "teacher.model={here}/nan.keras",
+        "teacher.model: The teacher has weights that are not finite.",
+        "NaN or infinity",
+    ),
+    ("student.model={here}/frozen.keras", "student.model: The student has no trainable weights.", "trainable = True"),
+    (
+        "student.model=example_models:the_same_each_time",
+        "student.model: It gives the same layers at each call",
+        "a new model at each call",
+    ),
+    ("student.model=example_models:another_each_time", "student.model: It gives other weights or layers at each call"),
+    ("cache={{top_k: 99}}", "cache.top_k: not usable. Received: 99. Expected: 1 to 9", "10 classes", "null"),
+    ("cache={{top_k: 10}}", "cache.top_k: not usable."),
+    ("cache={{folder: /proc/nope}}", "cache.folder: nothing can be written there. Received: /proc."),
+    ("output_dir=/proc/nope", "output_dir: nothing can be written there. Received: /proc."),
+    ("distillation.temperature=1e30", "distillation.temperature:", "temperature <= 1000"),
     ("teacher.model={here}/half.keras", "teacher.model: the file cannot be loaded", "half.keras"),
     ("teacher.model={here}/zip.keras", "teacher.model: the file cannot be loaded", "zip.keras", "model.save("),
     ("teacher.model={here}/folder.keras", "teacher.model: the file cannot be loaded", "folder.keras"),
@@ -155,6 +180,53 @@ def test_what_does_not_fit_is_named_and_nothing_is_written(
         assert part in message
     assert "\n" not in message and len(message) < 600
     assert tree(outside) == before and tree(tmp_path) == []
+
+
+@pytest.mark.parametrize("student", ["mine", "copy"])
+def test_a_student_that_is_the_teacher_is_refused(student, make_recipe, outside, tmp_path):
+    models = f"teacher={{model: {outside}/mine.keras}}", f"student.model={outside}/{student}.keras"
+    with pytest.raises(RecipeError, match="student.model: this is the teacher, layers and weights"):
+        assemble(make_recipe(tmp_path / "run", *models))
+
+
+def test_models_that_share_layers_are_refused(example_models):
+    first, other = example_models.teacher((8, 8, 1), 10), example_models.student((8, 8, 1), 10)
+    check_apart({"teacher": first, "student": other})
+    shared = keras.Sequential([keras.Input((24,)), first.layers[-1]])
+    with pytest.raises(ConfigurationError, match="teacher and student share layers.*2 shared weights"):
+        check_apart({"teacher": first, "student": shared})
+
+
+def test_another_backend_is_refused_before_anything_else(make_recipe, tmp_path, monkeypatch):
+    recipe = make_recipe(tmp_path / "run", "student.model=nowhere:student")
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    with pytest.raises(RecipeError, match="needs Keras on TensorFlow. Received: the backend 'jax'.*KERAS_BACKEND"):
+        assemble(recipe)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("export.num_threads=1000000", "export.num_threads: not usable. Received: 1000000. Expected: .*256"),
+        (f"student.batch_size={10**30}", "student.batch_size: not usable. .*1000000"),
+        (f"teacher.epochs={10**30}", "teacher.epochs: not usable. .*1000000"),
+        ("student.learning_rate=1e30", "student.learning_rate: not usable. .*1000"),
+        (f"student.learning_rate={10**400}", "student.learning_rate: not usable."),
+        ("student.weight_decay=1e30", "student.weight_decay: not usable. .*1000"),
+        (f"cache={{views: {10**30}}}", "cache.views: not usable. .*100000"),
+        (f"export.calibration_samples={10**30}", "export.calibration_samples: not usable. .*1000000"),
+        (f"name={'a' * 101}", "name: not usable. .*100 characters"),
+        ("distillation.losses=[]", "distillation.losses: not usable. .*at least one loss, or null"),
+        ("few_labels={losses: []}", "few_labels.losses: not usable. .*at least one loss, or null"),
+        ("teacher={model: t.h5}", "teacher.model: not usable. Received: 't.h5'. Expected: a .keras file"),
+        ("student.model=weights.H5", "student.model: not usable. .*a .keras file"),
+        ("teacher.ensemble_with=[a.onnx]", "teacher.ensemble_with: not usable. .*a .keras file"),
+    ],
+)
+def test_what_no_run_can_mean_is_refused_by_the_schema(override, message, make_recipe, tmp_path):
+    with pytest.raises(RecipeError, match=message) as caught:
+        make_recipe(tmp_path / "run", override)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_folder_of_somebody_else(make_recipe, tmp_path, monkeypatch):

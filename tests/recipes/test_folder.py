@@ -1,10 +1,13 @@
 """What a run folder remembers, whenever the run is killed."""
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
 
+from keras_kd.errors import RecipeError, StorageError
 from keras_kd.recipes import folder as module
 from keras_kd.recipes.folder import RunFolder, digest, settings_key, write_atomically
 
@@ -147,3 +150,128 @@ def test_settings_keys():
     assert key == settings_key({"b": [2, None], "a": 1}, "text")
     assert len({key, settings_key({"a": 1, "b": (2, 0)}, "text"), settings_key({"a": 1, "b": (2, None)}, "test")}) == 3
     assert settings_key() == "4f53cda18c2baa0c"  # sha256 of "[]": the same in every process
+
+
+# One run at a time, of one recipe.
+
+MINE = {"data": "digits", "teacher": "big", "student": "small"}
+THEIRS = MINE | {"data": "npz:other.npz"}
+
+
+def test_a_second_run_at_the_same_time_is_refused(folder):
+    with folder.held(MINE), pytest.raises(RecipeError, match=f"output_dir: process {os.getpid()} on .* works in this"):
+        with RunFolder(folder.path).held(MINE):
+            pass
+    with folder.held(MINE):
+        pass
+
+
+def test_the_folder_of_another_recipe_is_refused_and_left_as_it_is(folder):
+    with folder.held(MINE):
+        pass
+    before = {path: path.read_bytes() for path in folder.path.rglob("*") if path.is_file()}
+    message = r"results of another recipe lie there. Received: .*: data digits -> npz:other.npz\..*--overwrite"
+    with pytest.raises(RecipeError, match=message), folder.held(THEIRS):
+        pass
+    assert {path: path.read_bytes() for path in folder.path.rglob("*") if path.is_file()} == before
+    with folder.held(THEIRS, overwrite=True):
+        pass
+    with folder.held(THEIRS):
+        pass
+    with pytest.raises(RecipeError, match="another recipe"), folder.held(MINE):
+        pass
+
+
+@pytest.mark.parametrize("name", ["student.keras", "student_int8.tflite", "report.html", "labels.txt"])
+def test_results_that_no_run_wrote_are_not_replaced(folder, name):
+    folder.path.mkdir(parents=True)
+    (folder.path / name).write_text("somebody's")
+    with pytest.raises(RecipeError, match=f"no run of this recipe wrote. Received: .*{name}"), folder.held(MINE):
+        pass
+    assert [path.name for path in folder.path.rglob("*")] == [name]
+
+
+def test_a_teacher_that_was_put_there_is_no_foreign_result(folder):
+    folder.path.mkdir(parents=True)
+    (folder.path / "teacher.keras").write_text("theirs")
+    with folder.held(MINE):
+        pass
+
+
+def test_what_a_kill_left_half_written_is_swept(folder):
+    folder.state.mkdir(parents=True)
+    for name in ("saving-teacher.keras", "teacher.json.tmp"):
+        (folder.state / name).write_text("half")
+    with folder.held(MINE, shared=True):
+        assert (folder.state / "saving-teacher.keras").exists()  # perhaps of another share
+    with folder.held(MINE):
+        assert sorted(path.name for path in folder.state.iterdir()) == ["lock", "recipe.json"]
+
+
+def test_what_is_replaced_is_said(folder):
+    file = folder.path / "teacher.keras"
+    assert folder.replaces("teacher", KEY, file) is None
+    before = {"epochs": 25, "seed": 0, "distillation": {"alpha": 0.5, "losses": None}, "data fingerprint": "a"}
+    folder.finish_model("teacher", before, {}, file, Model("weights"))
+    after = before | {"epochs": 3, "distillation": {"alpha": 0.9, "losses": None}, "data fingerprint": "b"}
+    assert folder.replaces("teacher", after, file) == "epochs 25 -> 3, distillation.alpha 0.5 -> 0.9"
+    assert folder.replaces("teacher", before | {"data fingerprint": "b"}, file) == "the data changed"
+    file.write_text("somebody's")
+    assert folder.replaces("teacher", before, file) == "not the file that this run wrote"
+
+
+def test_a_damaged_stamp_is_a_stage_that_was_not_finished(folder):
+    file = folder.path / "teacher.keras"
+    folder.finish_model("teacher", KEY, {}, file, Model("weights"))
+    (folder.state / "teacher.json").write_text("{")
+    assert folder.finished("teacher", KEY, file) is None
+
+
+def test_only_files_of_the_stage_are_discarded(folder):
+    file = folder.path / "student_int8.tflite"
+    file.parent.mkdir(parents=True)
+    file.write_text("theirs")
+    assert not folder.discard("export", file) and file.exists()
+    folder.finish("export", KEY, {}, file)
+    assert folder.discard("export", file) and not file.exists()
+    assert folder.finished("export", KEY, file) is None
+
+
+# A disk that is full.
+
+
+class Growing(Model):
+    """Meets the end of the disk after half of the file."""
+
+    def save(self, path):
+        path.write_text("half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+
+def test_a_full_disk_leaves_the_old_model_and_no_draft(folder):
+    file = folder.path / "teacher.keras"
+    folder.finish_model("teacher", OLD, {}, file, Model("old weights"))
+    message = "No space left on device. Received: .*saving-teacher.keras.*What was finished is kept"
+    with pytest.raises(StorageError, match=message), folder.held(MINE, overwrite=True):
+        folder.finish_model("teacher", NEW, {}, file, Growing(""))
+    assert file.read_text() == "old weights"
+    assert folder.finished("teacher", OLD, file) == {}
+    assert sorted(path.name for path in folder.state.iterdir()) == ["lock", "recipe.json", "teacher.json"]
+
+
+def test_a_full_disk_leaves_the_old_text_and_no_draft(tmp_path, monkeypatch):
+    write_atomically(tmp_path / "report.json", "old")
+
+    def half(path, text, encoding):
+        path.write_bytes(text.encode()[:1])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(Path, "write_text", half)
+    with pytest.raises(OSError, match="No space left"):
+        write_atomically(tmp_path / "report.json", "new")
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]
+
+
+def test_other_errors_stay_what_they_are(folder):
+    with pytest.raises(ConnectionError), folder.held(MINE):
+        raise ConnectionError(errno.ECONNRESET, "reset")

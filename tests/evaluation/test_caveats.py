@@ -1,0 +1,111 @@
+"""What a report says before its numbers: accuracy at chance, trainings that diverged, arms that are not alike."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+
+from keras_kd.evaluation import Report
+from keras_kd.evaluation.caveats import chance_level, diverged, is_at_chance
+from keras_kd.evaluation.report import highlights, render_html
+from keras_kd.evaluation.summary import DISTILLED, SCRATCH, TEACHER, ModelRow, likeness, summarise
+
+INT8 = "distilled, int8 TFLite"
+CLASSES = [str(number) for number in range(10)]
+
+
+def rows(teacher, scratch, distilled, int8):
+    """Accuracies as counts of 360."""
+    counts = {TEACHER: teacher, SCRATCH: scratch, DISTILLED: distilled, INT8: int8}
+    return [
+        ModelRow(name, 100_000 if name == TEACHER else 1000, count / 360, 0.1, 4000 if name == TEACHER else 1000)
+        for name, count in counts.items()
+    ]
+
+
+def report(counts, histories=None, **settings):
+    return Report(
+        "t", rows(*counts), 360, CLASSES, confusion=np.eye(10, dtype=int) * 36, histories=histories or {}, **settings
+    )
+
+
+def test_chance_is_the_share_of_the_largest_class():
+    assert chance_level([[5, 1], [0, 4]]) == 0.6
+    assert chance_level(np.zeros((3, 3))) is None
+
+
+@pytest.mark.parametrize(("right", "size"), [(36, 360), (47, 360), (48, 360), (8, 10), (9, 10), (3, 10)])
+def test_at_chance_where_scipy_s_interval_reaches_it(right, size):
+    low = binomtest(right, size).proportion_ci(method="wilson").low
+    for chance in (0.1, 0.5):
+        assert is_at_chance(right / size, chance, size) == (low <= chance)
+
+
+def test_accuracy_at_chance_is_said_first_and_not_praised():
+    made = report((36, 36, 36, 36))
+    first, against, gain, exporting = made.summary
+    assert first.startswith("No better than always naming the most frequent class (10.0%), as far as 360 test examples")
+    assert first.endswith(f"{TEACHER} 10.0%; {SCRATCH} 10.0%; {DISTILLED} 10.0%; {INT8} 10.0%.")
+    assert (
+        against == "The int8 student is 4.0x smaller than the teacher and no better than guessing, as is the teacher."
+    )
+    assert gain == "With all labels, neither student is better than guessing (10.0% and 10.0%, alone and distilled)."
+    assert exporting == "Exporting to int8 has no accuracy to lose."
+    for text in (" ".join(made.summary), str(highlights(made)), render_html(made)):
+        assert not any(word in text for word in ("just as accurate", "same accuracy", "costs no accuracy"))
+    assert first in render_html(made)
+
+
+def test_one_that_learned_nothing_among_others_that_did():
+    first, *others = report((350, 36, 340, 340)).summary
+    assert first.endswith(f"tell: {SCRATCH} 10.0%.")
+    assert others == summarise(rows(350, 36, 340, 340), 360)
+
+
+def test_without_a_confusion_matrix_nothing_is_known_of_chance():
+    made = Report("t", rows(36, 36, 36, 36), 360, CLASSES)
+    assert made.chance is None and "just as accurate" in made.summary[0]
+
+
+@pytest.mark.parametrize(
+    ("history", "is_diverged"),
+    [
+        ({"loss": [2.3, 1.0]}, False),
+        ({"loss": [2.3, 5e29]}, True),
+        ({"loss": [5e30, 5e29]}, True),
+        ({"loss": [5e29]}, True),
+        ({"loss": [2.3, math.nan]}, True),
+        ({"loss": [2.3, None]}, True),  # NaN as JSON has it
+        ({"loss": [900.0, 30.0]}, False),  # with heavy weights of its own that fall
+        ({"loss": [9000.0, 500.0], "student_loss": [2.0, 0.1]}, False),  # hints count thousands
+        ({"loss": [2.0, 1.0], "student_loss": [2.3, 1e4]}, True),
+        ({}, False),
+    ],
+)
+def test_divergence_is_seen_in_the_loss_on_the_labels(history, is_diverged):
+    assert bool(diverged({"student": history}, num_classes=10)) == is_diverged
+
+
+def test_a_diverged_training_is_said_first():
+    made = report((350, 36, 36, 36), {SCRATCH: {"loss": [2.0, 5e29]}, DISTILLED: {"student_loss": [2.0, 0.1]}})
+    assert made.summary[0] == "The training of the student from scratch diverged: its loss ended at 5e+29."
+    again = Report.from_dict(made.to_dict() | {"summary": None})
+    assert again.summary == made.summary
+
+
+ALIKE = {"first weights": "sha256:1", "images": "train", "views": 2, "steps": 500}
+
+
+def test_unlike_arms_are_named():
+    models = rows(350, 340, 345, 345)
+    same = likeness(models, {SCRATCH: ALIKE, DISTILLED: dict(ALIKE)})
+    assert same == [
+        "With all labels, the students alone and distilled had the same first weights, images, views, steps."
+    ]
+    unlike = likeness(models, {SCRATCH: ALIKE, DISTILLED: ALIKE | {"views": 8, "steps": 400}})
+    expected = "With all labels, the students alone and distilled differ in more than the teacher: "
+    assert unlike == [f"{expected}views (2; 8), steps (500; 400)."]
+    assert likeness(models, {SCRATCH: ALIKE}) == likeness(models, {}) == []
+    made = report((350, 340, 345, 345), conditions={SCRATCH: ALIKE, DISTILLED: ALIKE | {"views": 8}})
+    assert "differ in more than the teacher: views (2; 8)." in render_html(made)
