@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import shutil
 import types
 from pathlib import Path
@@ -15,6 +16,7 @@ import keras_kd as kd
 from keras_kd.chain import Chain, Stage, born_again, distill_chain, training
 from keras_kd.data import Pipeline
 from keras_kd.errors import ConfigurationError, Notice, TeacherError
+from keras_kd.locks import locked
 from keras_kd.losses.guidance import left_out_at_random
 from keras_kd.teachers import FrozenTeacher, fingerprint
 
@@ -332,7 +334,7 @@ def test_killed_and_called_again(model, epoch, settings, call, whole, tmp_path):
     assert (tmp_path / "stage-1.keras").exists() == (model == "student")
     resumed = call(tmp_path, *([Late(model, epoch)] if epoch else []), **settings)
     assert_same_chain(resumed, whole(**settings))
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name != ".lock") == [
         f"stage-{number}.{suffix}" for number in (1, 2) for suffix in ("json", "keras")
     ]
 
@@ -528,6 +530,11 @@ def test_no_generations(teacher, make, data):
 def test_a_teacher_that_was_never_trained(make, data):
     with pytest.warns(Notice, match="'raw' looks untrained"):
         distill_chain([make("raw", 16), make("student")], data, epochs=1, **QUIET)
+
+
+def test_another_call_at_the_same_time_is_refused(call, tmp_path):
+    with locked(tmp_path / ".lock"), pytest.raises(ConfigurationError, match=f"process {os.getpid()} on .* works in"):
+        call(tmp_path, Forbidden(), epochs=[1, 1])
 
 
 def test_what_lies_in_the_folder_can_be_read(original):

@@ -37,20 +37,13 @@ def _options(version: Annotated[bool, typer.Option("--version", help="Show the v
 
 
 @app.command()
-def run(
-    recipe: OptionalRecipe = None,
-    overrides: Overrides = None,
-    output_dir: OutputDir = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the results of another recipe in the run folder.")
-    ] = False,
-) -> None:
+def run(recipe: OptionalRecipe = None, overrides: Overrides = None, output_dir: OutputDir = None) -> None:
     """Train, distil, export and report; a run that was interrupted goes on where it stopped."""
     console = Console()
     with loaded(recipe, overrides, output_dir, "The run failed; the same command goes on from here.") as work:
         from keras_kd import recipes
 
-        report = recipes.run(work, console, overwrite=overwrite)
+        report = recipes.run(work, console)
     show(report, work.folder, console)
 
 

@@ -176,7 +176,7 @@ def _accuracy(row: ModelRow, teacher: ModelRow, test_size: int, chance: float | 
     points, proof = _difference(row, teacher, test_size)
     caption = f"accuracy: {percent(row.accuracy, test_size)}% instead of {percent(teacher.accuracy, test_size)}%"
     if _both_at_chance(row, teacher, test_size, chance):
-        return _Fact("no better than guessing, as is the teacher,", "no better than guessing", caption)
+        return _Fact("no better than guessing (nor is the teacher)", "no better than guessing", caption)
     if not proof:
         return _Fact("just as accurate", "same accuracy", f"accuracy: both {percent(row.accuracy, test_size)}%")
     word = "more" if row.accuracy > teacher.accuracy else "less"

@@ -191,7 +191,6 @@ def storage_errors(folder: Path) -> Iterator[None]:
                 f"A file cannot be read or written: {os.strerror(error.errno)}.",
                 received=str(error.filename or folder),
                 expected="a disk with room, and files of your own",
-                fix="What was finished is kept.",
             )
         ) from error
 
@@ -223,16 +222,13 @@ def digest(file: Path) -> str | None:
 
 def settings_key(*settings: Any) -> str:
     """A short hash of plain settings; the same in another process."""
-    return hashlib.sha256(_dumped(settings).encode()).hexdigest()[:16]
+    text = json.dumps(settings, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings as they come back from a JSON file."""
-    return json.loads(_dumped(settings))
-
-
-def _dumped(settings: Any) -> str:
-    return json.dumps(settings, sort_keys=True, default=str)
+    return json.loads(json.dumps(settings, default=str))
 
 
 def _read_json(file: Path) -> dict[str, Any] | None:

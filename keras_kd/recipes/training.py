@@ -126,7 +126,7 @@ def _diverged(where: str, received: str) -> TrainingError:
             f"{where}: the training diverged.",
             received=received,
             expected="finite losses and weights",
-            fix="Lower its learning_rate, or the weights of its losses. Nothing of it was kept.",
+            fix="Lower its learning_rate, or the weights of its losses.",
         )
     )
 

@@ -251,7 +251,7 @@ class Growing(Model):
 def test_a_full_disk_leaves_the_old_model_and_no_draft(folder):
     file = folder.path / "teacher.keras"
     folder.finish_model("teacher", OLD, {}, file, Model("old weights"))
-    message = "No space left on device. Received: .*saving-teacher.keras.*What was finished is kept"
+    message = "No space left on device. Received: .*saving-teacher.keras.*a disk with room"
     with pytest.raises(StorageError, match=message), folder.held(MINE, overwrite=True):
         folder.finish_model("teacher", NEW, {}, file, Growing(""))
     assert file.read_text() == "old weights"

@@ -12,7 +12,7 @@ from rich.console import Console
 from sklearn.datasets import load_digits
 
 from keras_kd import data, evaluation, export
-from keras_kd.errors import ExportError, Notice
+from keras_kd.errors import ExportError, Notice, RecipeError, TrainingError
 from keras_kd.evaluation.report import Report
 from keras_kd.recipes import training
 from keras_kd.recipes.assembly import assemble
@@ -433,3 +433,66 @@ def test_a_student_file_is_trained_further(start, folder, teacher_file, tmp_path
     assert name == SCRATCH and result["history"]["accuracy"][0] > 0.8
     assert not same(model.get_weights(), weights_of(file))
     assert same(started.get_weights(), weights_of(file))
+
+
+def test_tables_are_trained_and_reported_too(run_recipe, folder, tmp_path, eager):
+    """Examples that are rows of numbers: a whole report, with what can be drawn of them."""
+    rng = np.random.default_rng(0)
+    centers, y = rng.normal(size=(3, 20)), np.arange(300) % 3
+    np.savez(tmp_path / "table.npz", x=(centers[y] + rng.normal(size=(300, 20))).astype("float32"), y=y)
+    few_steps = [f"{role}.batch_size=60" for role in ("teacher", "student")]
+    report, _ = run_recipe(folder, f"data.source=npz:{tmp_path}/table.npz", *few_steps, FLOAT32, "data.test=0.2")
+    page = (folder / "report.html").read_text()
+    assert page.count("<svg") == 4 and "could not be drawn" not in page and "60 test examples" in page
+    assert {row.name: row.accuracy for row in report.rows}[DISTILLED] > 0.6
+    assert len(report.soft_targets["examples"]) == 3
+    assert np.shape(report.soft_targets["examples"][0]["image"]) == (20,)
+
+
+# Runs that cannot end well.
+
+
+def test_a_training_that_diverges_ends_the_run(start, folder, eager):
+    run = start(folder, "teacher.optimizer=sgd", "teacher.learning_rate=1000", "teacher.batch_size=128")
+    with pytest.raises(
+        TrainingError, match=r"teacher, epoch 1: the training diverged. Received: loss nan.*learning_rate"
+    ):
+        run.go()
+    assert set(files(folder)) == {".state/recipe.json"}
+
+
+def test_weights_that_are_not_finite_end_the_run(example_models):
+    model = example_models.teacher((8, 8, 1), 10)
+    training._check_weights(model, "teacher")
+    model.layers[-1].bias.assign(np.full(10, np.inf))
+    with pytest.raises(TrainingError, match="teacher: the training diverged. Received: NaN or infinity in .*bias"):
+        training._check_weights(model, "teacher")
+
+
+def test_a_changed_setting_says_what_it_replaces(copy, start, asked):
+    run = start(copy, FEW, "teacher.epochs=1", "distillation.alpha=0.7")
+    list(run.students(run.teacher()[0]))
+    assert "teacher.keras: epochs 3 -> 1, trained again." in run.said()
+    assert "student.keras: distillation.alpha 0.5 -> 0.7, trained again." in run.said()
+    assert "few_distilled.keras" not in run.said().replace(f"loaded {copy}/.state/few_distilled.keras", "")
+
+
+@pytest.mark.parametrize("override", ["student.model=example_models:other_student", "teacher.model=digits_teacher"])
+def test_the_folder_of_another_recipe_is_refused(override, copy, start, asked):
+    before = files(copy)
+    for work in (lambda run: run.go(), lambda run: run.diagnose()):
+        with pytest.raises(RecipeError, match="results of another recipe lie there.*->.*--overwrite"):
+            work(start(copy, FEW, override))
+    assert files(copy) == before and asked == []
+
+
+def test_a_file_of_an_earlier_student_does_not_stay_beside_a_new_one(copy, start, monkeypatch):
+    """int8 is not asked for any more, and the student is another one."""
+    run = start(copy, FEW, FLOAT32)
+    student = keras.models.load_model(copy / "student.keras", compile=False)
+    run._discard_other_exports(student, ("float32",))
+    assert (copy / "student_int8.tflite").exists()  # it is of this student
+    student.set_weights([2 * weight for weight in student.get_weights()])
+    run._discard_other_exports(student, ("float32",))
+    assert not (copy / "student_int8.tflite").exists() and (copy / "student_float32.tflite").exists()
+    assert "student_int8.tflite: removed, it was of an earlier student." in run.said()
