@@ -2,7 +2,7 @@
 
 A `Registry` holds the members of one kind by their snake_case name, so that a recipe can say `cosine` or
 `{name: cosine, start: 0.9, end: 0.1, steps: 1200}`; each member is also registered with Keras, so that a saved
-model finds it again.
+model finds it again. Keras loads when something is registered: a recipe is read without it.
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import keras
-
 from keras_kd.errors import ConfigurationError, explain
 
 PACKAGE = "keras_kd"
@@ -22,16 +20,22 @@ PACKAGE = "keras_kd"
 
 def register(cls: type) -> type:
     """Registers a class in Keras as `keras_kd>ClassName`."""
+    import keras
+
     return keras.saving.register_keras_serializable(PACKAGE)(cls)
 
 
 def serialize(value: Any) -> Any:
     """Turns an object into plain data, as Keras saves it."""
+    import keras
+
     return keras.saving.serialize_keras_object(value)
 
 
 def deserialize(config: Any) -> Any:
     """The object that `serialize` described."""
+    import keras
+
     return keras.saving.deserialize_keras_object(config)
 
 

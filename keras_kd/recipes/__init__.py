@@ -1,7 +1,24 @@
-"""A whole run from one validated file: data, teacher, student, distillation, export, report."""
+"""A whole run from one validated file: data, teacher, student, distillation, export, report.
+
+Reading a recipe is light; what runs one loads Keras and its backend when it is first used.
+"""
+
+import importlib
+from typing import Any
 
 from keras_kd.recipes.loading import default_text, load
-from keras_kd.recipes.run import build_cache, diagnose_teacher, run
 from keras_kd.recipes.schema import Recipe
 
 __all__ = ["Recipe", "build_cache", "default_text", "diagnose_teacher", "load", "run"]
+
+_RUNNING = ("build_cache", "diagnose_teacher", "run")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _RUNNING:
+        return getattr(importlib.import_module("keras_kd.recipes.running"), name)
+    raise AttributeError(f"module 'keras_kd.recipes' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

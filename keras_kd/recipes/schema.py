@@ -10,7 +10,12 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 def is_given(model: str) -> bool:
     """Whether a model's name is that of a trained one: a file, or the folder of a SavedModel."""
-    return model.endswith((".keras", ".tflite", ".npz")) or (Path(model) / "saved_model.pb").exists()
+    if model.endswith((".keras", ".tflite", ".npz")):
+        return True
+    try:
+        return (Path(model) / "saved_model.pb").exists()
+    except (OSError, ValueError):  # not a path: too long a name, a NUL
+        return False
 
 
 class _Section(BaseModel):

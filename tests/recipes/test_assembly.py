@@ -12,7 +12,7 @@ import keras_kd as kd
 from keras_kd.errors import ConfigurationError, Notice, RecipeError
 from keras_kd.recipes.assembly import assemble, make_distiller, make_optimizer, scheduled
 from keras_kd.recipes.building import build, check_apart, identity
-from keras_kd.recipes.run import Run
+from keras_kd.recipes.running import Run
 from keras_kd.recipes.schema import Training
 from keras_kd.schedules import Cosine, Piecewise
 

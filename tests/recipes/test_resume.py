@@ -17,7 +17,7 @@ import yaml
 from keras_kd import data, evaluation
 from keras_kd.recipes import training
 from keras_kd.recipes.assembly import assemble
-from keras_kd.recipes.run import Run
+from keras_kd.recipes.running import Run
 
 FEW = "few_labels={num_labels: 50}"
 MODELS = ("teacher.keras", "student.keras", ".state/scratch.keras", ".state/few_scratch.keras")

@@ -16,7 +16,7 @@ from keras_kd.errors import ExportError, Notice, RecipeError, TrainingError
 from keras_kd.evaluation.report import Report
 from keras_kd.recipes import training
 from keras_kd.recipes.assembly import assemble
-from keras_kd.recipes.run import Run
+from keras_kd.recipes.running import Run
 
 TEACHER, SCRATCH, DISTILLED = "teacher", "student from scratch", "student distilled"
 FEW = "few_labels={num_labels: 50}"

@@ -1,0 +1,107 @@
+"""A misspelled name in a recipe, found before Keras and its backend are loaded, which takes seconds.
+
+The names that there are (models, losses, schedules, augmentations, optimizers) are read off the sources of the modules
+that define them. What only the loaded modules can tell is left to `assemble`, which checks all names again.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from keras_kd.errors import ConfigurationError, RecipeError
+from keras_kd.recipes.schema import Recipe, Training, is_given
+from keras_kd.serialization import look_up, snake_case
+
+_PACKAGE = Path(__file__).parents[1]
+_REGISTERED = re.compile(r"^@registry\.register\n(?:@.*\n)*class (\w+)", re.MULTILINE)
+_MODEL = re.compile(r'^    "(\w+)": \w+,$', re.MULTILINE)
+_SOURCE = re.compile(r'"(\w+)[:"]')
+_OPTIMIZER = re.compile(r"\bas ([A-Z]\w+)")
+
+
+def check_names(recipe: Recipe) -> None:
+    """Raises `RecipeError` with every name in a recipe that nothing goes by.
+
+    A module that the recipe names (`module:function`) may register names of its own: then nothing is said here.
+    """
+    trainings = dict(_trainings(recipe))
+    if any(":" in training.model for training in trainings.values()):
+        return
+    problems = []
+    for key, kind, name in (*_of_models(trainings), *_of_methods(recipe)):
+        members = known(kind)
+        try:
+            if members:
+                look_up(kind, name, members)
+        except ConfigurationError as error:
+            problems.append(f"{key}: {error}")
+    if problems:
+        raise RecipeError("\n".join(problems))
+
+
+@functools.cache
+def known(kind: str) -> dict[str, str]:
+    """The names of a kind ("model", "loss", "schedule", "augmentation", "optimizer", "data source") as keys.
+
+    Empty where they cannot be read.
+    """
+    if kind == "optimizer":
+        return {name.lower(): name for name in _OPTIMIZER.findall(_optimizers())}
+    if kind == "model":
+        return dict.fromkeys(_MODEL.findall(_text("models/building.py")), "")
+    if kind == "data source":
+        forms = re.search(r"^FORMS = .*$", _text("data/sources.py"), re.MULTILINE)
+        return dict.fromkeys(_SOURCE.findall(forms[0]) if forms else (), "")
+    place = {"loss": "losses/*.py", "augmentation": "data/*.py", "schedule": "schedules.py"}[kind]
+    return {snake_case(name): name for name in _REGISTERED.findall(_text(place))}
+
+
+def _text(pattern: str) -> str:
+    return "\n".join(path.read_text("utf-8") for path in sorted(_PACKAGE.glob(pattern)))
+
+
+def _optimizers() -> str:
+    """The public module of Keras' optimizers, as text; nothing where Keras comes without sources."""
+    found = importlib.util.find_spec("keras")
+    files = [Path(place, "optimizers", "__init__.py") for place in (found and found.submodule_search_locations) or ()]
+    return "".join(file.read_text("utf-8") for file in files if file.is_file())
+
+
+def _trainings(recipe: Recipe) -> Iterator[tuple[str, Training]]:
+    yield "teacher", recipe.teacher
+    yield from ((f"assistant {number}", settings) for number, settings in enumerate(recipe.assistants, 1))
+    yield "student", recipe.student
+
+
+def _of_models(trainings: dict[str, Training]) -> Iterator[tuple[str, str, str]]:
+    """Key, kind and name; a name with a dot or a slash is that of a file."""
+    for role, training in trainings.items():
+        if re.fullmatch(r"\w+", training.model) and not is_given(training.model):
+            yield f"{role}.model", "model", training.model
+        if re.fullmatch(r"\w+", training.optimizer):
+            yield f"{role}.optimizer", "optimizer", training.optimizer.lower()
+
+
+def _of_methods(recipe: Recipe) -> Iterator[tuple[str, str, str]]:
+    yield "data.source", "data source", recipe.data.source.partition(":")[0]
+    for setting in recipe.augment:
+        yield from _named("augment", "augmentation", setting)
+    for section in ("distillation", "few_labels"):
+        settings = getattr(recipe, section)
+        if settings is not None:
+            for key in ("alpha", "temperature"):
+                yield from _named(f"{section}.{key}", "schedule", getattr(settings, key))
+            if section == "distillation" or settings.losses != recipe.distillation.losses:  # which it takes over
+                for loss in settings.losses or ():
+                    yield from _named(f"{section}.losses", "loss", loss)
+
+
+def _named(key: str, kind: str, setting: Any) -> Iterator[tuple[str, str, str]]:
+    name = setting.get("name") if isinstance(setting, dict) else setting
+    if isinstance(name, str):
+        yield key, kind, name
