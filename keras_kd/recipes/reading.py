@@ -55,7 +55,7 @@ def _content(path: Path) -> bytes:
 
 def printable(text: str) -> str:
     """A path or a key as a message shows it: on one line, in characters that a terminal prints."""
-    shown = text if text and text.isprintable() else repr(text)
+    shown = text if text and text.isprintable() and text == text.strip() else repr(text)
     return shown if len(shown) <= 80 else f"{shown[:77]}..."
 
 
@@ -91,7 +91,7 @@ def _unshared(value: Any) -> Any:
 
 
 def _first_line(error: Any) -> str:
-    return (str(error).splitlines() or ["it cannot be read"])[0][:200]
+    return (str(error).splitlines() or ["it cannot be read"])[0][:150]
 
 
 class _Loader(yaml.SafeLoader):

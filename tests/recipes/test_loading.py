@@ -1,6 +1,8 @@
 """A recipe file and its overrides: what they come to, and one readable message for each way to get them wrong."""
 
+import os
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -188,7 +190,16 @@ FORMS = [
     ("student.epochs.most=5", "student.epochs.most", "'epochs' has no keys below it"),
     ("data.source.x=5", "data.source.x", "'source' has no keys below it"),
     ("seed.x=5", "seed: not usable.", "Received: {'x': 5}"),
-    ("student..epochs=5", "student.", "unknown key"),
+    ("student..epochs=5", "student.'': unknown key"),
+    (f"distillation.alpha{'.a' * 5000}=1", "--set is not usable.", "a key that a recipe has"),
+    ("a\nb=1", "--set is not usable.", r"'a\nb'", "a key that a recipe has"),
+    ("\udcff=1", "--set is not usable.", "udcff"),
+    ("seed=\udcff", "seed:", "not valid YAML"),
+    (f"seed={'[' * 5000}", "seed:", "nested more than 32 levels deep"),
+    (f"name={'x' * 200_000}", "name:", "longer than 100,000 characters"),
+    ("float=1", "float: unknown key."),
+    (" seed=1", "' seed': unknown key.", "Did you mean 'seed'?"),
+    ("assistants=[{modle: x, model: y, epochs: 1}]", "assistants.0.modle: unknown key.", "Did you mean 'model'?"),
     ("data.image_size=[32, 24", "data.image_size: '[32, 24' is not valid YAML: line 1"),
     ("name=2025-13-45", "name: '2025-13-45' is not valid YAML"),
     ("name=!!python/name:os.system", "name:", "not valid YAML"),
@@ -224,6 +235,18 @@ def test_a_bad_override_is_named(load, override, parts):
         ("data: {}\nstudent: {model: m, epochs: 1}", ["teacher: this key is missing."]),
         ("data: {}\nteacher: {model: m}\nstudent: {model: m, epochs: 1}", ["teacher.epochs: this key is missing."]),
         (MINIMAL + "5: 6", ["5: not usable.", "text as the key"]),
+        (MINIMAL + "~: 6", ["None: not usable.", "text as the key"]),
+        (MINIMAL + "distillation: {alpha: {5: x}}", ["distillation.alpha.5: not usable.", "text as the key"]),
+        (MINIMAL + "a: &a [*a]", ["line 5, column 4: it contains itself"]),
+        (MINIMAL + "<<: {seed: 1}\n<<: {seed: 2}", ["the key '<<' comes twice"]),
+        (MINIMAL + "seed: !!int ''", ["not of the type that its tag names"]),
+        (MINIMAL + "seed: !!timestamp x", ["not of the type that its tag names"]),
+        (MINIMAL + f"seed: !{'x' * 5000} 1", ["not valid YAML"]),
+        (MINIMAL + 'name: "\\ud800"', ["line 5, column 7: the character", "ud800", "no place in a recipe"]),
+        (MINIMAL + '"\\e[31m": 1', ["the character", "x1b"]),
+        (MINIMAL + "seed: 99999999999999999999", ["line 5, column 7: a whole number of more than 64 bits"]),
+        (MINIMAL + f"student: {{epochs: {'9' * 5000}}}", ["the key 'student' comes twice"]),
+        (MINIMAL + f"assistants: [{'1, ' * 3000}]", ["assistants.0: not usable.", "And 2,980 more."]),
     ],
 )
 def test_a_bad_file_is_explained(load, text, parts):
@@ -253,3 +276,64 @@ def test_a_file_that_cannot_be_read(make, reason, tmp_path):
 def test_a_recipe_cannot_be_changed(load):
     with pytest.raises(ValueError, match="frozen"):
         load().student.epochs = 5
+
+
+def bomb(levels):
+    """A list of `9 ** levels` texts in a few lines."""
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 9)}]" for level in range(1, levels)]
+    return "\n".join(lines) + "\n"
+
+
+HUGE = {
+    "an alias bomb": (bomb(12) + MINIMAL + "augment: *a11", "more than 10,000 values, aliases included"),
+    "a bomb of merged keys": (
+        "a0: &a0 {x: 1}\n" + "".join(f"a{i}: &a{i} {{<<: [{', '.join([f'*a{i - 1}'] * 9)}]}}\n" for i in range(1, 12)),
+        "more than 10,000 values, aliases included",
+    ),
+    "lists in lists": (MINIMAL + f"augment: {'[' * 3000}{']' * 3000}", "nested more than 32 levels deep"),
+    "lists in lists, in lines": ("- " * 3000 + "x", "nested more than 32 levels deep"),
+    "mappings as keys": ("? " * 3000, "nested more than 32 levels deep"),
+    "many keys": ("\n".join(f"k{number}: 1" for number in range(9000)), "more than 10,000 values"),
+    "a long number": (f"seed: {'9' * 5000}", "a value of more than 400 characters that is not text"),
+    "a long number to the base of 16": (f"seed: 0x{'f' * 5000}", "a value of more than 400 characters"),
+    "a long number to the base of 60": (f"seed: {'1:' * 5000}1", "a value of more than 400 characters"),
+    "a long file": ("#" * 200_000, "it is longer than 100,000 bytes"),
+}
+
+
+@pytest.mark.parametrize(("text", "part"), HUGE.values(), ids=HUGE)
+def test_whatever_a_file_holds_is_refused_at_once(load, text, part):
+    """Without these bounds each took minutes, gigabytes, or the interpreter's stack."""
+    begin = time.process_time()
+    message = refusal(load, text)
+    assert part in message and len(message) < 400
+    assert time.process_time() - begin < 1.0  # of the processor: what the bounds promise
+
+
+def test_an_alias_is_a_copy(load):
+    """An override of one section leaves the other as it is."""
+    text = "data: {}\nteacher: &same {model: digits_teacher, epochs: 3}\nstudent: *same"
+    recipe = load(text, "student.epochs=9")
+    assert (recipe.teacher.epochs, recipe.student.epochs) == (3, 9)
+
+
+def test_merged_keys_may_be_overridden(load):
+    text = "data: {}\nteacher: &same {model: digits_teacher, epochs: 3}\nstudent: {<<: *same, epochs: 2}"
+    assert load(text).student == Training(model="digits_teacher", epochs=2)
+
+
+@pytest.mark.parametrize("name", ["/dev/zero", "/dev/null", "no\0path", "x" * 5000])
+def test_what_is_not_a_file_is_refused_at_once(name):
+    message = refusal(recipes.load, name)
+    assert message.startswith("Cannot read the recipe: ")
+
+
+def test_a_pipe_that_nobody_writes_to_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe.yaml")
+    assert "it is not a regular file" in refusal(recipes.load, tmp_path / "pipe.yaml")
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "x" * 300])
+def test_a_name_that_no_file_can_have_is_still_a_name(load, name):
+    assert load(MINIMAL.replace("digits_student", name)).student.model == name
