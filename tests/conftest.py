@@ -1,6 +1,12 @@
+import sys
+from pathlib import Path
+
 import keras
 import pytest
 from sklearn.datasets import load_digits
+
+sys.path.append(str(Path(__file__).parent))  # what several tests share
+import processes  # noqa: E402
 
 layers = keras.layers
 
@@ -29,3 +35,17 @@ def make_model():
         return keras.Sequential([*body, layers.Dense(10, activation=activation, **settings)])
 
     return make
+
+
+@pytest.fixture
+def start():
+    """Starts a process: `start(*command, cwd=..., env=...)` gives a `processes.Child`, which ends with the test."""
+    with processes.children() as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def start_once():
+    """`start` for what the tests of a module share."""
+    with processes.children() as start:
+        yield start

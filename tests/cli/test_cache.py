@@ -1,14 +1,13 @@
 """`keras-kd cache` and `keras-kd diagnose` in a process of their own."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
-COMMAND = str(Path(sys.executable).with_name("keras-kd"))
+COMMAND = Path(sys.executable).with_name("keras-kd")
 RECIPE = {
     "name": "small",
     "data": {"source": "digits"},
@@ -19,7 +18,13 @@ RECIPE = {
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def call(start_once):
+    """Runs a command in a folder, to its end."""
+    return lambda folder, *arguments: start_once(COMMAND, *arguments, cwd=folder).wait()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, call):
     """Where a teacher was trained and looked at."""
     folder = tmp_path_factory.mktemp("cli")
     (folder / "recipe.yaml").write_text(yaml.safe_dump(RECIPE))
@@ -29,11 +34,7 @@ def folder(tmp_path_factory):
     return folder
 
 
-def call(folder, *arguments):
-    return subprocess.run([COMMAND, *arguments], cwd=folder, capture_output=True, text=True, timeout=300)
-
-
-def test_build_info_and_verify(folder):
+def test_build_info_and_verify(folder, call):
     result = call(folder, "cache", "build", "recipe.yaml", "--set", "cache={views: 2, top_k: 3}")
     assert (result.returncode, result.stderr) == (0, "")
     said = " ".join(result.stdout.split())
@@ -50,7 +51,7 @@ def test_build_info_and_verify(folder):
     assert damaged.returncode == 1 and victim.name in damaged.stderr and "Traceback" not in damaged.stderr
 
 
-def test_what_cannot_be_done_is_said(folder):
+def test_what_cannot_be_done_is_said(folder, call):
     nothing = call(folder, "cache", "build", "recipe.yaml")
     assert nothing.returncode == 2 and "cache: there is none to build" in nothing.stderr
     missing = call(folder, "cache", "info", "nowhere")

@@ -3,9 +3,9 @@
 import functools
 import json
 import os
+import random
 import shutil
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -97,7 +97,7 @@ def environment():
     return os.environ | {"PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": "-1"}
 
 
-def test_a_run_that_is_killed_again_and_again(finished, run_recipe, make_recipe, tmp_path):
+def test_a_run_that_is_killed_again_and_again(start, finished, run_recipe, make_recipe, tmp_path):
     """By SIGKILL in processes of their own, the last of four attempts excepted."""
     folder = tmp_path / "run"
     file = tmp_path / "recipe.yaml"
@@ -108,8 +108,7 @@ def test_a_run_that_is_killed_again_and_again(finished, run_recipe, make_recipe,
         ("while_weights_are_written", "student distilled", {"teacher.keras", ".state/scratch.keras"}),
         ("while_a_file_is_exported", "", set(MODELS) | {".state/teacher_float32.tflite"}),
     ):
-        command = [sys.executable, str(script), moment, stage, "run", str(file)]
-        done = subprocess.run(command, env=environment(), capture_output=True, text=True)
+        done = start(sys.executable, script, moment, stage, "run", file, env=environment()).wait()
         assert done.returncode == -signal.SIGKILL, done.stderr
         names = {str(path.relative_to(folder)) for path in folder.rglob("*")}
         assert {name for name in names if name.endswith((".keras", ".tflite"))} == left
@@ -126,29 +125,23 @@ def test_a_run_that_is_killed_again_and_again(finished, run_recipe, make_recipe,
 
 
 @pytest.mark.long
-def test_the_command_is_killed_from_outside(tmp_path):
+def test_the_command_is_killed_from_outside(start, tmp_path):
     """Nothing is set up for the test: our models, saves every five seconds, conversions in processes of their own."""
     settings = ["teacher.epochs=15", "student.epochs=20", "few_labels=null"]
-    command = [str(Path(sys.executable).with_name("keras-kd")), "run", *(f"--set={setting}" for setting in settings)]
+    command = [Path(sys.executable).with_name("keras-kd"), "run", *(f"--set={setting}" for setting in settings)]
     folders = tmp_path / "killed", tmp_path / "whole"
-    kills = 0
-    for seconds in (30, 45, 60, 75, None):
-        process = subprocess.Popen(
-            [*command, "--output-dir", str(folders[0])],
-            env=environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        try:
-            _, errors = process.communicate(timeout=seconds)
-            assert process.returncode == 0, errors
-            break
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
-            kills += 1
+    rng, kills, has_finished = random.Random(0), 0, False
+    while not has_finished:
+        run = start(*command, "--output-dir", folders[0], env=environment())
+        # four times at any moment, of work that takes about 40 s of the processor
+        enough = run.cpu_seconds + rng.uniform(10, 40) if kills < 4 else float("inf")
+        run.wait_for(lambda: run.has_ended or run.cpu_seconds > enough, "a moment")  # noqa: B023 (called at once)
+        has_finished = run.has_ended
+        run.end()
+        kills += not has_finished
+        assert not has_finished or run.wait().returncode == 0
     assert kills
-    subprocess.run([*command, "--output-dir", str(folders[1])], env=environment(), check=True, capture_output=True)
+    assert start(*command, "--output-dir", folders[1], env=environment()).wait().returncode == 0
     assert_same_models(*folders, MODELS[:3])
     one, other = (json.loads((folder / "history.json").read_text()) for folder in folders)
     assert one == other

@@ -5,7 +5,6 @@ import json
 import os
 import random
 import shutil
-import subprocess
 import sys
 import time
 
@@ -270,11 +269,16 @@ print("done", flush=True)
 """
 
 
-def started(path):
-    """A build in a process of its own, which has done its imports."""
-    process = subprocess.Popen([sys.executable, "-c", BUILD, path], stdout=subprocess.PIPE, text=True)
-    process.stdout.readline()
-    return process
+@pytest.fixture
+def building(start):
+    """Starts a build in a process of its own, and waits until it has done its imports."""
+
+    def building(path):
+        process = start(sys.executable, "-c", BUILD, path)
+        process.wait_for(lambda: "ready" in process.stdout, "the imports")
+        return process
+
+    return building
 
 
 def shards_of(path):
@@ -283,24 +287,23 @@ def shards_of(path):
 
 
 @pytest.mark.long
-def test_kill_9_at_random_moments_loses_one_shard_at_most(tmp_path):
+def test_kill_9_at_random_moments_loses_one_shard_at_most(tmp_path, building):
     """A real build in a process of its own, killed again and again; what was finished stays, byte for byte."""
     rng = random.Random(0)
     whole = tmp_path / "whole"
-    with started(whole) as process:
-        begin = time.monotonic()
-        assert process.wait() == 0
-        shard_seconds = (time.monotonic() - begin) / len(shards_of(whole))
+    begin = time.monotonic()
+    assert building(whole).wait().returncode == 0
+    shard_seconds = (time.monotonic() - begin) / len(shards_of(whole))
     path, kills, known = tmp_path / "cache", 0, {}
     finished = False
     while not finished:
-        with started(path) as process:
-            # the first three at any moment from the start; the others after a new shard, so that the work gets done
-            while kills >= 3 and process.poll() is None and shards_of(path).keys() <= known.keys():
-                time.sleep(0.001)
-            time.sleep(shard_seconds * 4 * rng.random())
-            process.kill()  # does nothing to one that has ended
-            finished = process.wait() == 0
+        process = building(path)
+        # the first three at any moment from the start; the others after a new shard, so that the work gets done
+        if kills >= 3:
+            process.wait_for(lambda: process.has_ended or shards_of(path).keys() - known.keys(), "a shard")  # noqa: B023
+        time.sleep(shard_seconds * 4 * rng.random())
+        process.end()  # does nothing to one that has ended
+        finished = process.returncode == 0
         now = shards_of(path)
         assert known.items() <= now.items()  # no finished shard was touched
         kills, known = kills + (not finished), now
