@@ -10,6 +10,7 @@ import keras_kd
 PACKAGE = Path(keras_kd.__file__).parent
 LAYERS = {
     "errors": 0,
+    "interruption": 0,
     "locks": 0,
     "serialization": 0,
     "schedules": 1,

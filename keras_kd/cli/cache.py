@@ -10,10 +10,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from keras_kd.cli.outcome import failing_cleanly, say
+from keras_kd.cli.outcome import failing_cleanly, is_explained, say
 from keras_kd.cli.quiet import quiet_natives
 from keras_kd.cli.recipe import OutputDir, Overrides, loaded
-from keras_kd.errors import KerasKDError
 
 app = typer.Typer(help="Ask the teacher once and keep its answers.", no_args_is_help=True)
 
@@ -27,7 +26,7 @@ def build(
     num_shards: Annotated[int, typer.Option(help="How many processes or machines share the work.")] = 1,
 ) -> None:
     """Train the teacher of a recipe where it is not trained yet, and build its cache or go on with it."""
-    headline = "The cache was not built; the same command goes on from here."
+    headline = "The cache was not built."
     with loaded(recipe, overrides, output_dir, headline) as work:
         from keras_kd import recipes
 
@@ -41,7 +40,7 @@ def info(
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
     """What a cache holds, of which teacher and data, and how much of it is there."""
-    with failing_cleanly(Console(stderr=True), "This cache cannot be read."), quiet_natives(KerasKDError):
+    with failing_cleanly(Console(stderr=True), "This cache cannot be read."), quiet_natives(is_explained):
         from keras_kd.teachers.store import Store
 
         described = Store.read(path).describe()
@@ -57,7 +56,7 @@ def info(
 @app.command()
 def verify(path: Annotated[Path, typer.Argument(help="The folder of a cache.")]) -> None:
     """Read every shard and compare its checksum."""
-    with failing_cleanly(Console(stderr=True), "This cache must not be used as it is."), quiet_natives(KerasKDError):
+    with failing_cleanly(Console(stderr=True), "This cache must not be used as it is."), quiet_natives(is_explained):
         from keras_kd.teachers import CachedTeacher
 
         described = CachedTeacher.open(path, progress=True).describe()

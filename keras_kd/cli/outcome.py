@@ -3,29 +3,64 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import errno
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import typer
 from rich.console import Console
 
+from keras_kd import interruption
+from keras_kd.cli.interrupts import EXIT_CODE
 from keras_kd.errors import KerasKDError, RecipeError
+
+_GOES_ON = "What was finished is kept: once this is mended, the same command goes on from there."
+_OF_THE_MACHINE = {
+    getattr(errno, name)
+    for name in "ENOSPC EDQUOT EROFS EACCES EPERM EIO EMFILE ENFILE ENOMEM ENAMETOOLONG ENOTDIR EISDIR ENXIO".split()
+    if hasattr(errno, name)
+}
+
+
+def is_of_the_machine(error: BaseException) -> bool:
+    """Whether an error is about a disk that is full or a file that may not be written, rather than about a program."""
+    return isinstance(error, OSError) and (error.errno in _OF_THE_MACHINE or "No space left" in str(error))
+
+
+def is_explained(error: BaseException) -> bool:
+    """Whether `failing_cleanly` says in words what went wrong."""
+    return isinstance(error, KerasKDError) or is_of_the_machine(error) or interruption.is_pressed()
 
 
 @contextlib.contextmanager
-def failing_cleanly(errors: Console, headline: str) -> Iterator[None]:
-    """Turns what goes wrong on purpose into a message and an exit code: 2 recipe, 1 other, 130 interrupted."""
+def failing_cleanly(errors: Console, headline: str, is_kept: Callable[[], bool] = lambda: False) -> Iterator[None]:
+    """Turns what goes wrong on purpose into a message and an exit code: 2 recipe, 1 other, 130 interrupted.
+
+    Args:
+        errors: where the message goes.
+        headline: its first line where the work failed.
+        is_kept: whether there is something that the same command would go on from.
+    """
     try:
         yield
-    except RecipeError as error:
-        _fail(errors, "This recipe cannot be run.", error)
-        raise typer.Exit(2) from None
-    except KerasKDError as error:
-        _fail(errors, headline, error)
-        raise typer.Exit(1) from None
-    except KeyboardInterrupt:
-        errors.print("\nInterrupted; the same command goes on from here.")
-        raise typer.Exit(130) from None
+    except BaseException as error:
+        if interruption.is_pressed() or isinstance(error, KeyboardInterrupt):
+            ending = "the same command goes on from here." if is_kept() else "nothing was finished yet."
+            errors.print(f"\nInterrupted; {ending}")
+            raise typer.Exit(EXIT_CODE) from None
+        if isinstance(error, RecipeError):
+            _fail(errors, 2, "This recipe cannot be run.", str(error))
+        if isinstance(error, KerasKDError):
+            _fail(errors, 1, headline, str(error), *([_GOES_ON] if is_kept() else []))
+        if is_of_the_machine(error):
+            _fail(errors, 1, headline, _about(error), *([_GOES_ON] if is_kept() else []))
+        raise
+
+
+def _about(error: OSError) -> str:
+    named = f": {error.filename}" if error.filename else ""
+    return f"{error.strerror or str(error).splitlines()[0]}{named}."
 
 
 def say(console: Console, text: str) -> None:
@@ -44,6 +79,8 @@ def show(report, folder: Path, console: Console) -> None:
     console.print(f"\nFiles: {folder}    Report: {folder / 'report.html'}", highlight=False, soft_wrap=True)
 
 
-def _fail(console: Console, headline: str, error: Exception) -> None:
+def _fail(console: Console, code: int, headline: str, *lines: str) -> NoReturn:
     console.print(f"[red]{headline}[/red]")
-    say(console, str(error))
+    for line in lines:
+        say(console, line)
+    raise typer.Exit(code) from None

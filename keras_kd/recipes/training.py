@@ -80,7 +80,7 @@ def train(
             initial_epoch=first_epoch,
             epochs=settings.epochs,
             validation_data=data.evaluation_batches(assembly.source.validation, settings.batch_size, one_hot=one_hot),
-            callbacks=[_StopsWhenDiverged(name), resume, EpochProgress(stage)],
+            callbacks=[_StopsWhenDiverged(name), resume, EpochProgress(stage, resume)],
             verbose=0,
         )
     _check_weights(student, name)

@@ -1,10 +1,8 @@
 """`keras-kd` as people meet it: what it prints where, and the exit code."""
 
+import errno
 import re
-import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -12,12 +10,12 @@ import yaml
 from typer.testing import CliRunner
 
 import keras_kd as kd
-from keras_kd.cli.main import app
-from keras_kd.errors import ExportError
+from keras_kd import interruption
+from keras_kd.cli.commands import app
+from keras_kd.errors import ExportError, RecipeError
 from keras_kd.evaluation.report import Report
 from keras_kd.evaluation.summary import ModelRow
 
-COMMAND = str(Path(sys.executable).with_name("keras-kd"))
 CHATTER = ("Traceback", "tensorflow", "cuda", "oneDNN", "rebuild TensorFlow", "E0000", "I0000", "WARNING")
 MODULE = """
 import keras
@@ -146,7 +144,7 @@ def test_run_reads_recipe_and_options(invoke, started, tmp_path):
         (["--set", "student.epoch=5"], ["student.epoch: unknown key.", "Did you mean 'epochs'?"]),
         (["--set", "student.epochs=[red]x[/red]"], ["student.epochs"]),
         (["--set", "student.optimizer='[red]'"], ["student.optimizer:", "[red]"]),
-        (["--set", "student.model=digits_studnet"], ["student.model: unknown model.", "digits_student"]),
+        (["--set", "student.model=digits_studnet"], ["student.model: Unknown model.", "digits_student"]),
         (
             ["--set", "student.model=here:three_classes"],
             ["student.model: The student's outputs do not fit", "10 classes"],
@@ -177,9 +175,7 @@ def test_a_failure_of_ours_during_the_run_is_exit_code_1(invoke, monkeypatch):
     monkeypatch.setattr(kd.recipes, "run", fail)
     result = invoke("run")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert (
-        words(result.stderr) == "The run failed; the same command goes on from here. The converter refused the model."
-    )
+    assert words(result.stderr) == "The run failed. The converter refused the model."
 
 
 def test_an_error_that_nobody_expected_is_shown_whole(invoke, monkeypatch):
@@ -191,74 +187,47 @@ def test_an_error_that_nobody_expected_is_shown_whole(invoke, monkeypatch):
         invoke("run")
 
 
-# In a process of its own
+def test_what_was_finished_is_kept_is_said_where_it_is_so(invoke, monkeypatch, tmp_path):
+    def fail(recipe, console):
+        raise ExportError("The converter refused the model.")
 
-
-def call(*arguments, cwd, **settings):
-    return subprocess.run([COMMAND, *arguments], cwd=cwd, capture_output=True, text=True, check=False, **settings)
-
-
-def test_a_bad_recipe_in_a_terminal(tmp_path):
-    """The user's own module is found in the working directory; TensorFlow's chatter is held back."""
-    (tmp_path / "own.py").write_text(MODULE)
-    result = call("run", "--set", "student.model=own:dens", cwd=tmp_path)
-    assert (result.returncode, result.stdout) == (2, "")
-    assert words(result.stderr) == (
-        "This recipe cannot be run. student.model: AttributeError: module 'own' has no attribute 'dens'. "
-        "Received: own:dens. Expected: module:function, importable from here."
+    monkeypatch.setattr(kd.recipes, "run", fail)
+    (tmp_path / "there" / ".state").mkdir(parents=True)
+    assert "goes on from there" not in invoke("run", "--output-dir", "there").stderr
+    (tmp_path / "there" / ".state" / "teacher.json").write_text("{}")
+    assert words(invoke("run", "--output-dir", "there").stderr) == (
+        "The run failed. The converter refused the model. "
+        "What was finished is kept: once this is mended, the same command goes on from there."
     )
-    assert {file.name for file in tmp_path.iterdir()} <= {"own.py", "__pycache__"}
 
 
-def interrupt(*arguments, cwd, stamp):
-    """Presses Ctrl-C two seconds after the stage that leaves `stamp`; the exit code, and what was printed."""
-    # A shell starts what it runs in the background with Ctrl-C ignored, and the tests may run there.
-    settings = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.default_int_handler)}
-    process = subprocess.Popen(
-        [COMMAND, *arguments], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **settings
-    )
-    deadline = time.monotonic() + 300
-    while not (cwd / stamp).exists() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.05)
-    time.sleep(2)
-    process.send_signal(signal.SIGINT)
-    try:
-        output, errors = process.communicate(timeout=300)
-    finally:
-        process.kill()
-    return process.returncode, output, errors
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "run/teacher.keras"), "No space left on device: run/teacher"),
+        (OSError("[Errno 28] Can't write data (message = 'No space left on device')"), "No space left on device"),
+        (PermissionError(errno.EACCES, "Permission denied", "run"), "Permission denied: run."),
+    ],
+)
+def test_a_full_disk_is_one_message(invoke, monkeypatch, error, message):
+    def fail(recipe, console):
+        raise error
+
+    monkeypatch.setattr(kd.recipes, "run", fail)
+    result = invoke("run")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert message in words(result.stderr) and words(result.stderr).startswith("The run failed. ")
 
 
-def own_models(folder):
-    """The arguments of a small run with models of the user's own."""
-    (folder / "own.py").write_text(MODULE)
-    settings = ["teacher.model=own:dense", "student.model=own:dense", "teacher.epochs=1", "few_labels=null"]
-    return ["run", "--output-dir=run", *(f"--set={setting}" for setting in settings)]
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), ImportError("half an import"), RecipeError("half a recipe")])
+def test_whatever_comes_of_ctrl_c_is_an_interruption(invoke, monkeypatch, error):
+    """In an import it may come out as something else."""
 
+    def fail(recipe, console):
+        monkeypatch.setattr(interruption, "is_pressed", lambda: True)
+        raise error
 
-def test_ctrl_c(tmp_path):
-    """While the student is trained."""
-    command = [*own_models(tmp_path), "--set=student.epochs=100000"]
-    code, output, errors = interrupt(*command, cwd=tmp_path, stamp="run/.state/teacher.json")
-    assert (code, errors.strip()) == (130, "Interrupted; the same command goes on from here.")
-    assert not any(noise in output for noise in CHATTER)
-    names = {file.name for file in (tmp_path / "run").iterdir()} - {"teacher_diagnosis.json"}  # written or not yet
-    assert names == {".state", "teacher.keras"}
-
-
-@pytest.mark.long
-def test_a_whole_run_after_ctrl_c(tmp_path):
-    """The teacher is not trained again, and what is printed is for people."""
-    command = own_models(tmp_path)
-    interrupt(*command, "--set=student.epochs=100000", cwd=tmp_path, stamp="run/.state/teacher.json")
-    before = (tmp_path / "run" / "teacher.keras").stat().st_mtime_ns
-    result = call(*command, "--set=student.epochs=1", cwd=tmp_path)
-    assert (result.returncode, result.stderr) == (0, "")
-    assert not any(noise in result.stdout for noise in CHATTER)
-    assert "teacher: loaded run/teacher.keras, trained before with these settings." in result.stdout
-    assert "digits: from teacher to phone" in result.stdout
-    assert "Files: run    Report: run/report.html" in result.stdout
-    assert (tmp_path / "run" / "teacher.keras").stat().st_mtime_ns == before
-    names = {"teacher.keras", "student.keras", "student_float32.tflite", "student_int8.tflite", "labels.txt"}
-    names |= {"history.json", "report.json", "report.html", "teacher_diagnosis.json", ".state"}
-    assert {file.name for file in (tmp_path / "run").iterdir()} == names
+    monkeypatch.setattr(kd.recipes, "run", fail)
+    result = invoke("run")
+    assert (result.exit_code, result.stdout) == (130, "")
+    assert result.stderr == "\nInterrupted; nothing was finished yet.\n"

@@ -1,0 +1,94 @@
+"""Ctrl-C: the first one ends the work where it can be taken up again, the second one ends the process at once."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+
+from keras_kd import interruption
+
+EXIT_CODE = 130
+_working = threading.Event()
+_ending = threading.Lock()
+
+
+@contextlib.contextmanager
+def handled() -> Iterator[None]:
+    """Handles Ctrl-C for the time of a command; not where the process was started with Ctrl-C ignored.
+
+    Until the work begins (`working`) there is nothing to save, and the process ends at once: an exception in the middle
+    of an import may be swallowed, or crash the native library that is being loaded.
+    """
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    terminal = os.dup(2)  # what native libraries write to 2 is held back while the command works
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    interruption.forget()
+    signal.signal(signal.SIGINT, lambda number, frame: _press(terminal))
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    sys.unraisablehook = _without_interrupts(sys.unraisablehook)
+    threading.Thread(target=_watch, args=(reader, terminal), name="second Ctrl-C", daemon=True).start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        os.close(writer)
+
+
+@contextlib.contextmanager
+def working() -> Iterator[None]:
+    """From here on Ctrl-C is a `KeyboardInterrupt`, so that what is half done is cleared away."""
+    _working.set()
+    try:
+        yield
+    finally:
+        _working.clear()
+
+
+def _press(terminal: int) -> None:
+    """What the main thread does at Ctrl-C, the first time."""
+    if not _working.is_set() and not interruption.is_pressed():
+        _end(terminal, "Interrupted.")
+    elif not interruption.is_pressed():
+        interruption.press()
+
+
+def _watch(reader: int, terminal: int) -> None:
+    """Waits for the second Ctrl-C in a thread of its own: the main thread may be in a long native call."""
+    pressed = 0
+    while signals := os.read(reader, 64):
+        pressed += signals.count(signal.SIGINT)
+        if pressed > 1:
+            _end(terminal, "Interrupted twice, and ended at once.")
+
+
+def _end(terminal: int, message: str) -> None:
+    """Ends the process, and those that it started, without any clean-up."""
+    if not _ending.acquire(blocking=False):  # in the other thread, or further up in this one
+        return
+    for process in [found for found in gc.get_objects() if issubclass(type(found), subprocess.Popen)]:
+        with contextlib.suppress(OSError):
+            process.kill()
+    show_cursor = "\x1b[?25h" if os.isatty(terminal) else ""
+    with contextlib.suppress(OSError):  # last of all: the main thread may be printing what it ends with
+        os.write(terminal, f"{show_cursor}\n{message}\n".encode())
+    os._exit(EXIT_CODE)
+
+
+def _without_interrupts(show):
+    """A hook that shows what could not be raised, but for a `KeyboardInterrupt`: that one is noted already."""
+
+    def hook(unraisable):
+        if not isinstance(unraisable.exc_value, KeyboardInterrupt):
+            show(unraisable)
+
+    return hook

@@ -1,0 +1,225 @@
+"""`keras-kd` in a process of its own: what it loads, what it prints where, and how Ctrl-C ends it."""
+
+import random
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+COMMAND = Path(sys.executable).with_name("keras-kd")
+CHATTER = ("Traceback", "tensorflow", "cuda", "oneDNN", "E0000", "I0000", "WARNING", "Exception", "interpreter state")
+MODULE = """
+import keras
+
+def dense(input_shape, num_classes):
+    return keras.Sequential([keras.Input(input_shape), keras.layers.Flatten(), keras.layers.Dense(num_classes)])
+"""
+RESUMES = "\nInterrupted; the same command goes on from here.\n"
+
+
+def words(text):
+    return " ".join(text.split())
+
+
+@pytest.fixture
+def own_models(tmp_path):
+    """The arguments of a small run with models of the user's own."""
+    (tmp_path / "own.py").write_text(MODULE)
+    settings = ["teacher.model=own:dense", "student.model=own:dense", "teacher.epochs=1", "few_labels=null"]
+    return ["run", "--output-dir=run", *(f"--set={setting}" for setting in settings)]
+
+
+# What is loaded
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "part"),
+    [
+        (["--version"], 0, "."),
+        (["--help"], 0, "diagnose"),
+        (["init", "mine.yaml"], 0, "Wrote mine.yaml"),
+        (["run", "--set", "student.modle=x"], 2, "Did you mean 'model'?"),
+        (["run", "--set", "student.model=digits_studnet"], 2, "Did you mean 'digits_student'?"),
+        (["run", "--set", "distillation.losses=[soft_target]"], 2, "Did you mean 'soft_targets'?"),
+        (["run", "none.yaml"], 2, "No such file"),
+        (["diagnose", "--set", "seed=x"], 2, "seed: not usable"),
+        (["cache", "build", "none.yaml"], 2, "No such file"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_needs_no_backend_loads_none(start, tmp_path, arguments, code, part):
+    """TensorFlow takes seconds; a typo is answered before."""
+    script = (
+        "import sys; from keras_kd.cli.main import main; sys.argv[0] = 'keras-kd'\n"
+        "try: main()\n"
+        "finally: print([name for name in ('keras', 'tensorflow', 'numpy') if name in sys.modules])"
+    )
+    done = start(sys.executable, "-c", script, *arguments, cwd=tmp_path).wait()
+    assert done.returncode == code, done
+    assert done.stdout.endswith("[]\n")
+    assert part in words(done.stdout + done.stderr)
+
+
+def test_a_bad_recipe_in_a_terminal(start, tmp_path):
+    """The user's own module is found in the working directory; TensorFlow's chatter is held back."""
+    (tmp_path / "own.py").write_text(MODULE)
+    done = start(COMMAND, "run", "--set", "student.model=own:dens", cwd=tmp_path).wait()
+    assert (done.returncode, done.stdout) == (2, "")
+    assert words(done.stderr) == (
+        "This recipe cannot be run. student.model: AttributeError: module 'own' has no attribute 'dens'. "
+        "Received: own:dens. Expected: module:function, importable from here."
+    )
+    assert {file.name for file in tmp_path.iterdir()} <= {"own.py", "__pycache__"}
+
+
+def test_nobody_reads_what_is_printed(start, tmp_path, own_models):
+    """`keras-kd run | head` ends without a traceback."""
+    command = f"{COMMAND} {' '.join(own_models)} --set=student.epochs=1 | head -c 1"
+    done = start("bash", "-c", f"{command}; exit ${{PIPESTATUS[0]}}", cwd=tmp_path).wait()
+    assert (done.returncode, done.stdout) == (1, "t")
+    assert not any(noise in done.stderr for noise in CHATTER)
+
+
+# Ctrl-C
+
+
+def test_ctrl_c_while_the_student_is_trained(start, tmp_path, own_models):
+    run = start(COMMAND, *own_models, "--set=student.epochs=100000", cwd=tmp_path)
+    run.wait_for(lambda: list(tmp_path.glob("run/.state/*/state.json")), "a state of the training")
+    run.send(signal.SIGINT)
+    done = run.wait()
+    assert (done.returncode, done.stderr) == (130, RESUMES)
+    assert done.stdout.startswith("teacher: 0 of 1\nteacher: 1 of 1, validation ")
+    assert not any(noise in done.stdout for noise in CHATTER)
+    names = {file.name for file in (tmp_path / "run").iterdir()} - {"teacher_diagnosis.json"}  # written or not yet
+    assert names == {".state", "teacher.keras"}
+
+
+def test_ctrl_c_before_the_work_begins(start, tmp_path, own_models):
+    """While TensorFlow is loaded, which takes longer than a second of the processor."""
+    run = start(COMMAND, *own_models, cwd=tmp_path)
+    run.wait_for(lambda: run.cpu_seconds > 1.5, "the imports")
+    run.send(signal.SIGINT)
+    done = run.wait()
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "\nInterrupted.\n")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("moment", [0.3, 1.5])
+def test_ctrl_c_twice_before_the_work_begins(start, tmp_path, own_models, moment):
+    """As fast as a program that passes signals on sends them."""
+    run = start(COMMAND, *own_models, cwd=tmp_path)
+    run.wait_for(lambda: run.cpu_seconds > moment, "the imports")
+    for _ in range(5):
+        run.send(signal.SIGINT)
+    done = run.wait()
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr in ("\nInterrupted.\n", "\nInterrupted twice, and ended at once.\n")
+
+
+STUCK = """
+import sys, time, types
+import keras_kd.cli.recipe
+from keras_kd.cli.main import main
+
+def stuck(recipe, console):
+    console.print("at work")
+    {}
+
+keras_kd.cli.recipe.touch_backend = lambda: None
+sys.modules["keras_kd.recipes.running"] = types.SimpleNamespace(run=stuck)
+sys.argv = ["keras-kd", "run"]
+main()
+"""
+
+
+def test_the_second_ctrl_c_ends_at_once_whatever_goes_on(start, tmp_path):
+    """The work swallows the first, and is in native code at the second, with a process of its own at work."""
+    code = """
+    import subprocess
+    child = subprocess.Popen(["sleep", "10000"])
+    try:
+        time.sleep(10000)
+    except KeyboardInterrupt:
+        console.print("swallowed")
+    import ctypes
+    ctypes.CDLL(None).sleep(10000)"""
+    run = start(sys.executable, "-c", STUCK.format(code), cwd=tmp_path)
+    run.wait_for(lambda: "at work" in run.stdout, "the work")
+    run.send(signal.SIGINT)
+    run.wait_for(lambda: "swallowed" in run.stdout, "the first Ctrl-C")
+    run.send(signal.SIGINT)
+    done = run.wait()
+    assert (done.returncode, done.stderr) == (130, "\nInterrupted twice, and ended at once.\n")
+    assert run.others() == []
+
+
+def test_a_swallowed_ctrl_c_ends_the_work_at_its_next_step(start, tmp_path):
+    """As a finalizer or a callback of native code swallows it, without a word."""
+    code = """
+    from keras_kd.progress import bar
+    class Waits:
+        def __del__(self):
+            console.print("waits")
+            time.sleep(10000)
+    with bar("export", 2) as advance:
+        Waits()
+        console.print("swallowed")
+        advance()
+        console.print("not reached")"""
+    run = start(sys.executable, "-c", STUCK.format(code), cwd=tmp_path)
+    run.wait_for(lambda: "waits" in run.stdout, "the work")
+    run.send(signal.SIGINT)
+    done = run.wait()
+    assert (done.returncode, done.stderr) == (130, "\nInterrupted; nothing was finished yet.\n")
+    assert done.stdout == "at work\nexport: 0 of 2\nwaits\nswallowed\n"
+
+
+def test_where_ctrl_c_is_ignored_it_stays_ignored(start, tmp_path):
+    """As under `nohup`, and in the background of a shell."""
+    code = """
+    import signal
+    console.print(signal.getsignal(signal.SIGINT) == signal.SIG_IGN)
+    raise SystemExit"""
+    ignoring = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+    done = start(sys.executable, "-c", ignoring + STUCK.format(code), cwd=tmp_path).wait()
+    assert done.stdout == "at work\nTrue\n"
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(30))
+def test_ctrl_c_at_any_moment(start, tmp_path, own_models, seed):
+    """From the first import to the report: one message, and nothing left behind."""
+    settings = ["--set=teacher.epochs=20", "--set=student.epochs=15", "--set=export.formats=[float32]"]
+    run = start(COMMAND, *own_models, *settings, cwd=tmp_path)
+    moment = random.Random(seed).uniform(0.5, 30.0)
+    run.wait_for(lambda: run.cpu_seconds > moment or run.has_ended, f"{moment:.1f} s of the processor")
+    if not run.has_ended:
+        run.send(signal.SIGINT)
+    done = run.wait()
+    assert done.returncode in (130, 0), done  # 0 where the report was written already
+    if done.returncode:
+        assert done.stderr in (RESUMES, "\nInterrupted.\n", "\nInterrupted; nothing was finished yet.\n")
+    assert not any(noise in done.stdout for noise in CHATTER)
+    assert run.others() == []
+
+
+@pytest.mark.long
+def test_a_whole_run_after_ctrl_c(start, tmp_path, own_models):
+    """The teacher is not trained again, and what is printed is for people."""
+    run = start(COMMAND, *own_models, "--set=student.epochs=100000", cwd=tmp_path)
+    run.wait_for(lambda: (tmp_path / "run" / ".state" / "teacher.json").exists(), "the teacher")
+    run.send(signal.SIGINT)
+    assert run.wait().returncode == 130
+    before = (tmp_path / "run" / "teacher.keras").stat().st_mtime_ns
+    done = start(COMMAND, *own_models, "--set=student.epochs=1", cwd=tmp_path).wait()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not any(noise in done.stdout for noise in CHATTER) and "\x1b" not in done.stdout
+    assert "teacher: loaded run/teacher.keras, trained before with these settings." in done.stdout
+    assert "digits: from teacher to phone" in done.stdout
+    assert "Files: run    Report: run/report.html" in done.stdout
+    assert (tmp_path / "run" / "teacher.keras").stat().st_mtime_ns == before
+    names = {"teacher.keras", "student.keras", "student_float32.tflite", "student_int8.tflite", "labels.txt"}
+    names |= {"history.json", "report.json", "report.html", "teacher_diagnosis.json", ".state"}
+    assert {file.name for file in (tmp_path / "run").iterdir()} == names

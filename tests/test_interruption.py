@@ -1,0 +1,40 @@
+"""Ctrl-C that is noted: raised at once, or between two steps, but never lost."""
+
+import threading
+
+import pytest
+
+from keras_kd import interruption
+
+
+@pytest.fixture(autouse=True)
+def own_events(monkeypatch):
+    for name in ("_pressed", "_held"):
+        monkeypatch.setattr(interruption, name, threading.Event())
+
+
+def test_it_is_raised_where_it_is_pressed_and_at_each_check():
+    interruption.check()
+    with pytest.raises(KeyboardInterrupt):
+        interruption.press()
+    assert interruption.is_pressed()
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            interruption.check()
+
+
+def test_between_two_steps_it_is_noted_only():
+    interruption.hold()
+    interruption.press()
+    assert interruption.is_pressed()
+    with pytest.raises(KeyboardInterrupt):
+        interruption.check()
+
+
+def test_beginning_anew():
+    interruption.hold()
+    interruption.press()
+    interruption.forget()
+    interruption.check()
+    with pytest.raises(KeyboardInterrupt):
+        interruption.press()
