@@ -106,7 +106,8 @@ class Child:
 
     def end(self):
         """Kills whatever is left of its session."""
-        self._process.kill()
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)  # which is the whole session, but for groups made in it
         for pid in session(self.pid):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
