@@ -86,14 +86,15 @@ def test_nobody_reads_what_is_printed(start, tmp_path, own_models):
 
 def test_ctrl_c_while_the_student_is_trained(start, tmp_path, own_models):
     run = start(COMMAND, *own_models, "--set=student.epochs=100000", cwd=tmp_path)
-    run.wait_for(lambda: list(tmp_path.glob("run/.state/*/state.json")), "a state of the training")
+    folder = tmp_path / "run"
+    has_begun = lambda: (folder / "teacher_diagnosis.json").exists() and list(folder.glob(".state/*/state.json"))  # noqa: E731
+    run.wait_for(has_begun, "a state of the student's training")
     run.send(signal.SIGINT)
     done = run.wait()
     assert (done.returncode, done.stderr) == (130, RESUMES)
-    assert done.stdout.startswith("teacher: 0 of 1\nteacher: 1 of 1, validation ")
+    assert done.stdout.startswith("teacher: 0 of 1\n") and "\nteacher: 1 of 1, validation " in done.stdout
     assert not any(noise in done.stdout for noise in CHATTER)
-    names = {file.name for file in (tmp_path / "run").iterdir()} - {"teacher_diagnosis.json"}  # written or not yet
-    assert names == {".state", "teacher.keras"}
+    assert {file.name for file in folder.iterdir()} == {".state", "teacher.keras", "teacher_diagnosis.json"}
 
 
 def test_ctrl_c_before_the_work_begins(start, tmp_path, own_models):
@@ -140,13 +141,14 @@ def test_the_second_ctrl_c_ends_at_once_whatever_goes_on(start, tmp_path):
     import subprocess
     child = subprocess.Popen(["sleep", "10000"])
     try:
+        console.print("ready")
         time.sleep(10000)
     except KeyboardInterrupt:
         console.print("swallowed")
     import ctypes
     ctypes.CDLL(None).sleep(10000)"""
     run = start(sys.executable, "-c", STUCK.format(code), cwd=tmp_path)
-    run.wait_for(lambda: "at work" in run.stdout, "the work")
+    run.wait_for(lambda: "ready" in run.stdout, "the work")
     run.send(signal.SIGINT)
     run.wait_for(lambda: "swallowed" in run.stdout, "the first Ctrl-C")
     run.send(signal.SIGINT)
