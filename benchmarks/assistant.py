@@ -141,7 +141,7 @@ class Experiment:
             return keras.models.load_model(path, compile=False)
         teacher = None if answers is None else answers()
         print(f"== {name}, seed {seed}: {architecture}, {epochs} epochs", flush=True)
-        resume = kd.callbacks.Resume(self._path(name, seed, "epochs"), every_seconds=20.0)
+        resume = kd.callbacks.Resume(self._path(name, seed, "epochs"), every_seconds=20.0, keep_finished=True)
         model = self._fit(architecture, seed, epochs, teacher, resume)
         result = {
             "accuracy": accuracy(model, self.images),

@@ -136,7 +136,7 @@ def compile_model(model, epochs, steps):
 def train_teacher(model, train, seed, epochs, folder):
     steps = len(train.images) // BATCH_SIZE
     compile_model(model, epochs, steps)
-    resume = kd.callbacks.Resume(folder, every_seconds=60)
+    resume = kd.callbacks.Resume(folder, every_seconds=60, keep_finished=True)
     first = resume.restore(model)
     batches = jittered_batches(train, seed, first)
     plan = {"steps_per_epoch": steps, "initial_epoch": first, "epochs": epochs}

@@ -167,7 +167,7 @@ def teacher_for(name, images, state):
     teacher = build("wrn_16_2", images)
     steps = len(images.x) // 128
     teacher.compile(optimizer(steps * TEACHER_EPOCHS[name]), from_logits(), metrics=["accuracy"])
-    resume = kd.callbacks.Resume(state / f"{name}_teacher", every_seconds=30.0)
+    resume = kd.callbacks.Resume(state / f"{name}_teacher", every_seconds=30.0, keep_finished=True)
     first = resume.restore(teacher)
     teacher.fit(
         Batches({"image": images.x}, images.y, seed=0, batch_size=128, first_epoch=first, flip=True, only="image"),

@@ -106,7 +106,7 @@ class Log(keras.callbacks.Callback):
 
 def fit(model: keras.Model, batches: Any, epochs: int, folder: Path, log: Log) -> float:
     """From where it was left to the last epoch; returns the seconds of all epochs."""
-    resume = kd.callbacks.Resume(folder, every_seconds=20.0)
+    resume = kd.callbacks.Resume(folder, every_seconds=20.0, keep_finished=True)
     first = resume.restore(model)
     callbacks = [log, resume]
     model.fit(batches.from_epoch(first), initial_epoch=first, epochs=epochs, callbacks=callbacks, verbose=0)

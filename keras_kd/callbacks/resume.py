@@ -2,89 +2,268 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import time
+import warnings
+import weakref
 from pathlib import Path
 from typing import Any
 
 import keras
 from keras import ops
 
+from keras_kd.callbacks import _identity, _memory
+from keras_kd.callbacks._fit import RunningFit, calling_list, running_fit
+from keras_kd.callbacks._state_folder import Saved, StateFolder
+from keras_kd.data import Pipeline
+from keras_kd.errors import ConfigurationError, Notice, explain
+
+_NUMBERS_SEEN: weakref.WeakKeyDictionary[keras.Model, _identity.Flat] = weakref.WeakKeyDictionary()
+
 
 class Resume(keras.callbacks.Callback):
-    """Saves weights, optimizer, random state, epoch and history now and then; each save is whole or not there at all.
+    """Saves a training now and then, and goes on from the last save when the same script is run again.
 
-    Unlike `keras.callbacks.BackupAndRestore` it writes to a temporary name and renames, so a kill in the middle of
-    a save leaves the save before it intact; and it saves where the model's dropout layers stand in their random
-    numbers, which Keras' weight files leave out.
+        model.fit(pipeline, epochs=30, callbacks=[keras.callbacks.EarlyStopping(), kd.callbacks.Resume("run/state")])
+
+    A state holds weights, optimizer, the random state of the model's layers (which Keras' weight files leave out), the
+    epoch, the history of all epochs, and what the other callbacks remember: `EarlyStopping`, `ReduceLROnPlateau`,
+    `ModelCheckpoint`, `SwapEMAWeights`, `TFLiteExport`, and any callback with the methods `get_state()`, which gives
+    plain data and NumPy arrays, and `set_state(state)`. What `fit` returns is the history of all epochs.
+
+    The resumed training equals one that was never stopped, bit for bit, where the batches can be had again: from a
+    `Pipeline`, which goes on in the right epoch by itself, and from arrays with `shuffle=False`. Of any other data the
+    order begins anew, and a `Notice` says so.
+
+    Unlike `keras.callbacks.BackupAndRestore` it refuses to go on with another student, teacher, loss, optimizer, alpha,
+    data or callback settings; each save is whole or not there at all, has checksums, and the one before it is kept, so
+    that a damaged file costs an epoch and not the training. A save that fails, as on a full disk, is a `Notice`.
+
+    A finished training removes its state, so that the next `fit` starts anew. One that ends in the middle of an epoch
+    (an exception, Ctrl-C, `stop_training` set by a batch) keeps it.
+
+    Of a `tf.data.Dataset` and other streams, only what is known without reading them is compared (elements, number of
+    batches); of more than 256 MiB of arrays, evenly spaced rows.
 
     Args:
-        folder: where the state lives; made where missing.
-        every_seconds: the least time between two saves; 0 saves after every epoch.
+        folder: where the state lives; made where missing. Each training needs one of its own.
+        every_seconds: the least time between two saves; 0 saves after every epoch. The last epoch is always saved.
+        keep_finished: keep the state of a finished training until `clear()`, for a script that has to put the result
+            away first. The next `fit` of as many epochs then trains nothing, also where `EarlyStopping` ended it.
 
-    Use:
-        resume = Resume("run/state")
-        first_epoch = resume.restore(model)
-        model.fit(data, initial_epoch=first_epoch, epochs=30, callbacks=[resume])
-        resume.history  # of all epochs, those before the interruption too
-        resume.clear()
+    Attributes:
+        history: of all epochs, those before an interruption too.
+
+    Raises:
+        ConfigurationError: when `fit` begins: the state belongs to another training, all that was saved is damaged, or
+            the model is not built or not compiled.
     """
 
-    def __init__(self, folder: str | Path, *, every_seconds: float = 10.0):
+    def __init__(self, folder: str | Path, *, every_seconds: float = 10.0, keep_finished: bool = False):
         super().__init__()
         self.folder = Path(folder)
         self.every_seconds = every_seconds
+        self.keep_finished = keep_finished
         self.history: dict[str, list[float]] = {}
+        self._files = StateFolder(self.folder)
         self._last_save = time.monotonic()
+        self._restored: tuple[weakref.ref[keras.Model], Saved] | None = None
+        self._others: list[keras.callbacks.Callback] = []
+        self._fixed: dict[str, Any] = {}
+        self._is_complete = False
 
-    @property
-    def _state_file(self) -> Path:
-        return self.folder / "state.json"
+    # By hand.
 
     def restore(self, model: keras.Model) -> int:
-        """Loads what was saved into a built and compiled model.
+        """Loads what was saved into a built and compiled model; `fit` does it by itself.
+
+        For a training loop that is not `fit`, or to use the weights under other settings.
 
         Returns:
             The epoch to go on with, 0 where nothing was saved.
+
+        Raises:
+            ConfigurationError: the state is of another student, or is damaged.
         """
-        if not self._state_file.exists():
+        saved = self._files.load()
+        if saved is None:
             return 0
-        state = json.loads(self._state_file.read_text())
-        model.optimizer.build(model.trainable_variables)
-        model.load_weights(self.folder / state["weights"])
-        for variable, value in zip(_random_state(model), state["random"], strict=True):
-            variable.assign(value)
-        self.history = state["history"]
-        return state["epoch"]
+        _check_ready(model)
+        kept, present = saved.state["identity"], _identity.identity_of_model(model)
+        student = [path for path in {**kept, **present} if path.startswith(("student", "model"))]
+        _identity.check_same(_only(kept, student), _only(present, student), self.folder)
+        self._load(model, saved)
+        self._restored = (weakref.ref(model), saved)
+        return saved.epoch
 
     def clear(self) -> None:
         """Removes what was saved."""
-        self._state_file.unlink(missing_ok=True)
-        for leftover in (*self.folder.glob("epoch-*.weights.h5"), *self.folder.glob("state.tmp")):
-            leftover.unlink()
-        with contextlib.suppress(OSError):  # it is not there, or holds files of somebody else
-            self.folder.rmdir()
+        self._files.clear()
+
+    # What Keras calls.
+
+    def set_model(self, model):
+        super().set_model(model)
+        callbacks = calling_list()
+        if callbacks is None:
+            return
+        self._others = [callback for callback in callbacks.callbacks if callback is not self]
+        # last, so that all others have begun when it restores them, and have ended the epoch when it saves them
+        watch = _Watch()
+        watch.set_model(model)
+        self._watch = watch
+        callbacks.callbacks = [watch, *(one for one in self._others if not isinstance(one, _Watch)), self]
+
+    def on_train_begin(self, logs=None):
+        fit = running_fit()
+        saved = self._saved_for(fit)
+        self._fixed = self._identity_now(fit, saved)
+        self._is_complete = False
+        if saved is None:
+            self.history = {}
+        else:
+            self._go_on(fit, saved)
+        self._last_save = time.monotonic()
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.model._initial_epoch = None  # or the next `fit` would begin there too
+        _NUMBERS_SEEN[self.model] = _identity.numbers_of(self.model)
 
     def on_epoch_end(self, epoch, logs: dict[str, Any] | None = None):
+        _NUMBERS_SEEN[self.model] = _identity.numbers_of(self.model)
+        if self._watch.is_cut_short:
+            return  # the epoch is not whole: the state before it stands
         for name, value in (logs or {}).items():
             self.history.setdefault(name, []).append(float(value))
-        if time.monotonic() - self._last_save >= self.every_seconds:
+        self._is_complete = self.model.stop_training or epoch + 1 == (self.params or {}).get("epochs")
+        if self._is_complete or time.monotonic() - self._last_save >= self.every_seconds:
             self._save(epoch + 1)
             self._last_save = time.monotonic()
 
+    def on_train_end(self, logs=None):
+        self.model._initial_epoch = None
+        if self._is_complete and not self.keep_finished:
+            self.clear()
+
+    # Going on.
+
+    def _saved_for(self, fit: RunningFit | None) -> Saved | None:
+        """The state to go on with, whose weights may be in the model already."""
+        by_hand, self._restored = self._restored, None
+        if by_hand is not None and by_hand[0]() is self.model:
+            return by_hand[1]._replace(weights=None)
+        saved = self._files.load()
+        if saved is not None and fit is None:
+            problem = "There is a saved state, and only `fit` can go on from it by itself."
+            raise ConfigurationError(
+                explain(problem, received="a training loop of your own", fix="Call `restore(model)` before it.")
+            )
+        return saved
+
+    def _identity_now(self, fit: RunningFit | None, saved: Saved | None) -> dict[str, Any]:
+        """What the state to be saved belongs to; checked against the one that was saved, if any."""
+        _check_ready(self.model)
+        identity = _identity.identity_of_model(self.model)
+        identity |= {} if fit is None else _identity.identity_of_data(fit)
+        identity |= _identity.flatten({"callbacks": _identity.plain(_memory.settings(self._others))})
+        numbers = _identity.numbers_of(self.model)
+        if saved is None:
+            data_epoch = getattr(getattr(fit, "adapter", None), "first_epoch", 0)
+            first = 0 if fit is None else fit.initial_epoch
+            return {"identity": identity, "numbers": numbers, "first_epoch": first, "data_epoch": data_epoch}
+        kept = {name: saved.state[name] for name in ("identity", "numbers", "first_epoch", "data_epoch")}
+        known = [kept["numbers"], saved.state["numbers_now"], _NUMBERS_SEEN.get(self.model, {})]
+        changed = [name for name in numbers if all(numbers[name] != one.get(name) for one in known)]
+        expected, present = _only(kept["numbers"], changed), _only(numbers, changed)
+        _identity.check_same({**expected, **kept["identity"]}, {**present, **identity}, self.folder)
+        return kept
+
+    def _go_on(self, fit: RunningFit | None, saved: Saved) -> None:
+        self._load(self.model, saved)
+        self._is_complete = saved.state["stopped"] or saved.epoch >= (self.params or {}).get("epochs", float("inf"))
+        _memory.put_back(self._others, _memory.unpack(saved.state["callbacks"], saved.arrays))
+        kept = getattr(self.model, "history", None)
+        if isinstance(kept, keras.callbacks.History):
+            kept.history = {name: list(values) for name, values in self.history.items()}
+            kept.epoch = list(range(saved.state["first_epoch"], saved.epoch))
+        if fit is None:
+            return
+        self.model._initial_epoch = self.params["epochs"] if saved.state["stopped"] else saved.epoch
+        self._move_data(fit, saved)
+
+    def _move_data(self, fit: RunningFit, saved: Saved) -> None:
+        if isinstance(fit.adapter, Pipeline):
+            fit.adapter.go_to(saved.state["data_epoch"] + saved.epoch - saved.state["first_epoch"])
+        if not self._is_complete and not _identity.replays(fit):
+            warnings.warn(
+                f"The training goes on after epoch {saved.epoch}. The order of its batches begins anew, so it will not "
+                "be bit for bit what it had been without the interruption: for that, pass a keras_kd.data.Pipeline.",
+                Notice,
+                stacklevel=2,
+            )
+
+    def _load(self, model: keras.Model, saved: Saved) -> None:
+        if saved.weights is not None:
+            model.optimizer.build(model.trainable_variables)
+            model.load_weights(saved.weights)
+            for variable, value in zip(_random_state(model), saved.state["random"], strict=True):
+                variable.assign(value)
+            for name in ("alpha", "temperature"):  # no checkpoint holds them
+                value = saved.state["numbers_now"].get(name)
+                if isinstance(value, float) and isinstance(getattr(model, name), float):
+                    setattr(model, name, value)
+        self.history = {name: list(values) for name, values in saved.state["history"].items()}
+
+    # Saving.
+
     def _save(self, epoch: int) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        weights = self.folder / f"epoch-{epoch}.weights.h5"
-        self.model.save_weights(weights)
-        random = [ops.convert_to_numpy(variable).tolist() for variable in _random_state(self.model)]
-        state = {"epoch": epoch, "weights": weights.name, "random": random, "history": self.history}
-        temporary = self._state_file.with_suffix(".tmp")
-        temporary.write_text(json.dumps(state))
-        temporary.replace(self._state_file)  # from here on the new weights count
-        for old in self.folder.glob("epoch-*.weights.h5"):
-            if old != weights:
-                old.unlink()
+        arrays: dict[str, Any] = {}
+        state = {
+            **self._fixed,
+            "numbers_now": _identity.numbers_of(self.model),
+            "stopped": bool(self.model.stop_training),
+            "random": [ops.convert_to_numpy(variable).tolist() for variable in _random_state(self.model)],
+            "history": self.history,
+            "callbacks": _memory.pack(_memory.states(self._others), arrays),
+        }
+        try:
+            self._files.save(epoch, self.model.save_weights, state, arrays)
+        except OSError as error:
+            self._files.drop(epoch)
+            warnings.warn(
+                f"The state after epoch {epoch} could not be saved in {self.folder}, the training goes on: {error}. "
+                "An interruption now costs the epochs since the last save.",
+                Notice,
+                stacklevel=2,
+            )
+
+
+class _Watch(keras.callbacks.Callback):
+    """First among the callbacks: a stop that it meets at the end of an epoch came before the end."""
+
+    is_cut_short = False
+
+    def on_train_begin(self, logs=None):
+        self.is_cut_short = False
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.is_cut_short = self.model.stop_training
+
+
+def _check_ready(model: keras.Model) -> None:
+    if model.built and getattr(model, "optimizer", None) is not None:
+        return
+    raise ConfigurationError(
+        explain(
+            "Resume needs a model whose weights are there.",
+            received=f"a {type(model).__name__} that is not {'compiled' if model.built else 'built'}",
+            expected="a built and compiled model",
+            fix="Compile it." if model.built else "Give it an `Input` layer, or call it once on a batch.",
+        )
+    )
+
+
+def _only(flat: dict[str, Any], names: list[str]) -> dict[str, Any]:
+    return {name: flat[name] for name in names if name in flat}
 
 
 def _random_state(model: keras.Model) -> list[keras.Variable]:

@@ -60,7 +60,7 @@ class Training:
             stage = file.load(self.student)
             if stage is None:
                 initial = fingerprint(self.student)
-                resume = Resume(file.unfinished(initial), every_seconds=SAVE_EVERY_SECONDS)
+                resume = Resume(file.unfinished(initial), every_seconds=SAVE_EVERY_SECONDS, keep_finished=True)
                 stage = self._stage(self._fit(data, validation_data, callbacks, resume, bar))
                 file.save(self.student, initial, stage)
                 resume.clear()

@@ -41,7 +41,7 @@ class Pipeline(DataAdapter):
     Each example has a number. Epoch `e` has each example once, in an order that depends on `(seed, e)` alone, in its
     view `e`: an augmentation that is a function of `(augment_seed, number, view)` alone. So any batch of any epoch can
     be made again, bit for bit, in another process. Each `fit` starts with epoch 0; one that goes on after epoch n
-    takes `pipeline.from_epoch(n)` together with `initial_epoch=n`.
+    takes `pipeline.from_epoch(n)` together with `initial_epoch=n`. `keras_kd.callbacks.Resume` does both by itself.
 
     It is shuffled here, whatever `fit(shuffle=...)` says. Keras does not tell a data set of this kind about
     `fit(class_weight=...)`: weights of classes have to come as weights in the source.
@@ -121,7 +121,16 @@ class Pipeline(DataAdapter):
         other._clock = _Clock(self._first_epoch)
         return other
 
+    def go_to(self, epoch: int) -> None:
+        """Lets a `fit` that has just begun go on with `epoch`, as `from_epoch` does for the next one."""
+        self._clock.epoch = check_integer("epoch", epoch, at_least=0)
+
     # What it is.
+
+    @property
+    def first_epoch(self) -> int:
+        """The epoch that each `fit` starts with; see `from_epoch`."""
+        return self._first_epoch
 
     @property
     def num_examples(self) -> int:

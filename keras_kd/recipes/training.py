@@ -66,7 +66,7 @@ def train(
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=is_logits, ignore_class=data.UNLABELLED)
     total_steps = settings.epochs * pipeline.steps_per_epoch
     model.compile(make_optimizer(settings, total_steps), loss=loss, metrics=["accuracy"])
-    resume = Resume(folder.state / key, every_seconds=SAVE_EVERY_SECONDS)
+    resume = Resume(folder.state / key, every_seconds=SAVE_EVERY_SECONDS, keep_finished=True)
     first_epoch = resume.restore(model)
     if first_epoch:
         progress.say(f"{name}: going on after epoch {first_epoch} of {settings.epochs}.")

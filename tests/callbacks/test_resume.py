@@ -10,6 +10,7 @@ import pytest
 
 import keras_kd as kd
 from keras_kd.callbacks import Resume
+from keras_kd.errors import ConfigurationError
 from keras_kd.schedules import Cosine
 
 EPOCHS = 4
@@ -96,17 +97,18 @@ def test_killed_in_an_epoch(make_distiller, fit, whole, tmp_path):
     assert_same(distiller, whole[0])
     assert resume.history == whole[1]
     assert [len(values) for values in resume.history.values()] == [EPOCHS] * len(whole[1])
-    resume.clear()
-    assert list(folder.parent.iterdir()) == []
+    assert list(folder.parent.iterdir()) == []  # it is finished
 
 
 def test_killed_after_the_last_epoch(make_distiller, fit, whole, tmp_path):
-    fit(make_distiller(), Resume(tmp_path, every_seconds=0))
-    resume, distiller = Resume(tmp_path, every_seconds=0), make_distiller()
-    assert resume.restore(distiller) == EPOCHS
-    assert fit(distiller, resume, first_epoch=EPOCHS) == {}
-    assert_same(distiller, whole[0])
-    assert resume.history == whole[1]
+    fit(make_distiller(), Resume(tmp_path, keep_finished=True))
+    for by_hand in (True, False):
+        resume, distiller = Resume(tmp_path, keep_finished=True), make_distiller()
+        first = resume.restore(distiller) if by_hand else 0
+        assert first == (EPOCHS if by_hand else 0)
+        assert fit(distiller, resume, first_epoch=first) == whole[1]
+        assert_same(distiller, whole[0])
+        assert resume.history == whole[1]
 
 
 @pytest.fixture
@@ -122,7 +124,7 @@ def saved(make_model, fit, tmp_path):
 
     folder = tmp_path / "state"
     model = make()
-    fit(model, Resume(folder, every_seconds=0), epochs=1)
+    fit(model, Resume(folder, keep_finished=True), epochs=1)
     return types.SimpleNamespace(folder=folder, make=make, expected=state(model))
 
 
@@ -130,19 +132,22 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_the_newest_state_alone_is_kept(saved, fit):
-    assert names(saved.folder) == ["epoch-1.weights.h5", "state.json"]
-    model, resume = saved.make(), Resume(saved.folder, every_seconds=0)
-    fit(model, resume, first_epoch=resume.restore(model), epochs=3)
-    assert names(saved.folder) == ["epoch-3.weights.h5", "state.json"]
+def of(*epochs):
+    return sorted(f"epoch-{epoch}.{kind}" for epoch in epochs for kind in ("weights.h5", "json"))
+
+
+def test_the_two_newest_states_are_kept(saved, fit):
+    assert names(saved.folder) == of(1)
+    fit(saved.make(), Resume(saved.folder, every_seconds=0, keep_finished=True), epochs=3)
+    assert names(saved.folder) == of(2, 3)
 
 
 @pytest.mark.parametrize(
     ("owner", "method", "left"),
     [
-        (keras.Model, "save_weights", ["epoch-1.weights.h5", "epoch-2.weights.h5", "state.json"]),
-        (Path, "write_text", ["epoch-1.weights.h5", "epoch-2.weights.h5", "state.json", "state.tmp"]),
-        (Path, "replace", ["epoch-1.weights.h5", "epoch-2.weights.h5", "state.json", "state.tmp"]),
+        (keras.Model, "save_weights", ["epoch-2.weights.h5"]),
+        (Path, "write_text", ["epoch-2.weights.h5", "state.tmp"]),
+        (Path, "replace", ["epoch-2.weights.h5", "state.tmp"]),
     ],
 )
 def test_a_kill_in_a_save_leaves_the_save_before(owner, method, left, saved, fit, monkeypatch):
@@ -157,8 +162,8 @@ def test_a_kill_in_a_save_leaves_the_save_before(owner, method, left, saved, fit
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(owner, method, killed)
-        fit(saved.make(), Resume(saved.folder, every_seconds=0), first_epoch=1, epochs=2)
-    assert names(saved.folder) == left
+        fit(saved.make(), Resume(saved.folder, every_seconds=0), epochs=2)
+    assert names(saved.folder) == sorted([*of(1), *left])
     model, resume = saved.make(), Resume(saved.folder)
     assert resume.restore(model) == 1
     assert_same(model, saved.expected)
@@ -169,10 +174,8 @@ def test_a_kill_in_a_save_leaves_the_save_before(owner, method, left, saved, fit
 def test_stray_files_do_no_harm(saved, fit):
     (saved.folder / "epoch-7.weights.h5").write_bytes(b"half a file")
     (saved.folder / "state.tmp").write_text('{"epoch": 7')
-    model, resume = saved.make(), Resume(saved.folder, every_seconds=0)
-    assert resume.restore(model) == 1
-    fit(model, resume, first_epoch=1, epochs=2)
-    assert names(saved.folder) == ["epoch-2.weights.h5", "state.json"]
+    fit(saved.make(), Resume(saved.folder, every_seconds=0, keep_finished=True), epochs=2)
+    assert names(saved.folder) == of(1, 2)
 
 
 def test_clear_leaves_files_of_others(saved):
@@ -205,12 +208,12 @@ def test_no_more_often_than_asked(saved, fit, tmp_path, monkeypatch):
     saves = []
     monkeypatch.setattr(Resume, "_save", lambda resume, epoch: saves.append(epoch))
     fit(saved.make(), Clock(), Resume(tmp_path / "clock", every_seconds=10), epochs=7)
-    assert saves == [3, 6]
+    assert saves == [3, 6, 7]
 
 
 def test_dropout_goes_on_where_it_was(saved):
     """Keras' own weight files leave the random state out."""
-    stored = json.loads((saved.folder / "state.json").read_text())["random"]
+    stored = json.loads((saved.folder / "epoch-1.json").read_text())["state"]["random"]
     assert len(stored) == 1 and stored[0][1] == 4  # four batches drew random numbers
     model = saved.make()
     Resume(saved.folder).restore(model)
@@ -221,5 +224,5 @@ def test_dropout_goes_on_where_it_was(saved):
 def test_a_state_of_another_model_is_refused(saved, make_model):
     model = make_model(6)
     model.compile("adam", loss="mse")
-    with pytest.raises(ValueError, match="shape"):
+    with pytest.raises(ConfigurationError, match=r"another training.*Conv2D \(3, 3, 1, 6\).*Conv2D \(3, 3, 1, 4\)"):
         Resume(saved.folder).restore(model)

@@ -224,7 +224,7 @@ def test_resume_restores_the_projector(digits, tmp_path):
 
     whole = make()
     fit(whole)
-    fit(make(), Resume(tmp_path, every_seconds=0), epochs=1)
+    fit(make(), Resume(tmp_path, every_seconds=0, keep_finished=True), epochs=1)
     resumed, resume = make(), Resume(tmp_path, every_seconds=0)
     fresh = [np.array(variable) for variable in projector_variables(resumed)]
     assert resume.restore(resumed) == 1

@@ -1,0 +1,51 @@
+"""What a running `fit` holds and does not hand to its callbacks: the list of them, and where the batches come from.
+
+Keras gives a callback the model and three numbers. `Resume` has to know the data, to refuse others and to go on in the
+right epoch of them, and the other callbacks, to keep what they remember. Both are read off the calling frames here, and
+nowhere else.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from keras.callbacks import CallbackList
+from keras.src.trainers.epoch_iterator import EpochIterator
+
+
+class RunningFit(NamedTuple):
+    """The `fit` that a callback is called from.
+
+    Attributes:
+        adapter: Keras' data adapter, or the `Pipeline` itself.
+        initial_epoch: as it was passed to `fit`.
+        steps_per_epoch: as it was passed to `fit`; None where an epoch is one pass.
+    """
+
+    adapter: Any
+    initial_epoch: int
+    steps_per_epoch: int | None
+
+
+def calling_list() -> CallbackList | None:
+    """The list of callbacks that is calling one of them."""
+    return next((owner for names in _frames() if isinstance(owner := names.get("self"), CallbackList)), None)
+
+
+def running_fit() -> RunningFit | None:
+    """The `fit` around this call, None in a training loop of the user's own."""
+    for names in _frames():
+        iterator = names.get("epoch_iterator")
+        if isinstance(iterator, EpochIterator):
+            return RunningFit(iterator.data_adapter, names.get("initial_epoch", 0), iterator.steps_per_epoch)
+    return None
+
+
+def _frames() -> Iterator[dict[str, Any]]:
+    """The local names of the calling functions, from the inside out."""
+    frame = sys._getframe(2)
+    while frame is not None:
+        yield frame.f_locals
+        frame = frame.f_back

@@ -1,0 +1,217 @@
+"""What a training is made of, in plain words: a saved state goes on with the same and with nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_kd.callbacks._fit import RunningFit
+from keras_kd.data import Pipeline
+from keras_kd.data.examples import hash_of
+from keras_kd.errors import ConfigurationError, explain
+
+_AUTOMATIC = ("name", "module", "registered_name", "build_config", "compile_config", "shared_object_id")
+_HASHED_BYTES = 256 * 2**20
+_NUM_SHOWN = 5
+
+Flat = dict[str, Any]
+
+
+def identity_of_model(model: keras.Model) -> Flat:
+    """Student, teacher, terms, loss and optimizer; without the numbers that a training may change."""
+    student = getattr(model, "student", model)
+    parts = {
+        "model": type(model).__name__,
+        "student": _student(student),
+        "loss": plain(model.loss),
+        "optimizer": plain(model.optimizer),
+    }
+    if student is not model:
+        parts["losses"] = {getattr(term, "name", "term"): plain(term) for term in getattr(model, "terms", [])}
+        parts["teacher"] = getattr(getattr(model, "teacher", None), "fingerprint", None)
+    flat = flatten(parts)
+    return {path: value for path, value in flat.items() if not _is_learning_rate(path, value)}
+
+
+def numbers_of(model: keras.Model) -> Flat:
+    """The numbers that a training may change as it goes: learning rate, alpha and temperature, where they are numbers.
+
+    A schedule is given in words.
+    """
+    numbers: Flat = {}
+    optimizer = model.optimizer
+    if optimizer is not None and not isinstance(
+        getattr(optimizer, "_learning_rate", None), keras.optimizers.schedules.LearningRateSchedule
+    ):
+        numbers["learning rate"] = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+    for name in ("alpha", "temperature"):
+        if hasattr(model, name):
+            value = getattr(model, name)
+            numbers[name] = value if isinstance(value, float) else json.dumps(plain(value), sort_keys=True)
+    return numbers
+
+
+def identity_of_data(fit: RunningFit) -> Flat:
+    """Content and order of the batches, as far as they can be known without reading a data set."""
+    adapter = fit.adapter
+    if isinstance(adapter, Pipeline):
+        examples = adapter.examples
+        with_labels = examples.parts > 1 and examples.random_access
+        parts = {
+            **adapter.identity(),
+            "labels": hash_of(keras.tree.flatten(examples.labels())) if with_labels else None,
+            **{name: getattr(adapter, name) for name in ("batch_size", "seed", "shuffle", "views")},
+        }
+    elif hasattr(adapter, "_inputs"):
+        arrays = [array for array in keras.tree.flatten(adapter._inputs) if array is not None]
+        parts = {
+            "shapes": ", ".join(f"{array.dtype} {tuple(array.shape)}" for array in arrays),
+            "content": _content(arrays),
+            "batch_size": adapter.batch_size,
+            "shuffle": plain(adapter._shuffle),
+        }
+    else:
+        source = next((getattr(adapter, name) for name in _SOURCES if hasattr(adapter, name)), adapter)
+        parts = {
+            "kind": type(adapter).__name__ if hasattr(source, "element_spec") else type(source).__name__,
+            "elements": str(getattr(source, "element_spec", None)),
+            "batches": None if adapter.num_batches is None else int(adapter.num_batches),
+        }
+    return flatten({"data": {**parts, "steps_per_epoch": fit.steps_per_epoch}})
+
+
+_SOURCES = ("_dataset", "py_dataset", "_dataloader")
+
+
+def replays(fit: RunningFit) -> bool:
+    """Whether the batches of each epoch are known to be the same again in another process."""
+    if isinstance(fit.adapter, Pipeline):
+        return fit.steps_per_epoch in (None, fit.adapter.steps_per_epoch)
+    return getattr(fit.adapter, "_shuffle", True) is False and fit.steps_per_epoch is None
+
+
+def check_same(saved: Flat, present: Flat, where: Any) -> None:
+    """Raises `ConfigurationError` where a state was saved in another training, with what differs.
+
+    Args:
+        saved: what the state belongs to.
+        present: what is there now.
+        where: the folder of the state.
+    """
+    differing = [path for path in {**saved, **present} if not _equal(saved.get(path), present.get(path))]
+    if not differing:
+        return
+    shown = differing[:_NUM_SHOWN]
+    more = f", and {len(differing) - len(shown)} more" if len(differing) > len(shown) else ""
+    raise ConfigurationError(
+        explain(
+            f"The state saved in {where} belongs to another training.",
+            received="; ".join(f"{path} {present.get(path)!r}" for path in shown) + more,
+            expected="as it was saved, " + "; ".join(f"{path} {saved.get(path)!r}" for path in shown) + more,
+            fix="Take another folder, or remove this one to start over. To go on from its weights under new settings, "
+            "`restore` them by one Resume and pass another one, with a folder of its own, to `fit`.",
+        )
+    )
+
+
+def plain(value: Any) -> Any:
+    """Any setting in plain data that is the same in another process; names that Keras makes up are left out."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items() if key not in _AUTOMATIC}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if hasattr(value, "get_config"):
+        return {"class": type(value).__name__, **_config(value)}
+    if hasattr(value, "__array__"):
+        return hash_of([np.asarray(value)])
+    return getattr(value, "__qualname__", type(value).__name__)
+
+
+def flatten(nested: Any, path: str = "") -> Flat:
+    """Nested plain data as one level: `{"optimizer": {"beta_1": 0.9}}` becomes `{"optimizer.beta_1": 0.9}`."""
+    items = nested.items() if isinstance(nested, dict) else enumerate(nested) if isinstance(nested, list) else None
+    if items is None:
+        return {path: nested}
+    flat: Flat = {}
+    for key, value in items:
+        flat |= flatten(value, f"{path}.{key}" if path else str(key))
+    return flat
+
+
+def _student(student: keras.Model) -> Any:
+    leaves = [layer for layer in student._flatten_layers() if not list(layer._flatten_layers(include_self=False))]
+    return {
+        "layers": [_layer(layer) for layer in leaves],
+        "weights": ", ".join(str(tuple(weight.shape)) for weight in student.weights),
+        "trainable": len(student.trainable_weights),
+        "wiring": _digest(_renamed(_config(student, automatic=True))),
+    }
+
+
+def _layer(layer: keras.Layer) -> str:
+    shapes = ", ".join(str(tuple(weight.shape)) for weight in layer.weights)
+    settings = _digest(_config(layer))
+    return f"{type(layer).__name__}{f' {shapes}' if shapes else ''}, settings {settings[:8]}"
+
+
+def _config(value: Any, *, automatic: bool = False) -> dict[str, Any]:
+    """The config, without what Keras makes up; nothing where there is none."""
+    try:
+        config = value.get_config()
+    except Exception:  # a class of the user's without a config is known by its name and weights
+        return {}
+    return config if automatic else plain(config)
+
+
+def _renamed(config: Any) -> Any:
+    """A model's config with its layers' names, which count on from model to model, replaced by their places."""
+    names: dict[str, str] = {}
+
+    def collect(node: Any) -> None:
+        if isinstance(node, Mapping):
+            if isinstance(node.get("name"), str):
+                names.setdefault(node["name"], f"#{len(names)}")
+            for item in node.values():
+                collect(item)
+        elif isinstance(node, (list, tuple)):
+            for item in node:
+                collect(item)
+
+    def replace(node: Any) -> Any:
+        if isinstance(node, Mapping):
+            return {str(key): replace(item) for key, item in node.items() if key not in _AUTOMATIC}
+        if isinstance(node, (list, tuple)):
+            return [replace(item) for item in node]
+        return names.get(node, node) if isinstance(node, str) else plain(node)
+
+    collect(config)
+    return replace(config)
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _content(arrays: list[Any]) -> str:
+    """A hash of the arrays; of large ones, of evenly spaced rows."""
+    num_bytes = sum(getattr(array, "nbytes", 0) for array in arrays)
+    step = max(1, math.ceil(num_bytes / _HASHED_BYTES))
+    return hash_of([np.asarray(array[::step]) for array in arrays if hasattr(array, "__array__")])
+
+
+def _is_learning_rate(path: str, value: Any) -> bool:
+    return path.endswith("learning_rate") and isinstance(value, float)
+
+
+def _equal(one: Any, other: Any) -> bool:
+    return one == other or (one != one and other != other)

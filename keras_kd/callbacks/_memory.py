@@ -1,0 +1,123 @@
+"""What callbacks remember from epoch to epoch, taken out of them and put back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import keras
+import numpy as np
+
+
+@runtime_checkable
+class Remembers(Protocol):
+    """A callback that says itself what it remembers, in plain data and NumPy arrays."""
+
+    def get_state(self) -> Any: ...
+
+    def set_state(self, state: Any) -> None: ...
+
+
+class _Attributes(NamedTuple):
+    memory: tuple[str, ...]
+    settings: tuple[str, ...]
+
+
+_OF_KERAS: dict[type, _Attributes] = {
+    keras.callbacks.EarlyStopping: _Attributes(
+        ("wait", "stopped_epoch", "best", "best_weights", "best_epoch"),
+        ("monitor", "mode", "patience", "min_delta", "baseline", "restore_best_weights", "start_from_epoch"),
+    ),
+    keras.callbacks.ReduceLROnPlateau: _Attributes(
+        ("best", "wait", "cooldown_counter"),
+        ("monitor", "mode", "factor", "patience", "min_delta", "cooldown", "min_lr"),
+    ),
+    keras.callbacks.ModelCheckpoint: _Attributes(
+        ("best", "_current_epoch", "_last_batch_seen", "_batches_seen_since_last_saving"),
+        ("monitor", "mode", "save_best_only", "save_freq"),
+    ),
+    keras.callbacks.SwapEMAWeights: _Attributes(("_ema_weights_in_model",), ("swap_on_epoch",)),
+}
+
+
+def states(callbacks: Iterable[keras.callbacks.Callback]) -> dict[str, Any]:
+    """The state of each callback that has one, by its name."""
+    return {name: _get(callback) for name, callback in _named(callbacks).items()}
+
+
+def put_back(callbacks: Iterable[keras.callbacks.Callback], saved: dict[str, Any]) -> None:
+    """Gives each callback the state that `states` took from one of its name."""
+    for name, callback in _named(callbacks).items():
+        if name in saved:
+            _set(callback, saved[name])
+
+
+def settings(callbacks: Iterable[keras.callbacks.Callback]) -> dict[str, Any]:
+    """The settings that the state of each callback belongs to, by its name."""
+    return {name: _settings_of(callback) for name, callback in _named(callbacks).items()}
+
+
+def pack(value: Any, arrays: dict[str, np.ndarray]) -> Any:
+    """Plain data as JSON takes it; arrays go into `arrays`, and a reference stays in their place."""
+    if isinstance(value, np.ndarray):
+        key = f"array_{len(arrays)}"
+        arrays[key] = value.view(np.uint8) if value.dtype.kind == "V" and value.ndim else value  # bfloat16 and such
+        return {"array": key, "dtype": value.dtype.name}
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, dict):
+        return {"dict": {key: pack(item, arrays) for key, item in value.items()}}
+    if isinstance(value, (list, tuple)):
+        return [pack(item, arrays) for item in value]
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    return pack(np.asarray(keras.ops.convert_to_numpy(value)), arrays)
+
+
+def unpack(value: Any, arrays: dict[str, np.ndarray]) -> Any:
+    """What `pack` was given."""
+    if isinstance(value, list):
+        return [unpack(item, arrays) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if "dict" in value:
+        return {key: unpack(item, arrays) for key, item in value["dict"].items()}
+    stored = arrays[value["array"]]
+    return stored if stored.dtype.name == value["dtype"] else stored.view(np.dtype(value["dtype"]))
+
+
+def _named(callbacks: Iterable[keras.callbacks.Callback]) -> dict[str, keras.callbacks.Callback]:
+    """The callbacks with a memory, by class and, for the second of a class, a number."""
+    named: dict[str, keras.callbacks.Callback] = {}
+    for callback in callbacks:
+        if isinstance(callback, Remembers) or _attributes(callback):
+            kind = type(callback).__name__
+            count = sum(name.partition(" ")[0] == kind for name in named)
+            named[f"{kind} {count + 1}" if count else kind] = callback
+    return named
+
+
+def _attributes(callback: keras.callbacks.Callback) -> _Attributes | None:
+    return next((names for kind, names in _OF_KERAS.items() if isinstance(callback, kind)), None)
+
+
+def _get(callback: Any) -> Any:
+    if isinstance(callback, Remembers):
+        return callback.get_state()
+    return {name: getattr(callback, name) for name in _attributes(callback).memory}
+
+
+def _set(callback: Any, state: Any) -> None:
+    if isinstance(callback, Remembers):
+        callback.set_state(state)
+    else:
+        for name, value in state.items():
+            setattr(callback, name, value)
+
+
+def _settings_of(callback: Any) -> dict[str, Any]:
+    attributes = _attributes(callback)
+    values = {name: getattr(callback, name) for name in attributes.settings} if attributes else {}
+    if "min_delta" in values:
+        values["min_delta"] = abs(values["min_delta"])  # Keras turns its sign in the first epoch
+    return values

@@ -1,0 +1,155 @@
+"""The files of a training in progress: checksummed, and never fewer than one good set of them."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import re
+import warnings
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from keras_kd.errors import ConfigurationError, Notice, explain
+
+_NUM_KEPT = 2
+_OURS = re.compile(r"epoch-(\d+)\.(weights\.h5|arrays\.npz|json)")
+
+
+class Saved(NamedTuple):
+    """A state that was read and whose checksums are right.
+
+    Attributes:
+        epoch: the number of epochs it comes after.
+        state: plain data.
+        arrays: what of it is arrays, by key.
+        weights: the weight file.
+    """
+
+    epoch: int
+    state: dict[str, Any]
+    arrays: dict[str, np.ndarray]
+    weights: Path
+
+
+class StateFolder:
+    """The states of one training, each a set of files named by its epoch.
+
+    `epoch-7.json` is put in place last, by rename, and holds the checksums of the others and of itself. The set before
+    it is kept as well, so that one damaged file does not cost the training.
+
+    Args:
+        path: the folder; made at the first save.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._good: list[int] = []
+
+    def save(
+        self, epoch: int, write_weights: Callable[[Path], Any], state: dict[str, Any], arrays: dict[str, np.ndarray]
+    ) -> None:
+        """Writes a state, reads it back, and only then drops the one before the last."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        weights = self.path / f"epoch-{epoch}.weights.h5"
+        write_weights(weights)
+        files = [weights]
+        if arrays:
+            files.append(self.path / f"epoch-{epoch}.arrays.npz")
+            np.savez(files[1], **arrays)
+        content = {"state": state, "files": {file.name: _checksum(file.read_bytes()) for file in files}}
+        temporary = self.path / "state.tmp"
+        temporary.write_text(json.dumps({"checksum": _checksum_of(content), **content}))
+        temporary.replace(self.path / f"epoch-{epoch}.json")  # from here on the new state counts
+        self._read(epoch)
+        self._good = [*(good for good in self._good if good < epoch), epoch][-_NUM_KEPT:]
+        self._remove(lambda number: number not in self._good)
+
+    def drop(self, epoch: int) -> None:
+        """Removes what a failed save has left."""
+        with contextlib.suppress(OSError):
+            self._remove(lambda number: number == epoch)
+
+    def load(self) -> Saved | None:
+        """The newest state that is whole, None where nothing was saved.
+
+        A damaged one is named in a `Notice`, and the one before it is taken.
+
+        Raises:
+            ConfigurationError: states were saved, and all of them are damaged.
+        """
+        damages = []
+        for epoch in sorted(self._epochs(), reverse=True):
+            try:
+                saved = self._read(epoch)
+            except _DAMAGES as error:
+                damages.append(f"epoch-{epoch}: {error}")
+                continue
+            self._good = [epoch]
+            if damages:
+                warnings.warn(
+                    f"The saved state {'; '.join(damages)} in {self.path} is damaged. The training goes on from the "
+                    f"state before it, after epoch {epoch}.",
+                    Notice,
+                    stacklevel=2,
+                )
+            return saved
+        if damages:
+            raise ConfigurationError(
+                explain(
+                    f"The saved state of the training in {self.path} is damaged: {'; '.join(damages)}.",
+                    expected="at least one whole state",
+                    fix="Bring the files back from a copy, or remove the folder to start over.",
+                )
+            )
+        return None
+
+    def clear(self) -> None:
+        """Removes the states, and the folder where nothing else is in it."""
+        self._remove(lambda number: True)
+        self._good = []
+        with contextlib.suppress(OSError):  # it is not there, or holds files of somebody else
+            self.path.rmdir()
+
+    def _epochs(self) -> list[int]:
+        return [int(match[1]) for file in self._files() if (match := _OURS.fullmatch(file.name)) and match[2] == "json"]
+
+    def _files(self) -> list[Path]:
+        return list(self.path.iterdir()) if self.path.is_dir() else []
+
+    def _remove(self, condition: Callable[[int], bool]) -> None:
+        (self.path / "state.tmp").unlink(missing_ok=True)
+        # the JSON files first: without them the others count for nothing
+        for file in sorted(self._files(), key=lambda file: file.suffix != ".json"):
+            match = _OURS.fullmatch(file.name)
+            if match and condition(int(match[1])):
+                file.unlink(missing_ok=True)
+
+    def _read(self, epoch: int) -> Saved:
+        content = json.loads((self.path / f"epoch-{epoch}.json").read_text())
+        checksum = content.pop("checksum")
+        if checksum != _checksum_of(content):
+            raise ValueError("the content of its .json does not fit its checksum")
+        for name, expected in content["files"].items():
+            if _checksum((self.path / name).read_bytes()) != expected:
+                raise ValueError(f"the content of {name} does not fit its checksum")
+        arrays = {}
+        if f"epoch-{epoch}.arrays.npz" in content["files"]:
+            with np.load(self.path / f"epoch-{epoch}.arrays.npz", allow_pickle=False) as stored:
+                arrays = dict(stored)
+        return Saved(epoch, content["state"], arrays, self.path / f"epoch-{epoch}.weights.h5")
+
+
+_DAMAGES = (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile)
+
+
+def _checksum(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _checksum_of(content: dict[str, Any]) -> str:
+    return _checksum(json.dumps(content, sort_keys=True).encode())

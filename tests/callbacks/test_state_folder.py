@@ -1,0 +1,93 @@
+"""The files of a state: whole or not there, checked when read, and the good ones are never given up for bad ones."""
+
+import numpy as np
+import pytest
+
+from keras_kd.callbacks._state_folder import StateFolder
+from keras_kd.errors import ConfigurationError, Notice
+
+KINDS = ("weights.h5", "arrays.npz", "json")
+
+
+@pytest.fixture
+def save(tmp_path):
+    def save(files, epoch):
+        files.save(epoch, lambda file: file.write_bytes(b"weights %d" % epoch), {"n": epoch}, {"a": np.arange(epoch)})
+
+    return save
+
+
+@pytest.fixture
+def two(tmp_path, save):
+    """The folder after two saves."""
+    files = StateFolder(tmp_path)
+    save(files, 1)
+    save(files, 2)
+    return tmp_path
+
+
+def present(folder):
+    return {int(file.name.removeprefix("epoch-").split(".")[0]) for file in folder.iterdir()}
+
+
+def test_what_was_saved_comes_back(two):
+    saved = StateFolder(two).load()
+    assert (saved.epoch, saved.state, saved.weights.read_bytes()) == (2, {"n": 2}, b"weights 2")
+    np.testing.assert_array_equal(saved.arrays["a"], [0, 1])
+
+
+def damage(file, how):
+    content = file.read_bytes()
+    if how == "gone":
+        file.unlink()
+    else:
+        flipped = bytes([*content[:-3], content[-3] ^ 1, *content[-2:]])
+        file.write_bytes({"empty": b"", "zeros": bytes(99), "half": content[: len(content) // 2], "bit": flipped}[how])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("how", ["empty", "zeros", "half", "bit", "gone"])
+def test_damage_costs_one_state(kind, how, two):
+    damage(two / f"epoch-2.{kind}", how)
+    if (kind, how) == ("json", "gone"):  # as if it had never been saved
+        assert StateFolder(two).load().epoch == 1
+        return
+    with pytest.warns(Notice, match="epoch-2: .* is damaged. The training goes on .* after epoch 1"):
+        assert StateFolder(two).load().epoch == 1
+
+
+def test_a_value_that_was_edited_is_damage_and_nothing_is_removed(two):
+    for epoch in (1, 2):
+        file = two / f"epoch-{epoch}.json"
+        file.write_text(file.read_text().replace(f'"n": {epoch}', '"n": 7'))
+    with pytest.raises(ConfigurationError, match="damaged: epoch-2: .*checksum; epoch-1: .*remove the folder"):
+        StateFolder(two).load()
+    assert len(list(two.iterdir())) == 6
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", "null", '{"checksum": 1, "files": 3}'])
+def test_json_of_another_kind_is_damage(content, two):
+    (two / "epoch-2.json").write_text(content)
+    with pytest.warns(Notice, match="epoch-2.*damaged"):
+        assert StateFolder(two).load().epoch == 1
+
+
+def test_a_damaged_state_does_not_push_the_good_one_out(two, save):
+    (two / "epoch-2.weights.h5").write_bytes(b"")
+    files = StateFolder(two)
+    with pytest.warns(Notice, match="damaged"):
+        files.load()
+    save(files, 3)
+    assert present(two) == {1, 3}
+    save(files, 4)
+    assert present(two) == {3, 4}
+
+
+def test_what_a_failed_save_left_is_dropped(two):
+    files = StateFolder(two)
+    files.load()
+    with pytest.raises(OSError, match="full"):
+        files.save(3, lambda file: (_ for _ in ()).throw(OSError("full")), {}, {})
+    (two / "epoch-3.weights.h5").write_bytes(b"half")
+    files.drop(3)
+    assert present(two) == {1, 2}
