@@ -10,8 +10,8 @@ from typing import Any
 import keras
 
 from keras_kd.errors import ConfigurationError, ExportError, Notice, check_choice, explain
-from keras_kd.export import ExportResult, export_tflite
-from keras_kd.export.tflite import check_quantization
+from keras_kd.export import Converter, ExportResult, export_tflite
+from keras_kd.export.tflite import check_quantization, check_target
 
 _RISES = ("acc", "auc", "f1", "f_", "iou", "precision", "recall")
 _FALLS = ("loss", "error", "entropy", "divergence", "mae", "mape", "mse", "msle")
@@ -23,13 +23,14 @@ class TFLiteExport(keras.callbacks.Callback):
     A failed export never costs the training: it is shown as a warning, kept in `error`, and the last good file stays.
 
     Args:
-        path: the file to write.
+        path: the file to write; its name ends in `.tflite`.
         quantization: None (float32), `"float16"`, `"dynamic"` or `"int8"`.
         calibration: real inputs for `"int8"`, scaled as in training, `[samples, ...]`.
         monitor: None exports once, at the end. A metric's name (`"val_accuracy"`) keeps the weights of its best epoch
             in memory and exports those at the end.
         mode: `"min"`, `"max"`, or `"auto"` by the metric's name, where that tells.
-        every_improvement: export each time the monitored metric improves, so that a file is there early.
+        every_improvement: export each time the monitored metric improves, so that a file is there early. One child
+            process serves all exports of a training.
 
     Attributes:
         result: the last `ExportResult`, None before.
@@ -37,8 +38,8 @@ class TFLiteExport(keras.callbacks.Callback):
         best: the best value of `monitor` in this training so far.
 
     Raises:
-        ConfigurationError: an unknown quantization, no calibration for one that needs it, an unknown mode, or a metric
-            whose name does not tell which way is better.
+        ConfigurationError: a path that is not one of a TFLite file, an unknown quantization, no calibration for one
+            that needs it, an unknown mode, or a metric whose name does not tell which way is better.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class TFLiteExport(keras.callbacks.Callback):
     ):
         super().__init__()
         check_quantization(quantization, calibration)
-        self.path = Path(path)
+        self.path = check_target(path)
         self.quantization = quantization
         self.calibration = calibration
         self.monitor = monitor
@@ -63,9 +64,11 @@ class TFLiteExport(keras.callbacks.Callback):
         self.error: Exception | None = None
         self.best: float | None = None
         self._best_weights: list[Any] | None = None
+        self._converter = Converter()
 
     def on_train_begin(self, logs=None):
         self.best, self._best_weights = None, None
+        self._converter.close()  # of a training that ended in an exception
 
     def on_epoch_end(self, epoch, logs=None):
         if self.monitor is None:
@@ -80,15 +83,27 @@ class TFLiteExport(keras.callbacks.Callback):
                 self._export()
 
     def on_train_end(self, logs=None):
-        if self._best_weights is None:
-            self._export()
-        elif not self.every_improvement:
-            current = self._student.get_weights()
-            self._student.set_weights(self._best_weights)
-            try:
+        with self._converter:
+            if self._best_weights is None:
                 self._export()
-            finally:
-                self._student.set_weights(current)
+            elif not self.every_improvement:
+                self._export_best()
+
+    def _export_best(self) -> None:
+        current = self._student.get_weights()
+        self._student.set_weights(self._best_weights)
+        try:
+            self._export()
+        finally:
+            self._student.set_weights(current)
+
+    def get_state(self) -> dict[str, Any]:
+        """What `Resume` saves: the best value and the weights that gave it."""
+        return {"best": self.best, "weights": self._best_weights}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Takes what `get_state` gave."""
+        self.best, self._best_weights = state["best"], state["weights"]
 
     @property
     def _student(self) -> keras.Model:
@@ -100,7 +115,11 @@ class TFLiteExport(keras.callbacks.Callback):
     def _export(self) -> None:
         try:
             self.result = export_tflite(
-                self._student, self.path, quantization=self.quantization, calibration=self.calibration
+                self._student,
+                self.path,
+                quantization=self.quantization,
+                calibration=self.calibration,
+                converter=self._converter,
             )
             self.error = None
         except Exception as error:  # whatever the converter does, the training is worth more than the file

@@ -1,13 +1,17 @@
 """From a SavedModel to the bytes of a TFLite file.
 
-Also a script, `python -P _convert.py job.json`: the converter crashes the process on some models, so it runs
-in a child. Therefore nothing of this package is imported here.
+Also a script, which reads the paths of job files from its standard input, a line each, and answers each with a line:
+the converter crashes the process on some models, so it runs in a child. Therefore nothing of this package is imported
+here.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Iterator
@@ -15,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+IDLE_SECONDS = 300.0
 
 
 def convert(saved_model: Path, quantization: str | None, calibration: dict[str, np.ndarray], batch_size: int):
@@ -63,7 +69,7 @@ def batches(arrays: dict[str, np.ndarray], batch_size: int) -> Iterator[dict[str
         yield {name: array[rows] for name, array in arrays.items()}
 
 
-def main(job_file: str) -> int:
+def run_job(job_file: str) -> None:
     """Runs one job; on a failure the converter's message goes to the job's `error` file."""
     job = json.loads(Path(job_file).read_text())
     try:
@@ -73,9 +79,29 @@ def main(job_file: str) -> int:
         Path(job["output"]).write_bytes(content)
     except Exception:  # whatever it is, the parent reports it
         Path(job["error"]).write_text(traceback.format_exc())
-        return 1
-    return 0
+
+
+def serve() -> None:
+    """Runs one job after the other until standard input is closed, as it is when the parent ends in any way.
+
+    Without a job for `IDLE_SECONDS` it ends by itself, so that a parent that forgets it does not keep its memory.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which closes the input
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what TensorFlow prints is no answer
+    import tensorflow  # noqa: F401  while the parent still writes the first job
+
+    while True:
+        idle = threading.Timer(IDLE_SECONDS, os._exit, [0])
+        idle.daemon = True
+        idle.start()
+        line = sys.stdin.readline()
+        idle.cancel()
+        if not line:
+            return
+        run_job(line.rstrip("\n"))
+        print("done", file=answers, flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    serve()

@@ -11,6 +11,7 @@ from keras_kd.errors import ConfigurationError, explain
 from keras_kd.export._saved_model import ModelInput
 
 MAX_STREAMED = 500
+_OTHER_SCALE = 50  # pixels of 0..255 beside pixels of 0..1 are 255 apart
 _FIX_DTYPE = "Scale the data as in training and convert it, for example `x.astype('float32')`."
 
 
@@ -89,7 +90,17 @@ def _gather(name: str, data: Any, inputs: list[ModelInput]) -> list[np.ndarray]:
             break
     if not batches:
         raise ConfigurationError(_empty(name))
+    for parts, one in zip(zip(*batches, strict=True), inputs, strict=True):
+        _check_equal_sizes(name, parts, one)
     return [np.concatenate(parts)[:MAX_STREAMED] for parts in zip(*batches, strict=True)]
+
+
+def _check_equal_sizes(name: str, parts: tuple[np.ndarray, ...], one: ModelInput) -> None:
+    shapes = sorted({part.shape[1:] for part in parts})
+    if len(shapes) > 1:
+        problem = f"{name!r} has examples of several sizes for input {one.name!r}, and a TFLite file takes one."
+        received = ", ".join(map(str, shapes))
+        raise ConfigurationError(explain(problem, received=received, expected="one size, that of the phone"))
 
 
 def _check(name: str, part: Any, one: ModelInput) -> np.ndarray:
@@ -106,9 +117,46 @@ def _check(name: str, part: Any, one: ModelInput) -> np.ndarray:
         problem = f"{name!r} has a shape that input {one.name!r} does not take."
         expected = f"({', '.join(map(str, ['n', *('any' if size is None else size for size in one.shape)]))})"
         raise ConfigurationError(explain(problem, received=array.shape, expected=expected))
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise ConfigurationError(explain(f"{name!r} holds NaN or infinity.", expected="finite numbers"))
+    _check_values(name, array, wanted)
     return array.astype(wanted, copy=False)
+
+
+def _check_values(name: str, array: np.ndarray, wanted: np.dtype) -> None:
+    if wanted.kind == "f":
+        with np.errstate(over="ignore"):
+            broken = ~np.isfinite(array.astype(wanted, copy=False))
+        if broken.any():
+            rows = np.unique(np.nonzero(broken)[0])
+            received = f"examples {', '.join(map(str, rows[:5]))}{' ...' if len(rows) > 5 else ''} (counted from 0)"
+            problem = f"{name!r} holds NaN or infinity."
+            raise ConfigurationError(explain(problem, received=received, expected="finite numbers"))
+    elif wanted.kind in "iu" and array.size:
+        limits = np.iinfo(wanted)
+        if array.min() < limits.min or array.max() > limits.max:
+            problem = f"{name!r} holds integers that do not fit into {wanted}."
+            received, expected = f"{array.min()}..{array.max()}", f"{limits.min}..{limits.max}"
+            raise ConfigurationError(explain(problem, received=received, expected=expected))
+
+
+def check_ranges(calibration: dict[str, np.ndarray], samples: dict[str, np.ndarray]) -> None:
+    """Refuses calibration from which no useful range can be taken, by input name.
+
+    Raises:
+        ConfigurationError: all its values are equal, or it is on another scale than the samples.
+    """
+    for name, array in calibration.items():
+        if array.dtype.kind != "f":
+            continue
+        low, high = float(array.min()), float(array.max())
+        fix = "Pass real inputs, scaled as in training, both as 'calibration' and as 'samples'."
+        if low == high:
+            problem = f"The calibration of input {name!r} has one value throughout, so its range is not known."
+            raise ConfigurationError(explain(problem, received=f"{low:g}", expected="real samples", fix=fix))
+        largest, other = max(abs(low), abs(high)), float(np.abs(samples[name]).max())
+        if max(largest, other) > _OTHER_SCALE * min(largest, other):
+            problem = f"Calibration and samples of input {name!r} are not on the same scale."
+            received = f"values up to {largest:g} in 'calibration' and up to {other:g} in 'samples'"
+            raise ConfigurationError(explain(problem, received=received, expected="both as in training", fix=fix))
 
 
 def _empty(name: str) -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
+import os
 import tempfile
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +15,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_kd.errors import ConfigurationError, check_choice, explain
+from keras_kd.errors import ConfigurationError, ExportError, check_choice, explain
 from keras_kd.export._comparison import compare
-from keras_kd.export._conversion import run_converter
+from keras_kd.export._conversion import Converter, run_converter
+from keras_kd.export._exportable import check_exportable
 from keras_kd.export._operators import float_operators
-from keras_kd.export._samples import random_samples, read_samples
+from keras_kd.export._samples import check_ranges, random_samples, read_samples
 from keras_kd.export._saved_model import (
     ModelInput,
     all_layers,
@@ -82,6 +86,7 @@ def export_tflite(
     samples: Any = None,
     batch_size: int = 1,
     isolate: bool = True,
+    converter: Converter | None = None,
 ) -> ExportResult:
     """Writes a Keras model as a TFLite file, loads the file back and compares the two.
 
@@ -90,8 +95,9 @@ def export_tflite(
     (mixed_float16) is exported from a float32 copy.
 
     Args:
-        model: a built Keras model. Its inputs and outputs keep their names in the file's signature.
-        path: the file to write; its folder is made where it is missing.
+        model: a built Keras model with finite weights; of a distiller, its `student`. Its inputs and outputs keep their
+            names in the file's signature.
+        path: the file to write, whose name ends in `.tflite`; its folder is made where it is missing.
         quantization: None: float32. "float16": weights in float16. "dynamic": weights in int8, arithmetic in float
             where there is no mixed kernel. "int8": integers throughout, input and output too (an integer input, such
             as token ids, stays as it is); the result names the operators that had to stay in float. "int16x8": int16
@@ -105,14 +111,16 @@ def export_tflite(
         batch_size: the file's static batch.
         isolate: convert in a child process, so that a crash of the converter does not end this one. It costs
             some seconds for importing TensorFlow once more.
+        converter: a `Converter`, whose child process serves several exports; None starts one for this export. Not used
+            where `isolate` is False.
 
     Returns:
         An `ExportResult`.
 
     Raises:
         ConfigurationError: an argument does not fit; nothing was converted.
-        ExportError: the converter refused the model or crashed, or the file does not compute what the model
-            does.
+        ExportError: the converter refused the model or crashed, the file cannot be written (the disk is full), or it
+            does not compute what the model does.
 
     >>> import keras, numpy as np
     >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
@@ -122,23 +130,28 @@ def export_tflite(
     >>> result.num_samples, result.agreement
     (20, 1.0)
     """
-    path = _check_target(path)
+    path = check_target(path)
     check_quantization(quantization, calibration)
     _check_batch_size(batch_size)
     plain, inputs = _prepare_model(model)
     calibration, inputs = _read_calibration(calibration, inputs)
     samples, are_random, inputs = _read_samples(samples, calibration, inputs)
+    if quantization in CALIBRATED:
+        check_ranges(calibration, samples)
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        content = _convert(plain, inputs, quantization, calibration, batch_size, isolate)
-        draft.write_bytes(content)
-        exact = quantization is None and plain is model
-        difference, agreement = compare(model, draft, samples, batch_size, exact=exact)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+    with _owned(converter, isolate=isolate) as converter:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            content = _convert(plain, inputs, quantization, calibration, batch_size, converter)
+            draft.write_bytes(content)
+            exact = quantization is None and plain is model
+            difference, agreement = compare(model, draft, samples, batch_size, exact=exact)
+            draft.replace(path)
+        except OSError as error:
+            raise ExportError(explain(f"The TFLite file {path} could not be written: {error}.")) from error
+        finally:
+            draft.unlink(missing_ok=True)
     return ExportResult(
         path=path,
         quantization=quantization,
@@ -166,13 +179,31 @@ def check_quantization(quantization: str | None, calibration: Any) -> None:
         )
 
 
-def _check_target(path: str | Path) -> Path:
+def check_target(path: str | Path) -> Path:
+    """The path of the file to write, or a `ConfigurationError` where something else would be replaced by it."""
+    if not isinstance(path, (str, os.PathLike)):
+        expected = "the path of a .tflite file"
+        raise ConfigurationError(explain("'path' is not a path.", received=repr(path), expected=expected))
     path = Path(path)
     if path.is_dir():
         raise ConfigurationError(
             explain("'path' is a folder.", received=path, expected="a file to write", fix="Add a file name.")
         )
+    if path.suffix.lower() != ".tflite":
+        problem, expected = "'path' does not name a TFLite file.", "a name that ends in .tflite"
+        fix = f"For example {str(path.with_suffix('.tflite'))!r}."
+        raise ConfigurationError(explain(problem, received=repr(str(path)), expected=expected, fix=fix))
     return path
+
+
+@contextlib.contextmanager
+def _owned(converter: Converter | None, *, isolate: bool) -> Iterator[Converter | None]:
+    """The converter to use: the caller's, which stays open, one of our own, or none."""
+    if not isolate or converter is not None:
+        yield converter if isolate else None
+        return
+    with Converter() as own:
+        yield own
 
 
 def _check_batch_size(batch_size: int) -> None:
@@ -183,7 +214,8 @@ def _check_batch_size(batch_size: int) -> None:
 
 def _prepare_model(model: keras.Model) -> tuple[keras.Model, list[ModelInput]]:
     """The model in float32, and its inputs."""
-    model_inputs(model)  # says what is wrong with a model that is none or is not built
+    check_exportable(model)
+    model_inputs(model)  # before it is copied
     plain = as_float32(model)
     return plain, model_inputs(plain)
 
@@ -215,9 +247,11 @@ def _convert(
     quantization: str | None,
     calibration: dict[str, np.ndarray],
     batch_size: int,
-    isolate: bool,
+    converter: Converter | None,
 ) -> bytes:
     """The content of the TFLite file."""
+    if converter is not None:
+        converter.start()  # it loads TensorFlow while the SavedModel is written
     with tempfile.TemporaryDirectory(prefix="keras_kd_export_") as folder:
         saved_model = Path(folder) / "saved_model"
         write_saved_model(model, inputs, batch_size, saved_model)
@@ -226,7 +260,7 @@ def _convert(
             quantization,
             calibration if quantization in CALIBRATED else {},
             batch_size,
-            isolate=isolate,
+            converter=converter,
             crash_hint=_rolled_layers(model),
         )
 

@@ -323,11 +323,11 @@ class Run:
             jobs[TEACHER] = (teacher, "float32", self.folder.state / "teacher_float32.tflite")
         for kind in settings.formats:
             jobs[f"distilled, {kind} TFLite"] = (student, kind, self.folder.path / f"student_{kind}.tflite")
-        with self.progress.stage("export to TFLite", total=len(jobs)) as stage:
+        with self.progress.stage("export to TFLite", total=len(jobs)) as stage, export.Converter() as converter:
             for name, (model, kind, file) in jobs.items():
                 stage.note(name)
                 try:
-                    self._export(name, model, kind, file, calibration)
+                    self._export(name, model, kind, file, calibration, converter)
                 except ExportError as error:
                     if name != TEACHER:
                         raise
@@ -337,11 +337,21 @@ class Run:
         self._discard_other_exports(student, settings.formats)
         return {name: file for name, (_, _, file) in jobs.items() if file.exists()}
 
-    def _export(self, name: str, model: keras.Model, kind: str, file: Path, calibration: np.ndarray) -> None:
+    def _export(
+        self,
+        name: str,
+        model: keras.Model,
+        kind: str,
+        file: Path,
+        calibration: np.ndarray,
+        converter: export.Converter,
+    ) -> None:
         stage, settings = f"export {name}", self._export_settings(model, kind)
         if self.folder.finished(stage, settings, file) is None:
             quantization = None if kind == "float32" else kind
-            result = export.export_tflite(model, file, quantization=quantization, calibration=calibration)
+            result = export.export_tflite(
+                model, file, quantization=quantization, calibration=calibration, converter=converter
+            )
             self.folder.finish(stage, settings, {"export": str(result)}, file)
 
     def _export_settings(self, model: keras.Model, kind: str) -> dict[str, Any]:

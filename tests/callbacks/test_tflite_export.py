@@ -11,6 +11,7 @@ import keras_kd as kd
 from keras_kd.callbacks import TFLiteExport, tflite_export
 from keras_kd.errors import ConfigurationError, ExportError, Notice
 from keras_kd.evaluation import TFLiteRunner
+from keras_kd.export import Converter
 
 
 @pytest.fixture
@@ -234,6 +235,24 @@ def test_settings_that_cannot_work_are_refused_before_the_training(path, quantiz
         TFLiteExport(path, quantization=quantization)
 
 
+@pytest.mark.parametrize("name", ["best.keras", "student", "student.tflite/"])
+def test_a_path_that_cannot_be_meant_is_refused_before_the_training(name, tmp_path):
+    (tmp_path / "student.tflite").mkdir()
+    with pytest.raises(ConfigurationError, match="does not name a TFLite file|is a folder"):
+        TFLiteExport(tmp_path / name)
+
+
+def test_one_child_serves_a_training_and_ends_with_it(model, fit, tmp_path, monkeypatch):
+    """Also one that an exception ends: then with the next training, or with the callback."""
+    converters, closed = [], []
+    monkeypatch.setattr(Converter, "close", lambda converter: closed.append(converter))
+    monkeypatch.setattr(tflite_export, "export_tflite", lambda *args, converter, **_: converters.append(converter))
+    export = TFLiteExport(tmp_path / "s.tflite", monitor="val_accuracy", every_improvement=True)
+    fit(model, Script("val_accuracy", [0.1, 0.3]), export, epochs=2)
+    assert len(converters) == 2 and len(set(converters)) == 1
+    assert closed == [converters[0], converters[0]]  # where the training began, and where it ended
+
+
 def test_calibration_of_another_shape(model, fit, path):
     export = TFLiteExport(path, quantization="int8", calibration=np.zeros((4, 3, 3, 1), "float32"))
     with pytest.warns(Notice, match="failed, the training goes on. ConfigurationError: .*'calibration'"):
@@ -243,7 +262,7 @@ def test_calibration_of_another_shape(model, fit, path):
 
 def test_a_path_that_cannot_be_written(model, fit, path, in_process):
     export = TFLiteExport(path / "below" / "student.tflite")
-    with pytest.warns(Notice, match="failed, the training goes on. (FileExists|NotADirectory)"):
+    with pytest.warns(Notice, match="failed, the training goes on. The TFLite file .* could not be written"):
         fit(model, export)
     assert path.read_bytes() == b"the last good one"
     assert model.optimizer.iterations == 8

@@ -1,29 +1,46 @@
 """What is said where the converter fails. The children here are small scripts: no TensorFlow is loaded."""
 
+import contextlib
+import gc
+import os
+import signal
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
 from keras_kd.errors import ExportError
 from keras_kd.export import _conversion
-from keras_kd.export._conversion import run_converter, useful_lines
+from keras_kd.export._conversion import Converter, run_converter, useful_lines
 from keras_kd.export._convert import batches
+
+SERVER = """
+import json, os, pathlib, signal, sys
+print("noise", file=sys.stderr, flush=True)
+for line in sys.stdin:
+    job = json.loads(pathlib.Path(line.strip()).read_text())
+    {action}
+    print("done", flush=True)
+"""
+WRITE = "pathlib.Path(job['output']).write_text(f\"{os.getpid()} {job['quantization']} {job['batch_size']}\")"
 
 
 @pytest.fixture
 def run_script(tmp_path, monkeypatch):
-    """Runs the conversion with another script in the converter's place: a function of its source."""
+    """Converts by another script in the converter's place: a function of what that does with a job."""
 
-    def run(source, **options):
-        script = tmp_path / "script.py"
-        script.write_text(source)
-        monkeypatch.setattr(_conversion, "SCRIPT", script)
-        return run_converter(tmp_path / "saved_model", None, {}, 1, isolate=True, **options)
+    def run(action, converter=None, **options):
+        (tmp_path / "script.py").write_text(SERVER.format(action=action))
+        monkeypatch.setattr(_conversion, "SCRIPT", tmp_path / "script.py")
+        with Converter() if converter is None else contextlib.nullcontext(converter) as used:
+            return run_converter(tmp_path / "saved_model", None, {}, 1, converter=used, **options).decode()
 
     return run
 
 
 def kill(name):
-    return f"import os, signal, sys; print('the end', file=sys.stderr, flush=True); os.kill(os.getpid(), signal.{name})"
+    return f"print('the end', file=sys.stderr, flush=True); os.kill(os.getpid(), signal.{name})"
 
 
 def test_a_signal_is_named_with_the_last_words_and_the_hint(run_script):
@@ -36,20 +53,92 @@ def test_a_kill_from_outside_is_put_down_to_memory(run_script):
         run_script(kill("SIGKILL"), crash_hint="unroll it")
 
 
-def test_an_exit_code_is_told(run_script):
-    with pytest.raises(ExportError, match="exit code 3"):
-        run_script("import sys; sys.exit(3)")
+@pytest.mark.parametrize("code", [0, 3])
+def test_an_exit_code_is_told(code, run_script):
+    """Also where it ends well without an answer, and the second child that is given the job does so too."""
+    with pytest.raises(ExportError, match=f"exit code {code}"):
+        run_script(f"sys.exit({code})")
 
 
 def test_the_job_reaches_the_script_and_its_output_comes_back(run_script, capfd):
-    source = (
-        "import json, pathlib, sys\n"
-        "job = json.loads(pathlib.Path(sys.argv[1]).read_text())\n"
-        "print('noise'); print('noise', file=sys.stderr)\n"
-        "pathlib.Path(job['output']).write_text(f\"{job['quantization']} {job['batch_size']}\")"
-    )
-    assert run_script(source) == b"None 1"
+    assert run_script(WRITE).endswith(" None 1")
     assert capfd.readouterr() == ("", "")
+
+
+def ended(pid):
+    """Whether a process is gone; a child of ours has been waited for by then."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def test_one_child_serves_several_jobs_and_ends_with_the_block(run_script):
+    with Converter() as converter:
+        pids = {int(run_script(WRITE, converter).split()[0]) for _ in range(3)}
+    assert len(pids) == 1 and ended(pids.pop())
+
+
+def test_a_crash_costs_one_job_and_its_last_words_are_not_told_twice(run_script):
+    with Converter() as converter:
+        with pytest.raises(ExportError, match="(?s)SIGSEGV.*the end"):
+            run_script(kill("SIGSEGV"), converter)
+        with pytest.raises(ExportError, match="exit code 3") as error:
+            run_script("sys.exit(3)", converter)
+        assert "the end" not in str(error.value)
+        assert run_script(WRITE, converter).endswith(" None 1")
+
+
+def test_a_child_that_left_before_the_job_is_replaced(run_script):
+    """As one does that had nothing to do for a while."""
+    with Converter() as converter:
+        first = int(run_script(WRITE, converter).split()[0])
+        os.kill(first, signal.SIGTERM)
+        converter._child.wait()
+        assert int(run_script(WRITE, converter).split()[0]) != first
+
+
+def test_a_child_that_leaves_while_it_is_asked_is_replaced(run_script, tmp_path):
+    mark = f"pathlib.Path({str(tmp_path / 'mark')!r})"
+    with Converter() as converter:
+        leave_once = f"first = not {mark}.exists(); {mark}.touch(); first and sys.exit(0); {WRITE}"
+        assert run_script(leave_once, converter).endswith(" None 1")
+
+
+def test_a_converter_that_nobody_holds_takes_its_child_along(run_script):
+    converter = Converter()
+    pid = int(run_script(WRITE, converter).split()[0])
+    del converter
+    gc.collect()
+    assert ended(pid)
+
+
+PARENT = """
+import os, pathlib, signal
+from keras_kd.export import _conversion
+_conversion.SCRIPT = pathlib.Path({script!r})
+converter = _conversion.Converter()
+converter.start()
+converter._child.stdout.readline()
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_the_child_ends_when_its_parent_is_killed(tmp_path):
+    """It holds a pipe open for as long as it is there."""
+    script, pipe = tmp_path / "child.py", tmp_path / "pipe"
+    os.mkfifo(pipe)
+    script.write_text(f"import sys; held = open({str(pipe)!r}, 'w'); print('up', flush=True); sys.stdin.readline()")
+    command = [sys.executable, "-c", PARENT.format(script=str(script))]
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        parent = subprocess.run(command, env=os.environ | {"KERAS_BACKEND": "numpy"}, check=False)
+        assert parent.returncode == -signal.SIGKILL
+        os.set_blocking(reader, True)
+        assert os.read(reader, 1) == b""  # the end of the pipe, and of the child
+    finally:
+        os.close(reader)
 
 
 def test_useful_lines_keeps_errors_and_drops_the_log():

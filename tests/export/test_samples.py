@@ -81,7 +81,8 @@ def test_a_generator_is_not_read_further_than_needed():
         (images[0], r"Received: \(2, 2\). Expected: \(n, 2, 2\)"),
         (images[:, :1], r"Received: \(10, 1, 2\). Expected: \(n, 2, 2\)"),
         (images.astype("uint8"), "Received: uint8. Expected: float32. Scale the data"),
-        (np.full((1, 2, 2), np.nan), "NaN or infinity"),
+        (np.where(np.arange(10)[:, None, None] > 6, np.nan, images), r"NaN or infinity. Received: examples 7, 8, 9"),
+        (np.full((1, 2, 2), 1e300), "NaN or infinity. Received: examples 0 "),  # in float32
         ({"picture": images}, r"Received: \['picture'\]. Expected: \['image-1'\]"),
         ([[images, images]], "Received: 2 arrays. Expected: one for each of"),
         (3, "Received: int. Expected: an array of samples, or an iterable of batches"),
@@ -103,3 +104,16 @@ def test_random_samples_are_seeded_and_in_range():
         np.testing.assert_array_equal(first[name], second[name])
     assert 0 <= first["image"].min() < first["image"].max() < 1
     assert set(np.unique(first["tokens"])) == {0, 1}
+
+
+def test_batches_of_several_sizes_are_refused():
+    open_size = ModelInput("image", "image", (None, 2), "float32")
+    with pytest.raises(
+        ConfigurationError, match=r"several sizes for input 'image'.*\(2, 2\), \(3, 2\). Expected: one size"
+    ):
+        read_samples("samples", [np.ones((4, 2, 2)), np.ones((4, 3, 2))], [open_size])
+
+
+def test_integers_that_would_wrap_around_are_refused():
+    with pytest.raises(ConfigurationError, match="do not fit into int32. Received: 0..1099511627776"):
+        read_samples("samples", np.array([[0, 1, 2**40]]), [TOKENS])

@@ -1,6 +1,8 @@
 """Export of real models, in process where a crash is not the point (a child costs some 5 s)."""
 
 import gzip
+import pathlib
+import re
 import tempfile
 
 import keras
@@ -8,7 +10,7 @@ import numpy as np
 import pytest
 
 from keras_kd.errors import ConfigurationError, ExportError
-from keras_kd.export import export_tflite
+from keras_kd.export import Converter, export_tflite
 
 
 def run_file(interpreter, images):
@@ -330,3 +332,131 @@ def test_nan_in_the_output_is_an_error(tmp_path):
     model = keras.Model(image, keras.ops.log(-1 - image))
     with pytest.raises(ExportError, match="NaN or infinity for output.*Keras model gives them too"):
         export_tflite(model, tmp_path / "net.tflite", isolate=False)
+
+
+@pytest.mark.parametrize("name", ["good.keras", "good.h5", "good", "good.tflite.bak", "tflite", ".tflite"])
+def test_a_file_of_another_kind_is_not_overwritten(name, tmp_path):
+    """Its suffix is checked before anything else, so that the model may be anything here."""
+    file = tmp_path / name
+    file.write_bytes(b"a model of many hours")
+    with pytest.raises(ConfigurationError, match="does not name a TFLite file.*ends in .tflite"):
+        export_tflite(None, file)
+    assert file.read_bytes() == b"a model of many hours"
+
+
+@pytest.mark.parametrize("path", [None, 3, b"a.tflite"])
+def test_what_is_not_a_path_is_refused(path):
+    with pytest.raises(ConfigurationError, match=re.escape(f"not a path. Received: {path!r}")):
+        export_tflite(None, path)
+
+
+def test_a_folder_with_the_name_of_a_file_is_refused(tmp_path):
+    (tmp_path / "net.tflite").mkdir()
+    with pytest.raises(ConfigurationError, match="'path' is a folder"):
+        export_tflite(None, tmp_path / "net.tflite")
+
+
+def test_a_distiller_is_not_its_student(conv_net, tmp_path):
+    import keras_kd as kd
+
+    distiller = kd.Distiller(keras.models.clone_model(conv_net), conv_net)
+    with pytest.raises(ConfigurationError, match="Received: a Distiller.*Pass `distiller.student`"):
+        export_tflite(distiller, tmp_path / "net.tflite")
+
+
+def looking_up(layer, dtype, nested=False):
+    inputs = keras.Input((1,), dtype=dtype, name="reviews")
+    body = keras.layers.Embedding(9, 2)
+    if nested:
+        layer = keras.Sequential([keras.Input((1,), dtype=dtype), layer])
+    return keras.Model(inputs, body(layer(inputs)))
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (
+            lambda: looking_up(keras.layers.TextVectorization(vocabulary=["a"], output_sequence_length=2), "string"),
+            "text input 'reviews', layer TextVectorization",
+        ),
+        (
+            lambda: looking_up(keras.layers.StringLookup(vocabulary=["a"]), "string", True),
+            "'reviews', layer StringLookup",
+        ),
+        (lambda: looking_up(keras.layers.IntegerLookup(vocabulary=[4]), "int64"), "Received: layer IntegerLookup"),
+        (lambda: looking_up(keras.layers.Hashing(5), "int64"), "Received: layer Hashing"),
+    ],
+    ids=["text", "nested strings", "integers", "hashes"],
+)
+def test_text_and_tables_are_refused(model, message, tmp_path):
+    with pytest.raises(ConfigurationError, match=f"for text and look-up tables.*{message}.*Export the part"):
+        export_tflite(model(), tmp_path / "net.tflite")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_weights_that_are_not_finite_are_refused_by_name(value, tmp_path):
+    model = keras.Sequential(
+        [keras.Input((4,)), keras.layers.Dense(3, name="first"), keras.layers.Dense(2, name="end")]
+    )
+    weights = model.get_weights()
+    weights[3][1] = value
+    model.set_weights(weights)
+    with pytest.raises(ConfigurationError, match="NaN or infinite. Received: .*end/bias. .*diverged"):
+        export_tflite(model, tmp_path / "net.tflite")
+
+
+@pytest.mark.parametrize(
+    ("calibration", "samples", "message"),
+    [
+        (np.zeros((8, 8, 8, 1), "float32"), None, "one value throughout"),
+        (
+            np.linspace(0, 255, 512, dtype="float32").reshape(8, 8, 8, 1),
+            "digits",
+            "not on the same scale.*255.*to 1",
+        ),
+        (np.linspace(0, 1, 512, dtype="float32").reshape(8, 8, 8, 1), 255.0, "not on the same scale.*to 1 .*to 255"),
+    ],
+)
+def test_calibration_without_a_useful_range_is_refused(calibration, samples, message, conv_net, digits, tmp_path):
+    images = digits[0][:20] if samples == "digits" else None if samples is None else digits[0][:20] * samples
+    with pytest.raises(ConfigurationError, match=message):
+        options = {"quantization": "int8", "calibration": calibration, "samples": images, "isolate": False}
+        export_tflite(conv_net, tmp_path / "net.tflite", **options)
+
+
+@pytest.mark.parametrize("isolate", [True, False])
+def test_a_full_disk_is_said_and_leaves_nothing(isolate, conv_net, digits, tmp_path, monkeypatch):
+    """In the folder of the file; where temporary files go it is the converter that says so."""
+    path = tmp_path / "net.tflite"
+    path.write_bytes(b"the good one")
+    write = pathlib.Path.write_bytes
+
+    def full(file, content):
+        write(file, content[:10])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pathlib.Path, "write_bytes", full)
+    options = {"samples": digits[0][:4], "isolate": isolate}
+    with pytest.raises(ExportError, match="net.tflite could not be written: .*No space left on device"):
+        export_tflite(conv_net, path, **options)
+    assert path.read_bytes() == b"the good one" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_one_child_gives_the_files_that_one_each_gives(conv_net, digits, tmp_path, int8_export):
+    """To the byte, also after a model that crashed the converter; a fourth export has a child of its own."""
+    images = digits[0][:100]
+    options = {"calibration": images, "samples": images}
+    crashing = keras.Sequential([keras.Input((6, 4)), keras.layers.LSTM(3), keras.layers.Dense(2)])
+    with Converter() as converter:
+        first = export_tflite(conv_net, tmp_path / "a.tflite", quantization="int8", converter=converter, **options)
+        child = converter._child.pid
+        export_tflite(conv_net, tmp_path / "b.tflite", converter=converter, **options)
+        assert converter._child.pid == child
+        with pytest.raises(ExportError, match="ended with SIG"):
+            sequences = np.random.default_rng(0).random((8, 6, 4))
+            export_tflite(
+                crashing, tmp_path / "c.tflite", quantization="int8", calibration=sequences, converter=converter
+            )
+        again = export_tflite(conv_net, tmp_path / "d.tflite", quantization="int8", converter=converter, **options)
+    assert int8_export.path.read_bytes() == first.path.read_bytes() == again.path.read_bytes()
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a.tflite", "b.tflite", "d.tflite"]
