@@ -1,0 +1,66 @@
+"""What `setup.cfg` declares is what is imported, each with a lower bound that `.ci/run` can install."""
+
+import ast
+import configparser
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml"}
+NOT_IMPORTED = {
+    "importlib-resources",  # tensorflow-datasets imports it and does not declare it
+    "protobuf",  # tensorflow-metadata declares versions that are too old for it
+    "tensorflow-model-optimization",
+    "tf-keras",
+}
+
+SETTINGS = configparser.ConfigParser()
+SETTINGS.read(ROOT / "setup.cfg", encoding="utf-8")
+
+
+def lines(section, option):
+    stripped = (line.strip() for line in SETTINGS[section][option].splitlines())
+    return [line for line in stripped if line and not line.startswith("#")]
+
+
+PACKAGE = lines("options", "install_requires")
+TESTS = lines("options.extras_require", "test")
+
+
+def name(text):
+    """The name of a distribution as the index normalizes it."""
+    return re.sub(r"[-_.]+", "-", re.match(r"[\w.-]+", text).group()).lower()
+
+
+def names(requirements):
+    return {name(requirement) for requirement in requirements}
+
+
+def imports(folder):
+    """The distributions that the files of a folder import, inside functions and in scripts too."""
+    files = list(ROOT.glob(f"{folder}/**/*.py"))
+    local = {path.stem for path in files} | {"keras_kd", folder}
+    for path in files:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            modules += [node.module] if isinstance(node, ast.ImportFrom) and not node.level else []
+            for module in {module.split(".")[0] for module in modules} - sys.stdlib_module_names - local:
+                yield name(DISTRIBUTIONS.get(module, module))
+
+
+def test_the_package_declares_what_it_imports_and_nothing_else():
+    assert set(imports("keras_kd")) == names(PACKAGE) - NOT_IMPORTED
+
+
+@pytest.mark.parametrize("folder", ["tests", "benchmarks"])
+def test_the_test_extra_declares_what_the_tests_import(folder):
+    assert set(imports(folder)) <= names(PACKAGE + TESTS)
+
+
+@pytest.mark.parametrize("requirement", PACKAGE + TESTS)
+def test_a_requirement_is_a_name_with_a_lower_bound(requirement):
+    """The one form that `.ci/run` turns into `name==version`; without it, the oldest version would not be tried."""
+    assert re.fullmatch(r"[\w-]+>=\d+(\.\d+)*(,<\d+(\.\d+)*)?", requirement)
