@@ -12,7 +12,7 @@ from rich.table import Table
 
 from keras_kd.cli.outcome import failing_cleanly, is_explained, say
 from keras_kd.cli.quiet import quiet_natives
-from keras_kd.cli.recipe import OutputDir, Overrides, loaded
+from keras_kd.cli.recipe import OutputDir, Overrides, Overwrite, loaded
 
 app = typer.Typer(help="Ask the teacher once and keep its answers.", no_args_is_help=True)
 
@@ -24,13 +24,14 @@ def build(
     output_dir: OutputDir = None,
     shard: Annotated[int, typer.Option(help="Which share of the work this process does, from 0.")] = 0,
     num_shards: Annotated[int, typer.Option(help="How many processes or machines share the work.")] = 1,
+    overwrite: Overwrite = False,
 ) -> None:
     """Train the teacher of a recipe where it is not trained yet, and build its cache or go on with it."""
     headline = "The cache was not built."
     with loaded(recipe, overrides, output_dir, headline) as work:
         from keras_kd import recipes
 
-        path = recipes.build_cache(work, Console(), shard=shard, num_shards=num_shards)
+        path = recipes.build_cache(work, Console(), shard=shard, num_shards=num_shards, overwrite=overwrite)
     say(Console(), f"{path}: {'complete' if num_shards == 1 else f'share {shard} of {num_shards} is complete'}.")
 
 

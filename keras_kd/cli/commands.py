@@ -11,7 +11,7 @@ from rich.console import Console
 from keras_kd import __version__
 from keras_kd.cli import cache
 from keras_kd.cli.outcome import say, show
-from keras_kd.cli.recipe import OptionalRecipe, OutputDir, Overrides, loaded
+from keras_kd.cli.recipe import OptionalRecipe, OutputDir, Overrides, Overwrite, loaded
 from keras_kd.recipes import default_text
 
 app = typer.Typer(
@@ -32,25 +32,35 @@ def _options(version: Annotated[bool, typer.Option("--version", help="Show the v
 
 
 @app.command()
-def run(recipe: OptionalRecipe = None, overrides: Overrides = None, output_dir: OutputDir = None) -> None:
+def run(
+    recipe: OptionalRecipe = None,
+    overrides: Overrides = None,
+    output_dir: OutputDir = None,
+    overwrite: Overwrite = False,
+) -> None:
     """Train, distil, export and report; a run that was interrupted goes on where it stopped."""
     console = Console()
     with loaded(recipe, overrides, output_dir, "The run failed.") as work:
         from keras_kd import recipes
 
-        report = recipes.run(work, console)
+        report = recipes.run(work, console, overwrite=overwrite)
     show(report, work.folder, console)
 
 
 @app.command()
-def diagnose(recipe: OptionalRecipe = None, overrides: Overrides = None, output_dir: OutputDir = None) -> None:
+def diagnose(
+    recipe: OptionalRecipe = None,
+    overrides: Overrides = None,
+    output_dir: OutputDir = None,
+    overwrite: Overwrite = False,
+) -> None:
     """Train the teacher of a recipe where it is not trained yet, and say whether it is fit to teach."""
     console = Console()
     headline = "The teacher could not be looked at."
     with loaded(recipe, overrides, output_dir, headline) as work:
         from keras_kd import recipes
 
-        diagnosis = recipes.diagnose_teacher(work, console)
+        diagnosis = recipes.diagnose_teacher(work, console, overwrite=overwrite)
     say(console, str(diagnosis))
     say(console, f"The calibration as a picture: {work.folder / 'teacher_reliability.svg'}")
 

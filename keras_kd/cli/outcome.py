@@ -13,7 +13,7 @@ from rich.console import Console
 
 from keras_kd import interruption
 from keras_kd.cli.interrupts import EXIT_CODE
-from keras_kd.errors import KerasKDError, RecipeError
+from keras_kd.errors import KerasKDError, RecipeError, TrainingError
 
 _GOES_ON = "What was finished is kept: once this is mended, the same command goes on from there."
 _OF_THE_MACHINE = {
@@ -52,7 +52,8 @@ def failing_cleanly(errors: Console, headline: str, is_kept: Callable[[], bool] 
         if isinstance(error, RecipeError):
             _fail(errors, 2, "This recipe cannot be run.", str(error))
         if isinstance(error, KerasKDError):
-            _fail(errors, 1, headline, str(error), *([_GOES_ON] if is_kept() else []))
+            goes_on = is_kept() and not isinstance(error, TrainingError)  # which would diverge again
+            _fail(errors, 1, headline, str(error), *([_GOES_ON] if goes_on else []))
         if is_of_the_machine(error):
             _fail(errors, 1, headline, _about(error), *([_GOES_ON] if is_kept() else []))
         raise

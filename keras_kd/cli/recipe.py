@@ -23,6 +23,7 @@ Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key: student.epochs=5")
 ]
 OutputDir = Annotated[Path | None, typer.Option(help="The run folder. Default: saved_models/NAME.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the results of another recipe in the folder.")]
 
 
 _KEPT = (".state/**/*.json", "teacher_cache/**/*.npy")  # stamps, states of trainings, shards

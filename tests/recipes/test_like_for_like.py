@@ -11,7 +11,7 @@ from keras_kd import data
 from keras_kd.data.carried import Carried
 from keras_kd.evaluation.caveats import unlike
 from keras_kd.recipes.assembly import assemble
-from keras_kd.recipes.run import Run
+from keras_kd.recipes.running import Run
 
 AUGMENT = "augment=[{name: gaussian_noise, stddev: 0.1}]"
 ASSISTANT = "assistants=[{model: 'example_models:other_student', epochs: 3, batch_size: 50}]"
