@@ -6,12 +6,21 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
-from keras import layers, ops
+from keras import initializers, layers, ops
 
 from keras_kd.errors import ConfigurationError, check_choice, explain
 from keras_kd.serialization import register
 
 KINDS = ("auto", "conv", "linear", "resize", None)
+ACTIVATIONS = (None, "relu")
+
+# What the published code has: PyTorch's batch normalisation, whose momentum of 0.1 is the weight of the new batch ...
+BATCH_NORM = {"momentum": 0.9, "epsilon": 1e-5, "dtype": "float32"}
+
+
+def published_uniform() -> initializers.Initializer:
+    """... and the first weights of its linear and convolutional layers, uniform within `1 / sqrt(inputs)`."""
+    return initializers.VarianceScaling(scale=1.0 / 3.0, mode="fan_in", distribution="uniform")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,23 +101,42 @@ class Projector(layers.Layer):
 
     Source: the regressor of Romero et al., "FitNets: Hints for Thin Deep Nets", 2015, as a 1x1 convolution with batch
     normalisation; where the student's map is larger than the teacher's it is average-pooled, where smaller,
-    interpolated.
+    interpolated. Batch normalisation has the published code's epsilon (1e-5) and momentum (0.9), the kernel its initial
+    weights.
+
+    Args:
+        teacher_shape: `(batch, ...)` of what the features become.
+        kind: as for `plan_projection`.
+        activation: `"relu"` ends a learned projection in one, as RepDistiller's regressor for hints; None does not.
+        kernel_initializer: of the learned kernel; None is PyTorch's for its layers, uniform within `1 / sqrt(inputs)`.
     """
 
-    def __init__(self, teacher_shape: Any, kind: str | None = "auto", *, name: str = "projector"):
+    def __init__(
+        self,
+        teacher_shape: Any,
+        kind: str | None = "auto",
+        *,
+        activation: str | None = None,
+        kernel_initializer: Any = None,
+        name: str = "projector",
+    ):
         super().__init__(name=name, dtype="float32")
         self.teacher_shape = tuple(teacher_shape)
         self.kind = check_choice("projector", kind, KINDS)
+        self.activation = check_choice("activation", activation, ACTIVATIONS)
+        self.kernel_initializer = initializers.get(kernel_initializer or published_uniform())
         self.plan = Projection()
+        self.supports_masking = True
 
     def build(self, input_shape):
         self.plan = plan_projection(self.teacher_shape, input_shape, self.kind)
+        self._check_activation(input_shape)
         self.learned = []
         if self.plan.channels is not None:
             make = {"conv": self._convolution, "linear": layers.Dense}[self.plan.kind]
             self.learned = [
-                make(self.plan.channels, use_bias=False, dtype="float32"),
-                layers.BatchNormalization(momentum=0.9, dtype="float32"),
+                make(self.plan.channels, use_bias=False, kernel_initializer=self.kernel_initializer, dtype="float32"),
+                layers.BatchNormalization(**BATCH_NORM),
             ]
             shape = (*self.teacher_shape[:-1], input_shape[-1])
             for layer in self.learned:
@@ -118,32 +146,113 @@ class Projector(layers.Layer):
     def _convolution(self, channels, **settings):
         return layers.Conv2D(channels, 1, **settings)
 
-    def call(self, features, training=None):
-        features = self._rearranged(features)
-        for layer in self.learned:
-            features = layer(features, training=training) if layer is self.learned[-1] else layer(features)
-        return features
+    def call(self, features, counts=None, training=None):
+        """The features in the teacher's shape.
+
+        Args:
+            features: `[batch, ...]`.
+            counts: bool, of as many axes, `[batch, positions or 1, 1]`: which of them count. The others become 0 and
+                have no part in the statistics of a batch. None where all count.
+            training: whether batch normalisation uses the batch and learns from it.
+        """
+        if counts is not None:
+            features = ops.where(counts, features, ops.zeros_like(features))
+        features = self._rearranged(features, counts)
+        if not self.learned:
+            return features
+        convolution, norm = self.learned
+        features = normalize(norm, convolution(features), self.arranged(counts), training)
+        return ops.relu(features) if self.activation == "relu" else features
+
+    def arranged(self, counts: Any) -> Any:
+        """`counts`, as for `call`, for the features as they are returned; None where all count."""
+        if counts is None:
+            return None
+        if all(size == 1 for size in counts.shape[1:]):  # whole rows
+            return ops.reshape(counts, (-1, *(1 for _ in self.teacher_shape[1:])))
+        if self.plan.layout == "pool":
+            return ops.any(counts, axis=(1, 2))
+        if self.plan.layout is None and self.plan.size is not None:
+            raise ConfigurationError(
+                explain(
+                    "A map with a mask cannot be resized.",
+                    received=f"a mask over {tuple(counts.shape[1:3])} positions",
+                    expected=f"one over {tuple(self.plan.size)}",
+                    fix="Name a layer of the student whose maps have the teacher's size, or one without a mask.",
+                )
+            )
+        return self._laid_out(counts)
 
     def compute_output_shape(self, input_shape):
         return self.teacher_shape
 
-    def _rearranged(self, features):
-        teacher = self.teacher_shape
+    def _rearranged(self, features, counts):
         if self.plan.layout == "pool":
-            return ops.mean(features, axis=(1, 2))
-        if self.plan.layout == "tokens":
-            return ops.reshape(features, (-1, teacher[1], features.shape[-1]))
-        if self.plan.layout == "map":
-            return ops.reshape(features, (-1, *teacher[1:3], features.shape[-1]))
+            return _mean_of_places(features, counts)
+        if self.plan.layout is not None:
+            return self._laid_out(features)
         return features if self.plan.size is None else resize_map(features, self.plan.size)
 
+    def _laid_out(self, features):
+        """A map as tokens, or tokens as a map."""
+        sizes = {"tokens": self.teacher_shape[1:2], "map": self.teacher_shape[1:3]}
+        if self.plan.layout not in sizes:
+            return features
+        return ops.reshape(features, (-1, *sizes[self.plan.layout], features.shape[-1]))
+
+    def _check_activation(self, input_shape):
+        if self.activation is not None and self.plan.channels is None:
+            raise ConfigurationError(
+                explain(
+                    f"activation={self.activation!r} ends a learned projection, and these shapes need none.",
+                    received=f"teacher {self.teacher_shape}, student {tuple(input_shape)}, projector={self.kind!r}",
+                    expected="projector='conv' or 'linear', which always learn one, or other channels",
+                )
+            )
+
     def get_config(self):
-        return {"teacher_shape": self.teacher_shape, "kind": self.kind, "name": self.name}
+        return {
+            "teacher_shape": self.teacher_shape,
+            "kind": self.kind,
+            "activation": self.activation,
+            "kernel_initializer": initializers.serialize(self.kernel_initializer),
+            "name": self.name,
+        }
+
+
+def normalize(norm: layers.BatchNormalization, features: Any, counts: Any, training: Any) -> Any:
+    """Batch normalisation of `[batch, ..., channels]` with the statistics of what counts.
+
+    `counts` is bool, `[batch, ..., 1]`, with sizes of 1 where it is the same all along; None where all counts. A batch
+    in which nothing counts leaves the moving statistics as they are.
+    """
+    if counts is None:
+        return norm(features, training=training)
+    mask = ops.logical_and(counts[..., 0], ops.ones_like(features[..., 0], dtype="bool"))
+    before = [ops.convert_to_tensor(weight) + 0.0 for weight in norm.non_trainable_variables]
+    # Not `norm(...)`: it would hang the mask on its output, for the next layer to complain about.
+    outputs = norm.call(features, training=training, mask=mask)
+    if training:
+        for weight, value in zip(norm.non_trainable_variables, before, strict=True):
+            weight.assign(ops.where(ops.any(mask), ops.convert_to_tensor(weight), value))
+    return outputs
+
+
+def _mean_of_places(maps: Any, counts: Any) -> Any:
+    """`[batch, height, width, channels]` to `[batch, channels]`: the mean over what counts, the rest being 0."""
+    if counts is None or all(size == 1 for size in counts.shape[1:]):
+        return ops.mean(maps, axis=(1, 2))
+    shares = ops.cast(counts, maps.dtype) * ops.ones_like(maps[..., :1])
+    return ops.sum(maps, axis=(1, 2)) / ops.maximum(ops.sum(shares, axis=(1, 2)), 1.0)
 
 
 def in_words(projectors: Iterable[Projector]) -> str | None:
     """What projectors do, those that do something; None where none does."""
-    plans = [str(projector.plan) for projector in projectors if not projector.plan.is_identity]
+    plans = [
+        str(projector.plan) + (f" + {projector.activation}" if projector.activation else "")
+        for projector in projectors
+        if not projector.plan.is_identity
+    ]
     return " and ".join(plans) or None
 
 

@@ -6,26 +6,91 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
+from keras import ops
 
+from keras_kd.errors import ConfigurationError, explain
+from keras_kd.features.shapes import same_shape
 from keras_kd.losses.base import DistillationLoss, registry
+from keras_kd.losses.keras_losses import check_compares_values, is_of_library, keras_loss_named, name_of
+from keras_kd.losses.tensors import wide
 from keras_kd.losses.weighting import Weighted
 from keras_kd.serialization import deserialize, register, serialize, snake_case
 
 
 @register
-class KerasDistillationLoss(DistillationLoss):
-    """One of `keras.distillation`'s losses, as it is; sample weights cannot reach inside it."""
+class KerasLoss(DistillationLoss):
+    """A `keras.losses.Loss` between the logits of both models; sample weights, a mask and its reduction count.
 
-    def __init__(self, loss: keras.distillation.DistillationLoss):
-        super().__init__(
-            teacher=getattr(loss, "teacher_layer_name", None),
-            student=getattr(loss, "student_layer_name", None),
-            name=snake_case(type(loss).__name__),
-        )
+    Args:
+        loss: one that compares values with values, or a class of the user's.
+
+    Raises:
+        ConfigurationError: a loss that takes probabilities or labels, or one without a reduction.
+    """
+
+    def __init__(self, loss: keras.losses.Loss):
+        check_compares_values(loss)
+        if loss.reduction in (None, "none"):
+            raise ConfigurationError(
+                explain(
+                    f"The loss {loss.name!r} gives no single number to descend.",
+                    received=f"reduction={loss.reduction!r}",
+                    expected="'sum_over_batch_size', as by default, or another reduction",
+                )
+            )
+        super().__init__(name=loss.name, reduction=loss.reduction)
         self.loss = loss
 
     def call(self, teacher, student, context):
-        return self.loss.compute_loss(teacher, student)
+        return self.loss.call(*wide(teacher, student))
+
+    def validate_outputs(self, teacher_outputs, student_outputs):
+        _check_same_shape(self.name, teacher_outputs.shape, student_outputs.shape)
+
+    def get_config(self):
+        # Keras leaves settings such as the delta of Huber out of a loss's own config
+        settings = getattr(self.loss, "_fn_kwargs", {}) if is_of_library(type(self.loss)) else {}
+        return {"loss": serialize(self.loss), "settings": dict(settings)}
+
+    @classmethod
+    def from_config(cls, config):
+        loss = deserialize(config["loss"])
+        if config["settings"]:
+            loss = type(loss)(**{**loss.get_config(), **config["settings"]})
+        return cls(loss)
+
+
+@register
+class KerasDistillationLoss(DistillationLoss):
+    """One of `keras.distillation`'s losses. Its two classes are computed per example, so that weights count.
+
+    A class of the user's is one number for the batch, in which they cannot.
+
+    Raises:
+        ConfigurationError: a loss inside that takes probabilities, such as the default one of `LogitsDistillation`,
+            which computes them of nothing.
+    """
+
+    def __init__(self, loss: keras.distillation.DistillationLoss):
+        taps = (getattr(loss, f"{role}_layer_name", None) for role in ("teacher", "student"))
+        teacher, student = taps
+        super().__init__(teacher=teacher, student=student, name=snake_case(type(loss).__name__))
+        if teacher is None and student is None:
+            for inner in _inner_losses(loss):
+                check_compares_values(inner)
+        self.loss = loss
+
+    def call(self, teacher, student, context):
+        if not _is_known(self.loss) or keras.tree.is_nested(self.loss.loss):
+            return self.loss.compute_loss(teacher, student)
+        compare, factor = self.loss.loss, 1.0
+        teacher, student = wide(teacher, student)
+        if isinstance(self.loss, keras.distillation.LogitsDistillation):
+            teacher, student = (logits / self.loss.temperature for logits in (teacher, student))
+            if isinstance(compare, keras.losses.KLDivergence):
+                teacher, student = ops.softmax(teacher, axis=-1), ops.softmax(student, axis=-1)
+                factor = self.loss.temperature**2
+        return factor * (compare.call if isinstance(compare, keras.losses.Loss) else compare)(teacher, student)
 
     def validate_outputs(self, teacher_outputs, student_outputs):
         self.loss.validate_outputs(teacher_outputs, student_outputs)
@@ -40,18 +105,23 @@ class KerasDistillationLoss(DistillationLoss):
 
 @register
 class FunctionLoss(DistillationLoss):
-    """A plain function `(teacher, student) -> [batch, ...]`, or `-> scalar`."""
+    """A plain function `(teacher, student) -> [batch, ...]`, or `-> scalar` where nothing is weighted or masked.
+
+    Raises:
+        ConfigurationError: a function of Keras that takes probabilities or labels.
+    """
 
     def __init__(self, function: Callable[[Any, Any], Any]):
-        name = getattr(function, "__name__", "function")
-        super().__init__(name="function" if name == "<lambda>" else name)
+        check_compares_values(function)
+        super().__init__(name=snake_case(name_of(function)))
         self.function = function
 
     def call(self, teacher, student, context):
         return self.function(teacher, student)
 
     def validate_outputs(self, teacher_outputs, student_outputs):
-        pass
+        if is_of_library(self.function):
+            _check_same_shape(self.name, teacher_outputs.shape, student_outputs.shape)
 
     def get_config(self):
         return {"function": serialize(self.function)}
@@ -62,23 +132,73 @@ class FunctionLoss(DistillationLoss):
 
 
 def get(identifier: Any) -> DistillationLoss:
-    """A loss from a loss, a name, a mapping, one of Keras' distillation losses, or a function.
+    """A loss from a loss, a name, a mapping, one of Keras' losses or distillation losses, or a function.
 
     A mapping has `name` and the settings of that loss; `weight` (a number or a schedule) and `examples` in it make the
     loss a `Weighted` one: `{name: hint, teacher: stage_3, student: stage_2, weight: 100}`.
 
     Raises:
-        ConfigurationError: none of these.
+        ConfigurationError: none of these, or a loss of Keras that takes probabilities or labels, not logits.
     """
     if isinstance(identifier, DistillationLoss):
         return identifier
     if isinstance(identifier, keras.distillation.DistillationLoss):
         return KerasDistillationLoss(identifier)
+    if isinstance(identifier, keras.losses.Loss):
+        return KerasLoss(identifier)
     if callable(identifier) and not isinstance(identifier, type):
         return FunctionLoss(identifier)
+    _check_not_keras_own(identifier)
     if isinstance(identifier, Mapping) and identifier.get("name") != "weighted":
         weighting = {key: identifier[key] for key in ("weight", "examples") if key in identifier}
         if weighting:
             inner = {key: value for key, value in identifier.items() if key not in weighting}
             return Weighted(registry.get(inner), **weighting)
     return registry.get(identifier)
+
+
+def _is_known(loss: Any) -> bool:
+    """Whether a loss of `keras.distillation` computes what its own two classes do."""
+    known = (keras.distillation.LogitsDistillation, keras.distillation.FeatureDistillation)
+    return type(loss).compute_loss in [cls.compute_loss for cls in known]
+
+
+def _inner_losses(loss: Any) -> list[Any]:
+    """Those that are given logits as they are."""
+    if not _is_known(loss):
+        return []
+    inner = [item for item in keras.tree.flatten(loss.loss) if item is not None]
+    if isinstance(loss, keras.distillation.LogitsDistillation):
+        return [item for item in inner if not isinstance(item, keras.losses.KLDivergence)]  # it applies the softmax
+    return inner
+
+
+def _check_not_keras_own(identifier: Any) -> None:
+    """Raises `ConfigurationError` for the name, or the class, of one of Keras' losses."""
+    name = identifier.get("name") if isinstance(identifier, Mapping) else identifier
+    if isinstance(name, type) and issubclass(name, (keras.losses.Loss, keras.distillation.DistillationLoss)):
+        raise ConfigurationError(
+            explain("This is the class of a loss.", received=name.__name__, expected=f"an object: {name.__name__}(...)")
+        )
+    theirs = keras_loss_named(name) if isinstance(name, str) and name not in registry.names else None
+    if theirs is not None:
+        check_compares_values(theirs)
+        raise ConfigurationError(
+            explain(
+                f"{name!r} is one of Keras' losses, not of this package.",
+                received=repr(name),
+                expected=f"one of {', '.join(registry.names)}",
+                fix=f"In Python pass it as it is: losses=[keras.losses.get({name!r})].",
+            )
+        )
+
+
+def _check_same_shape(name: str, teacher_shape: Any, student_shape: Any) -> None:
+    if not same_shape(tuple(teacher_shape), tuple(student_shape)):
+        raise ConfigurationError(
+            explain(
+                f"The loss {name!r} compares outputs of one shape.",
+                received=f"teacher {tuple(teacher_shape)}, student {tuple(student_shape)}",
+                expected="the same of both",
+            )
+        )

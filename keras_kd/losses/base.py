@@ -13,7 +13,18 @@ from keras import ops
 
 from keras_kd.errors import ConfigurationError, explain
 from keras_kd.features import name_outputs
+from keras_kd.features.shapes import same_shape
 from keras_kd.losses import keras_distiller
+from keras_kd.losses.reduction import (
+    any_position,
+    as_weights,
+    checked_values,
+    has_weight,
+    mask_of,
+    only,
+    per_example,
+    what_counts,
+)
 from keras_kd.serialization import Registry, snake_case
 
 registry = Registry("loss")
@@ -32,6 +43,7 @@ class Context:
         teacher_logits: what the teacher says of the classes, `[batch, ..., classes]`, whatever the loss compares.
         present: `[batch]`, False for a row whose sample weight is 0; None where all count. A loss that compares rows
             with each other leaves these out.
+        weighted: the same in the shape of the sample weights, `[batch, ...]`: where these are not 0.
         mask: the student's Keras mask, `[batch, positions]`, or None.
         training: whether layers of the loss are to learn from the batch.
     """
@@ -41,8 +53,41 @@ class Context:
     temperature: Any = DEFAULT_TEMPERATURE
     teacher_logits: Any = None
     present: Any = None
+    weighted: Any = None
     mask: Any = None
     training: bool = True
+
+    def counts(self, features: Any) -> Any:
+        """Bool `[batch, ..., 1]`: what counts of features, neither padding nor of weight 0; None where all does.
+
+        Where features have a mask of their own, that is the one.
+        """
+        own = getattr(features, "_keras_mask", None)
+        return what_counts(features, self.mask if own is None else own, self.weighted)
+
+
+def without_padding(teacher: Any, student: Any, context: Context) -> tuple[Any, Any]:
+    """Both with 0 at what does not count in the student's features, for losses that compare examples as vectors.
+
+    Raises:
+        ConfigurationError: padding in the student's features, and none of these positions in the teacher's.
+    """
+    counts = context.counts(student)
+    if counts is None:
+        return teacher, student
+    if all(size == 1 for size in counts.shape[1:]):  # whole rows
+        return only(teacher, ops.reshape(counts, (-1, *(1 for _ in teacher.shape[1:])))), only(student, counts)
+    num_axes = len(counts.shape) - 1
+    if len(teacher.shape) != len(student.shape) or not same_shape(teacher.shape[:num_axes], student.shape[:num_axes]):
+        raise ConfigurationError(
+            explain(
+                "The student's features have padding, and the teacher's have other positions.",
+                received=f"teacher {tuple(teacher.shape)}, student {tuple(student.shape)}",
+                expected="the same positions of both",
+                fix="Name layers behind the pooling over the positions.",
+            )
+        )
+    return only(teacher, counts), only(student, counts)
 
 
 class DistillationLoss(keras.distillation.DistillationLoss, keras.layers.Layer):
@@ -62,9 +107,12 @@ class DistillationLoss(keras.distillation.DistillationLoss, keras.layers.Layer):
 
     Attributes:
         several_taps: whether a loss of this class compares lists of tensors rather than one with one.
+        leaves_out_padding: whether `call` leaves out what `context.mask` does where it returns a value per example. One
+            that does not is refused under a mask; of a value per position the base class takes the mean over the rest.
     """
 
     several_taps = False
+    leaves_out_padding = False
 
     def __init_subclass__(cls, **settings):
         """Shows what `**options` of a subclass stands for: the arguments of the class above."""
@@ -104,7 +152,7 @@ class DistillationLoss(keras.distillation.DistillationLoss, keras.layers.Layer):
         return None
 
     def call(self, teacher: Any, student: Any, context: Context) -> Any:
-        """The loss of each example, `[batch, ...]` or a scalar.
+        """The loss of each example, `[batch, ...]`, or a scalar, which is refused under weights or a mask.
 
         `teacher` and `student` are tensors, or lists of tensors where several taps are read.
         """
@@ -118,12 +166,19 @@ class DistillationLoss(keras.distillation.DistillationLoss, keras.layers.Layer):
             student: what the student said; its Keras mask, if any, is honoured.
             sample_weight: `[batch]`, or of the shape of the unreduced loss.
             context: labels, step and the like, for the losses that read them.
+
+        Raises:
+            ConfigurationError: `call` returned something else than a value per example or a number, or a value in
+                which weights or the mask cannot count.
         """
         teacher, student = self._prepare(teacher, student)
-        mask = getattr(keras.tree.flatten(student)[0], "_keras_mask", None)
-        context = dataclasses.replace(context or Context(), mask=mask, present=_present(sample_weight))
-        values = self.call(teacher, student, context)
-        values, sample_weight = _per_example(values, mask, sample_weight)
+        mask, sample_weight = as_weights(mask_of(student), sample_weight)
+        weighted = has_weight(sample_weight)
+        context = dataclasses.replace(
+            context or Context(), mask=mask, weighted=weighted, present=any_position(weighted)
+        )
+        values = checked_values(self, self.call(teacher, student, context), student, mask, sample_weight)
+        values, sample_weight = per_example(values, mask, sample_weight)
         return self._reduce(values, values, sample_weight=sample_weight)
 
     def _prepare(self, teacher: Any, student: Any) -> tuple[Any, Any]:
@@ -178,30 +233,6 @@ class _Reduction(keras.losses.Loss):
         return y_pred
 
 
-def _per_example(values: Any, mask: Any, sample_weight: Any) -> tuple[Any, Any]:
-    """`[batch, ...]` to `[batch]`: the mean over the positions that count, and the weights still to apply.
-
-    Weights of more axes than the values are averaged over these.
-    """
-    values = ops.convert_to_tensor(values)
-    if len(values.shape) == 0:
-        return ops.expand_dims(values, 0), None
-    if sample_weight is not None:
-        sample_weight = ops.cast(sample_weight, values.dtype)
-        while len(sample_weight.shape) > len(values.shape):
-            sample_weight = ops.mean(sample_weight, axis=-1)
-    if len(values.shape) == 1:
-        return values, sample_weight
-    if sample_weight is not None and len(sample_weight.shape) > 1:
-        values, sample_weight = values * sample_weight, None
-    positions = tuple(range(1, len(values.shape)))
-    if mask is None:
-        return ops.mean(values, axis=positions), sample_weight
-    mask = ops.cast(mask, values.dtype)
-    count = ops.maximum(ops.sum(mask, axis=positions), 1.0)
-    return ops.sum(values * mask, axis=positions) / count, sample_weight
-
-
 def _checked_tap(tap: Any, several: bool) -> str | tuple[str, ...] | None:
     taps = () if tap is None else tuple(tap) if isinstance(tap, (list, tuple)) else (tap,)
     if not all(isinstance(item, str) for item in taps) or (len(taps) > 1 and not several):
@@ -231,13 +262,3 @@ def _shapes(tensors: Any) -> Any:
     if isinstance(tensors, (list, tuple)):
         return [_shapes(tensor) for tensor in tensors]
     return (None, *tensors.shape[1:])
-
-
-def _present(sample_weight: Any) -> Any:
-    """`[batch]`: which rows have a weight that is not 0."""
-    if sample_weight is None:
-        return None
-    counts = ops.not_equal(ops.convert_to_tensor(sample_weight), 0)
-    while len(counts.shape) > 1:
-        counts = ops.any(counts, axis=-1)
-    return counts

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from keras import layers, ops
+from keras import initializers, layers, ops
 
 from keras_kd.errors import ConfigurationError, check_number, explain
-from keras_kd.losses.base import DistillationLoss, registry
+from keras_kd.features.projectors import published_uniform
+from keras_kd.losses.base import DistillationLoss, registry, without_padding
+from keras_kd.losses.reduction import expand_like
 from keras_kd.losses.tensors import class_numbers, flatten, l2_normalize, wide
 
 UNKNOWN = -1  # the label of a row without one
@@ -159,8 +161,7 @@ class ContrastiveKD(DistillationLoss):
         embedding_size: of the two linear layers' outputs.
         temperature: of the cosines, at least 0.01. It has nothing to do with the distiller's.
         memory_size: how many embeddings of earlier batches are kept as negatives, in non-trainable weights of the loss;
-            0 takes those of the batch alone. They are renewed in training only, and rows of weight 0 are not kept as
-            negatives.
+            0 takes those of the batch alone. They are renewed in training only, and not by rows of weight 0.
         use_labels: whether rows of the anchor's own class are left out of its negatives, where the batch has labels:
             class numbers (-1 for unlabelled) or one-hot.
         options: `teacher`, `student`, `name`, `reduction`, see `DistillationLoss`.
@@ -171,6 +172,8 @@ class ContrastiveKD(DistillationLoss):
     >>> [tuple(weight.shape) for weight in loss.trainable_weights]
     [(2, 16), (16,), (1, 16), (16,)]
     """
+
+    leaves_out_padding = True
 
     def __init__(
         self,
@@ -188,15 +191,25 @@ class ContrastiveKD(DistillationLoss):
         self.use_labels = bool(use_labels)
 
     def build(self, teacher_shape, student_shape):
-        self._embed_teacher = layers.Dense(self.embedding_size, dtype="float32", name="embed_teacher")
-        self._embed_student = layers.Dense(self.embedding_size, dtype="float32", name="embed_student")
-        self._embed_teacher.build((None, math.prod(teacher_shape[1:])))
-        self._embed_student.build((None, math.prod(student_shape[1:])))
+        self._embed_teacher = self._embedding("embed_teacher", math.prod(teacher_shape[1:]))
+        self._embed_student = self._embedding("embed_student", math.prod(student_shape[1:]))
         if self.memory_size:
             self._teacher_memory = self._add_memory("teacher_memory", self.embedding_size)
             self._student_memory = self._add_memory("student_memory", self.embedding_size)
             self._memory_labels = self._add_memory("memory_labels", dtype="int32")
             self._memory_filled = self._add_memory("memory_filled")
+
+    def _embedding(self, name: str, num_features: int) -> layers.Dense:
+        limit = 1.0 / math.sqrt(num_features)  # of the published code's first weights and biases
+        layer = layers.Dense(
+            self.embedding_size,
+            kernel_initializer=published_uniform(),
+            bias_initializer=initializers.RandomUniform(-limit, limit),
+            dtype="float32",
+            name=name,
+        )
+        layer.build((None, num_features))
+        return layer
 
     def _add_memory(self, name: str, *size: int, dtype: str = "float32") -> Any:
         settings = {"initializer": "zeros", "trainable": False, "aggregation": "only_first_replica"}
@@ -215,7 +228,7 @@ class ContrastiveKD(DistillationLoss):
             )
 
     def call(self, teacher, student, context):
-        teacher, student = wide(teacher, student)
+        teacher, student = wide(*without_padding(teacher, student, context))
         teacher = l2_normalize(self._embed_teacher(flatten(teacher)))
         student = l2_normalize(self._embed_student(flatten(student)))
         labels = self._class_numbers(context.labels)
@@ -251,14 +264,17 @@ class ContrastiveKD(DistillationLoss):
         return labels
 
     def _remember(self, teacher: Any, student: Any, labels: Any, present: Any) -> None:
-        """Puts the batch at the front of the memory; what falls off its end is forgotten."""
+        """Puts the rows that count at the front of the memory; what falls off its end is forgotten."""
         like = ops.ones_like(teacher[:, 0])
         labels = ops.cast(UNKNOWN * like if labels is None else labels, "int32")
         present = like if present is None else ops.cast(present, like.dtype)
+        filled = ops.concatenate([present, ops.cast(self._memory_filled, like.dtype)])
+        kept = _first_of_those(filled)[: self.memory_size]
         memories = (self._teacher_memory, self._student_memory, self._memory_labels, self._memory_filled)
         for memory, rows in zip(memories, (teacher, student, labels, present), strict=True):
-            rows = ops.concatenate([ops.stop_gradient(rows), ops.convert_to_tensor(memory)])
-            memory.assign(rows[: self.memory_size])
+            rows = ops.stop_gradient(ops.cast(rows, memory.dtype))
+            rows = ops.where(expand_like(present, rows) > 0, rows, ops.zeros_like(rows))  # as what is not filled
+            memory.assign(ops.take(ops.concatenate([rows, ops.convert_to_tensor(memory)]), kept, axis=0))
 
     def get_config(self):
         return {
@@ -268,6 +284,12 @@ class ContrastiveKD(DistillationLoss):
             "memory_size": self.memory_size,
             "use_labels": self.use_labels,
         }
+
+
+def _first_of_those(filled: Any) -> Any:
+    """The places of the rows that are filled, 1, in their order, and then of the others, 0."""
+    order = ops.cumsum(ops.ones_like(filled))
+    return ops.argsort(order + (1.0 - filled) * ops.sum(ops.ones_like(filled)))
 
 
 def _check_count(name: str, value: Any, at_least: int) -> int:

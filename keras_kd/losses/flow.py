@@ -99,8 +99,11 @@ class FlowOfSolution(DistillationLoss):
         return in_words(self._projectors)
 
     def call(self, teacher, student, context):
-        pairs = zip(self._projectors, student, strict=True)
-        return flow_of_solution(teacher, [project(features, training=context.training) for project, features in pairs])
+        student = [
+            project(features, counts=context.counts(features), training=context.training)
+            for project, features in zip(self._projectors, student, strict=True)
+        ]
+        return flow_of_solution(teacher, student)
 
     def validate_outputs(self, teacher_outputs, student_outputs):
         sides = (teacher_outputs, student_outputs)

@@ -9,6 +9,7 @@ from keras import ops
 from keras_kd.errors import check_choice
 from keras_kd.losses.base import registry
 from keras_kd.losses.feature_loss import FeatureLoss
+from keras_kd.losses.reduction import only
 from keras_kd.losses.tensors import flatten, l2_normalize, wide
 
 METRICS = ("mse", "l1", "cosine")
@@ -46,7 +47,9 @@ class Hint(FeatureLoss):
 
     Args:
         metric: `"mse"`, `"l1"` or `"cosine"`.
-        projector: from the student's shape to the teacher's, see `FeatureLoss`.
+        projector, projector_activation: from the student's shape to the teacher's, see `FeatureLoss`. RepDistiller's
+            regressor ends in a ReLU, `projector="conv", projector_activation="relu"`: right where the teacher's
+            features come out of one, and none that are negative can be met.
         options: `teacher`, `student`, `name`, `reduction`, see `DistillationLoss`.
 
     >>> loss = Hint(teacher="stage_3", student="stage_2")
@@ -56,12 +59,22 @@ class Hint(FeatureLoss):
     4.0
     """
 
-    def __init__(self, *, metric: str = "mse", projector: Any = "auto", **options: Any):
-        super().__init__(projector=projector, **options)
+    def __init__(
+        self,
+        *,
+        metric: str = "mse",
+        projector: Any = "auto",
+        projector_activation: str | None = None,
+        **options: Any,
+    ):
+        super().__init__(projector=projector, projector_activation=projector_activation, **options)
         self.metric = check_choice("metric", metric, METRICS)
 
-    def compare(self, teacher, student, context):
-        return hint(teacher, student, self.metric)
+    def compare(self, teacher, student, counts):
+        if self.metric == "cosine":
+            return hint(only(teacher, counts), only(student, counts), self.metric)
+        by_position = [ops.reshape(x, (-1, x.shape[-1])) for x in (teacher, student)]
+        return ops.reshape(hint(*by_position, self.metric), ops.shape(student)[:-1])
 
     def get_config(self):
         return {**super().get_config(), "metric": self.metric}

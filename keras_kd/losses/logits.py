@@ -70,12 +70,20 @@ def _diverge(teacher_log: Any, student_log: Any, divergence: str) -> Any:
         return not_negative(_kl(teacher_log, student_log))
     if divergence == "reverse_kl":
         return not_negative(_kl(student_log, teacher_log))
-    mixture_log = ops.logaddexp(teacher_log, student_log) - math.log(2.0)
-    return not_negative((_kl(teacher_log, mixture_log) + _kl(student_log, mixture_log)) / 2.0)
+    return not_negative((_kl_to_mixture(teacher_log, student_log) + _kl_to_mixture(student_log, teacher_log)) / 2.0)
 
 
 def _kl(log_p: Any, log_q: Any) -> Any:
     return ops.sum(ops.exp(log_p) * (log_p - log_q), axis=-1)
+
+
+def _kl_to_mixture(log_p: Any, log_q: Any) -> Any:
+    """`KL(p || (p + q) / 2)`.
+
+    `log((p + q) / 2) - log p` is `softplus(log q - log p) - log 2`, with the right slope, 1/2, where p is q;
+    `logaddexp` has 1 for one and 0 for the other there.
+    """
+    return ops.sum(ops.exp(log_p) * (math.log(2.0) - ops.softplus(log_q - log_p)), axis=-1)
 
 
 class LogitsLoss(DistillationLoss):

@@ -6,12 +6,13 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from keras import ops
+from keras import initializers, ops
 
 from keras_kd.errors import ConfigurationError, check_choice, check_number, explain
 from keras_kd.features import Projector, plan_projection
 from keras_kd.features.projectors import in_words
 from keras_kd.losses.base import DistillationLoss, registry
+from keras_kd.losses.reduction import expand_like
 from keras_kd.losses.tensors import flatten, wide
 
 
@@ -27,7 +28,8 @@ def feature_overhaul(teacher_map: Any, student_map: Any, margin: Any = None, pre
         teacher_map, student_map: `[batch, ..., channels]`, of one shape, before the ReLU.
         margin: `[channels]`, not positive: the mean of the teacher's negative values in each channel, from
             `margins_from_batch_norm`. None estimates it from this batch with `margins_from_features`.
-        present: `[batch]`, which rows count in that estimate; None is all.
+        present: `[batch]` or `[batch, positions]`, which of them count, in that estimate too; None is all. The others
+            are 0.
 
     Returns:
         `[batch]`.
@@ -37,6 +39,8 @@ def feature_overhaul(teacher_map: Any, student_map: Any, margin: Any = None, pre
         margin = margins_from_features(teacher_map, present)
     target = ops.maximum(teacher_map, ops.cast(margin, teacher_map.dtype))
     counts = ops.logical_or(target > 0, student_map > target)
+    if present is not None:
+        counts = ops.logical_and(counts, expand_like(ops.cast(present, "bool"), counts))
     return ops.sum(flatten(ops.where(counts, ops.square(student_map - target), 0.0)), axis=-1)
 
 
@@ -45,7 +49,7 @@ def margins_from_features(teacher_map: Any, present: Any = None) -> Any:
 
     Args:
         teacher_map: `[batch, ..., channels]`, before the ReLU.
-        present: `[batch]`, which rows count; None is all.
+        present: `[batch]` or `[batch, positions]`, which of them count; None is all.
 
     Returns:
         `[channels]`, without a gradient.
@@ -53,8 +57,7 @@ def margins_from_features(teacher_map: Any, present: Any = None) -> Any:
     (teacher_map,) = wide(teacher_map)
     is_negative = teacher_map < 0
     if present is not None:
-        shape = (-1, *(1 for _ in teacher_map.shape[1:]))
-        is_negative = ops.logical_and(is_negative, ops.reshape(ops.cast(present, "bool"), shape))
+        is_negative = ops.logical_and(is_negative, expand_like(ops.cast(present, "bool"), is_negative))
     axes = tuple(range(len(teacher_map.shape) - 1))
     total = ops.sum(ops.where(is_negative, teacher_map, 0.0), axis=axes)
     count = ops.sum(ops.cast(is_negative, teacher_map.dtype), axis=axes)
@@ -119,6 +122,7 @@ class FeatureOverhaul(DistillationLoss):
     """
 
     several_taps = True
+    leaves_out_padding = True
 
     def __init__(self, *, margins: Sequence[Any] | None = None, projector: str | None = "conv", **options: Any):
         super().__init__(**options)
@@ -129,7 +133,9 @@ class FeatureOverhaul(DistillationLoss):
     def build(self, teacher_shape, student_shape):
         teacher_shapes, student_shapes = _as_list(teacher_shape), _as_list(student_shape)
         self._check(teacher_shapes, student_shapes)
-        connectors = [Projector(shape, self.projector) for shape in teacher_shapes]
+        # the authors' first weights, normal with variance 2 / outputs
+        start = initializers.VarianceScaling(2.0, mode="fan_out", distribution="untruncated_normal")
+        connectors = [Projector(shape, self.projector, kernel_initializer=start.clone()) for shape in teacher_shapes]
         for connector, shape in zip(connectors, student_shapes, strict=True):
             connector.build(tuple(shape))
         self._connectors = connectors
@@ -139,12 +145,13 @@ class FeatureOverhaul(DistillationLoss):
         return in_words(self._connectors)
 
     def call(self, teacher, student, context):
+        counts = [context.counts(features) for features in student]
         student = [
-            connect(features, training=context.training)
-            for connect, features in zip(self._connectors, student, strict=True)
+            connect(features, counts=count, training=context.training)
+            for connect, features, count in zip(self._connectors, student, counts, strict=True)
         ]
-        margins = self.margins or [None] * len(student)
-        losses = map(feature_overhaul, teacher, student, margins, [context.present] * len(student))
+        present = [connect.arranged(count) for connect, count in zip(self._connectors, counts, strict=True)]
+        losses = map(feature_overhaul, teacher, student, self.margins or [None] * len(student), present)
         return sum(loss / 2 ** (len(student) - 1 - i) for i, loss in enumerate(losses))
 
     def validate_outputs(self, teacher_outputs, student_outputs):

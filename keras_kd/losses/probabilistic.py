@@ -6,7 +6,7 @@ from typing import Any
 
 from keras import ops
 
-from keras_kd.losses.base import DistillationLoss, registry
+from keras_kd.losses.base import DistillationLoss, registry, without_padding
 from keras_kd.losses.tensors import flatten, num_partners, pair_mask, safe_sqrt, wide
 
 EPSILON = 1e-7
@@ -65,5 +65,7 @@ class ProbabilisticTransfer(DistillationLoss):
     0.0283
     """
 
+    leaves_out_padding = True
+
     def call(self, teacher, student, context):
-        return probabilistic_transfer(teacher, student, present=context.present)
+        return probabilistic_transfer(*without_padding(teacher, student, context), present=context.present)

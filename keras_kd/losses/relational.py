@@ -7,7 +7,7 @@ from typing import Any
 from keras import ops
 
 from keras_kd.errors import check_number
-from keras_kd.losses.base import DistillationLoss, registry
+from keras_kd.losses.base import DistillationLoss, registry, without_padding
 from keras_kd.losses.tensors import flatten, l2_normalize, num_partners, pair_mask, wide
 
 SMALLEST_SQUARE = 1e-12
@@ -120,12 +120,15 @@ class RelationalKD(DistillationLoss):
     7.389
     """
 
+    leaves_out_padding = True
+
     def __init__(self, *, distance_weight: float = 25.0, angle_weight: float = 50.0, **options: Any):
         super().__init__(**options)
         self.distance_weight = check_number("distance_weight", distance_weight, at_least=0)
         self.angle_weight = check_number("angle_weight", angle_weight, at_least=0)
 
     def call(self, teacher, student, context):
+        teacher, student = without_padding(teacher, student, context)
         parts = ((self.distance_weight, relational_distance), (self.angle_weight, relational_angle))
         values = ops.zeros_like(flatten(wide(student)[0])[:, 0])
         for weight, function in parts:

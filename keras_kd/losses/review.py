@@ -8,16 +8,15 @@ from typing import Any
 from keras import initializers, layers, ops
 
 from keras_kd.errors import ConfigurationError, check_number, explain
+from keras_kd.features.projectors import BATCH_NORM, normalize
 from keras_kd.losses.base import DistillationLoss, registry
 from keras_kd.losses.maps import adaptive_average_pool
+from keras_kd.losses.reduction import refuse_padding
 from keras_kd.losses.tensors import wide
 from keras_kd.serialization import register
 
 POOLED_SIZES = (4, 2, 1)
 MOST_CHANNELS = 512
-
-# PyTorch's, with which the tables were made; its momentum of 0.1 is the weight of the new batch
-_BATCH_NORM = {"momentum": 0.9, "epsilon": 1e-5, "dtype": "float32"}
 
 
 def knowledge_review(teacher_maps: Any, student_maps: Any) -> Any:
@@ -94,9 +93,9 @@ class AttentionFusion(layers.Layer):
     def build(self, input_shape):
         settings = {"use_bias": False, "kernel_initializer": "lecun_uniform", "dtype": "float32"}
         self.reduce = layers.Conv2D(self.channels, 1, **settings)
-        self.reduce_norm = layers.BatchNormalization(**_BATCH_NORM)
+        self.reduce_norm = layers.BatchNormalization(**BATCH_NORM)
         self.expand = layers.Conv2D(self.output_channels, 3, padding="same", **settings)
-        self.expand_norm = layers.BatchNormalization(**_BATCH_NORM)
+        self.expand_norm = layers.BatchNormalization(**BATCH_NORM)
         self.reduce.build(input_shape)
         self.reduce_norm.build((*input_shape[:-1], self.channels))
         self.expand.build((None, *self.output_size, self.channels))
@@ -113,13 +112,14 @@ class AttentionFusion(layers.Layer):
 
         `present` is `[batch]`, which rows the batch statistics are made of; None for all.
         """
-        fused = _normalize(self.reduce_norm, self.reduce(features), present, training)
+        counts = None if present is None else ops.reshape(ops.cast(present, "bool"), (-1, 1, 1, 1))
+        fused = normalize(self.reduce_norm, self.reduce(features), counts, training)
         if self.fuses:
             deeper = _nearest(deeper, fused.shape[1:3])
             weights = self.attention(ops.concatenate([fused, deeper], axis=-1))
             fused = fused * weights[..., :1] + deeper * weights[..., 1:]
         fused = _nearest(fused, self.output_size)
-        return _normalize(self.expand_norm, self.expand(fused), present, training), fused
+        return normalize(self.expand_norm, self.expand(fused), counts, training), fused
 
     def get_config(self):
         return {
@@ -129,15 +129,6 @@ class AttentionFusion(layers.Layer):
             "fuses": self.fuses,
             "name": self.name,
         }
-
-
-def _normalize(norm: Any, maps: Any, present: Any, training: Any) -> Any:
-    """Batch normalisation with the statistics of the rows that are present."""
-    if present is None:
-        return norm(maps, training=training)
-    rows = ops.reshape(ops.cast(present, maps.dtype), (-1, 1, 1)) * ops.ones_like(maps[..., 0])
-    # Not `norm(...)`: it would hang the mask on its output, for the next layer to complain about.
-    return norm.call(maps, training=training, mask=ops.cast(rows, "bool"))
 
 
 @registry.register
@@ -185,6 +176,8 @@ class KnowledgeReview(DistillationLoss):
         _checked_levels(self.name, *([item.shape for item in _listed(x)] for x in (teacher_outputs, student_outputs)))
 
     def call(self, teacher, student, context):
+        if context.mask is not None:
+            refuse_padding(self.name, context.mask, "maps of several sizes")
         loss = knowledge_review(teacher, self._review(student, context))
         if not self.warmup_steps:
             return loss

@@ -6,7 +6,7 @@ from typing import Any
 
 from keras import ops
 
-from keras_kd.losses.base import DistillationLoss, registry
+from keras_kd.losses.base import DistillationLoss, registry, without_padding
 from keras_kd.losses.tensors import flatten, l2_normalize, num_partners, pair_mask, wide
 
 
@@ -55,5 +55,7 @@ class SimilarityPreserving(DistillationLoss):
     0.25
     """
 
+    leaves_out_padding = True
+
     def call(self, teacher, student, context):
-        return similarity_preserving(teacher, student, present=context.present)
+        return similarity_preserving(*without_padding(teacher, student, context), present=context.present)

@@ -23,7 +23,7 @@ def standardize_logits(logits: Any, temperature: Any = 1.0) -> Any:
 
     The deviation is the published code's, over `classes - 1`; the paper's algorithm divides by `classes`, which is a
     temperature larger by `sqrt(classes / (classes - 1))`. A row whose logits are all the same has no order to teach: it
-    becomes 0, with a gradient of 0 (1e7 times too large otherwise, and not a number in the published code). So does a
+    becomes 0, with a gradient of 0; in the published code the gradient there is divided by 1e-7. So does a
     row whose deviation is lost in rounding, below 1e-6 of its mean.
 
     Source: Sun et al., "Logit Standardization in Knowledge Distillation", 2024.
@@ -82,6 +82,10 @@ class LogitStandardization(DistillationLoss):
             reduction=loss.reduction,
         )
         self.loss = loss
+
+    @property
+    def leaves_out_padding(self):
+        return self.loss.leaves_out_padding
 
     def build(self, teacher_shape, student_shape):
         if not self.loss.built:

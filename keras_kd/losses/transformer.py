@@ -12,6 +12,7 @@ from keras import initializers, layers, ops
 from keras_kd.errors import ConfigurationError, check_choice, explain
 from keras_kd.features.shapes import same_size
 from keras_kd.losses.base import DistillationLoss, registry
+from keras_kd.losses.reduction import what_counts
 from keras_kd.losses.tensors import wide
 
 MASKED_SCORE = -1e2
@@ -148,6 +149,7 @@ class TransformerLayers(DistillationLoss):
     """
 
     several_taps = True
+    leaves_out_padding = True
 
     def __init__(
         self,
@@ -209,7 +211,7 @@ class TransformerLayers(DistillationLoss):
         return ", ".join(steps) or None
 
     def call(self, teacher, student, context):
-        mask = self._mask(student, context)
+        mask = self._counts(student, context)
         terms = [
             attention_scores(t, s, mask)
             if role == "attention"
@@ -217,6 +219,15 @@ class TransformerLayers(DistillationLoss):
             for role, t, s in zip(self.roles, teacher, student, strict=False)
         ]
         return sum(terms[1:], start=terms[0])
+
+    def _counts(self, student, context):
+        """`[batch, tokens]`: neither padding nor of weight 0; None where all count."""
+        mask = self._mask(student, context)
+        states = next((tensor for role, tensor in zip(self.roles, student, strict=False) if role != "attention"), None)
+        if states is None:  # queries are tokens
+            states = student[0][:, 0]
+        counts = what_counts(states, mask, context.weighted)
+        return None if counts is None else ops.logical_and(counts[..., 0], ops.ones_like(states[..., 0], dtype="bool"))
 
     def _mask(self, student, context):
         if self.token_ids is not None:

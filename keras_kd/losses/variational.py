@@ -8,6 +8,7 @@ from typing import Any
 from keras import initializers, layers, ops
 
 from keras_kd.errors import ConfigurationError, check_number, explain
+from keras_kd.features.projectors import published_uniform
 from keras_kd.losses.base import DistillationLoss, registry
 from keras_kd.losses.maps import pool_to_smallest
 from keras_kd.losses.tensors import flatten, wide
@@ -34,8 +35,13 @@ def variational_information(teacher_features: Any, predicted_mean: Any, variance
     Returns:
         `[batch]`.
     """
-    teacher, mean, variance = wide(teacher_features, predicted_mean, variance)
-    return ops.mean(flatten(ops.square(mean - teacher) / variance + ops.log(variance)), axis=-1) / 2.0
+    return ops.mean(flatten(_negative_log_likelihood(teacher_features, predicted_mean, variance)), axis=-1)
+
+
+def _negative_log_likelihood(teacher: Any, mean: Any, variance: Any) -> Any:
+    """`[batch, ...]`: of each position, the mean over the channels."""
+    teacher, mean, variance = wide(teacher, mean, variance)
+    return ops.mean(ops.square(mean - teacher) / variance + ops.log(variance), axis=-1) / 2.0
 
 
 @registry.register
@@ -45,9 +51,9 @@ class VariationalInformation(DistillationLoss):
     The layers are 1x1 convolutions without bias (for maps; dense layers for vectors and sequences, which is the same
     for each position), with ReLU between them, to the teacher's channels each. The variance, one for each of the
     teacher's channels, is learned as well: softplus(a) + 1e-5. All are trained with the student and belong to the loss.
-    The larger of two maps is average-pooled to the size of the smaller, as PyTorch's adaptive pooling. RepDistiller
-    learns the variance; mdistiller's optimizer does not see it. Weight 1 for each pair of layers; RepDistiller takes
-    one at the end of each stage.
+    The larger of two maps is average-pooled to the size of the smaller, as PyTorch's adaptive pooling. The kernels
+    start as in the published code, uniform within `1 / sqrt(inputs)`. RepDistiller learns the variance; mdistiller's
+    optimizer does not see it. Weight 1 for each pair of layers; RepDistiller takes one at the end of each stage.
 
     Args:
         initial_variance: above 1e-5.
@@ -68,7 +74,14 @@ class VariationalInformation(DistillationLoss):
         channels = teacher_shape[-1]
         activations = ("relu", "relu", None)
         self._regressor = [
-            layers.Dense(channels, use_bias=False, activation=name, dtype="float32") for name in activations
+            layers.Dense(
+                channels,
+                use_bias=False,
+                activation=name,
+                kernel_initializer=published_uniform(),
+                dtype="float32",
+            )
+            for name in activations
         ]
         for layer, width in zip(self._regressor, (student_shape[-1], channels, channels), strict=True):
             layer.build((*teacher_shape[:-1], width))
@@ -104,7 +117,7 @@ class VariationalInformation(DistillationLoss):
             teacher, mean = pool_to_smallest(teacher, mean)
         for layer in self._regressor:
             mean = layer(mean)
-        return variational_information(teacher, mean, self.variance)
+        return _negative_log_likelihood(teacher, mean, self.variance)
 
     def get_config(self):
         return {**super().get_config(), "initial_variance": self.initial_variance}

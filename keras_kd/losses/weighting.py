@@ -106,6 +106,10 @@ class Weighted(DistillationLoss):
     def projection(self):
         return self.loss.projection
 
+    @property
+    def leaves_out_padding(self):
+        return self.loss.leaves_out_padding
+
     def build(self, teacher_shape, student_shape):
         if not self.loss.built:
             self.loss.build(teacher_shape, student_shape)

@@ -193,3 +193,58 @@ def test_weights_are_restored_on_load(tmp_path):
     loaded = keras.models.load_model(tmp_path / "model.keras")
     assert isinstance(loaded.layers[-1], Projector)
     np.testing.assert_array_equal(loaded(data), model(data))
+
+
+def test_normalises_as_the_published_code_does():
+    """PyTorch's epsilon of 1e-5 and, for its momentum of 0.1, 0.9: at features of size 0.03 Keras' own 1e-3 shows."""
+    x, projector = 0.03 * random(64, 3), Projector((None, 6))
+    projected = np.asarray(projector(x, training=True), "float64")
+    plain = x.astype("float64") @ np.asarray(projector.learned[0].kernel, "float64")
+    expected = (plain - plain.mean(0)) / np.sqrt(plain.var(0) + 1e-5)
+    np.testing.assert_allclose(projected, expected, atol=1e-4)
+    np.testing.assert_allclose(projector.learned[1].moving_mean, 0.1 * plain.mean(0), atol=1e-6)
+
+
+def test_starts_as_the_published_layers_do():
+    """PyTorch's default for linear layers and convolutions: uniform within 1 / sqrt(inputs)."""
+    projector = Projector((None, 4, 4, 300))
+    projector.build((None, 4, 4, 100))
+    kernel = np.asarray(projector.learned[0].kernel)
+    assert 0.09 < np.abs(kernel).max() <= 0.1
+    assert kernel.std() == pytest.approx(0.1 / np.sqrt(3), rel=0.02)
+
+
+def test_may_end_in_a_relu():
+    projector = Projector((None, 6), activation="relu")
+    projected = np.asarray(projector(random(50, 3), training=True))
+    assert projected.min() == 0.0 and projected.max() > 0.5
+    assert deserialize(serialize(projector)).activation == "relu"
+    with pytest.raises(ConfigurationError, match="ends a learned projection.*'conv' or 'linear'"):
+        Projector((None, 3), activation="relu")(random(5, 3))
+
+
+@pytest.mark.parametrize(
+    ("teacher", "student"), [((6,), (3,)), ((4, 6), (4, 3)), ((6,), (2, 2, 3)), ((2, 2, 6), (4, 3))]
+)
+def test_what_does_not_count_is_not_in_the_statistics(teacher, student):
+    x = random(8, *student)
+    counts = (np.arange(8) % 4 > 0).reshape(8, *[1] * len(student))
+    kept = x[counts.ravel()]
+    with_all, alone = Projector((None, *teacher)), Projector((None, *teacher))
+    for projector in (with_all, alone):
+        projector.build((None, *student))
+    alone.set_weights(with_all.get_weights())
+    projected = np.asarray(with_all(np.where(counts, x, 100.0), counts=counts, training=True))[counts.ravel()]
+    np.testing.assert_allclose(projected, alone(kept, training=True), atol=1e-4)
+    for mine, theirs in zip(with_all.get_weights(), alone.get_weights(), strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=1e-5)
+
+
+def test_a_masked_map_is_pooled_over_what_is_left_and_cannot_be_resized():
+    x, counts = random(2, 2, 2, 3), np.array([[[1, 0], [1, 1]], [[0, 0], [1, 0]]], bool)[..., None]
+    expected = np.stack([x[i][counts[i, ..., 0]].mean(0) for i in range(2)])
+    np.testing.assert_allclose(Projector((None, 3))(x, counts=counts), expected, atol=1e-6)
+    resized = Projector((None, 4, 4, 3))
+    resized.build((None, 2, 2, 3))
+    with pytest.raises(ConfigurationError, match="mask cannot be resized"):
+        resized.arranged(counts)

@@ -1,7 +1,19 @@
+import sys
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+
+sys.path.insert(0, str(Path(__file__).parent))  # for the table of all losses, which several files read
+from loss_table import ROWS  # noqa: E402
+
+
+@pytest.fixture(params=ROWS, ids=str)
+def row(request):
+    """Each row of the table of losses."""
+    return ROWS[request.param]
 
 
 def finite_differences(function, point, step=1e-6):

@@ -1,5 +1,6 @@
 """Hints against float64 NumPy written from the formulas."""
 
+import keras
 import numpy as np
 import pytest
 
@@ -35,3 +36,13 @@ def test_features_that_are_all_0_are_no_trouble(metric):
 def test_an_unknown_metric_is_refused():
     with pytest.raises(ConfigurationError, match="'l2'.*'mse', 'l1', 'cosine'"):
         Hint(metric="l2")
+
+
+def test_the_regressor_may_end_in_a_relu():
+    loss = Hint(projector="conv", projector_activation="relu")
+    teacher = np.full((4, 2, 2, 3), -1.0, "float32")  # what a ReLU cannot meet
+    values = np.random.default_rng(0).normal(size=(4, 2, 2, 3)).astype("float32")
+    assert float(loss(teacher, values)) >= 1.0
+    assert loss.projection.endswith("+ relu")
+    with pytest.raises(ConfigurationError, match="projector of your own.*inside the layer"):
+        Hint(projector=keras.layers.Dense(3), projector_activation="relu")

@@ -8,16 +8,14 @@ from pathlib import Path
 
 import pytest
 
-CONTRACT = Path(__file__).with_name("test_contract.py")
 VALUES = """
-import importlib.util, json, sys
-specification = importlib.util.spec_from_file_location("contract", sys.argv[1])
-sys.modules["contract"] = contract = importlib.util.module_from_spec(specification)
-specification.loader.exec_module(contract)
+import json, sys
+sys.path.insert(0, sys.argv[1])
+import loss_table as table
 values = {}
-for name, row in contract.ROWS.items():
+for name, row in table.ROWS.items():
     loss = row.make()
-    value = contract.value(loss, row, contract.draw(row.teacher), contract.draw(row.student, seed=1))
+    value = table.value(loss, row, table.draw(row.teacher), table.draw(row.student, seed=1))
     values[name] = [value, len(loss.weights)]
 print(json.dumps(values))
 """
@@ -25,7 +23,7 @@ print(json.dumps(values))
 
 def values(backend):
     environment = {**os.environ, "KERAS_BACKEND": backend}
-    command = [sys.executable, "-W", "ignore", "-c", VALUES, str(CONTRACT)]
+    command = [sys.executable, "-W", "ignore", "-c", VALUES, str(Path(__file__).parent)]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr[-2000:]
     return json.loads(result.stdout.splitlines()[-1])

@@ -240,3 +240,24 @@ def test_config_keeps_the_divergence(divergence):
     teacher, student = draw((3, 4), scale=2.0)
     value = again(teacher, student, context=Context(temperature=3.0))
     assert float(value) == pytest.approx(expected_divergence(divergence, 3.0, True)(teacher, student).mean(), rel=1e-4)
+
+
+def test_jensen_shannon_has_its_gradient_near_the_teacher():
+    """Where log-probabilities tie in float32, as close to the teacher, the gradient is still that of float64."""
+    rng = np.random.default_rng(0)
+    teacher = rng.normal(size=(16, 200))
+    student = teacher + 0.01 * rng.normal(size=teacher.shape)
+
+    def gradient(dtype):
+        variable = tf.Variable(student.astype(dtype))
+        with tf.GradientTape() as tape:
+            value = tf.reduce_sum(soft_targets(teacher.astype(dtype), variable, 4.0, "jensen_shannon"))
+        return tape.gradient(value, variable).numpy().astype("float64")
+
+    exact = np.exp(teacher / 4) / np.exp(teacher / 4).sum(-1, keepdims=True)
+    of_student = np.exp(student / 4) / np.exp(student / 4).sum(-1, keepdims=True)
+    log_ratio = np.log(of_student / ((exact + of_student) / 2))
+    expected = 2.0 * of_student * (log_ratio - (of_student * log_ratio).sum(-1, keepdims=True))  # T / 2 q (r - E r)
+    for dtype in ("float64", "float32"):
+        found = gradient(dtype)
+        assert (found * expected).sum() / np.linalg.norm(found) / np.linalg.norm(expected) > 0.99

@@ -157,3 +157,29 @@ def test_its_weights_are_saved_with_it(tmp_path):
     again.set_weights(loss.get_weights())
     assert float(again(teacher, student)) == pytest.approx(value)
     assert keras.tree.map_structure(np.shape, loss.get_weights()) == [(3,), (5, 3), (3, 3), (3, 3)]
+
+
+def test_the_first_predictions_are_as_large_as_the_published_code_makes_them():
+    """Three layers of PyTorch's, uniform within 1 / sqrt(inputs), drawn here by NumPy."""
+    keras.utils.set_random_seed(0)
+    rng = np.random.default_rng(0)
+    student = rng.normal(size=(200, 64)).astype("float32")
+
+    def published():
+        values = student
+        for index in range(3):
+            limit = 1 / np.sqrt(values.shape[-1])
+            values = values @ rng.uniform(-limit, limit, size=(values.shape[-1], 64))
+            values = np.maximum(values, 0) if index < 2 else values
+        return values.std()
+
+    def ours():
+        loss = VariationalInformation()
+        loss.build((None, 64), (None, 64))
+        values = student
+        for layer in loss._regressor:
+            values = layer(values)
+        return np.std(values)
+
+    expected = np.mean([published() for _ in range(8)])
+    assert np.mean([ours() for _ in range(8)]) == pytest.approx(expected, rel=0.15)

@@ -1,0 +1,186 @@
+"""Every loss and what it compares: the rows of the tables in test_contract.py, test_laws.py and test_jax.py."""
+
+import dataclasses
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_kd import schedules
+from keras_kd.losses import (
+    AttentionTransfer,
+    Context,
+    ContrastiveKD,
+    CorrelationKD,
+    DecoupledKD,
+    FeatureOverhaul,
+    FlowOfSolution,
+    Hint,
+    KnowledgeReview,
+    LogitRegression,
+    LogitStandardization,
+    NeuronSelectivity,
+    OutputRegression,
+    ProbabilisticTransfer,
+    RelationalKD,
+    SequenceLevel,
+    SimilarityPreserving,
+    SoftTargets,
+    TokenLevel,
+    TransformerLayers,
+    VariationalInformation,
+    Weighted,
+    get,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A loss and what it compares.
+
+    Attributes:
+        make: gives a new loss.
+        teacher, student: shapes without the batch; a list of shapes for a loss that reads several taps.
+        is_zero: whether it is 0 where student equals teacher.
+        labels: whether it needs labels.
+        positions: whether what follows the batch axis is positions that a Keras mask, or a weight, may leave out.
+        adds_up: whether the loss of a padded example is that of the example without its padding.
+        kinks: the points of test_laws.py at which the loss has no derivative.
+        name: its key in the table.
+        stops_gradient: whether it is meant to have another gradient than its derivative.
+    """
+
+    make: Any
+    teacher: Any = (10,)
+    student: Any = (10,)
+    is_zero: bool = True
+    labels: bool = False
+    positions: bool = False
+    adds_up: bool = True
+    kinks: tuple = ()
+    stops_gradient: bool = False
+    name: str = ""
+
+
+def transformer_layers():
+    return TransformerLayers(attention=("a", "a"), hidden=("b", "b"), embeddings=("c", "c"))
+
+
+MAP, SMALL_MAP = (6, 6, 5), (6, 6, 3)
+MAPS, SMALL_MAPS = [MAP, (3, 3, 4)], [SMALL_MAP, (3, 3, 4)]
+TOKENS, SMALL_TOKENS = (4, 6), (4, 3)
+DEAD = ("a dead channel",)  # a direction of what is 0
+ALL_OFF = ("zeros",)  # all inputs of a ReLU
+LOGITS = {"teacher": (4, 10), "student": (4, 10), "positions": True}
+SAME = {"teacher": TOKENS, "student": TOKENS, "positions": True}
+OTHER = {"teacher": TOKENS, "student": SMALL_TOKENS, "positions": True, "is_zero": False}
+ROWS = {
+    "soft_targets": Row(lambda: SoftTargets(temperature=3.0)),
+    "soft_targets, the distiller's temperature": Row(SoftTargets),
+    "soft_targets, scheduled": Row(lambda: SoftTargets(temperature=schedules.Linear(8.0, 1.0, steps=10))),
+    "soft_targets, sigmoid": Row(lambda: SoftTargets(temperature=3.0, activation="sigmoid")),
+    "soft_targets, reverse": Row(lambda: SoftTargets(divergence="reverse_kl")),
+    "soft_targets, jensen_shannon": Row(lambda: SoftTargets(divergence="jensen_shannon")),
+    "soft_targets, dense": Row(SoftTargets, (3, 2, 10), (3, 2, 10)),
+    "weighted": Row(lambda: Weighted(SoftTargets(temperature=2.0), 0.25)),
+    "weighted, scheduled": Row(lambda: Weighted(SoftTargets(), schedules.Cosine(1.0, 0.0, steps=10))),
+    "weighted, by confidence": Row(lambda: Weighted(SoftTargets(), examples="confidence")),
+    "hint": Row(Hint, MAP, MAP),
+    "hint, l1": Row(lambda: Hint(metric="l1"), MAP, MAP),
+    "hint, cosine": Row(lambda: Hint(metric="cosine"), (7,), (7,)),
+    "hint, projected": Row(Hint, MAP, SMALL_MAP, is_zero=False),
+    "logit_regression": Row(LogitRegression),
+    "output_regression": Row(lambda: OutputRegression(difference="huber")),
+    "output_regression, squared": Row(OutputRegression),
+    "output_regression, absolute": Row(lambda: OutputRegression(difference="absolute")),
+    "logit_standardization": Row(lambda: LogitStandardization(SoftTargets(temperature=2.0))),
+    "decoupled_kd": Row(DecoupledKD, labels=True),
+    "correlation_kd": Row(lambda: CorrelationKD(temperature=2.0)),
+    "token_level": Row(TokenLevel, (4, 7), (4, 7), is_zero=False),
+    "sequence_level": Row(SequenceLevel, (4, 7), (4, 7), is_zero=False),
+    "attention_transfer": Row(AttentionTransfer, MAP, MAP),
+    "attention_transfer, other size": Row(lambda: AttentionTransfer(power=3), MAP, (4, 4, 3), is_zero=False),
+    "neuron_selectivity": Row(NeuronSelectivity, MAP, MAP, kinks=DEAD),
+    "neuron_selectivity, other size": Row(NeuronSelectivity, MAP, (4, 4, 3), is_zero=False, kinks=DEAD),
+    "flow_of_solution": Row(FlowOfSolution, MAPS, MAPS),
+    "flow_of_solution, projected": Row(FlowOfSolution, MAPS, SMALL_MAPS, is_zero=False),
+    "feature_overhaul": Row(lambda: FeatureOverhaul(projector="auto"), MAPS, MAPS),
+    "feature_overhaul, connected": Row(FeatureOverhaul, MAPS, SMALL_MAPS, is_zero=False),
+    "similarity_preserving": Row(SimilarityPreserving, (7,), (7,)),
+    "relational_kd": Row(RelationalKD, (7,), (7,)),
+    "probabilistic_transfer": Row(ProbabilisticTransfer, (7,), (7,)),
+    "contrastive_kd": Row(ContrastiveKD, (7,), (5,), is_zero=False, stops_gradient=True),
+    "contrastive_kd, memory": Row(lambda: ContrastiveKD(memory_size=8), (7,), (5,), is_zero=False, stops_gradient=True),
+    "variational_information": Row(VariationalInformation, MAP, SMALL_MAP, is_zero=False, kinks=ALL_OFF),
+    "knowledge_review": Row(lambda: KnowledgeReview(channels=4), MAPS, SMALL_MAPS, is_zero=False),
+    "transformer_layers": Row(transformer_layers, [(2, 4, 4), (4, 6), (4, 6)], [(2, 4, 4), (4, 6), (4, 6)]),
+    "transformer_layers, other width": Row(
+        transformer_layers, [(2, 4, 4), (4, 6), (4, 6)], [(2, 4, 4), (4, 5), (4, 5)], is_zero=False
+    ),
+    # sequences, of which some positions may be padding
+    "soft_targets, tokens": Row(SoftTargets, **LOGITS),
+    "weighted, tokens": Row(lambda: Weighted(SoftTargets(), 0.5, examples="confidence"), **LOGITS),
+    "logit_regression, tokens": Row(LogitRegression, **LOGITS),
+    "logit_standardization, tokens": Row(lambda: LogitStandardization(SoftTargets(temperature=2.0)), **LOGITS),
+    "decoupled_kd, tokens": Row(DecoupledKD, **LOGITS),
+    "correlation_kd, tokens": Row(lambda: CorrelationKD(temperature=2.0), **LOGITS),
+    "token_level, tokens": Row(TokenLevel, **LOGITS, is_zero=False),
+    "sequence_level, tokens": Row(SequenceLevel, **LOGITS, is_zero=False),
+    "hint, tokens": Row(Hint, **SAME),
+    "hint, tokens, weighted": Row(lambda: Weighted(Hint(), 2.0, examples="confidence"), **SAME),
+    "hint, tokens, l1": Row(lambda: Hint(metric="l1"), **SAME),
+    "hint, tokens, cosine": Row(lambda: Hint(metric="cosine"), **SAME),
+    "hint, tokens, projected": Row(Hint, **OTHER),
+    "feature_overhaul, tokens": Row(lambda: FeatureOverhaul(projector=None), [TOKENS], [TOKENS], positions=True),
+    "feature_overhaul, tokens, connected": Row(
+        FeatureOverhaul, [TOKENS], [SMALL_TOKENS], positions=True, is_zero=False
+    ),
+    "similarity_preserving, tokens": Row(SimilarityPreserving, **SAME),
+    "relational_kd, tokens": Row(RelationalKD, **SAME),
+    "probabilistic_transfer, tokens": Row(ProbabilisticTransfer, **SAME),
+    "contrastive_kd, tokens": Row(lambda: ContrastiveKD(memory_size=8), **OTHER, adds_up=False, stops_gradient=True),
+    "variational_information, tokens": Row(VariationalInformation, **OTHER, kinks=ALL_OFF),
+    "transformer_layers, tokens": Row(
+        lambda: TransformerLayers(hidden=("b", "b"), embeddings=("c", "c")),
+        [TOKENS, TOKENS],
+        [SMALL_TOKENS, SMALL_TOKENS],
+        positions=True,
+        is_zero=False,
+    ),
+    # losses from elsewhere
+    "keras loss": Row(lambda: get(keras.losses.MeanSquaredError()), **LOGITS),
+    "keras loss, huber": Row(lambda: get(keras.losses.Huber(delta=2.0)), **LOGITS),
+    "keras loss, logarithm of cosh": Row(lambda: get(keras.losses.LogCosh()), **LOGITS),
+    "keras loss, absolute error": Row(lambda: get(keras.losses.MeanAbsoluteError()), **LOGITS),
+    "keras loss, cosine": Row(lambda: get(keras.losses.CosineSimilarity()), **LOGITS, is_zero=False),
+    "keras function": Row(lambda: get(keras.losses.mean_squared_error), **LOGITS),
+    "keras distillation": Row(
+        lambda: get(keras.distillation.LogitsDistillation(temperature=3.0, loss=keras.losses.KLDivergence())), **LOGITS
+    ),
+    "keras distillation, features": Row(lambda: get(keras.distillation.FeatureDistillation()), **LOGITS),
+}
+
+
+ROWS = {name: dataclasses.replace(row, name=name) for name, row in ROWS.items()}
+
+
+def draw(shapes, batch=6, seed=0):
+    """Standard normal features of these shapes."""
+    rng = np.random.default_rng(seed)
+    several = isinstance(shapes, list)
+    drawn = [(3 * rng.normal(size=(batch, *shape))).astype("float32") for shape in (shapes if several else [shapes])]
+    return drawn if several else drawn[0]
+
+
+def each(function, tensors):
+    return [function(tensor) for tensor in tensors] if isinstance(tensors, list) else function(tensors)
+
+
+def context(row, rows=slice(None), batch=6):
+    labels = np.arange(batch)[rows] % 10 if row.labels else None
+    return Context(step=4, temperature=2.5, labels=labels, training=False)
+
+
+def value(loss, row, teacher, student, rows=slice(None), **settings):
+    about = context(row, rows, len(teacher[0] if isinstance(teacher, list) else teacher))
+    return float(loss(each(lambda x: x[rows], teacher), each(lambda x: x[rows], student), context=about, **settings))
