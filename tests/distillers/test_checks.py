@@ -24,7 +24,9 @@ def from_logits():
 
 
 @pytest.mark.parametrize(
-    "student", [lambda: model(L.Activation("linear")), lambda: model(L.Dense(3, trainable=False))], ids=str
+    "student",
+    [lambda: model(L.Activation("linear")), lambda: model(L.Dense(3, trainable=False))],
+    ids=["no weights", "frozen"],
 )
 def test_a_student_with_nothing_to_train_is_refused(student):
     distiller = kd.Distiller(
