@@ -179,7 +179,7 @@ class Polynomial(Linear):
 
     def __post_init__(self):
         super().__post_init__()
-        check_number("power", self.power, at_least=0.0)
+        check_number("power", self.power, at_least=1e-6)
 
     def __call__(self, step):
         return self.end + (self.start - self.end) * ops.power(1.0 - _fraction(step, self.steps), self.power)

@@ -209,10 +209,25 @@ def examples_of(source: Any) -> Examples:
     )
 
 
+def _check_objects(name: str, values: np.ndarray) -> None:
+    """Raises `ConfigurationError` where an array of Python objects holds something other than text."""
+    kinds = {type(value).__name__ for value in values.ravel()[:_CHUNK]} if values.dtype == object else set()
+    if not kinds <= {"str", "bytes", "str_"}:
+        raise ConfigurationError(
+            explain(
+                f"{name} is an array of Python objects.",
+                received=f"dtype object, of {', '.join(sorted(kinds))}",
+                expected="numbers, or text",
+                fix="Rows of different lengths have to be padded to one length.",
+            )
+        )
+
+
 def check_parts(parts: tuple[Any, ...], ids: np.ndarray | None = None) -> None:
     """Raises `ConfigurationError` with the numbers of the examples whose inputs, labels or weights are not finite."""
     for name, part in zip(("x", "y", "sample_weight"), parts, strict=False):
         for leaf in keras.tree.flatten(part):
+            _check_objects(name, np.asarray(leaf))
             check_finite(name, np.asarray(leaf), ids)
 
 

@@ -99,8 +99,18 @@ class Pipeline(DataAdapter):
         A teacher that runs inside the training step needs nothing to travel: then it is this pipeline as it is.
 
         Raises:
+            ConfigurationError: `teacher` is not one of `keras_kd.teachers`.
             TeacherError: the answers are about other data, in another order, or augmented otherwise.
         """
+        if not hasattr(teacher, "answers_travel"):
+            raise ConfigurationError(
+                explain(
+                    "This is not a teacher.",
+                    received=type(teacher).__name__,
+                    expected="a teacher of keras_kd.teachers, such as CachedTeacher",
+                    fix="A Keras model runs inside the training step: pass it to Distiller, and this pipeline to fit.",
+                )
+            )
         if not teacher.answers_travel:
             return self
         teacher.check_pipeline(self)

@@ -109,6 +109,13 @@ def _open_local(
     if kind == "digits":
         return open_digits(fractions, image_size, value_range)
     open_path = open_folder if kind == "folder" else open_npz
+    try:
+        Path(place).expanduser().exists()
+    except (OSError, ValueError, RuntimeError) as error:  # a name that no file can have
+        received = repr(place if len(place) <= 80 else f"{place[:77]}...")
+        raise ConfigurationError(
+            explain(f"This place cannot be read: {error.args[-1]}.", received=received, expected=FORMS)
+        ) from None
     return open_path(Path(place).expanduser(), fractions, image_size, value_range, seed)
 
 

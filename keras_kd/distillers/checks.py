@@ -26,6 +26,16 @@ def step_of_backend() -> Any:
     return _tensorflow
 
 
+def check_function(name: str, function: Any) -> None:
+    """Raises `ConfigurationError` where an argument is neither None nor a function."""
+    if function is not None and not callable(function):
+        raise ConfigurationError(
+            explain(
+                f"{name!r} is not usable.", received=repr(function), expected="a function of the batch's x, or None"
+            )
+        )
+
+
 def check_student(student: Any) -> None:
     """Raises `ConfigurationError` where the student is not a Keras model."""
     if not isinstance(student, keras.Model):
@@ -35,6 +45,10 @@ def check_student(student: Any) -> None:
                 received=f"{type(student).__module__}.{type(student).__name__}",
                 expected="a keras.Model: Distiller(teacher, student)",
             )
+        )
+    if isinstance(student, keras.Sequential) and not student.layers:
+        raise ConfigurationError(
+            explain("The student has no layers.", received=student.name, expected="a model to train")
         )
 
 

@@ -85,6 +85,8 @@ class Distiller(keras.Model):
         super().__init__(name=name, dtype=checks.policy_of(student), autocast=False)
         self._step = step
         self.student = student
+        checks.check_function("teacher_inputs", teacher_inputs)
+        checks.check_function("student_inputs", student_inputs)
         self.teacher_inputs = teacher_inputs
         self.student_inputs = student_inputs
         self.student_outputs = student_outputs

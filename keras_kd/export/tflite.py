@@ -185,7 +185,22 @@ def check_target(path: str | Path) -> Path:
         expected = "the path of a .tflite file"
         raise ConfigurationError(explain("'path' is not a path.", received=repr(path), expected=expected))
     path = Path(path)
-    if path.is_dir():
+    try:
+        if "\0" in str(path):  # which pathlib takes for a file that is not there
+            raise ValueError("a zero byte in it")
+        is_folder, file_above = path.is_dir(), next((above for above in path.parents if above.is_file()), None)
+    except (OSError, ValueError) as error:  # a name that no file can have
+        expected = "the path of a .tflite file"
+        raise ConfigurationError(
+            explain(
+                f"'path' cannot be written: {error.args[-1]}.", received=f"{str(path)[:60]!r}...", expected=expected
+            )
+        ) from None
+    if file_above is not None:
+        raise ConfigurationError(
+            explain("'path' is below a file.", received=str(file_above), expected="a folder there")
+        )
+    if is_folder:
         raise ConfigurationError(
             explain("'path' is a folder.", received=path, expected="a file to write", fix="Add a file name.")
         )

@@ -134,6 +134,8 @@ class DistillationLoss(keras.distillation.DistillationLoss, keras.layers.Layer):
         reduction: str = "sum_over_batch_size",
     ):
         teacher, student = _checked_tap(teacher, self.several_taps), _checked_tap(student, self.several_taps)
+        if name is not None and not isinstance(name, str):
+            raise ConfigurationError(explain("'name' is not usable.", received=repr(name), expected="text, or None"))
         keras.layers.Layer.__init__(
             self, name=name or _default_name(type(self), student), dtype="float32", autocast=False
         )
@@ -184,6 +186,9 @@ class DistillationLoss(keras.distillation.DistillationLoss, keras.layers.Layer):
     def _prepare(self, teacher: Any, student: Any) -> tuple[Any, Any]:
         """Both as tensors, or as lists of them; builds what is learned where that has not been done."""
         teacher, student = _tensors(teacher, self.several_taps), _tensors(student, self.several_taps)
+        if not isinstance(teacher, dict):
+            self.validate_outputs(teacher, student)
+            _check_same_batch(self.name, teacher, student)
         if not self.built:
             self.build(_shapes(teacher), _shapes(student))
         return teacher, student
@@ -251,6 +256,19 @@ def _tensors(value: Any, several: bool) -> Any:
     if several:
         return [ops.convert_to_tensor(item) for item in (value if isinstance(value, (list, tuple)) else [value])]
     return value if isinstance(value, dict) else ops.convert_to_tensor(value)
+
+
+def _check_same_batch(name: str, teacher: Any, student: Any) -> None:
+    sizes = {tuple(tensor.shape)[:1] for tensor in keras.tree.flatten([teacher, student])} - {(None,)}
+    if len(sizes) > 1 or () in sizes:
+        shapes = [[tuple(tensor.shape) for tensor in keras.tree.flatten(side)] for side in (teacher, student)]
+        raise ConfigurationError(
+            explain(
+                f"The loss {name!r} compares outputs of the same examples.",
+                received=f"teacher {shapes[0]}, student {shapes[1]}",
+                expected="the same batch in the first axis of all",
+            )
+        )
 
 
 def _default_name(cls: type, student: Any) -> str:

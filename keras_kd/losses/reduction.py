@@ -116,7 +116,15 @@ def checked_values(loss: Any, values: Any, student: Any, mask: Any, sample_weigh
         ConfigurationError: it is not of one value per example; or it is one number, or one per example, where weights
             or a mask would have to count in it and cannot.
     """
-    values = ops.convert_to_tensor(values)
+    values = None if values is None else ops.convert_to_tensor(values)
+    if values is None or keras.backend.standardize_dtype(values.dtype) == "string":
+        raise ConfigurationError(
+            explain(
+                f"The loss {loss.name!r} does not return numbers.",
+                received="None" if values is None else "text",
+                expected="a value per example, [batch]",
+            )
+        )
     if len(values.shape) == 0:
         if sample_weight is not None or mask is not None:
             _refuse_scalar(loss, values, "weights" if mask is None else "a mask")

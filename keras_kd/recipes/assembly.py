@@ -258,6 +258,19 @@ def _check_without_data(recipe: Recipe) -> None:
         with _about("teacher.ensemble_with"):
             teaching.check_file(name)
     _check_schedules(recipe, total_steps=1)
+    _check_ensemble_settings(recipe.teacher)
+
+
+def _check_ensemble_settings(teacher: Any) -> None:
+    for name, default in (("weights", None), ("combine", "probabilities")):
+        if getattr(teacher, name) != default and not teacher.ensemble_with:
+            raise RecipeError(
+                explain(
+                    f"teacher.{name}: this is for an ensemble, and the teacher is alone.",
+                    received=getattr(teacher, name),
+                    expected=f"teacher.ensemble_with: [b.keras, ...] beside it, or no teacher.{name}",
+                )
+            )
 
 
 def _check_folder(folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +179,11 @@ class FunctionTeacher(ForeignTeacher):
         if not callable(function):
             expected = "a function of a NumPy array [b, ...]"
             raise ConfigurationError(explain("This is no teacher.", received=repr(function), expected=expected))
+        if fingerprint is not None and (not isinstance(fingerprint, str) or not fingerprint.strip()):
+            expected = "text that changes whenever the function's answers do, or None"
+            raise ConfigurationError(
+                explain("'fingerprint' is not usable.", received=repr(fingerprint), expected=expected)
+            )
         self.function = function
         self.name = name or getattr(function, "__name__", type(function).__name__)
         self._fingerprint = fingerprint
@@ -219,6 +225,8 @@ def from_path(path: str | Path, **settings: Any) -> Teacher:
     from keras_kd.teachers.stored_logits import StoredLogits
     from keras_kd.teachers.tflite import TFLiteTeacher
 
+    if not isinstance(path, (str, PathLike)):
+        raise ConfigurationError(explain("This is not a path.", received=repr(path), expected=_FILES))
     path = Path(path)
     if not path.exists():
         raise TeacherError(explain("The teacher's file is not there.", received=str(path), expected=_FILES))
