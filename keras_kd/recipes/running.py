@@ -16,16 +16,17 @@ import numpy as np
 from rich.console import Console
 
 from keras_kd import data, evaluation, export
-from keras_kd.errors import ExportError, RecipeError, explain
+from keras_kd.errors import RecipeError, explain
 from keras_kd.evaluation import report as reports
 from keras_kd.evaluation.report import Report
 from keras_kd.evaluation.summary import DISTILLED, SCRATCH, TEACHER
 from keras_kd.recipes import measuring, teaching, training
 from keras_kd.recipes.assembly import Assembly, Role, assemble, check_file
 from keras_kd.recipes.building import is_file
+from keras_kd.recipes.exporting import Exporter
 from keras_kd.recipes.folder import FINGERPRINT, RunFolder, settings_key, write_atomically
 from keras_kd.recipes.progress import RunProgress
-from keras_kd.recipes.schema import FORMATS, Distillation, Recipe, Training
+from keras_kd.recipes.schema import Distillation, Recipe, Training
 from keras_kd.teachers import Diagnosis, FrozenTeacher, Panel, Teacher
 
 _OF_TRAINING = set(Training.model_fields)
@@ -107,7 +108,7 @@ class Run:
 
     def go(self) -> Report:
         """All stages, in order."""
-        with self._alone(), self.progress:
+        with self._alone(), self.progress, export.Converter() as converter:
             teacher, trained = self.teacher()
             self.look_at(teacher)
             models = {}
@@ -116,7 +117,10 @@ class Run:
             for name, student, result in self.assistants_and_students(teacher):
                 models[name] = student
                 trained[name] = result
-            files = self.exports(models.get(TEACHER), models[DISTILLED])
+                if name == DISTILLED:  # it loads TensorFlow while the students with few labels are trained
+                    converter.start()
+            exporter = Exporter(self.recipe, self.assembly.source, self.folder, self.progress, converter)
+            files = exporter.export(models.get(TEACHER), models[DISTILLED])
             report = self.measure(models, files, trained)
             self.write(report)
         return report
@@ -309,68 +313,6 @@ class Run:
         )
         training.finish_training(self.folder, student, file, stage, settings, result)
         return row, student, result
-
-    # The files for the phone.
-
-    def exports(self, teacher: Any, student: keras.Model) -> dict[str, Path]:
-        """The `.tflite` files by row name; the teacher's, where it is a Keras model, to compare size and latency."""
-        settings = self.recipe.export
-        calibration = data.calibration_samples(
-            self.assembly.source.train, settings.calibration_samples, seed=self.recipe.seed
-        )
-        jobs = {}
-        if isinstance(teacher, keras.Model):
-            jobs[TEACHER] = (teacher, "float32", self.folder.state / "teacher_float32.tflite")
-        for kind in settings.formats:
-            jobs[f"distilled, {kind} TFLite"] = (student, kind, self.folder.path / f"student_{kind}.tflite")
-        with self.progress.stage("export to TFLite", total=len(jobs)) as stage, export.Converter() as converter:
-            for name, (model, kind, file) in jobs.items():
-                stage.note(name)
-                try:
-                    self._export(name, model, kind, file, calibration, converter)
-                except ExportError as error:
-                    if name != TEACHER:
-                        raise
-                    file.unlink(missing_ok=True)
-                    self.progress.say(f"The teacher cannot be compared as a TFLite file. {error}")
-                stage.advance()
-        self._discard_other_exports(student, settings.formats)
-        return {name: file for name, (_, _, file) in jobs.items() if file.exists()}
-
-    def _export(
-        self,
-        name: str,
-        model: keras.Model,
-        kind: str,
-        file: Path,
-        calibration: np.ndarray,
-        converter: export.Converter,
-    ) -> None:
-        stage, settings = f"export {name}", self._export_settings(model, kind)
-        if self.folder.finished(stage, settings, file) is None:
-            quantization = None if kind == "float32" else kind
-            result = export.export_tflite(
-                model, file, quantization=quantization, calibration=calibration, converter=converter
-            )
-            self.folder.finish(stage, settings, {"export": str(result)}, file)
-
-    def _export_settings(self, model: keras.Model, kind: str) -> dict[str, Any]:
-        return {
-            f"model{FINGERPRINT}": FrozenTeacher(model).fingerprint,
-            "format": kind,
-            f"data{FINGERPRINT}": self.assembly.source.fingerprint,
-            "seed": self.recipe.seed,
-            "calibration_samples": self.recipe.export.calibration_samples,
-        }
-
-    def _discard_other_exports(self, student: keras.Model, formats: tuple[str, ...]) -> None:
-        """Removes the files of an earlier student in formats that are not asked for any more."""
-        for kind in FORMATS:
-            stage, file = f"export distilled, {kind} TFLite", self.folder.path / f"student_{kind}.tflite"
-            if kind in formats or self.folder.finished(stage, self._export_settings(student, kind), file) is not None:
-                continue
-            if self.folder.discard(stage, file):
-                self.progress.say(f"{file.name}: removed, it was of an earlier student.")
 
     # The report.
 

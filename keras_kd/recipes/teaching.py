@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from keras_kd.teachers import (
     Diagnosis,
     Ensemble,
     FrozenTeacher,
+    StoredLogits,
     Teacher,
     diagnose,
     from_path,
@@ -138,12 +140,31 @@ def _teacher_names(loss: Any) -> list[str]:
     return inner + ([own] if isinstance(own, str) else list(own))
 
 
-def predict(teacher: Teacher, split: data.Split) -> np.ndarray:
-    """The logits of any teacher for a whole split, `[examples, classes]`."""
+def asked_once(
+    teacher: Teacher, recipe: Recipe, split: data.Split, losses: Any, progress: RunProgress, name: str
+) -> Teacher:
+    """The teacher's logits in memory where it would give the same ones in every epoch, or else the teacher itself.
+
+    They are the same where nothing is augmented and no loss reads its layers: the training then costs one pass of the
+    teacher instead of one each epoch.
+    """
+    shapes = teacher.output_shapes or {}
+    is_same = isinstance(teacher, FrozenTeacher) and not recipe.augment and losses is None and len(shapes) == 1
+    num_bytes = 4 * split.num_examples * sum(shape[-1] or 0 for shape in shapes.values())
+    if not is_same or num_bytes > data.splits.MEMORY_LIMIT_BYTES:
+        return teacher
+    with progress.stage(f"{name}, teacher", total=split.num_examples) as stage:
+        logits = predict(teacher, split, lambda steps: stage.advance(steps=steps))
+    return StoredLogits({next(iter(shapes)): logits}, outputs="logits", fingerprint=teacher.fingerprint)
+
+
+def predict(teacher: Teacher, split: data.Split, advance: Callable[[int], None] = lambda steps: None) -> np.ndarray:
+    """The logits of any teacher for a whole split, `[examples, classes]`; `advance` is told of each batch."""
     runner, parts, start = Runner(teacher), [], 0
     for x, _ in data.evaluation_batches(split, _BATCH_SIZE).as_numpy_iterator():
         parts.append(next(iter(runner(np.arange(start, start + len(x)), 0, x).values())))
         start += len(x)
+        advance(len(x))
     return np.concatenate(parts)
 
 

@@ -21,6 +21,7 @@ from keras_kd.recipes.building import not_finite
 from keras_kd.recipes.folder import RunFolder, settings_key
 from keras_kd.recipes.progress import EpochProgress, RunProgress
 from keras_kd.recipes.schema import Distillation, Training
+from keras_kd.recipes.speed import build_ahead, steps_per_execution
 from keras_kd.teachers import Teacher
 from keras_kd.teachers.frozen import fingerprint
 
@@ -65,7 +66,13 @@ def train(
     else:
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=is_logits, ignore_class=data.UNLABELLED)
     total_steps = settings.epochs * pipeline.steps_per_epoch
-    model.compile(make_optimizer(settings, total_steps), loss=loss, metrics=["accuracy"])
+    model.compile(
+        make_optimizer(settings, total_steps),
+        loss=loss,
+        metrics=["accuracy"],
+        steps_per_execution=steps_per_execution(model, pipeline),
+    )
+    build_ahead(model, pipeline)
     resume = Resume(folder.state / key, every_seconds=SAVE_EVERY_SECONDS, keep_finished=True)
     first_epoch = resume.restore(model)
     if first_epoch:
@@ -155,6 +162,7 @@ def train_student(
     settings, recipe = role.settings, assembly.recipe
     if teacher is not None:
         total_steps = settings.epochs * data.steps_per_epoch(split, settings.batch_size)
+        teacher = teaching.asked_once(teacher, recipe, split, distillation.losses, progress, name)
         model = make_distiller(teacher, student, distillation, total_steps, recipe.drop, recipe.seed)
     keras.utils.set_random_seed(recipe.seed)
     result = train(model, settings, split, assembly, folder, progress, name, key, teaching.views(recipe))

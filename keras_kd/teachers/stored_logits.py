@@ -38,6 +38,7 @@ class StoredLogits(ForeignTeacher):
             a distribution. Probabilities below the smallest positive float32 (1.2e-38) are taken for that.
         activation: `"softmax"` or `"sigmoid"` made the probabilities; None takes a single column for a sigmoid.
         augmented_is_fine: accepts a pipeline with augmentation.
+        fingerprint: of whatever computed them, where they are to stand for it; None takes a hash of the arrays.
         expected_fingerprint: where given, other content is refused.
 
     Raises:
@@ -59,6 +60,7 @@ class StoredLogits(ForeignTeacher):
         outputs: str | None = None,
         activation: str | None = None,
         augmented_is_fine: bool = False,
+        fingerprint: str | None = None,
         expected_fingerprint: str | None = None,
     ):
         super().__init__(outputs, activation)
@@ -70,7 +72,7 @@ class StoredLogits(ForeignTeacher):
         self._ids = ids if ids is None else _checked_ids(ids, self.num_rows)
         self._order = None if ids is None else np.argsort(self._ids)
         self._shapes = {name: (None, *array.shape[1:]) for name, array in self._logits_by_name.items()}
-        self._fingerprint: str | None = None
+        self._fingerprint = fingerprint
         if expected_fingerprint is not None:
             check_fingerprint(self, expected_fingerprint)
 

@@ -55,6 +55,7 @@ def run_recipe(make_recipe):
         console = Console(file=io.StringIO(), width=300)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(export, "export_tflite", functools.partial(export.export_tflite, isolate=False))
+            patch.setattr(export.Converter, "start", lambda converter: None)
             report = recipes.run(make_recipe(folder, *overrides), console)
         return report, console.file.getvalue()
 
