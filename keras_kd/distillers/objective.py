@@ -75,6 +75,7 @@ def distillation_terms(
             step=step,
             temperature=temperature,
             teacher_logits=_logits_beside(term, teacher.outputs),
+            are_given=_of_output(sample_weight, term.student) is not None,
         )
         values[term.name] = term(
             select(teacher, term.teacher, term, "teacher"),

@@ -46,6 +46,8 @@ class Context:
         weighted: the same in the shape of the sample weights, `[batch, ...]`: where these are not 0.
         mask: the student's Keras mask, `[batch, positions]`, or None.
         training: whether layers of the loss are to learn from the batch.
+        are_given: whether the sample weights are the user's; otherwise they only set the examples without a label
+            apart, and a loss that is one number for the batch does without them.
     """
 
     labels: Any = None
@@ -56,6 +58,7 @@ class Context:
     weighted: Any = None
     mask: Any = None
     training: bool = True
+    are_given: bool = True
 
     def counts(self, features: Any) -> Any:
         """Bool `[batch, ..., 1]`: what counts of features, neither padding nor of weight 0; None where all does.
@@ -179,7 +182,10 @@ class DistillationLoss(keras.distillation.DistillationLoss, keras.layers.Layer):
         context = dataclasses.replace(
             context or Context(), mask=mask, weighted=weighted, present=any_position(weighted)
         )
-        values = checked_values(self, self.call(teacher, student, context), student, mask, sample_weight)
+        given = sample_weight if context.are_given else None
+        values = checked_values(self, self.call(teacher, student, context), student, mask, given)
+        if len(values.shape) == 0:
+            sample_weight = given
         values, sample_weight = per_example(values, mask, sample_weight)
         return self._reduce(values, values, sample_weight=sample_weight)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from keras import ops
 
-from keras_kd.errors import check_number
+from keras_kd.errors import ConfigurationError, check_number, explain
 from keras_kd.losses.base import registry
 from keras_kd.losses.logits import LogitsLoss, binary_soft_targets, soft_targets
 from keras_kd.losses.tensors import class_numbers, wide
@@ -57,6 +57,14 @@ def decoupled_kd(
 def _targets(labels: Any, teacher_logits: Any) -> Any:
     """`[..., classes]`: which class is the target."""
     labels = class_numbers(labels, len(teacher_logits.shape) - 1)
+    if len(labels.shape) != len(teacher_logits.shape) - 1:
+        raise ConfigurationError(
+            explain(
+                "The labels do not belong to the logits that are compared.",
+                received=f"labels of shape {tuple(labels.shape)}, logits of shape {tuple(teacher_logits.shape)}",
+                expected="a label for each row of logits",
+            )
+        )
     likeliest = ops.cast(ops.argmax(teacher_logits, axis=-1), labels.dtype)
     labels = ops.where(labels < 0, likeliest, labels)
     return ops.equal(ops.expand_dims(labels, -1), ops.arange(teacher_logits.shape[-1], dtype=labels.dtype))

@@ -93,10 +93,11 @@ class Stage:
         self._bars = bars
         self._task = task
 
-    def advance(self, note: str = "", steps: int = 1) -> None:
-        """Some steps are done; `note` says what came out."""
+    def advance(self, note: str = "", steps: int = 1, *, check: bool = True) -> None:
+        """Some steps are done; `note` says what came out. Without `check` the caller looks for Ctrl-C."""
         self._bars.advance(self._task, steps, note)
-        interruption.check()
+        if check:
+            interruption.check()
 
     def note(self, text: str) -> None:
         """What is being done."""
@@ -125,8 +126,10 @@ class EpochProgress(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         interruption.release()
+        interruption.check()
 
     def on_epoch_begin(self, epoch, logs=None):
+        interruption.check()  # not where the epoch before it ended: `resume`, the last callback, had to save it first
         self._epoch_start = time.monotonic()
 
     def on_train_batch_begin(self, batch, logs=None):
@@ -144,4 +147,4 @@ class EpochProgress(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         self._epoch_seconds = time.monotonic() - self._epoch_start
         accuracy = (logs or {}).get("val_accuracy")
-        self._stage.advance("" if accuracy is None else f"validation {accuracy:.1%}")
+        self._stage.advance("" if accuracy is None else f"validation {accuracy:.1%}", check=False)

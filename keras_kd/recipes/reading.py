@@ -56,7 +56,7 @@ def _content(path: Path) -> bytes:
 def printable(text: str) -> str:
     """A path or a key as a message shows it: on one line, in characters that a terminal prints."""
     shown = text if text and text.isprintable() and text == text.strip() else repr(text)
-    return shown if len(shown) <= 80 else f"{shown[:77]}..."
+    return shown if len(shown) <= 160 else f"{shown[:157]}..."
 
 
 def parse(text: str, problem: str) -> Any:

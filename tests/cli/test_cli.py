@@ -38,7 +38,7 @@ def started(monkeypatch):
     """The recipes that would have been run; none is."""
     recipes = []
     report = Report(title="Nothing", rows=[ModelRow("teacher", 1, 0.5, 0.5)], test_size=10, class_names=["a", "b"])
-    monkeypatch.setattr(kd.recipes, "run", lambda recipe, console: recipes.append(recipe) or report)
+    monkeypatch.setattr(kd.recipes, "run", lambda recipe, console, overwrite: recipes.append(recipe) or report)
     return recipes
 
 
@@ -169,7 +169,7 @@ def test_a_bad_recipe_is_one_message_and_exit_code_2(invoke, tmp_path, arguments
 
 
 def test_a_failure_of_ours_during_the_run_is_exit_code_1(invoke, monkeypatch):
-    def fail(recipe, console):
+    def fail(recipe, console, overwrite):
         raise ExportError("The converter refused the model.")
 
     monkeypatch.setattr(kd.recipes, "run", fail)
@@ -179,7 +179,7 @@ def test_a_failure_of_ours_during_the_run_is_exit_code_1(invoke, monkeypatch):
 
 
 def test_an_error_that_nobody_expected_is_shown_whole(invoke, monkeypatch):
-    def fail(recipe, console):
+    def fail(recipe, console, overwrite):
         raise ZeroDivisionError
 
     monkeypatch.setattr(kd.recipes, "run", fail)
@@ -188,7 +188,7 @@ def test_an_error_that_nobody_expected_is_shown_whole(invoke, monkeypatch):
 
 
 def test_what_was_finished_is_kept_is_said_where_it_is_so(invoke, monkeypatch, tmp_path):
-    def fail(recipe, console):
+    def fail(recipe, console, overwrite):
         raise ExportError("The converter refused the model.")
 
     monkeypatch.setattr(kd.recipes, "run", fail)
@@ -210,7 +210,7 @@ def test_what_was_finished_is_kept_is_said_where_it_is_so(invoke, monkeypatch, t
     ],
 )
 def test_a_full_disk_is_one_message(invoke, monkeypatch, error, message):
-    def fail(recipe, console):
+    def fail(recipe, console, overwrite):
         raise error
 
     monkeypatch.setattr(kd.recipes, "run", fail)
@@ -223,7 +223,7 @@ def test_a_full_disk_is_one_message(invoke, monkeypatch, error, message):
 def test_whatever_comes_of_ctrl_c_is_an_interruption(invoke, monkeypatch, error):
     """In an import it may come out as something else."""
 
-    def fail(recipe, console):
+    def fail(recipe, console, overwrite):
         monkeypatch.setattr(interruption, "is_pressed", lambda: True)
         raise error
 

@@ -204,7 +204,7 @@ TEXTS = {
         "",
     ),
     "an alias bomb under a known key": (
-        "augment: [&a [x, x, x, x, x, x, x, x, x], &b [*a, *a, *a, *a, *a, *a, *a, *a], &c [*b, *b, *b, *b, *b, *b, *b],"
+        "augment: [&a [x, x, x, x, x, x, x, x], &b [*a, *a, *a, *a, *a, *a, *a, *a], &c [*b, *b, *b, *b, *b, *b, *b],"
         " &d [*c, *c, *c, *c, *c, *c, *c], &e [*d, *d, *d, *d, *d, *d, *d], &f [*e, *e, *e, *e, *e, *e, *e], *f]\n",
         "",
     ),

@@ -24,7 +24,7 @@ def in_an_epoch(patch, stage, end):
 
     class Ending(training.Resume):
         def on_train_batch_end(self, batch, logs=None):
-            if self.history and batch == 10:
+            if self.history and batch >= 10:
                 end()
 
     _when_training(patch, stage, lambda: patch.setattr(training, "Resume", Ending))

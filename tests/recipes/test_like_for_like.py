@@ -35,6 +35,7 @@ def trained(make_recipe, few_digits, tmp_path, monkeypatch):
     """The trainings of a run by row name: what each began with and saw, and what the run says of it."""
     seen, fit, epoch = [], keras.Model.fit, data.Pipeline.epoch
 
+    @functools.wraps(fit)
     def watching_fit(model, *args, **settings):
         start = [weight.tobytes() for weight in getattr(model, "student", model).get_weights()]
         seen.append({"start": start, "epochs": {}})

@@ -64,7 +64,6 @@ def test_all_misspelled_names_at_once():
         [],
         ["student.optimizer=AdamW"],
         ["student.model=folder/model.keras"],
-        ["student.model=old.h5"],
         ["data.source=npz:digits.npz"],
         ["student.model=own:student", "augment=[one_of_my_own]"],
     ],

@@ -563,7 +563,7 @@ def test_the_build_says_what_it_costs(build, capsys):
     build(progress=True)
     said = capsys.readouterr().out
     assert "100 examples x 3 views x 20 bytes = 5.86 KiB" in said
-    assert "3 passes of the teacher" in said and "views/s" in said
+    assert "3 passes of the teacher" in said and "teacher cache: 300 of 300" in said
     build(progress=True)
     assert "12 of 12 shards are there already" in capsys.readouterr().out
 
