@@ -118,7 +118,7 @@ def override(draw):
 
 
 QUICK = settings(max_examples=300, deadline=None, derandomize=True, database=None)
-LONG = settings(max_examples=10_000, deadline=None, suppress_health_check=list(HealthCheck))
+LONG = settings(max_examples=3_400, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @pytest.fixture(scope="module")
