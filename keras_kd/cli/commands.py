@@ -56,7 +56,7 @@ def diagnose(
 ) -> None:
     """Train the teacher of a recipe where it is not trained yet, and say whether it is fit to teach."""
     console = Console()
-    headline = "The teacher could not be looked at."
+    headline = "The teacher could not be diagnosed."
     with loaded(recipe, overrides, output_dir, headline) as work:
         from keras_kd import recipes
 

@@ -59,7 +59,7 @@ def losses_by_output(loss: Any, names: list[str]) -> dict[str, Any]:
         names: of the outputs; `["*"]` where they are not known.
 
     Raises:
-        ConfigurationError: a dict names what is no output.
+        ConfigurationError: a dict has a name that is not an output.
     """
     if not isinstance(loss, (dict, list, tuple)):
         return dict.fromkeys(names, loss)

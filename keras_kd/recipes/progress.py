@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: on a terminal a bar per stage, in a file a line per stage and per minute."""
+"""What a person sees during a run: on a terminal a bar per stage, in a file a line per stage and per minute."""
 
 from __future__ import annotations
 

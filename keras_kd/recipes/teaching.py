@@ -159,7 +159,7 @@ def asked_once(
 
 
 def predict(teacher: Teacher, split: data.Split, advance: Callable[[int], None] = lambda steps: None) -> np.ndarray:
-    """The logits of any teacher for a whole split, `[examples, classes]`; `advance` is told of each batch."""
+    """The logits of any teacher for a whole split, `[examples, classes]`; `advance` gets the size of each batch."""
     runner, parts, start = Runner(teacher), [], 0
     for x, _ in data.evaluation_batches(split, _BATCH_SIZE).as_numpy_iterator():
         parts.append(next(iter(runner(np.arange(start, start + len(x)), 0, x).values())))

@@ -110,7 +110,7 @@ def _conditions(model: keras.Model, pipeline: data.Pipeline, settings: Training,
 
 
 class _StopsWhenDiverged(keras.callbacks.Callback):
-    """Ends a training whose losses are no numbers any more, before its state is saved."""
+    """Ends a training whose loss became NaN or infinite, before its state is saved."""
 
     def __init__(self, name: str):
         super().__init__()
@@ -153,7 +153,7 @@ def train_student(
     """The student or an assistant, alone or by distillation: same start, same order, same views either way.
 
     Returns:
-        The model, and what `train` says of its training.
+        The model, and what `train` returns.
     """
     student = role.build()
     if not student.built:

@@ -157,7 +157,7 @@ def asked(function, **settings):
 
 
 TEACHERS = {
-    "an ensemble of nobody": lambda: kd.teachers.Ensemble([]),
+    "an empty ensemble": lambda: kd.teachers.Ensemble([]),
     "an ensemble of one number": lambda: kd.teachers.Ensemble([5]),
     "an ensemble of other classes": lambda: kd.teachers.Ensemble([model(3), model(4)]),
     "too many weights": lambda: kd.teachers.Ensemble([model(), model()], weights=[1.0, 1.0, 1.0]),
@@ -169,7 +169,7 @@ TEACHERS = {
     "classes beyond the number": lambda: kd.teachers.Ensemble([model(), model()], classes=[None, [0, 1, 7]]),
     "a class twice": lambda: kd.teachers.Ensemble([model(), model()], classes=[None, [0, 1, 1]]),
     "too few classes": lambda: kd.teachers.Ensemble([model(), model()], classes=[None, [0, 1]]),
-    "a panel of nobody": lambda: kd.teachers.Panel([]),
+    "an empty panel": lambda: kd.teachers.Panel([]),
     "a panel with one name": lambda: kd.teachers.Panel([model(), model()], names=["a"]),
     "a panel with one name twice": lambda: kd.teachers.Panel([model(), model()], names=["a", "a"]),
     "an unknown precision": lambda: kd.teachers.FrozenTeacher(model(), inference="float8"),
@@ -182,7 +182,7 @@ TEACHERS = {
     "a function without its fingerprint": lambda: kd.teachers.FunctionTeacher(
         lambda x: x, outputs="logits", num_classes=3, fingerprint=""
     ),
-    "a function that is none": lambda: asked(5),
+    "a function that is not callable": lambda: asked(5),
     "no classes": lambda: asked(lambda x: x[:, :3], num_classes=0),
     "a function of nothing": lambda: asked(lambda x: None),
     "a function of other rows": lambda: asked(lambda x: np.zeros((3, 3))),
@@ -203,7 +203,7 @@ TEACHERS = {
     ),
     "a diagnosis of nothing": lambda: kd.teachers.diagnose(model(), (X[:0], Y[:0])),
     "a diagnosis of other classes": lambda: kd.teachers.diagnose(model(), (X, Y + 7)),
-    "a diagnosis of nobody": lambda: kd.teachers.diagnose(None, (X, Y)),
+    "a diagnosis of None": lambda: kd.teachers.diagnose(None, (X, Y)),
     "taps of a number": lambda: kd.taps(5),
     "matches of nothing": lambda: kd.match_layers(None, model()),
     "a chain of one": lambda: kd.distill_chain([model()], (X, Y), epochs=1),

@@ -1,4 +1,4 @@
-"""Recipes that nobody should be able to start."""
+"""Recipes that must not start."""
 
 import pytest
 
@@ -180,7 +180,7 @@ def test_a_value_that_a_key_cannot_hold_is_refused_by_the_name_of_the_key(key, v
     refused(lambda: assemble(recipes.load(None, [f"{key}={value}"])), RecipeError, [section])
 
 
-# Files that are no recipe: text, and the words of the answer.
+# Files that are not recipes: text, and words of the answer.
 TEXTS = {
     "empty": ("", "recipe"),
     "a number": ("5", "mapping"),
