@@ -48,7 +48,7 @@ def _load_saved_by_name() -> None:
         importlib.import_module(f"keras_kd.{module}")
 
 
-def _check_keras() -> None:
+def check_keras() -> None:
     """Raises `ConfigurationError` where Keras is there and its backend is not: unknown, or not installed."""
     from keras_kd.errors import ConfigurationError, explain
 
@@ -70,10 +70,11 @@ def _check_keras() -> None:
 
 def __getattr__(name: str) -> Any:
     if name in _NAMES:
-        _check_keras()
+        check_keras()
         return getattr(importlib.import_module(_NAMES[name]), name)
     if name in __all__:
         if name != "errors":
+            check_keras()
             _load_saved_by_name()
         return importlib.import_module(f"keras_kd.{name}")
     raise AttributeError(f"module 'keras_kd' has no attribute {name!r}")

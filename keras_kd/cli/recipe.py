@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from keras_kd import check_keras
 from keras_kd.cli.interrupts import working
 from keras_kd.cli.outcome import failing_cleanly, is_explained
 from keras_kd.cli.quiet import quiet_natives, touch_backend
@@ -48,6 +49,7 @@ def loaded(path: Path | None, overrides: list[str] | None, output_dir: Path | No
         check_names(recipe)
         with quiet_natives(is_explained):
             with errors.status("loading TensorFlow"):
+                check_keras()
                 importlib.import_module("keras_kd.recipes.running")
                 touch_backend()
             with working():

@@ -1,5 +1,6 @@
 """`keras-kd` in a process of its own: what it loads, what it prints where, and how Ctrl-C ends it."""
 
+import os
 import random
 import signal
 import sys
@@ -71,6 +72,13 @@ def test_a_bad_recipe_in_a_terminal(start, tmp_path):
         "Received: own:dens. Expected: module:function, importable from here."
     )
     assert {file.name for file in tmp_path.iterdir()} <= {"own.py", "__pycache__"}
+
+
+def test_a_backend_that_is_not_there_is_named(start, tmp_path):
+    done = start(COMMAND, "run", cwd=tmp_path, env=os.environ | {"KERAS_BACKEND": "elephant"}).wait()
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "elephant" in done.stderr and "KERAS_BACKEND=tensorflow" in words(done.stderr)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_nobody_reads_what_is_printed(start, tmp_path, own_models):
