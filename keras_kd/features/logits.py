@@ -44,8 +44,16 @@ def forward(
     logits = {}
     for name, output in name_outputs(outputs).items():
         head = heads.get(name) or heads["*"]
-        logits[name] = _logits(output, head, entering.get(name, ()))
+        logits[name] = _masked_as(output, _logits(output, head, entering.get(name, ())))
     return outputs, logits, {place.path: pick(place, events) for place in places}
+
+
+def _masked_as(output: Any, logits: Any) -> Any:
+    """The logits with the output's Keras mask, which is set after the activation and which losses read."""
+    mask = getattr(output, "_keras_mask", None)
+    if mask is not None and logits is not output:
+        logits._keras_mask = mask
+    return logits
 
 
 @contextlib.contextmanager
