@@ -10,6 +10,7 @@ from keras_kd.distillers.supervision import known_name, losses_by_output
 from keras_kd.errors import ConfigurationError, explain
 from keras_kd.features import Head
 from keras_kd.losses import DistillationLoss, OutputRegression, SoftTargets
+from keras_kd.teachers import Teacher
 
 _REGRESSION = {"mean_squared_error": "squared", "mean_absolute_error": "absolute", "huber": "huber"}
 _EXCLUSIVE = {
@@ -100,6 +101,19 @@ def terms_that_follow(
         kind = OutputRegression if "difference" in settings else SoftTargets
         made.append(kind(teacher=term.teacher, student=term.student, **settings))
     return made
+
+
+def check_targets(terms: list[Any], teacher: Teacher) -> None:
+    """Raises `ConfigurationError` where a term takes logits of classes for numbers."""
+    if teacher.only_of_classes and any(isinstance(term, OutputRegression) for term in terms):
+        raise ConfigurationError(
+            explain(
+                "The compiled loss compares numbers, and the teacher gives logits of classes.",
+                received=type(teacher).__name__,
+                expected="a teacher whose targets are the outputs of its model",
+                fix=teacher.only_of_classes,
+            )
+        )
 
 
 class _Output:

@@ -12,7 +12,7 @@ import keras
 
 from keras_kd.data.carried import inputs_of
 from keras_kd.distillers import checks, feeding, notices, objective
-from keras_kd.distillers.defaults import provisional_terms, terms_that_follow
+from keras_kd.distillers.defaults import check_targets, provisional_terms, terms_that_follow
 from keras_kd.distillers.supervision import check_supervised_loss
 from keras_kd.distillers.trackers import Trackers
 from keras_kd.distillers.unlabelled import Unlabelled
@@ -312,6 +312,7 @@ class Distiller(keras.Model):
         terms = self.terms
         if not self._terms_are_chosen:
             terms = terms_that_follow(loss, terms, self._heads, self._student_shapes, self.teacher.activations)
+        check_targets(terms, self.teacher)
         self._take_terms(terms)
         self._find_unlabelled = functools.partial(Unlabelled, loss, names=list(self._heads))
 

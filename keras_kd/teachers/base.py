@@ -85,6 +85,11 @@ class Teacher(abc.ABC):
         return {}
 
     @property
+    def only_of_classes(self) -> str | None:
+        """Where the targets mean something as logits of classes alone: what would make them outputs. Else None."""
+        return None
+
+    @property
     def variables(self) -> list[Any]:
         """Those of the Keras models that answer, which no training may change."""
         return []

@@ -204,6 +204,11 @@ class CachedTeacher(CarriedTeacher):
     def activations(self) -> dict[str, str]:
         return self._store.manifest.activations
 
+    @property
+    def only_of_classes(self) -> str | None:
+        by_class = any("num_classes" in config for config in self._store.manifest.outputs.values())
+        return "Build the cache without top_k." if by_class else None
+
     def describe(self) -> dict[str, Any]:
         """What the cache holds, in plain data: the manifest, bytes and shards."""
         return self._store.describe()

@@ -131,6 +131,10 @@ class Ensemble(Group):
     def activations(self) -> dict[str, str]:
         return dict.fromkeys(self._shapes or (), "linear")
 
+    @property
+    def only_of_classes(self) -> str | None:
+        return "Ensemble(..., combine='logits') averages outputs." if self.combine == "probabilities" else None
+
     def get_settings(self) -> dict[str, Any]:
         return {
             "weights": self.weights,

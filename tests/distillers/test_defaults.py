@@ -244,3 +244,29 @@ def test_who_says_sigmoid_of_several_outputs_is_believed():
     expected = np.log(p := np.asarray(distiller.student(x), "float64")) - np.log(1 - p)
     np.testing.assert_allclose(said.outputs["output"], expected, atol=1e-4)
     assert made_of(distiller.terms[0]) == SIGMOID and np.isfinite(logs["soft_targets"])
+
+
+def numbers(seed):
+    keras.utils.set_random_seed(seed)
+    return keras.Sequential([keras.Input((5,)), keras.layers.Dense(4)])
+
+
+def test_a_mean_of_probabilities_is_not_a_regression_target():
+    members = [numbers(1), numbers(2)]
+    refused = kd.Distiller(kd.teachers.Ensemble(members), numbers(3), alpha=1.0)
+    with pytest.raises(ConfigurationError, match=r"gives logits of classes.*Ensemble.*combine='logits'"):
+        refused.compile("sgd", "mse")
+    distiller = kd.Distiller(kd.teachers.Ensemble(members, combine="logits"), numbers(3), alpha=1.0)
+    distiller.compile("sgd", "mse")
+    x = np.random.default_rng(0).normal(size=(8, 5)).astype("float32")
+    expected = np.mean((np.asarray(members[0](x) + members[1](x)) / 2 - np.asarray(distiller.student(x))) ** 2)
+    logs = distiller.train_on_batch(x, np.zeros((8, 4)), return_dict=True)
+    assert logs["distillation_loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_likeliest_classes_are_not_a_regression_target(tmp_path):
+    x = np.random.default_rng(0).normal(size=(8, 5)).astype("float32")
+    pipeline = kd.data.Pipeline((x, np.zeros((8, 4), "float32")), batch_size=4)
+    cached = kd.teachers.CachedTeacher.build(numbers(1), pipeline, tmp_path / "cache", top_k=2, progress=False)
+    with pytest.raises(ConfigurationError, match="without top_k"):
+        kd.Distiller(cached, numbers(3), alpha=1.0).compile("sgd", "mse")
