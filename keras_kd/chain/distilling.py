@@ -96,7 +96,7 @@ def distill_chain(
         optimizer, loss, metrics, dict(compile or {}), alpha, temperature, losses, guidance, drop, batch_size, seed
     )
     teacher, students = take_models(models, seed)
-    check_links(teacher, students, guidance=guidance, drop=drop, losses=losses)
+    check_links(teacher, students, guidance=guidance, drop=drop, loss=loss, losses=losses)
     epochs = for_each(epochs, len(students))
     names = unique([teacher_name(teacher), *(student.name for student in students)])
     teachers, stages = [teacher], []

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_kd.distillers.defaults import compares_numbers
 from keras_kd.errors import ConfigurationError, Notice, explain
 from keras_kd.features import output_shapes
 from keras_kd.teachers import Teacher, as_teacher
@@ -53,7 +54,9 @@ def _student(model: Any, seed: int) -> keras.Model:
     return model
 
 
-def check_links(teacher: Teacher, students: list[keras.Model], *, guidance: str, drop: float, losses: Any) -> None:
+def check_links(
+    teacher: Teacher, students: list[keras.Model], *, guidance: str, drop: float, loss: Any, losses: Any
+) -> None:
     """Raises `ConfigurationError` where models or settings do not fit together."""
     all_models = [getattr(teacher, "model", teacher), *students]
     if len({id(model) for model in all_models}) < len(all_models):
@@ -66,7 +69,7 @@ def check_links(teacher: Teacher, students: list[keras.Model], *, guidance: str,
             )
         )
     if guidance == "all":
-        _check_guides(teacher, students, losses)
+        _check_guides(teacher, students, loss, losses)
     elif drop:
         raise ConfigurationError(
             explain(
@@ -84,10 +87,12 @@ def check_links(teacher: Teacher, students: list[keras.Model], *, guidance: str,
         warnings.warn(message, Notice, stacklevel=3)
 
 
-def _check_guides(teacher: Teacher, students: list[keras.Model], losses: Any) -> None:
+def _check_guides(teacher: Teacher, students: list[keras.Model], loss: Any, losses: Any) -> None:
     problem = None
     if losses is not None:
         problem = ("'losses' for one teacher", "none: each teacher has its soft targets")
+    elif compares_numbers(loss):
+        problem = ("a loss that compares numbers", "a cross-entropy: each teacher has its soft targets")
     elif teacher.answers_travel and len(students) > 1:
         problem = (f"a {type(teacher).__name__}, whose answers travel with the batches", "a teacher that is a model")
     elif any(len(output_shapes(model) or {"": None}) > 1 for model in students):

@@ -103,6 +103,15 @@ def terms_that_follow(
     return made
 
 
+def compares_numbers(loss: Any) -> bool:
+    """Whether a compiled loss is of a regression.
+
+    >>> compares_numbers("mse"), compares_numbers("sparse_categorical_crossentropy")
+    (True, False)
+    """
+    return known_name(loss) in _REGRESSION
+
+
 def check_targets(terms: list[Any], teacher: Teacher) -> None:
     """Raises `ConfigurationError` where a term takes logits of classes for numbers."""
     if teacher.only_of_classes and any(isinstance(term, OutputRegression) for term in terms):

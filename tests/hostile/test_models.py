@@ -209,6 +209,9 @@ TEACHERS = {
     "a chain of one": lambda: kd.distill_chain([model()], (X, Y), epochs=1),
     "a chain of nothing": lambda: kd.distill_chain([], (X, Y), epochs=1),
     "a chain of no epochs": lambda: kd.distill_chain([model(), model], (X, Y), epochs=0),
+    "a chain of numbers guided by all": lambda: kd.distill_chain(
+        [model(1), model(1), model(1)], (X, X[:, :1]), epochs=1, loss="mse", guidance="all"
+    ),
     "no generations": lambda: kd.born_again(model(), model, 0, (X, Y), epochs=1),
 }
 
