@@ -184,9 +184,8 @@ def _checked(arrays: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], int]
 
 
 def _checked_ids(ids: np.ndarray, num_rows: int) -> np.ndarray:
-    is_numbering = ids.shape == (num_rows,) and ids.dtype.kind in "iu" and len(np.unique(ids)) == num_rows
-    if not is_numbering or ids.min() < 0:
-        received = f"shape {ids.shape} of {ids.dtype}, {len(np.unique(ids))} different ones, from {ids.min()} on"
-        expected = f"{num_rows} whole numbers from 0 on, each once"
+    if ids.shape != (num_rows,) or ids.dtype.kind not in "iu" or len(np.unique(ids)) != num_rows:
+        received = f"shape {ids.shape} of {ids.dtype}, {len(np.unique(ids))} different ones"
+        expected = f"{num_rows} whole numbers, each once"
         raise ConfigurationError(explain("'ids' do not number the rows.", received=received, expected=expected))
     return ids.astype(np.int64)
