@@ -30,7 +30,11 @@ def invoke(tmp_path, monkeypatch):
     """Runs a command in this process, in an empty folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.path", list(sys.path))
-    return lambda *arguments: CliRunner().invoke(app, list(arguments), catch_exceptions=False)
+    try:
+        runner = CliRunner(mix_stderr=False)
+    except TypeError:  # from click 8.2 on they are always apart
+        runner = CliRunner()
+    return lambda *arguments: runner.invoke(app, list(arguments), catch_exceptions=False)
 
 
 @pytest.fixture

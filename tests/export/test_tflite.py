@@ -182,7 +182,7 @@ def depends_on_the_batch():
 @pytest.mark.parametrize(
     ("model", "shape", "options", "message"),
     [
-        (rolled_lstm, (6, 4), {"quantization": "int8"}, "ended with SIG.*unroll=True in LSTM 'memory'"),
+        (rolled_lstm, (6, 4), {"quantization": "int8"}, "(?s)ended with SIG.*unroll=True in LSTM 'memory'"),
         (unknown_operator, (4,), {}, "(?s)refused the model.*Erfinv.*Replace"),
         (unknown_operator, (4,), {"isolate": False}, "(?s)refused the model.*Erfinv.*Replace"),
         (depends_on_the_batch, (4,), {"isolate": False}, "does not compute what the Keras model does"),
