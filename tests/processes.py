@@ -8,6 +8,7 @@ more of the processor than the work takes.
 import contextlib
 import dataclasses
 import os
+import resource
 import signal
 import subprocess
 import tempfile
@@ -129,6 +130,12 @@ def _fields(stat):
     with contextlib.suppress(OSError):
         return stat.read_text().rpartition(")")[2].split()
     return None
+
+
+def finished_cpu_seconds():
+    """Of the processor, by all processes that this one has started and waited for, and theirs."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _cpu_seconds(pid):
