@@ -28,7 +28,7 @@ from common import RESULTS, markdown, ratio, rounds, show, write
 
 import keras_kd as kd
 from keras_kd.teachers import CachedTeacher
-from keras_kd.teachers.encodings import Rows, TopK
+from keras_kd.teachers.cache.encodings import Rows, TopK
 
 TEMPERATURE = 4.0
 BATCH_SIZE = 64

@@ -29,6 +29,7 @@ __all__ = [
     "callbacks",
     "chain",
     "data",
+    "diagnosis",
     "distill_chain",
     "errors",
     "evaluation",

@@ -23,7 +23,7 @@ from keras_kd.distillers import Distiller
 from keras_kd.errors import ConfigurationError, explain
 from keras_kd.losses.guidance import terms_for
 from keras_kd.teachers import Teacher, fingerprint
-from keras_kd.teachers.panel import Panel
+from keras_kd.teachers.several.panel import Panel
 
 _BATCH_SIZE = 64
 SAVE_EVERY_SECONDS = 10.0

@@ -42,7 +42,7 @@ def info(
 ) -> None:
     """What a cache holds, of which teacher and data, and how much of it is there."""
     with failing_cleanly(Console(stderr=True), "This cache cannot be read."), quiet_natives(is_explained):
-        from keras_kd.teachers.store import Store
+        from keras_kd.teachers.cache.store import Store
 
         described = Store.read(path).describe()
     if as_json:

@@ -8,7 +8,7 @@ from keras_kd.data.images import ColorJitter, Cutout, Flip, PadAndCrop, ResizedC
 from keras_kd.data.labels import few_labels, mark_unlabelled
 from keras_kd.data.mixing import CutMix, Mixup
 from keras_kd.data.pipeline import Pipeline, epoch_order
-from keras_kd.data.sources import open_source
+from keras_kd.data.sources.opening import open_source
 from keras_kd.data.splits import UNLABELLED, DataSource, Split
 
 __all__ = [

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from keras_kd.data import splits
-from keras_kd.data.contents import check_finite
+from keras_kd.data.sources.contents import check_finite
 from keras_kd.data.splits import DataSource, Split
 from keras_kd.errors import ConfigurationError, explain
 
@@ -199,7 +199,7 @@ def examples_of(source: Any) -> Examples:
     if isinstance(source, np.ndarray):
         return ArrayExamples((source,))
     if hasattr(source, "element_spec"):  # a tf.data.Dataset, without importing TensorFlow to ask
-        from keras_kd.data.tf_datasets import examples_of_dataset
+        from keras_kd.data.sources.tf_datasets import examples_of_dataset
 
         return examples_of_dataset(source)
     raise ConfigurationError(

@@ -15,9 +15,9 @@ from keras_kd.data import augmentation, splits
 from keras_kd.data.augmentation import Augmentation, Mixing
 from keras_kd.data.carried import Carried
 from keras_kd.data.checks import check_integer, check_seed
-from keras_kd.data.contents import check_labels
 from keras_kd.data.draws import Draws
 from keras_kd.data.examples import examples_of, hash_of
+from keras_kd.data.sources.contents import check_labels
 from keras_kd.errors import ConfigurationError, explain
 
 _PREFETCH = 4

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_kd.data.contents import check_class_names, check_finite, check_labels
+from keras_kd.data.sources.contents import check_class_names, check_finite, check_labels
 from keras_kd.errors import ConfigurationError, explain
 
 UNLABELLED = -1

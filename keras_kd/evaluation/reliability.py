@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from keras_kd.diagnosis import Diagnosis
 from keras_kd.errors import ConfigurationError, check_choice, explain
 from keras_kd.evaluation.drawing import BLUE, MUTED, ORANGE, as_svg, decorate, in_style, new_figure
 from keras_kd.teachers.calibration import ReliabilityBins
-from keras_kd.teachers.diagnosis import Diagnosis
 
 _NAMES = {"validation": "validation data", "train": "training data"}
 
@@ -24,7 +24,7 @@ def reliability(diagnosis: Diagnosis, *, data: str | None = None) -> str:
     Calibration of Modern Neural Networks", 2017.
 
     Args:
-        diagnosis: from `teachers.diagnose`.
+        diagnosis: from `diagnosis.diagnose`.
         data: `"validation"` or `"train"`; None takes the validation data where there were some.
 
     Raises:

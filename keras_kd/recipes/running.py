@@ -16,6 +16,7 @@ import numpy as np
 from rich.console import Console
 
 from keras_kd import data, evaluation, export
+from keras_kd.diagnosis import Diagnosis
 from keras_kd.errors import RecipeError, explain
 from keras_kd.evaluation import report as reports
 from keras_kd.evaluation.report import Report
@@ -27,7 +28,7 @@ from keras_kd.recipes.exporting import Exporter
 from keras_kd.recipes.folder import FINGERPRINT, RunFolder, settings_key, write_atomically
 from keras_kd.recipes.progress import RunProgress
 from keras_kd.recipes.schema import Distillation, Recipe, Training
-from keras_kd.teachers import Diagnosis, FrozenTeacher, Panel, Teacher
+from keras_kd.teachers import FrozenTeacher, Panel, Teacher
 
 _OF_TRAINING = set(Training.model_fields)
 

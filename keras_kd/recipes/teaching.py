@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from keras_kd import data
+from keras_kd.diagnosis import Diagnosis, diagnose
 from keras_kd.errors import ConfigurationError, explain
 from keras_kd.recipes.building import build, is_file
 from keras_kd.recipes.folder import RunFolder, settings_key
@@ -17,12 +18,10 @@ from keras_kd.recipes.progress import RunProgress
 from keras_kd.recipes.schema import Cache, Recipe, Training
 from keras_kd.teachers import (
     CachedTeacher,
-    Diagnosis,
     Ensemble,
     FrozenTeacher,
     StoredLogits,
     Teacher,
-    diagnose,
     from_path,
 )
 from keras_kd.teachers.running import Runner

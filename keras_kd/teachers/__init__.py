@@ -2,16 +2,15 @@
 
 from keras_kd.teachers.absent import AbsentTeacher, check_fingerprint
 from keras_kd.teachers.base import Batch, CarriedTeacher, Teacher
-from keras_kd.teachers.cached import CachedTeacher
-from keras_kd.teachers.diagnosis import Diagnosis, diagnose
-from keras_kd.teachers.ensemble import Ensemble
-from keras_kd.teachers.foreign import FunctionTeacher, from_path
+from keras_kd.teachers.cache.cached import CachedTeacher
+from keras_kd.teachers.external.foreign import FunctionTeacher, from_path
+from keras_kd.teachers.external.saved_model import SavedModelTeacher
+from keras_kd.teachers.external.stored_logits import StoredLogits
+from keras_kd.teachers.external.tflite import TFLiteTeacher
 from keras_kd.teachers.frozen import FrozenTeacher, as_teacher, fingerprint
-from keras_kd.teachers.group import AbsentGroup, Resized
-from keras_kd.teachers.panel import Panel
-from keras_kd.teachers.saved_model import SavedModelTeacher
-from keras_kd.teachers.stored_logits import StoredLogits
-from keras_kd.teachers.tflite import TFLiteTeacher
+from keras_kd.teachers.several.ensemble import Ensemble
+from keras_kd.teachers.several.group import AbsentGroup, Resized
+from keras_kd.teachers.several.panel import Panel
 
 __all__ = [
     "AbsentGroup",
@@ -19,7 +18,6 @@ __all__ = [
     "Batch",
     "CachedTeacher",
     "CarriedTeacher",
-    "Diagnosis",
     "Ensemble",
     "FrozenTeacher",
     "FunctionTeacher",
@@ -31,7 +29,6 @@ __all__ = [
     "Teacher",
     "as_teacher",
     "check_fingerprint",
-    "diagnose",
     "fingerprint",
     "from_path",
 ]

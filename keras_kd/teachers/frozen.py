@@ -17,11 +17,11 @@ from keras import ops
 from keras_kd.errors import ConfigurationError, TeacherError, check_choice, explain
 from keras_kd.features import Head, Place, find_heads, find_place, forward, inner_taps, output_shapes
 from keras_kd.serialization import register
+from keras_kd.surgery.folding import Folding
+from keras_kd.surgery.precision import PRECISIONS, make_copies
 from keras_kd.teachers.absent import check_fingerprint, reopened
 from keras_kd.teachers.base import Batch, Teacher
-from keras_kd.teachers.folding import Folding
 from keras_kd.teachers.pieces import in_pieces
-from keras_kd.teachers.precision import PRECISIONS, make_copies
 
 _OTHER_FILES = (
     "Of an .h5 file, pass keras.models.load_model(file). kd.teachers.from_path opens .tflite and .npz files and the "
@@ -175,7 +175,7 @@ def as_teacher(teacher: Any) -> Teacher:
     if isinstance(teacher, Teacher):
         return teacher
     if isinstance(teacher, (str, Path)) and (Path(teacher).suffix in (".tflite", ".npz") or Path(teacher).is_dir()):
-        from keras_kd.teachers.foreign import from_path  # which builds on this module
+        from keras_kd.teachers.external.foreign import from_path  # which builds on this module
 
         return from_path(teacher)
     return FrozenTeacher(teacher)

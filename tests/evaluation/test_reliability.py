@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from sklearn.calibration import calibration_curve
 
+from keras_kd.diagnosis import Diagnosis
+from keras_kd.diagnosis.answering import Answers
+from keras_kd.diagnosis.findings import find
 from keras_kd.errors import ConfigurationError
 from keras_kd.evaluation import expected_calibration_error, plots
 from keras_kd.evaluation.reliability import reliability
-from keras_kd.teachers.answering import Answers
-from keras_kd.teachers.diagnosis import Diagnosis
-from keras_kd.teachers.findings import find
 
 
 def _answers(seed=0, size=400):

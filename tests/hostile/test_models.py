@@ -200,9 +200,9 @@ TEACHERS = {
     "logits for fewer examples": lambda: list(
         kd.data.Pipeline((X, Y)).with_teacher(kd.teachers.StoredLogits({"logits": np.zeros((3, 3))})).epoch(0)
     ),
-    "a diagnosis of nothing": lambda: kd.teachers.diagnose(model(), (X[:0], Y[:0])),
-    "a diagnosis of other classes": lambda: kd.teachers.diagnose(model(), (X, Y + 7)),
-    "a diagnosis of None": lambda: kd.teachers.diagnose(None, (X, Y)),
+    "a diagnosis of nothing": lambda: kd.diagnosis.diagnose(model(), (X[:0], Y[:0])),
+    "a diagnosis of other classes": lambda: kd.diagnosis.diagnose(model(), (X, Y + 7)),
+    "a diagnosis of None": lambda: kd.diagnosis.diagnose(None, (X, Y)),
     "taps of a number": lambda: kd.taps(5),
     "matches of nothing": lambda: kd.match_layers(None, model()),
     "a chain of one": lambda: kd.distill_chain([model()], (X, Y), epochs=1),

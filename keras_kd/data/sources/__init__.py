@@ -1,0 +1,1 @@
+"""Where examples come from: arrays, `.npz` files, folders of images, TensorFlow Datasets."""

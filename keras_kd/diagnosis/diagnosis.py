@@ -1,0 +1,182 @@
+"""A teacher at a glance: is it right, is it sure for a reason, and does it say more than the labels do?"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from keras_kd.diagnosis.answering import Answers, Respondent
+from keras_kd.diagnosis.findings import SURE, TEMPERATURES, Findings, find
+from keras_kd.diagnosis.fitness import unfit_because
+from keras_kd.errors import ConfigurationError, TeacherError, check_number, explain
+from keras_kd.features.table import format_table
+from keras_kd.teachers.base import Teacher
+from keras_kd.teachers.calibration import (
+    TEMPERATURE_RANGE,
+    best_temperature,
+    calibration_error,
+    confidences,
+    reliability_bins,
+)
+from keras_kd.teachers.frozen import as_teacher
+
+_SHOWN_DARK_MASS = (1, 4)
+
+
+@dataclass(frozen=True, repr=False)
+class Diagnosis:
+    """What `diagnose` found; prints as a table with its warnings below.
+
+    Attributes:
+        num_classes: C, 2 for a single sigmoid.
+        train: on the training data, None where there were none.
+        validation: on data that the teacher was not trained on, None where there were none.
+        best_temperature: what to divide the logits by for the best likelihood of the validation labels (temperature
+            scaling, Guo et al., 2017); None without validation data.
+        calibrated_error: the expected calibration error on the validation data after that.
+        warnings: in plain language, where the teacher is unfit to teach.
+    """
+
+    num_classes: int
+    train: Findings | None
+    validation: Findings | None
+    best_temperature: float | None
+    calibrated_error: float | None
+    warnings: tuple[str, ...]
+
+    @property
+    def max_entropy(self) -> float:
+        """`log(C)`, in nats: of an answer that holds all classes equally likely."""
+        return math.log(self.num_classes)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The diagnosis as JSON can hold it."""
+        return {
+            **vars(self),
+            "max_entropy": self.max_entropy,
+            "train": self.train and self.train.as_dict(),
+            "validation": self.validation and self.validation.as_dict(),
+            "warnings": list(self.warnings),
+        }
+
+    def __repr__(self) -> str:
+        lines = [_table(self), _temperature_line(self)]
+        lines += [f"Warning: {warning}" for warning in self.warnings] or ["No warnings."]
+        return "\n".join(line for line in lines if line)
+
+
+def diagnose(
+    teacher: Any,
+    data: Any = None,
+    *,
+    validation: Any = None,
+    output: str | None = None,
+    batch_size: int = 128,
+    progress: bool = True,
+) -> Diagnosis:
+    """Measures whether a teacher is fit to teach: accuracy, calibration, and how much its soft targets say.
+
+    Each set of data is the arrays `(x, y)` as a tuple, or an iterable of batches `(x, y)` such as a `tf.data.Dataset`.
+    Labels are class numbers (-1 for none) or one-hot rows. Examples without a label, and those of sample weight 0, are
+    left out; other sample weights are not read. Of outputs such as `[batch, time, C]` each position counts as an
+    example, and the intervals take positions for independent.
+
+    Source: Guo et al., "On Calibration of Modern Neural Networks", 2017 (calibration error, temperature scaling).
+
+    Args:
+        teacher: a Keras model, the path of its `.keras` file, or a teacher. One whose answers travel with the batches
+            is asked by row number, for view 0 of each example.
+        data: what it was trained on.
+        validation: what it was not trained on. One of the two is enough.
+        output: which output to judge, where it has several.
+        batch_size: of arrays; batches stay as they are.
+        progress: whether to show a bar where this takes longer than two seconds.
+
+    Raises:
+        ConfigurationError: no data, no labels, labels that are not the teacher's classes, or an unknown output.
+        TeacherError: not one finite answer; or stored answers, which are about one set of examples, and two sets.
+
+    >>> import keras, numpy as np
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, kernel_initializer="identity")])
+    >>> x, y = np.tile([[1.0, 0.0], [0.0, 1.0]], (50, 1)), np.tile([0, 1], 50)
+    >>> found = diagnose(model, validation=(x, y))
+    >>> found.validation.accuracy, round(found.validation.entropy[1], 3), round(found.max_entropy, 3)
+    (1.0, 0.582, 0.693)
+    >>> found.warnings[0][:60]
+    'Badly calibrated: on the validation data its mean confidence'
+    """
+    teacher = as_teacher(teacher)
+    _check(teacher, data, validation)
+    options = {"batch_size": int(check_number("batch_size", batch_size, at_least=1)), "progress": progress}
+    respondent = Respondent(teacher, output)
+    train = unseen = temperature = error = None
+    if data is not None:
+        train, _ = find(respondent.answers(data, description="Training data", **options))
+    if validation is not None:
+        unseen, answers = find(respondent.answers(validation, description="Validation data", **options), keep=True)
+        temperature, error = _temper(answers)
+    warnings = unfit_because(train, unseen, best_temperature=temperature, calibrated_error=error)
+    return Diagnosis((train or unseen).num_classes, train, unseen, temperature, error, warnings)
+
+
+def _check(teacher: Teacher, data: Any, validation: Any) -> None:
+    if data is None and validation is None:
+        problem, expected = "There is nothing to ask the teacher.", "data, validation=, or both"
+        raise ConfigurationError(explain(problem, received="neither data nor validation", expected=expected))
+    if teacher.knows_one_set and data is not None and validation is not None:
+        raise TeacherError(
+            explain(
+                "This teacher's answers were stored for one set of examples.",
+                received=f"a {type(teacher).__name__}, data and validation",
+                expected="the examples that it knows, as one of the two",
+                fix="Diagnose the model behind it to compare training and validation data.",
+            )
+        )
+
+
+def _temper(answers: Answers) -> tuple[float, float]:
+    """The best temperature, and the calibration error at it."""
+    temperature = best_temperature(*answers)
+    right = answers.logits.argmax(axis=1) == answers.labels
+    return temperature, calibration_error(reliability_bins(confidences(answers.logits, temperature), right))
+
+
+def _table(diagnosis: Diagnosis) -> str:
+    parts = [(name, getattr(diagnosis, name)) for name in ("train", "validation")]
+    columns = [(name, _cells(part)) for name, part in parts if part is not None]
+    heads = [f"(of {diagnosis.num_classes} classes)", *(name for name, _ in columns)]
+    names = dict.fromkeys(name for _, cells in columns for name in cells)
+    rows = [(name, *(cells.get(name, "0") for _, cells in columns)) for name in names]
+    highest = f"highest entropy, log({diagnosis.num_classes}), nats", *[f"{diagnosis.max_entropy:.3f}"] * len(columns)
+    return format_table([tuple(heads), *rows, highest])
+
+
+def _cells(findings: Findings) -> dict[str, str]:
+    low, high = findings.accuracy_interval
+    cells = {
+        "examples": f"{findings.num_examples:,}",
+        "accuracy (95% interval)": f"{findings.accuracy:.1%} ({low:.1%} to {high:.1%})",
+        "most frequent class": f"{findings.majority_share:.1%}",
+        "mean confidence": f"{findings.mean_confidence:.1%}",
+        f"confidence above {SURE}": f"{findings.sure_share:.1%}",
+        "calibration error (ECE)": f"{findings.calibration_error:.3f}",
+        "negative log-likelihood, nats": f"{findings.negative_log_likelihood:.3f}",
+    }
+    for temperature in _SHOWN_DARK_MASS:
+        cells[f"mass off the top class, T = {temperature}"] = f"{findings.dark_mass[temperature]:.1%}"
+    for temperature in TEMPERATURES:
+        cells[f"entropy at T = {temperature}, nats"] = f"{findings.entropy[temperature]:.3f}"
+    if findings.num_unlabelled:
+        cells["without a label, left out"] = f"{findings.num_unlabelled:,}"
+    return cells
+
+
+def _temperature_line(diagnosis: Diagnosis) -> str | None:
+    if diagnosis.best_temperature is None:
+        return None
+    at_an_end = " (an end of the range searched)" if diagnosis.best_temperature in TEMPERATURE_RANGE else ""
+    return (
+        f"Calibrated best at T = {diagnosis.best_temperature:.3g}{at_an_end}: ECE {diagnosis.calibrated_error:.3f} "
+        f"instead of {diagnosis.validation.calibration_error:.3f}."
+    )

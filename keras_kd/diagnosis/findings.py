@@ -1,0 +1,162 @@
+"""What a teacher's answers to one set of labelled examples come to, in numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from keras_kd.diagnosis.answering import Answers
+from keras_kd.errors import ConfigurationError, TeacherError, explain
+from keras_kd.teachers.calibration import (
+    ReliabilityBins,
+    calibration_error,
+    log_probabilities,
+    reliability_bins,
+    wilson_interval,
+)
+
+TEMPERATURES = (1, 2, 4, 8, 20)  # from as trained to Hinton et al.'s highest; 4 is what most papers distil at
+SURE = 0.999  # a probability that one-hot labels would hardly change
+
+
+@dataclass(frozen=True)
+class Findings:
+    """A teacher on one set of examples. Examples without a label are in none of the numbers.
+
+    Attributes:
+        num_classes: C, 2 for a single sigmoid.
+        num_examples: how many the numbers are of.
+        num_unlabelled: how many had no label (-1, or a sample weight of 0) and were left out.
+        num_not_finite: how many were left out because their logits hold NaN or infinity.
+        accuracy: the share of right answers, 0 to 1.
+        accuracy_interval: the ends of its 95% score interval (Wilson, 1927).
+        majority_share: the accuracy of always answering the class most frequent among the labels.
+        most_predicted: the class that the teacher answers most often.
+        most_predicted_share: the share of examples for which it answers it.
+        most_predicted_label_share: the share of examples that are of this class.
+        negative_log_likelihood: of the labels, mean, in nats.
+        mean_confidence: the mean probability of the likeliest class.
+        sure_share: the share of examples where that probability is above 0.999.
+        calibration_error: the expected calibration error (ECE) over 15 bins, 0 to 1 (Guo et al., 2017).
+        bins: those bins.
+        entropy: of the answers, mean, in nats, by temperature; `log(C)` at most.
+        dark_mass: the mean probability of all classes but the likeliest, by temperature.
+    """
+
+    num_classes: int
+    num_examples: int
+    num_unlabelled: int
+    num_not_finite: int
+    accuracy: float
+    accuracy_interval: tuple[float, float]
+    majority_share: float
+    most_predicted: int
+    most_predicted_share: float
+    most_predicted_label_share: float
+    negative_log_likelihood: float
+    mean_confidence: float
+    sure_share: float
+    calibration_error: float
+    bins: ReliabilityBins
+    entropy: dict[int, float]
+    dark_mass: dict[int, float]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The findings as JSON can hold them."""
+        return {
+            **vars(self),
+            "accuracy_interval": list(self.accuracy_interval),
+            "bins": {name: list(values) for name, values in self.bins._asdict().items()},
+            "entropy": {str(temperature): nats for temperature, nats in self.entropy.items()},
+            "dark_mass": {str(temperature): share for temperature, share in self.dark_mass.items()},
+        }
+
+
+def find(batches: Iterable[Answers], *, keep: bool = False) -> tuple[Findings, Answers | None]:
+    """Reads all answers; only a few numbers per example are held at a time.
+
+    Args:
+        batches: answers to labelled examples.
+        keep: whether to return the answers that counted, too.
+
+    Raises:
+        ConfigurationError: no labelled examples.
+        TeacherError: no answer that is finite.
+    """
+    rows, kept, num_unlabelled, num_not_finite = [], [], 0, 0
+    for logits, labels in batches:
+        is_labelled, is_finite = labels >= 0, np.isfinite(logits).all(axis=1)
+        num_unlabelled += int((~is_labelled).sum())
+        num_not_finite += int((is_labelled & ~is_finite).sum())
+        counted = Answers(*(values[is_labelled & is_finite] for values in (logits, labels)))
+        rows.append(_by_example(*counted))
+        if keep:
+            kept.append(counted)
+    columns = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]} if rows else {"label": ()}
+    if not len(columns["label"]):
+        raise _nothing(num_unlabelled, num_not_finite)
+    answers = Answers(*map(np.concatenate, zip(*kept, strict=True))) if keep else None
+    return _summary(columns, logits.shape[1], num_unlabelled, num_not_finite), answers
+
+
+def _by_example(logits: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
+    """What is kept of each example, arrays `[n]`."""
+    columns = {"label": labels, "predicted": logits.argmax(axis=1)}
+    for temperature in TEMPERATURES:
+        log_p = log_probabilities(logits, temperature)
+        p = np.exp(log_p)
+        columns[f"entropy_{temperature}"] = -(p * log_p).sum(axis=1)
+        columns[f"dark_mass_{temperature}"] = 1 - p.max(axis=1)
+        if temperature == 1:
+            columns["confidence"] = p.max(axis=1)
+            columns["surprise"] = -log_p[np.arange(len(labels)), labels]
+    return columns
+
+
+def _summary(columns: dict[str, np.ndarray], num_classes: int, num_unlabelled: int, num_not_finite: int) -> Findings:
+    labels, predicted, confidence = columns["label"], columns["predicted"], columns["confidence"]
+    right, num_examples = predicted == labels, len(labels)
+    bins = reliability_bins(confidence, right)
+    most_predicted = int(np.bincount(predicted).argmax())
+    means = {name: float(values.mean()) for name, values in columns.items()}
+    return Findings(
+        num_classes=num_classes,
+        num_examples=num_examples,
+        num_unlabelled=num_unlabelled,
+        num_not_finite=num_not_finite,
+        accuracy=float(right.mean()),
+        accuracy_interval=wilson_interval(float(right.mean()), num_examples),
+        majority_share=float(np.bincount(labels).max() / num_examples),
+        most_predicted=most_predicted,
+        most_predicted_share=float((predicted == most_predicted).mean()),
+        most_predicted_label_share=float((labels == most_predicted).mean()),
+        negative_log_likelihood=means["surprise"],
+        mean_confidence=means["confidence"],
+        sure_share=float((confidence > SURE).mean()),
+        calibration_error=calibration_error(bins),
+        bins=bins,
+        entropy={temperature: means[f"entropy_{temperature}"] for temperature in TEMPERATURES},
+        dark_mass={temperature: means[f"dark_mass_{temperature}"] for temperature in TEMPERATURES},
+    )
+
+
+def _nothing(num_unlabelled: int, num_not_finite: int) -> Exception:
+    if num_not_finite:
+        return TeacherError(
+            explain(
+                "The teacher gives no finite answer.",
+                received=f"NaN or infinity in all {num_not_finite} answers",
+                expected="finite logits",
+                fix="Its training has diverged, or its inputs are not in the scale that it was trained on.",
+            )
+        )
+    return ConfigurationError(
+        explain(
+            "There is nothing to measure.",
+            received=f"{num_unlabelled} examples without a label (-1) and none with one",
+            expected="at least one labelled example",
+        )
+    )

@@ -1,0 +1,1 @@
+"""A model read as a graph and built again: folding, copies in another precision."""

@@ -1,0 +1,254 @@
+"""Making a teacher cache: which shards are missing, their inputs, and what the teacher says of them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from keras import tree
+
+from keras_kd.data import Pipeline
+from keras_kd.data.checks import check_integer
+from keras_kd.data.draws import Draws
+from keras_kd.errors import ConfigurationError, TeacherError, explain
+from keras_kd.progress import bar
+from keras_kd.quantities import human_bytes
+from keras_kd.teachers.cache.encodings import Encoding, Rows, TopK
+from keras_kd.teachers.cache.store import Manifest, ShardKey, Store
+from keras_kd.teachers.running import Runner
+
+_SAME_ANSWERS = 0.1  # in standard deviations: another processor or precision stays well below it
+
+
+class Builder:
+    """Fills a store with the shards that it lacks."""
+
+    def __init__(
+        self,
+        store: Store,
+        runner: Runner,
+        pipeline: Pipeline,
+        encode: dict[str, Encoding],
+        first: FirstAnswers,
+        batch_size: int,
+        progress: bool | Callable[[int], None],
+    ):
+        self._first = first
+        self._store = store
+        self._runner = runner
+        self._pipeline = pipeline
+        self._encode = encode
+        self._batch_size = check_integer("batch_size", batch_size, at_least=1)
+        self._progress = progress
+
+    def build(self, shard: int, num_shards: int) -> None:
+        store = self._store
+        shown = self._progress is True
+        for file in store.damaged(progress=shown and bool(store.files())):
+            file.unlink(missing_ok=True)
+        self._check_same_teacher()
+        there, mine = store.files(), store.keys()[shard::num_shards]
+        missing = [key for key in mine if key not in there]
+        _check_room(store, sum(len(store.rows(key)) for key in missing))
+        if shown:
+            _say(store, len(mine) - len(missing), len(mine))
+        total = sum(len(store.rows(key)) for key in mine)
+        done = total - sum(len(store.rows(key)) for key in missing)
+        with bar("teacher cache", total, done=done, unit="views", shown=shown) as advance:
+            if callable(self._progress):
+                advance = self._progress
+                advance(done)
+            for key, pieces in self._inputs(missing):
+                store.write(key, np.concatenate([self._records(*piece, key.view, advance) for piece in pieces]))
+
+    def _records(self, ids: np.ndarray, parts: tuple[Any, ...], view: int, advance: Any) -> np.ndarray:
+        is_known = self._first.is_about(ids, view)
+        said = self._first.answers if is_known else self._runner(ids, view, *parts[:2])
+        records = np.empty(len(ids), self._store.manifest.record)
+        draws = Draws(0, ids, view)
+        for name, encoding in self._encode.items():
+            for field, value in encoding.encode(said[name], draws.under(name)).items():
+                records[name][field] = value
+        advance(len(ids))
+        return records
+
+    def _check_same_teacher(self) -> None:
+        """Raises `TeacherError` where shards of other answers are there: weights alone do not make a teacher.
+
+        Another layer without weights, such as a rescaling, gives the same fingerprint and other answers.
+        """
+        store, ids = self._store, self._first.ids
+        starts = ids - ids % store.manifest.shard_size
+        if not {ShardKey(0, int(start)) for start in starts} <= store.files().keys():
+            return
+        stored, now = store.lookup(ids, 0), self._records(ids, (), 0, lambda steps: None)
+        for name in self._encode:
+            if (away := _distance(stored[name], now[name])) > _SAME_ANSWERS:
+                raise TeacherError(
+                    explain(
+                        f"The teacher's {name!r} is not what the cache in {store.path} holds of the same examples.",
+                        received=f"{away:.2g} standard deviations away on average, with the same weights",
+                        expected=f"at most {_SAME_ANSWERS:g}, from rounding",
+                        fix="A layer without weights was changed (preprocessing, activation): build in another folder.",
+                    )
+                )
+
+    def _inputs(self, keys: list[ShardKey]) -> Iterator[tuple[ShardKey, Iterator[tuple[np.ndarray, Any]]]]:
+        """Each shard with its inputs in pieces of the teacher's batch size."""
+        if not self._pipeline.examples.random_access:
+            yield from self._streamed(keys)
+            return
+        for key in keys:
+            rows = self._store.rows(key)
+            pieces = (rows[start : start + self._batch_size] for start in range(0, len(rows), self._batch_size))
+            yield key, ((ids, self._pipeline.batch(ids, key.view)) for ids in pieces)
+
+    def _streamed(self, keys: list[ShardKey]) -> Iterator[tuple[ShardKey, Iterator[tuple[np.ndarray, Any]]]]:
+        """As `_inputs`, from a source that has to be read in order: once for each view that lacks something.
+
+        Where examples carry ids of their own, the order is not that of the ids; then rows are collected by shard.
+        """
+        wanted = set(keys)
+        for view in sorted({key.view for key in keys}):
+            waiting: dict[int, list[tuple[np.ndarray, Any]]] = {}
+            for ids, parts in self._pipeline.in_order(self._batch_size, view):
+                starts = ids - ids % self._store.manifest.shard_size
+                for start in map(int, np.unique(starts)):
+                    key = ShardKey(view, start)
+                    if key not in wanted:
+                        continue
+                    rows = starts == start
+                    waiting.setdefault(start, []).append((ids[rows], tree.map_structure(lambda a: a[rows], parts)))  # noqa: B023
+                    if sum(len(piece[0]) for piece in waiting[start]) == len(self._store.rows(key)):
+                        yield key, iter(waiting.pop(start))
+
+
+def _distance(stored: np.ndarray, now: np.ndarray) -> float:
+    """The mean difference of the stored values in standard deviations of them; 0 for random draws."""
+    field = next((field for field in ("values", "value") if field in stored.dtype.names), None)
+    if field is None:
+        return 0.0
+    one, other = stored[field].astype(np.float64), now[field].astype(np.float64)
+    return float(np.abs(one - other).mean() / max(one.std(), other.std(), np.finfo(np.float32).tiny))
+
+
+@dataclass(frozen=True)
+class FirstAnswers:
+    """The answers about the first examples, from which names and shapes are read."""
+
+    ids: np.ndarray
+    answers: dict[str, np.ndarray]
+
+    @classmethod
+    def of_first(cls, runner: Runner, pipeline: Pipeline, batch_size: int) -> FirstAnswers:
+        ids, parts = next(pipeline.in_order(batch_size))
+        return cls(ids, runner(ids, 0, *parts[:2]))
+
+    def is_about(self, ids: np.ndarray, view: int) -> bool:
+        return view == 0 and np.array_equal(ids, self.ids)
+
+
+def encoding_of(
+    name: str,
+    value: np.ndarray,
+    taps: Sequence[str],
+    top_k: int | None,
+    remainder: str,
+    temperature: float,
+    dtype: str,
+) -> Encoding:
+    if top_k is None or name in taps:
+        return Rows(value.shape[1:], dtype)
+    if value.ndim != 2 or value.shape[-1] <= top_k:
+        raise ConfigurationError(
+            explain(
+                f"'top_k' does not fit the teacher's output {name!r}.",
+                received=f"top_k={top_k}, shape {(None, *value.shape[1:])}",
+                expected="fewer than its classes, of an output [batch, classes]",
+                fix="top_k=None keeps whole rows.",
+            )
+        )
+    return TopK(top_k, int(value.shape[-1]), remainder, temperature)
+
+
+def opened(path: str | Path, manifest: Manifest) -> Store:
+    """The store in this folder, new or gone on with."""
+    if Path(path).exists() and not Path(path).is_dir():
+        raise TeacherError(
+            explain("A cache is a folder.", received=f"the file {path}", expected="a folder, or none yet")
+        )
+    if not (Path(path) / "manifest.json").exists():
+        Store(path, manifest).write_manifest(replace=False)
+    found = Store.read(path)  # which another process may have begun meanwhile
+    if differences := found.manifest.differences(manifest):
+        raise TeacherError(
+            explain(
+                f"{path} holds another teacher cache.",
+                received="; ".join(differences),
+                expected="the cache that is to be built, or an empty folder",
+                fix="Build in another folder, or delete this one.",
+            )
+        )
+    if manifest.views > found.manifest.views:
+        found = Store(path, manifest)
+        found.write_manifest(replace=True)
+    refuse_strangers(found)
+    return found
+
+
+def refuse_strangers(store: Store) -> None:
+    """Raises `TeacherError` where there are shards of another cache: another teacher's, or of other inputs."""
+    strangers = store.strangers()
+    if not strangers:
+        return
+    names = ", ".join(file.name for file in strangers[:3])
+    raise TeacherError(
+        explain(
+            f"{len(strangers)} files among the shards of the teacher cache in {store.path} do not belong to it.",
+            received=f"shards/{names}{', ...' if len(strangers) > 3 else ''}",
+            expected=f"shards of its manifest, which are called view-*.rows-*.of-{store.manifest.identity}.*.npy",
+            fix="Remove them. They are of another teacher, other inputs or another encoding, or of a manifest that was "
+            "changed since; only shards that were built with the same settings can be merged.",
+        )
+    )
+
+
+def check_taps(taps: Sequence[str], said: dict[str, np.ndarray]) -> None:
+    if missing := [path for path in taps if path not in said]:
+        raise ConfigurationError(
+            explain("The teacher does not give these layers.", received=missing, expected=f"of {sorted(said)}")
+        )
+
+
+def _check_room(store: Store, num_records: int) -> None:
+    needed, free = num_records * store.manifest.record.itemsize, shutil.disk_usage(store.path).free
+    if needed > free:
+        raise ConfigurationError(
+            explain(
+                "The disk is too small for this teacher cache.",
+                received=f"{human_bytes(free)} free in {store.path}",
+                expected=f"{human_bytes(needed)}: {num_records:,} answers of {store.manifest.record.itemsize:,} bytes",
+                fix="Keep fewer classes (top_k=10), fewer views, no inner layers, or take another disk.",
+            )
+        )
+
+
+def _say(store: Store, num_done: int, num_mine: int) -> None:
+    """What the build costs and when it pays."""
+    from rich.console import Console
+
+    manifest, views = store.manifest, store.manifest.views
+    s, es = ("s", "es") if views > 1 else ("", "")
+    lines = [
+        f"Teacher cache in {store.path}: {manifest.num_examples:,} examples x {views} view{s} x "
+        f"{manifest.record.itemsize} bytes = {human_bytes(manifest.num_bytes)}.",
+        f"It costs {views} pass{es} of the teacher over the data, what {views} epoch{s} with a live teacher would; "
+        "every further epoch, seed or student is then free of the teacher.",
+    ]
+    if num_done:
+        lines.append(f"{num_done} of {num_mine} shards are there already.")
+    Console().print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)

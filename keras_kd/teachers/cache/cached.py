@@ -1,0 +1,288 @@
+"""A teacher that is paid for once: its answers lie on disk, one for each example and view."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from keras_kd.data import Pipeline
+from keras_kd.data.checks import check_integer
+from keras_kd.errors import ConfigurationError, TeacherError, explain
+from keras_kd.serialization import nearest, register
+from keras_kd.teachers.absent import AbsentTeacher, check_fingerprint
+from keras_kd.teachers.base import CarriedTeacher, Teacher
+from keras_kd.teachers.cache.building import Builder, FirstAnswers, check_taps, encoding_of, opened, refuse_strangers
+from keras_kd.teachers.cache.store import Manifest, Store
+from keras_kd.teachers.frozen import as_teacher
+from keras_kd.teachers.running import Runner
+
+_SHARDS_A_VIEW = 256
+_ROWS_A_SHARD = 1024
+_BATCH_SIZE = 64
+
+
+@register
+class CachedTeacher(CarriedTeacher):
+    """The stored answers of a teacher, served beside the batches of the pipeline that they were made of.
+
+        cached = kd.teachers.CachedTeacher.build(teacher, pipeline, "cache/", views=8)
+        distiller = kd.Distiller(cached, student, alpha=0.9)
+        distiller.fit(pipeline.with_teacher(cached), epochs=240)
+
+    Epoch `e` sees view `e % views`: the pixels that the teacher saw, and what it said of them. The teacher itself is
+    not in memory. Labels may be others, unless the teacher reads them. `build` makes a cache or goes on with one,
+    `open` takes one that is complete.
+
+    Source: Z. Shen and E. Xing, "A Fast Knowledge Distillation Framework for Visual Recognition", 2022; K. Wu et al.,
+    "TinyViT: Fast Pretraining Distillation for Small Vision Transformers", 2022.
+    """
+
+    knows_one_set = True
+
+    def __init__(self, path: str | Path, *, verify: bool = True, progress: bool = False):
+        self.path = Path(path)
+        self._store = Store.read(self.path)
+        self._encodings = self._store.manifest.encodings
+        if verify:
+            _check_whole(self._store, progress)
+
+    @classmethod
+    def open(
+        cls, path: str | Path, *, teacher: Any = None, verify: bool = True, progress: bool = False
+    ) -> CachedTeacher:
+        """A complete cache, checked before it serves.
+
+        Args:
+            path: its folder.
+            teacher: where given, the cache has to be of this one.
+            verify: reads every shard and compares its checksum; otherwise only that they are all there is checked.
+            progress: shows a bar.
+
+        Raises:
+            TeacherError: no cache, one that is not complete, damaged shards, shards of another cache, or another
+                teacher.
+        """
+        cached = cls(path, verify=verify, progress=progress)
+        if not verify:
+            _check_complete(cached._store)
+        if teacher is not None:
+            _check_teacher(cached._store.manifest, as_teacher(teacher))
+        return cached
+
+    @classmethod
+    def build(
+        cls,
+        teacher: Any,
+        pipeline: Pipeline,
+        path: str | Path,
+        *,
+        views: int = 1,
+        top_k: int | None = None,
+        remainder: str = "uniform",
+        sampling_temperature: float = 1.0,
+        taps: Sequence[str] = (),
+        dtype: str = "float16",
+        shard: int = 0,
+        num_shards: int = 1,
+        shard_size: int | None = None,
+        batch_size: int = _BATCH_SIZE,
+        progress: bool | Callable[[int], None] = True,
+    ) -> CachedTeacher | None:
+        """Asks the teacher about each example in each view and writes the answers down.
+
+        What is there already is verified and kept, so an interrupted build goes on, one with more `views` adds to what
+        there is, and damaged shards are made anew. Killed at any moment it loses at most the shard in work. Several
+        processes or machines may build one cache, each with its own `shard`; shards built in another folder are merged
+        by copying the files of its `shards/`.
+
+        Args:
+            teacher: a Keras model, the path of a `.keras` file, or any `keras_kd` teacher.
+            pipeline: the inputs: source, augmentation and its seed. Batch size and order do not matter.
+            path: the folder.
+            views: how many augmented views of each example; 1 where the pipeline does not augment.
+            top_k: how many classes of each output to keep; None keeps whole rows.
+            remainder: what becomes of the mass of the other classes: `"uniform"`, `"renormalised"` or `"sampled"`, see
+                `keras_kd.teachers.cache.encodings.TopK`.
+            sampling_temperature: of `"sampled"`.
+            taps: paths of inner layers to store besides, whole.
+            dtype: `"float16"` or `"float32"`, of whole rows and taps.
+            shard, num_shards: this process builds every `num_shards`-th shard, beginning with number `shard`.
+            shard_size: rows a shard; None chooses (1024, more for large sources).
+            batch_size: of the teacher, in examples.
+            progress: says what it will cost and shows a bar with rate and remaining time; or a function that is told
+                how many more answers are written, those from before at once.
+
+        Returns:
+            The cache; None where shares of other processes are still missing.
+
+        Raises:
+            TeacherError: the folder holds a cache of another teacher, other data, another augmentation or encoding; or
+                the teacher's answers cannot be stored.
+            ConfigurationError: settings out of range, or a disk that is too small.
+        """
+        teacher = as_teacher(teacher)
+        _check_is_pipeline(pipeline)
+        views = check_integer("views", views, at_least=1)
+        if not pipeline.augment:
+            views = 1  # they would all be the same
+        num_shards = check_integer("num_shards", num_shards, at_least=1)
+        shard = check_integer("shard", shard, at_least=0, at_most=num_shards - 1)
+        runner = Runner(teacher, taps)
+        made_of = {
+            "teacher": teacher.fingerprint,
+            "pipeline": pipeline.identity(with_labels=teacher.reads_labels),
+            "views": views,
+            "shard_size": shard_size or max(_ROWS_A_SHARD, -(-pipeline.num_examples // _SHARDS_A_VIEW)),
+            "activations": dict(teacher.activations),
+        }
+        first = FirstAnswers.of_first(runner, pipeline, batch_size)
+        check_taps(taps, first.answers)
+        encode = {
+            name: encoding_of(name, value, taps, top_k, remainder, sampling_temperature, dtype)
+            for name, value in first.answers.items()
+        }
+        outputs = {name: encoding.get_config() for name, encoding in encode.items() if name not in taps}
+        tapped = {name: encode[name].get_config() for name in taps}
+        store = opened(path, Manifest(outputs=outputs, taps=tapped, **made_of))
+        Builder(store, runner, pipeline, encode, first, batch_size, progress).build(shard, num_shards)
+        return cls.open(path, verify=False) if store.files().keys() >= set(store.keys()) else None
+
+    # What a distiller and a pipeline ask.
+
+    @property
+    def views(self) -> int:
+        return self._store.manifest.views
+
+    def answers(self, ids, view, x):
+        records = self._store.lookup(ids, view)
+        return {name: encoding.decode(records[name]) for name, encoding in self._encodings.items()}
+
+    def decode(self, answers, taps):
+        return {name: value for name, value in answers.items() if name in self._store.manifest.outputs or name in taps}
+
+    def check_pipeline(self, pipeline: Any) -> None:
+        manifest = self._store.manifest
+        identity = pipeline.identity(with_labels="labels" in manifest.pipeline)
+        here = Manifest(**{**vars(manifest), "pipeline": identity})
+        if differences := manifest.differences(here):
+            raise TeacherError(
+                explain(
+                    f"The teacher cache in {self.path} was made of other inputs than this pipeline gives.",
+                    received="; ".join(differences),
+                    expected="the same source in the same order, and the same augmentation with the same seed",
+                    fix=_advice(differences),
+                )
+            )
+
+    def inner_taps(self, names: Iterable[str]) -> dict[str, tuple[int | None, ...] | None]:
+        manifest = self._store.manifest
+        taps = [name for name in names if name not in manifest.outputs]
+        for name in taps:
+            if name not in manifest.taps:
+                stored = ", ".join(map(repr, manifest.taps)) or "none"
+                raise ConfigurationError(
+                    explain(
+                        "This inner layer of the teacher is not in its cache.",
+                        received=repr(name),
+                        expected=f"one of the stored layers ({stored}) or outputs ({', '.join(manifest.outputs)})",
+                        fix=nearest(name, manifest.taps) or f"Build the cache with taps=[{name!r}], in another folder.",
+                    )
+                )
+        return {name: (None, *manifest.taps[name]["shape"]) for name in taps}
+
+    @property
+    def fingerprint(self) -> str:
+        return self._store.manifest.teacher
+
+    @property
+    def output_shapes(self):
+        outputs = self._store.manifest.outputs
+        return {name: (None, *config.get("shape", [config.get("num_classes")])) for name, config in outputs.items()}
+
+    @property
+    def activations(self) -> dict[str, str]:
+        return self._store.manifest.activations
+
+    @property
+    def only_of_classes(self) -> str | None:
+        by_class = any("num_classes" in config for config in self._store.manifest.outputs.values())
+        return "Build the cache without top_k." if by_class else None
+
+    def describe(self) -> dict[str, Any]:
+        """What the cache holds, in plain data: the manifest, bytes and shards."""
+        return self._store.describe()
+
+    def get_config(self) -> dict[str, Any]:
+        return {"path": str(self.path.resolve()), "fingerprint": self.fingerprint}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Teacher:
+        """The cache where it is still there, else an `AbsentTeacher` that says so when it is needed.
+
+        Raises:
+            TeacherError: the folder holds the cache of another teacher, or one that `open` refuses.
+        """
+        if not (Path(config["path"]) / "manifest.json").exists():
+            return AbsentTeacher(config["path"], None, config["fingerprint"])
+        cached = cls(config["path"])
+        check_fingerprint(cached, config["fingerprint"])
+        return cached
+
+
+def _check_is_pipeline(pipeline: Any) -> None:
+    if not isinstance(pipeline, Pipeline):
+        raise ConfigurationError(
+            explain(
+                "A cache is made of the batches of a pipeline.",
+                received=f"a {type(pipeline).__name__}",
+                expected="a keras_kd.data.Pipeline, as Pipeline((x, y), augment, batch_size)",
+                fix="The student is then trained on the same one: distiller.fit(pipeline.with_teacher(cached)).",
+            )
+        )
+
+
+def _check_whole(store: Store, progress: bool) -> None:
+    """Raises `TeacherError` where shards are missing or damaged."""
+    _check_complete(store)
+    if damaged := store.damaged(progress=progress):
+        names = ", ".join(file.name for file in damaged[:3])
+        raise TeacherError(
+            explain(
+                f"{len(damaged)} of {len(store.keys())} shards of the teacher cache in {store.path} are damaged.",
+                received=f"another content than their checksum says: {names}{', ...' if len(damaged) > 3 else ''}",
+                expected="files as they were written",
+                fix="CachedTeacher.build with the same settings makes these shards anew, and no others.",
+            )
+        )
+
+
+def _check_complete(store: Store) -> None:
+    refuse_strangers(store)
+    missing = set(store.keys()) - set(store.files())
+    if missing:
+        raise TeacherError(
+            explain(
+                f"The teacher cache in {store.path} is not complete.",
+                received=f"{len(store.keys()) - len(missing)} of {len(store.keys())} shards",
+                expected="all of them",
+                fix="CachedTeacher.build with the same settings goes on where it stopped.",
+            )
+        )
+
+
+def _check_teacher(manifest: Manifest, teacher: Teacher) -> None:
+    if manifest.teacher != teacher.fingerprint:
+        raise TeacherError(
+            explain(
+                "The cache is of another teacher.",
+                received=f"a cache of {manifest.teacher}",
+                expected=f"one of {teacher.fingerprint}",
+            )
+        )
+
+
+def _advice(differences: list[str]) -> str:
+    if any(line.startswith("pipeline.augment_seed") for line in differences):
+        return "Pass the pipeline the augment_seed of the cache; its seed, the order of training, may be any."
+    return "Make the pipeline as it was, or build another cache."

@@ -1,0 +1,1 @@
+"""Teachers that are not Keras models: functions, SavedModels, `.tflite` files, stored logits."""

@@ -1,0 +1,276 @@
+"""Several teachers that speak with one voice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_kd.errors import ConfigurationError, TeacherError, check_choice, check_number, explain
+from keras_kd.features.outputs import ONLY_OUTPUT
+from keras_kd.features.shapes import same_shape
+from keras_kd.serialization import register
+from keras_kd.teachers.base import Batch
+from keras_kd.teachers.several import combining, subsets
+from keras_kd.teachers.several.group import Group
+from keras_kd.teachers.several.learned_weights import labelled, log_likelihoods, logit_weights, mixture_weights
+from keras_kd.teachers.several.weights import confidence_weights, label_loss_weights
+
+RULES = ("confidence", "label_loss", "learned")
+
+
+@register
+class Ensemble(Group):
+    """Several teachers as one: the weighted mean of their probabilities or of their logits, see `combine`.
+
+    Members have one output each, or outputs of the same names, which are combined one by one. Inner layers of a member
+    go by its number, `"0/stage_3"`.
+
+    Args:
+        members: teachers, Keras models, or paths of `.keras` files.
+        weights: how much each counts. None: all the same. A list of numbers, which are divided by their sum.
+            `"confidence"`: for each sample by the entropy, see `confidence_weights`. `"label_loss"`: for each sample by
+            the cross-entropy to its label, see `label_loss_weights`. `"learned"`: numbers that `learn` finds.
+        combine: `"probabilities"` or `"logits"`, what the mean is of. The mean of probabilities is given as logits.
+        inputs: a function from the batch's `x` to the member's for each member, or None, such as `Resized(64, 64)`.
+        classes: for each member the ids of the classes that its outputs stand for, or None for all in order, see
+            `combine_subsets`. Only with weights that are numbers.
+        activation: `"softmax"` for exclusive classes, `"sigmoid"` for independent outputs.
+        num_classes: with `classes`, of the whole; None takes that of a member with all, else the highest id and one.
+
+    Raises:
+        ConfigurationError: members or settings that do not fit together; a member whose answers travel with the
+            batches.
+
+    >>> models = [keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)]) for _ in range(2)]
+    >>> ensemble = Ensemble(models, weights=[3, 1])
+    >>> ensemble.weights, ensemble.output_shapes
+    ([0.75, 0.25], {'output': (None, 3)})
+    """
+
+    def __init__(
+        self,
+        members: Sequence[Any],
+        *,
+        weights: Sequence[float] | str | None = None,
+        combine: str = "probabilities",
+        inputs: Sequence[Callable[[Any], Any] | None] | None = None,
+        classes: Sequence[Sequence[int] | None] | None = None,
+        activation: str = "softmax",
+        num_classes: int | None = None,
+    ):
+        super().__init__(members, inputs=inputs)
+        self.combine = check_choice("combine", combine, combining.COMBINATIONS)
+        self.activation = check_choice("activation", activation, combining.ACTIVATIONS)
+        self.weights = self._normalized(weights)
+        self._learns = weights == "learned"
+        self.classes = None if classes is None else subsets.check_ids(self.one_for_each("classes", classes))
+        self.num_classes = subsets.count(self.classes, num_classes, [member.output_shapes for member in self.members])
+        self._check_subsets()
+        self._check_activations()
+        self._shapes = self._find_shapes()
+
+    def __call__(self, batch: Batch, taps: Sequence[str] = ()) -> dict[str, Any]:
+        if self.weights == "learned":
+            raise TeacherError(
+                explain(
+                    "The weights of this ensemble have not been learned yet.",
+                    received="weights='learned'",
+                    fix="Call ensemble.learn(x, y) with labelled data before the distillation.",
+                )
+            )
+        answers, inner = self.ask(batch, taps)
+        return {name: self._combined(name, logits, batch.y) for name, logits in self._by_name(answers).items()} | inner
+
+    @property
+    def reads_labels(self) -> bool:
+        return self.weights == "label_loss"
+
+    def learn(self, x: Any, y: Any, *, batch_size: int = 128) -> Ensemble:
+        """Finds the weights from labelled data, best such that the members were not trained on; see `mixture_weights`
+        (of the mean of probabilities) and `logit_weights` (of the mean of logits). Afterwards they are numbers.
+
+        Args:
+            x: arrays `[n, ...]` as in a batch, also in a dict or tuple.
+            y: labels as for `label_loss_weights`; rows without one are left out.
+
+        Returns:
+            The ensemble itself.
+
+        Raises:
+            ConfigurationError: the weights are not `"learned"`, several outputs, or no labels.
+        """
+        if not self._learns:
+            raise ConfigurationError(
+                explain(
+                    "This ensemble does not learn its weights.",
+                    received=f"weights={self.weights!r}",
+                    expected="Ensemble(members, weights='learned')",
+                )
+            )
+        logits, targets = labelled(self._all_logits(x, batch_size), y, self.activation)
+        if not len(targets):
+            raise ConfigurationError(
+                explain("There is nothing to learn the weights from.", received="no row with a label")
+            )
+        if self.combine == "probabilities":
+            learned = mixture_weights(log_likelihoods(logits, targets, self.activation))
+        else:
+            learned = logit_weights(logits, targets, self.activation)
+        self.weights = [float(weight) for weight in learned]
+        return self
+
+    @property
+    def output_shapes(self) -> dict[str, tuple[int | None, ...]] | None:
+        return self._shapes
+
+    @property
+    def activations(self) -> dict[str, str]:
+        return dict.fromkeys(self._shapes or (), "linear")
+
+    @property
+    def only_of_classes(self) -> str | None:
+        return "Ensemble(..., combine='logits') averages outputs." if self.combine == "probabilities" else None
+
+    def get_settings(self) -> dict[str, Any]:
+        return {
+            "weights": self.weights,
+            "combine": self.combine,
+            **super().get_settings(),
+            "classes": self.classes,
+            "activation": self.activation,
+            "num_classes": self.num_classes,
+        }
+
+    # The answers.
+
+    def _by_name(self, answers: list[dict[str, Any]]) -> dict[str, list[Any]]:
+        """The members' logits (or shapes) for each of the ensemble's outputs."""
+        names = [list(named) for named in answers]
+        if all(len(own) == 1 for own in names):
+            name = names[0][0] if all(own == names[0] for own in names) else ONLY_OUTPUT
+            return {name: [next(iter(named.values())) for named in answers]}
+        for index, own in enumerate(names):
+            if set(own) != set(names[0]):
+                raise ConfigurationError(
+                    explain(
+                        "The members do not have the same outputs.",
+                        received=f"{names[0]} of member 0, {own} of member {index}",
+                        expected="one output each, or the same names",
+                        fix="Use a Panel, where each member keeps its own outputs.",
+                    )
+                )
+        return {name: [named[name] for named in answers] for name in names[0]}
+
+    def _combined(self, name: str, logits: list[Any], labels: Any) -> Any:
+        self._check_shapes(name, [tuple(z.shape) for z in logits])
+        if self.classes is not None:
+            weights = self._equal if self.weights is None else self.weights
+            settings = self.num_classes, self.combine, self.activation
+            return combining.combine_subsets(logits, weights, self.classes, *settings)
+        logits = ops.stack([ops.cast(z, "float32") for z in logits])
+        weights = self._weights_for(name, logits, labels)
+        return combining.combine(logits, weights, self.combine, self.activation)
+
+    def _weights_for(self, name: str, logits: Any, labels: Any) -> Any:
+        if self.weights == "confidence":
+            return confidence_weights(logits, self.activation)
+        if self.weights == "label_loss":
+            if isinstance(labels, dict):
+                labels = next(iter(labels.values())) if len(labels) == 1 else labels.get(name)
+            return label_loss_weights(logits, labels, self.activation)
+        return self._equal if self.weights is None else self.weights
+
+    @property
+    def _equal(self) -> list[float]:
+        return [1.0 / len(self.members)] * len(self.members)
+
+    def _all_logits(self, x: Any, batch_size: int) -> np.ndarray:
+        """What the members say of all of `x`, `[members, n, ...]`."""
+        num_examples = len(keras.tree.flatten(x)[0])
+        parts = []
+        for start in range(0, num_examples, batch_size):
+            rows = slice(start, start + batch_size)
+            part = keras.tree.map_structure(lambda array, rows=rows: ops.convert_to_tensor(array[rows]), x)
+            named = self._by_name(self.ask(Batch(part), ())[0])
+            if len(named) > 1:
+                raise ConfigurationError(
+                    explain("Weights are learned for one output.", received=f"members with {sorted(named)}")
+                )
+            parts.append([ops.convert_to_numpy(z) for z in next(iter(named.values()))])
+        return np.stack([np.concatenate(of_member) for of_member in zip(*parts, strict=True)])
+
+    # The checks of the construction.
+
+    def _normalized(self, weights: Any) -> list[float] | str | None:
+        if weights is None or isinstance(weights, str):
+            return check_choice("weights", weights, [None, *RULES])
+        weights = self.one_for_each("weights", weights)
+        numbers = [check_number(f"weights[{i}]", weight, at_least=0.0) for i, weight in enumerate(weights)]
+        if sum(numbers) == 0:
+            raise ConfigurationError(explain("Nobody counts.", received=f"weights={weights}", expected="a sum above 0"))
+        return [number / sum(numbers) for number in numbers]
+
+    def _check_subsets(self) -> None:
+        """Raises where 'classes' asks for what has no meaning, or leaves a class to nobody."""
+        if self.classes is None:
+            return
+        if isinstance(self.weights, str) or (self.combine, self.activation) == ("logits", "softmax"):
+            received = f"weights={self.weights!r}, combine={self.combine!r}, activation={self.activation!r}"
+            raise ConfigurationError(
+                explain(
+                    "Teachers of some classes each cannot be combined in this way: their entropies, losses and logits "
+                    "are about different classes.",
+                    received=received,
+                    expected="weights that are numbers or None, and combine='probabilities' (or activation='sigmoid')",
+                )
+            )
+
+    def _check_activations(self) -> None:
+        """Raises where a member ends in the other activation than the ensemble works with."""
+        for index, member in enumerate(self.members):
+            for name, activation in member.activations.items():
+                if activation in combining.ACTIVATIONS and activation != self.activation:
+                    raise ConfigurationError(
+                        explain(
+                            f"Member {index} does not go with activation={self.activation!r}.",
+                            received=f"{name!r} that ends in {activation}",
+                            fix=f"Ensemble(..., activation={activation!r}), or a Panel where these differ.",
+                        )
+                    )
+
+    def _find_shapes(self) -> dict[str, tuple[int | None, ...]] | None:
+        shapes = [member.output_shapes for member in self.members]
+        if None in shapes:
+            return None
+        named = self._by_name(shapes)
+        for name, of_members in named.items():
+            self._check_shapes(name, of_members)
+        last = () if self.num_classes is None else (self.num_classes,)
+        return {name: (*shape[0][: -1 if last else None], *last) for name, shape in named.items()}
+
+    def _check_shapes(self, name: str, shapes: list[tuple[int | None, ...]]) -> None:
+        """Raises where the members' logits cannot be one."""
+        if self.classes is None:
+            if any(not same_shape(shape, shapes[0]) for shape in shapes):
+                raise ConfigurationError(
+                    explain(
+                        f"The members' outputs {name!r} differ in shape.",
+                        received=", ".join(map(str, shapes)),
+                        expected="the same number of classes",
+                        fix="Say with classes=[...] which classes each one knows, or use a Panel.",
+                    )
+                )
+        else:
+            subsets.check_widths(self.classes, self.num_classes, shapes)
+        if self.activation == "softmax" and self.classes is None and shapes[0][-1] == 1:
+            raise ConfigurationError(
+                explain(
+                    "The softmax of a single output is always 1.",
+                    received=f"{name!r} of shape {shapes[0]}",
+                    fix="Ensemble(..., activation='sigmoid').",
+                )
+            )
