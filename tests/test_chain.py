@@ -17,7 +17,7 @@ from keras_kd.chain import Chain, Stage, born_again, distill_chain, training
 from keras_kd.data import Pipeline
 from keras_kd.errors import ConfigurationError, Notice, TeacherError
 from keras_kd.locks import locked
-from keras_kd.losses.guidance import left_out_at_random
+from keras_kd.losses.multi_teacher import random_teacher_weights
 from keras_kd.teachers import FrozenTeacher, fingerprint
 
 layers = keras.layers
@@ -177,7 +177,7 @@ def test_all_before_it_teach_by_the_mean_of_their_soft_targets(teacher, make, da
 def test_teachers_are_left_out_step_by_step(teacher, make, data):
     models, chain = without_learning(teacher, make, data, epochs=5, drop=0.5, seed=3)
     *teachers, student = models
-    shares = left_out_at_random(3, 0.5, seed=3 + 2)[:5]
+    shares = random_teacher_weights(3, 0.5, seed=3 + 2)[:5]
     assert {0.0, 1.0} < set(shares.ravel().tolist())
     for model, share in zip(teachers, shares.T, strict=True):
         expected = share * soft_targets(model, student, data[0], 3.0)
@@ -186,13 +186,13 @@ def test_teachers_are_left_out_step_by_step(teacher, make, data):
 
 @pytest.mark.parametrize("drop", [0.0, 0.3, 0.9])
 def test_shares_of_those_not_left_out(drop):
-    shares = left_out_at_random(3, drop, seed=0)
+    shares = random_teacher_weights(3, drop, seed=0)
     np.testing.assert_allclose(shares.sum(axis=1), 1, rtol=1e-6)
     assert all(len(set(row[row > 0])) == 1 for row in shares)
     # of 3, each is there with 1 - drop, or stays as one of three where none is there
     expected = 1 - drop + drop**3 / 3
     np.testing.assert_allclose((shares > 0).mean(axis=0), expected, atol=0.03)
-    np.testing.assert_array_equal(shares, left_out_at_random(3, drop, seed=0))
+    np.testing.assert_array_equal(shares, random_teacher_weights(3, drop, seed=0))
 
 
 def test_born_again(make, teacher, data):

@@ -21,7 +21,7 @@ from keras_kd.chain.stage_file import StageFile
 from keras_kd.data import Pipeline
 from keras_kd.distillers import Distiller
 from keras_kd.errors import ConfigurationError, explain
-from keras_kd.losses.guidance import terms_for
+from keras_kd.losses.multi_teacher import soft_targets_per_teacher
 from keras_kd.teachers import Teacher, fingerprint
 from keras_kd.teachers.several.panel import Panel
 
@@ -100,7 +100,7 @@ class Training:
     def _losses(self) -> Any:
         if len(self.teachers) == 1:
             return self.settings.new_losses()
-        return terms_for(self.student, self.teacher_names, self.settings.drop, self.seed)
+        return soft_targets_per_teacher(self.student, self.teacher_names, self.settings.drop, self.seed)
 
     def _key(self, data: Any) -> str:
         """A hash of all that the result depends on but the student's first weights."""

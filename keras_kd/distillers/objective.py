@@ -10,7 +10,7 @@ from keras_kd.distillers.unlabelled import Unlabelled, multiply
 from keras_kd.errors import ConfigurationError, explain
 from keras_kd.features.shapes import same_shape
 from keras_kd.losses import Context, DistillationLoss
-from keras_kd.losses.keras_distiller import Shaped
+from keras_kd.losses.keras_distiller import ShapeOnly
 from keras_kd.serialization import nearest
 
 RESERVED = ("loss", "student_loss", "distillation_loss", "alpha")
@@ -187,7 +187,7 @@ def _agree(one: list[tuple], other: list[tuple]) -> bool:
 
 def _shaped(shape: Any) -> Any:
     """Shapes as things that have a `shape`."""
-    return [Shaped(item) for item in shape] if isinstance(shape, list) else Shaped(shape)
+    return [ShapeOnly(item) for item in shape] if isinstance(shape, list) else ShapeOnly(shape)
 
 
 def _of_output(value: Any, name: Any) -> Any:

@@ -8,6 +8,7 @@ from keras_kd.losses.correlation import CorrelationKD, correlation_kd
 from keras_kd.losses.decoupled import DecoupledKD, decoupled_kd
 from keras_kd.losses.flow import FlowOfSolution, flow_matrix, flow_of_solution
 from keras_kd.losses.hints import Hint, hint
+from keras_kd.losses.logit_standardization import LogitStandardization, standardize_logits
 from keras_kd.losses.logits import SoftTargets, binary_soft_targets, soft_targets
 from keras_kd.losses.overhaul import FeatureOverhaul, feature_overhaul, margins_from_batch_norm, margins_from_features
 from keras_kd.losses.probabilistic import ProbabilisticTransfer, probabilistic_transfer
@@ -17,8 +18,7 @@ from keras_kd.losses.review import KnowledgeReview, knowledge_review
 from keras_kd.losses.selectivity import NeuronSelectivity, neuron_selectivity
 from keras_kd.losses.sequence import SequenceLevel, TokenLevel, sequence_level, token_level
 from keras_kd.losses.similarity import SimilarityPreserving, similarity_preserving
-from keras_kd.losses.splitting import for_keras
-from keras_kd.losses.standardization import LogitStandardization, standardize_logits
+from keras_kd.losses.single_tap_parts import for_keras
 from keras_kd.losses.transformer import TransformerLayers, attention_scores, embeddings, hidden_states, layer_map
 from keras_kd.losses.variational import VariationalInformation, variational_information
 from keras_kd.losses.weighting import Weighted, confidence_weights, correctness_weights, entropy_weights

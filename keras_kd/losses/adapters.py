@@ -11,8 +11,8 @@ from keras import ops
 from keras_kd.errors import ConfigurationError, explain
 from keras_kd.features.shapes import same_shape
 from keras_kd.losses.base import DistillationLoss, registry
-from keras_kd.losses.keras_losses import check_compares_values, is_of_library, keras_loss_named, name_of
-from keras_kd.losses.tensors import wide
+from keras_kd.losses.keras_losses import check_compares_raw_outputs, is_of_library, keras_loss_named, name_of
+from keras_kd.losses.numerics import upcast
 from keras_kd.losses.weighting import Weighted
 from keras_kd.serialization import deserialize, register, serialize, snake_case
 
@@ -29,7 +29,7 @@ class KerasLoss(DistillationLoss):
     """
 
     def __init__(self, loss: keras.losses.Loss):
-        check_compares_values(loss)
+        check_compares_raw_outputs(loss)
         if loss.reduction in (None, "none"):
             raise ConfigurationError(
                 explain(
@@ -42,7 +42,7 @@ class KerasLoss(DistillationLoss):
         self.loss = loss
 
     def call(self, teacher, student, context):
-        return self.loss.call(*wide(teacher, student))
+        return self.loss.call(*upcast(teacher, student))
 
     def validate_outputs(self, teacher_outputs, student_outputs):
         _check_same_shape(self.name, teacher_outputs.shape, student_outputs.shape)
@@ -77,14 +77,14 @@ class KerasDistillationLoss(DistillationLoss):
         super().__init__(teacher=teacher, student=student, name=snake_case(type(loss).__name__))
         if teacher is None and student is None:
             for inner in _inner_losses(loss):
-                check_compares_values(inner)
+                check_compares_raw_outputs(inner)
         self.loss = loss
 
     def call(self, teacher, student, context):
         if not _is_known(self.loss) or keras.tree.is_nested(self.loss.loss):
             return self.loss.compute_loss(teacher, student)
         compare, factor = self.loss.loss, 1.0
-        teacher, student = wide(teacher, student)
+        teacher, student = upcast(teacher, student)
         if isinstance(self.loss, keras.distillation.LogitsDistillation):
             teacher, student = (logits / self.loss.temperature for logits in (teacher, student))
             if isinstance(compare, keras.losses.KLDivergence):
@@ -112,7 +112,7 @@ class FunctionLoss(DistillationLoss):
     """
 
     def __init__(self, function: Callable[[Any, Any], Any]):
-        check_compares_values(function)
+        check_compares_raw_outputs(function)
         super().__init__(name=snake_case(name_of(function)))
         self.function = function
 
@@ -182,7 +182,7 @@ def _check_not_keras_own(identifier: Any) -> None:
         )
     theirs = keras_loss_named(name) if isinstance(name, str) and name not in registry.names else None
     if theirs is not None:
-        check_compares_values(theirs)
+        check_compares_raw_outputs(theirs)
         raise ConfigurationError(
             explain(
                 f"{name!r} is one of Keras' losses, not of this package.",

@@ -8,8 +8,8 @@ from keras import ops
 
 from keras_kd.errors import check_number
 from keras_kd.losses.base import DistillationLoss, registry
-from keras_kd.losses.maps import check_maps, pool_to_smallest
-from keras_kd.losses.tensors import flatten, l2_normalize, wide
+from keras_kd.losses.feature_maps import check_feature_maps, pool_to_smallest
+from keras_kd.losses.numerics import flatten, l2_normalize, upcast
 
 
 def attention_transfer(teacher_map: Any, student_map: Any, power: float = 2.0) -> Any:
@@ -29,7 +29,7 @@ def attention_transfer(teacher_map: Any, student_map: Any, power: float = 2.0) -
     Returns:
         `[batch]`.
     """
-    teacher_map, student_map = pool_to_smallest(*wide(teacher_map, student_map))
+    teacher_map, student_map = pool_to_smallest(*upcast(teacher_map, student_map))
     return ops.mean(ops.square(attention_map(teacher_map, power) - attention_map(student_map, power)), axis=-1)
 
 
@@ -43,7 +43,7 @@ def attention_map(features: Any, power: float = 2.0) -> Any:
     Returns:
         `[batch, height * width]`, of norm 1; 0 for a map of zeros.
     """
-    (features,) = wide(features)
+    (features,) = upcast(features)
     return l2_normalize(flatten(ops.mean(ops.power(ops.abs(features), power), axis=-1)))
 
 
@@ -67,13 +67,13 @@ class AttentionTransfer(DistillationLoss):
         self.power = check_number("power", power, at_least=1.0)
 
     def build(self, teacher_shape, student_shape):
-        check_maps(self.name, teacher_shape, student_shape)
+        check_feature_maps(self.name, teacher_shape, student_shape)
 
     def call(self, teacher, student, context):
         return attention_transfer(teacher, student, self.power)
 
     def validate_outputs(self, teacher_outputs, student_outputs):
-        check_maps(self.name, teacher_outputs.shape, student_outputs.shape)
+        check_feature_maps(self.name, teacher_outputs.shape, student_outputs.shape)
 
     def get_config(self):
         return {**super().get_config(), "power": self.power}

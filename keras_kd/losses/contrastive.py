@@ -10,8 +10,8 @@ from keras import initializers, layers, ops
 from keras_kd.errors import ConfigurationError, check_number, explain
 from keras_kd.features.projectors import published_uniform
 from keras_kd.losses.base import DistillationLoss, registry, without_padding
+from keras_kd.losses.numerics import class_indices, flatten, l2_normalize, upcast
 from keras_kd.losses.reduction import expand_like
-from keras_kd.losses.tensors import class_numbers, flatten, l2_normalize, wide
 
 UNKNOWN = -1  # the label of a row without one
 
@@ -53,7 +53,7 @@ def contrastive_kd(
     Returns:
         `[batch]`.
     """
-    teacher, student = wide(teacher_embedding, student_embedding)
+    teacher, student = upcast(teacher_embedding, student_embedding)
     bank = [
         None if extra is None else ops.cast(extra, teacher.dtype) for extra in (teacher_negatives, student_negatives)
     ]
@@ -228,7 +228,7 @@ class ContrastiveKD(DistillationLoss):
             )
 
     def call(self, teacher, student, context):
-        teacher, student = wide(*without_padding(teacher, student, context))
+        teacher, student = upcast(*without_padding(teacher, student, context))
         teacher = l2_normalize(self._embed_teacher(flatten(teacher)))
         student = l2_normalize(self._embed_student(flatten(student)))
         labels = self._class_numbers(context.labels)
@@ -251,7 +251,7 @@ class ContrastiveKD(DistillationLoss):
         """`[batch]` from class numbers, with or without a last axis of 1, or one-hot; None where not to be used."""
         if labels is None or not self.use_labels:
             return None
-        labels = class_numbers(labels, num_axes=1)
+        labels = class_indices(labels, num_axes=1)
         if len(labels.shape) != 1:
             raise ConfigurationError(
                 explain(

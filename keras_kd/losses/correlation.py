@@ -9,7 +9,7 @@ from keras import ops
 from keras_kd.errors import check_number
 from keras_kd.losses.base import registry
 from keras_kd.losses.logits import LogitsLoss
-from keras_kd.losses.tensors import safe_sqrt, wide
+from keras_kd.losses.numerics import safe_sqrt, upcast
 
 LOST_IN_ROUNDING = 1e-6
 
@@ -45,7 +45,7 @@ def correlation_kd(
     Returns:
         `[batch, ...]`.
     """
-    teacher_logits, student_logits, temperature = wide(teacher_logits, student_logits, temperature)
+    teacher_logits, student_logits, temperature = upcast(teacher_logits, student_logits, temperature)
     teacher, student = (ops.softmax(logits / temperature, axis=-1) for logits in (teacher_logits, student_logits))
     counts = _counts(present, teacher)
     inter = _distance(teacher, student, ops.ones_like(teacher), axis=-1)

@@ -9,7 +9,7 @@ from keras import ops
 from keras_kd.errors import ConfigurationError, check_number, explain
 from keras_kd.losses.base import registry
 from keras_kd.losses.logits import LogitsLoss, binary_soft_targets, soft_targets
-from keras_kd.losses.tensors import class_numbers, wide
+from keras_kd.losses.numerics import class_indices, upcast
 from keras_kd.schedules import Linear
 
 IMPOSSIBLE = -1e30  # a logit whose probability is exactly 0, at any temperature from 1e-3 on and beside any other logit
@@ -45,7 +45,7 @@ def decoupled_kd(
     Returns:
         `[...]`, in nats times T^2.
     """
-    teacher_logits, student_logits, temperature = wide(teacher_logits, student_logits, temperature)
+    teacher_logits, student_logits, temperature = upcast(teacher_logits, student_logits, temperature)
     is_target = _targets(labels, teacher_logits)
     teacher_others, student_others = (ops.where(is_target, IMPOSSIBLE, z) for z in (teacher_logits, student_logits))
     teacher_margin, student_margin = (_margin(z / temperature, is_target) for z in (teacher_logits, student_logits))
@@ -56,7 +56,7 @@ def decoupled_kd(
 
 def _targets(labels: Any, teacher_logits: Any) -> Any:
     """`[..., classes]`: which class is the target."""
-    labels = class_numbers(labels, len(teacher_logits.shape) - 1)
+    labels = class_indices(labels, len(teacher_logits.shape) - 1)
     if len(labels.shape) != len(teacher_logits.shape) - 1:
         raise ConfigurationError(
             explain(

@@ -12,8 +12,8 @@ from keras_kd.errors import ConfigurationError, check_choice, explain
 from keras_kd.features import Projector
 from keras_kd.features.projectors import in_words
 from keras_kd.losses.base import DistillationLoss, registry
-from keras_kd.losses.maps import check_maps, pool_to_smallest
-from keras_kd.losses.tensors import wide
+from keras_kd.losses.feature_maps import check_feature_maps, pool_to_smallest
+from keras_kd.losses.numerics import upcast
 
 
 def flow_of_solution(teacher_maps: Sequence[Any], student_maps: Sequence[Any]) -> Any:
@@ -38,7 +38,7 @@ def flow_of_solution(teacher_maps: Sequence[Any], student_maps: Sequence[Any]) -
 
 
 def _step(teacher_first: Any, teacher_second: Any, student_first: Any, student_second: Any) -> Any:
-    maps = wide(teacher_first, teacher_second, student_first, student_second)
+    maps = upcast(teacher_first, teacher_second, student_first, student_second)
     return ops.mean(ops.square(flow_matrix(*maps[:2]) - flow_matrix(*maps[2:])), axis=(1, 2))
 
 
@@ -53,7 +53,7 @@ def flow_matrix(first_map: Any, second_map: Any) -> Any:
     Returns:
         `[batch, channels of the first, channels of the second]`.
     """
-    first, second = pool_to_smallest(*wide(first_map, second_map))
+    first, second = pool_to_smallest(*upcast(first_map, second_map))
     first, second = (ops.reshape(x, (ops.shape(x)[0], -1, x.shape[-1])) for x in (first, second))
     num_positions = ops.cast(ops.shape(first)[1], first.dtype)
     return ops.einsum("bpi,bpj->bij", first, second) / num_positions
@@ -122,7 +122,7 @@ class FlowOfSolution(DistillationLoss):
             )
         for shapes in (teacher_shapes, student_shapes):
             for pair in pairwise(shapes):
-                check_maps(self.name, *pair)
+                check_feature_maps(self.name, *pair)
         channels = [[shape[-1] for shape in shapes] for shapes in (teacher_shapes, student_shapes)]
         if self.projector is None and channels[0] != channels[1]:
             raise ConfigurationError(

@@ -9,8 +9,8 @@ from keras import ops
 from keras_kd.errors import check_choice
 from keras_kd.losses.base import registry
 from keras_kd.losses.feature_loss import FeatureLoss
+from keras_kd.losses.numerics import flatten, l2_normalize, upcast
 from keras_kd.losses.reduction import only
-from keras_kd.losses.tensors import flatten, l2_normalize, wide
 
 METRICS = ("mse", "l1", "cosine")
 
@@ -31,7 +31,7 @@ def hint(teacher_map: Any, student_map: Any, metric: str = "mse") -> Any:
     Returns:
         `[batch]`.
     """
-    teacher_map, student_map = map(flatten, wide(teacher_map, student_map))
+    teacher_map, student_map = map(flatten, upcast(teacher_map, student_map))
     check_choice("metric", metric, METRICS)
     if metric == "mse":
         return ops.mean(ops.square(teacher_map - student_map), axis=-1)

@@ -10,7 +10,7 @@ from keras_kd.errors import ConfigurationError, explain
 from keras_kd.features import find_place, inner_taps, output_shapes
 
 
-class Shaped:
+class ShapeOnly:
     """A shape where a tensor is expected."""
 
     def __init__(self, shape: Any):
@@ -29,7 +29,7 @@ def prepare(loss: Any, teacher: keras.Model, student: keras.Model) -> None:
     loss._layer_names = tuple(names)
     shapes = [_shape(model, tap) for model, tap in ((teacher, loss.teacher), (student, loss.student))]
     if None not in shapes and not loss.built:
-        loss.validate_outputs(*map(Shaped, shapes))
+        loss.validate_outputs(*map(ShapeOnly, shapes))
         loss.build(*shapes)
 
 

@@ -10,7 +10,7 @@ import keras
 from keras_kd.errors import ConfigurationError, explain
 
 _LIBRARIES = ("keras", "tensorflow", "tf_keras", "jax", "optax")
-_COMPARE_VALUES = (
+_COMPARE_RAW_OUTPUTS = (
     "cosinesimilarity",
     "huber",
     "logcosh",
@@ -33,7 +33,7 @@ _CLASS = (
 _FUNCTION = "Turn both into that in a function of your own, (teacher, student) -> [batch], and pass this."
 
 
-def check_compares_values(loss: Any) -> None:
+def check_compares_raw_outputs(loss: Any) -> None:
     """Raises `ConfigurationError` where a loss of Keras takes something else than two models' logits, such as labels.
 
     Args:
@@ -43,7 +43,7 @@ def check_compares_values(loss: Any) -> None:
     if function is None:
         return
     key = name_of(function).replace("_", "")
-    if key in _COMPARE_VALUES or not _is_known(function, key):
+    if key in _COMPARE_RAW_OUTPUTS or not _is_known(function, key):
         return
     takes, fix = _what_it_takes(key)
     raise ConfigurationError(

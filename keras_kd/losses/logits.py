@@ -10,7 +10,7 @@ from keras import ops
 from keras_kd.errors import ConfigurationError, check_choice, explain
 from keras_kd.hyperparameters import Hyperparameter
 from keras_kd.losses.base import Context, DistillationLoss, registry
-from keras_kd.losses.tensors import not_negative, wide
+from keras_kd.losses.numerics import non_negative, upcast
 from keras_kd.serialization import deserialize
 
 DIVERGENCES = ("kl", "reverse_kl", "jensen_shannon")
@@ -34,7 +34,7 @@ def soft_targets(teacher_logits: Any, student_logits: Any, temperature: Any, div
     Returns:
         `[...]`, in nats times T^2.
     """
-    teacher_logits, student_logits, temperature = wide(teacher_logits, student_logits, temperature)
+    teacher_logits, student_logits, temperature = upcast(teacher_logits, student_logits, temperature)
     teacher_log = ops.log_softmax(teacher_logits / temperature, axis=-1)
     student_log = ops.log_softmax(student_logits / temperature, axis=-1)
     return temperature**2 * _diverge(teacher_log, student_log, divergence)
@@ -55,7 +55,7 @@ def binary_soft_targets(teacher_logits: Any, student_logits: Any, temperature: A
     Returns:
         `[...]`, in nats times T^2.
     """
-    teacher_logits, student_logits, temperature = wide(teacher_logits, student_logits, temperature)
+    teacher_logits, student_logits, temperature = upcast(teacher_logits, student_logits, temperature)
     teacher_log, student_log = (
         ops.stack([ops.log_sigmoid(logits), ops.log_sigmoid(-logits)], axis=-1)
         for logits in (teacher_logits / temperature, student_logits / temperature)
@@ -67,10 +67,10 @@ def _diverge(teacher_log: Any, student_log: Any, divergence: str) -> Any:
     """A divergence between two distributions over the last axis, given as log-probabilities."""
     check_choice("divergence", divergence, DIVERGENCES)
     if divergence == "kl":
-        return not_negative(_kl(teacher_log, student_log))
+        return non_negative(_kl(teacher_log, student_log))
     if divergence == "reverse_kl":
-        return not_negative(_kl(student_log, teacher_log))
-    return not_negative((_kl_to_mixture(teacher_log, student_log) + _kl_to_mixture(student_log, teacher_log)) / 2.0)
+        return non_negative(_kl(student_log, teacher_log))
+    return non_negative((_kl_to_mixture(teacher_log, student_log) + _kl_to_mixture(student_log, teacher_log)) / 2.0)
 
 
 def _kl(log_p: Any, log_q: Any) -> Any:

@@ -12,8 +12,8 @@ from keras_kd.errors import ConfigurationError, check_choice, check_number, expl
 from keras_kd.features import Projector, plan_projection
 from keras_kd.features.projectors import in_words
 from keras_kd.losses.base import DistillationLoss, registry
+from keras_kd.losses.numerics import flatten, upcast
 from keras_kd.losses.reduction import expand_like
-from keras_kd.losses.tensors import flatten, wide
 
 
 def feature_overhaul(teacher_map: Any, student_map: Any, margin: Any = None, present: Any = None) -> Any:
@@ -34,7 +34,7 @@ def feature_overhaul(teacher_map: Any, student_map: Any, margin: Any = None, pre
     Returns:
         `[batch]`.
     """
-    teacher_map, student_map = wide(teacher_map, student_map)
+    teacher_map, student_map = upcast(teacher_map, student_map)
     if margin is None:
         margin = margins_from_features(teacher_map, present)
     target = ops.maximum(teacher_map, ops.cast(margin, teacher_map.dtype))
@@ -54,7 +54,7 @@ def margins_from_features(teacher_map: Any, present: Any = None) -> Any:
     Returns:
         `[channels]`, without a gradient.
     """
-    (teacher_map,) = wide(teacher_map)
+    (teacher_map,) = upcast(teacher_map)
     is_negative = teacher_map < 0
     if present is not None:
         is_negative = ops.logical_and(is_negative, expand_like(ops.cast(present, "bool"), is_negative))

@@ -7,7 +7,7 @@ from typing import Any
 from keras import ops
 
 from keras_kd.losses.base import DistillationLoss, registry, without_padding
-from keras_kd.losses.tensors import flatten, num_partners, pair_mask, safe_sqrt, wide
+from keras_kd.losses.numerics import flatten, num_present_rows, pair_mask, safe_sqrt, upcast
 
 EPSILON = 1e-7
 
@@ -33,11 +33,11 @@ def probabilistic_transfer(teacher_features: Any, student_features: Any, *, pres
     Returns:
         `[batch]`.
     """
-    teacher, student = map(flatten, wide(teacher_features, student_features))
+    teacher, student = map(flatten, upcast(teacher_features, student_features))
     pairs = pair_mask(present, teacher)
     teacher, student = _neighbours(teacher, pairs), _neighbours(student, pairs)
     divergence = teacher * ops.log((teacher + EPSILON) / (student + EPSILON))
-    return ops.sum(divergence, axis=-1) / num_partners(pairs)
+    return ops.sum(divergence, axis=-1) / num_present_rows(pairs)
 
 
 def _neighbours(features: Any, pairs: Any) -> Any:

@@ -10,7 +10,7 @@ from keras_kd.errors import ConfigurationError, check_choice, check_number, expl
 from keras_kd.features.shapes import same_shape
 from keras_kd.losses.base import DistillationLoss, registry
 from keras_kd.losses.logits import check_same_classes
-from keras_kd.losses.tensors import wide
+from keras_kd.losses.numerics import upcast
 
 
 def logit_regression(teacher_logits: Any, student_logits: Any, centered: bool = True) -> Any:
@@ -30,7 +30,7 @@ def logit_regression(teacher_logits: Any, student_logits: Any, centered: bool = 
     Returns:
         `[...]`.
     """
-    teacher_logits, student_logits = wide(teacher_logits, student_logits)
+    teacher_logits, student_logits = upcast(teacher_logits, student_logits)
     difference = student_logits - teacher_logits
     if centered:
         difference = difference - ops.mean(difference, axis=-1, keepdims=True)
@@ -99,7 +99,7 @@ def output_regression(
         `[...]`; `[batch]` for `[batch]`.
     """
     check_choice("difference", difference, DIFFERENCES)
-    teacher_outputs, student_outputs = wide(teacher_outputs, student_outputs)
+    teacher_outputs, student_outputs = upcast(teacher_outputs, student_outputs)
     error = student_outputs - teacher_outputs
     values = _differences(error, difference, delta)
     return ops.mean(values, axis=-1) if len(values.shape) > 1 else values
@@ -146,7 +146,7 @@ class OutputRegression(DistillationLoss):
 
     def call(self, teacher, student, context):
         if self.activation == "sigmoid":
-            teacher, student = (ops.sigmoid(outputs) for outputs in wide(teacher, student))
+            teacher, student = (ops.sigmoid(outputs) for outputs in upcast(teacher, student))
         return output_regression(teacher, student, self.difference, self.delta)
 
     def validate_outputs(self, teacher_outputs, student_outputs):

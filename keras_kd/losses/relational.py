@@ -8,7 +8,7 @@ from keras import ops
 
 from keras_kd.errors import check_number
 from keras_kd.losses.base import DistillationLoss, registry, without_padding
-from keras_kd.losses.tensors import flatten, l2_normalize, num_partners, pair_mask, wide
+from keras_kd.losses.numerics import flatten, l2_normalize, num_present_rows, pair_mask, upcast
 
 SMALLEST_SQUARE = 1e-12
 
@@ -34,11 +34,11 @@ def relational_distance(teacher_features: Any, student_features: Any, *, present
     Returns:
         `[batch]`.
     """
-    teacher, student = map(flatten, wide(teacher_features, student_features))
+    teacher, student = map(flatten, upcast(teacher_features, student_features))
     pairs = pair_mask(present, teacher)
     others = pairs * _differ(pairs)
     difference = _relative_distances(teacher, others) - _relative_distances(student, others)
-    return ops.sum(_huber(difference), axis=-1) / num_partners(pairs)
+    return ops.sum(_huber(difference), axis=-1) / num_present_rows(pairs)
 
 
 def relational_angle(teacher_features: Any, student_features: Any, *, present: Any = None) -> Any:
@@ -61,11 +61,11 @@ def relational_angle(teacher_features: Any, student_features: Any, *, present: A
     Returns:
         `[batch]`.
     """
-    teacher, student = map(flatten, wide(teacher_features, student_features))
+    teacher, student = map(flatten, upcast(teacher_features, student_features))
     pairs = pair_mask(present, teacher)
     triples = pairs[:, :, None] * pairs[:, None, :]
     difference = (_angles(teacher) - _angles(student)) * triples
-    return ops.sum(_huber(difference), axis=(1, 2)) / ops.square(num_partners(pairs))
+    return ops.sum(_huber(difference), axis=(1, 2)) / ops.square(num_present_rows(pairs))
 
 
 def _differ(pairs: Any) -> Any:
@@ -130,7 +130,7 @@ class RelationalKD(DistillationLoss):
     def call(self, teacher, student, context):
         teacher, student = without_padding(teacher, student, context)
         parts = ((self.distance_weight, relational_distance), (self.angle_weight, relational_angle))
-        values = ops.zeros_like(flatten(wide(student)[0])[:, 0])
+        values = ops.zeros_like(flatten(upcast(student)[0])[:, 0])
         for weight, function in parts:
             if weight > 0:
                 values = values + weight * function(teacher, student, present=context.present)

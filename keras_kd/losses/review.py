@@ -10,9 +10,9 @@ from keras import initializers, layers, ops
 from keras_kd.errors import ConfigurationError, check_number, explain
 from keras_kd.features.projectors import BATCH_NORM, normalize
 from keras_kd.losses.base import DistillationLoss, registry
-from keras_kd.losses.maps import adaptive_average_pool
+from keras_kd.losses.feature_maps import adaptive_average_pool
+from keras_kd.losses.numerics import upcast
 from keras_kd.losses.reduction import refuse_padding
-from keras_kd.losses.tensors import wide
 from keras_kd.serialization import register
 
 POOLED_SIZES = (4, 2, 1)
@@ -37,7 +37,7 @@ def knowledge_review(teacher_maps: Any, student_maps: Any) -> Any:
     Returns:
         `[batch]`.
     """
-    tensors = wide(*teacher_maps, *student_maps)
+    tensors = upcast(*teacher_maps, *student_maps)
     levels = zip(tensors[: len(teacher_maps)], tensors[len(teacher_maps) :], strict=True)
     return sum(_hierarchical_context(_as_map(teacher), _as_map(student)) for teacher, student in levels)
 

@@ -7,8 +7,8 @@ from typing import Any
 from keras import ops
 
 from keras_kd.losses.base import DistillationLoss, registry
-from keras_kd.losses.maps import check_maps, pool_to_smallest
-from keras_kd.losses.tensors import l2_normalize, not_negative, wide
+from keras_kd.losses.feature_maps import check_feature_maps, pool_to_smallest
+from keras_kd.losses.numerics import l2_normalize, non_negative, upcast
 
 
 def neuron_selectivity(teacher_map: Any, student_map: Any) -> Any:
@@ -30,9 +30,9 @@ def neuron_selectivity(teacher_map: Any, student_map: Any) -> Any:
     Returns:
         `[batch]`, between 0 and 2.
     """
-    teacher, student = map(_patterns, pool_to_smallest(*wide(teacher_map, student_map)))
+    teacher, student = map(_patterns, pool_to_smallest(*upcast(teacher_map, student_map)))
     similarity = _mean_kernel(teacher, teacher) + _mean_kernel(student, student) - 2.0 * _mean_kernel(teacher, student)
-    return not_negative(similarity)
+    return non_negative(similarity)
 
 
 def _patterns(features: Any) -> Any:
@@ -64,10 +64,10 @@ class NeuronSelectivity(DistillationLoss):
         super().__init__(**options)
 
     def build(self, teacher_shape, student_shape):
-        check_maps(self.name, teacher_shape, student_shape)
+        check_feature_maps(self.name, teacher_shape, student_shape)
 
     def call(self, teacher, student, context):
         return neuron_selectivity(teacher, student)
 
     def validate_outputs(self, teacher_outputs, student_outputs):
-        check_maps(self.name, teacher_outputs.shape, student_outputs.shape)
+        check_feature_maps(self.name, teacher_outputs.shape, student_outputs.shape)

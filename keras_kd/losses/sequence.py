@@ -10,7 +10,7 @@ from keras_kd.errors import ConfigurationError, explain
 from keras_kd.features.shapes import same_size
 from keras_kd.losses.base import Context, DistillationLoss, registry
 from keras_kd.losses.logits import LogitsLoss, check_same_classes
-from keras_kd.losses.tensors import class_numbers, wide
+from keras_kd.losses.numerics import class_indices, upcast
 
 
 def token_level(teacher_logits: Any, student_logits: Any, temperature: Any = 1.0, mask: Any = None) -> Any:
@@ -59,7 +59,7 @@ def sequence_level(teacher: Any, student_logits: Any, mask: Any = None) -> Any:
 
 
 def _word_losses(teacher_logits: Any, student_logits: Any, temperature: Any) -> Any:
-    teacher_logits, student_logits, temperature = wide(teacher_logits, student_logits, temperature)
+    teacher_logits, student_logits, temperature = upcast(teacher_logits, student_logits, temperature)
     probabilities = ops.softmax(teacher_logits / temperature, axis=-1)
     student_log = ops.log_softmax(student_logits / temperature, axis=-1)
     return -(temperature**2) * ops.sum(probabilities * student_log, axis=-1)
@@ -71,7 +71,7 @@ def _best_tokens(teacher: Any) -> Any:
 
 
 def _negative_log_likelihood(tokens: Any, student_logits: Any) -> Any:
-    (student_logits,) = wide(student_logits)
+    (student_logits,) = upcast(student_logits)
     is_token = ops.equal(ops.expand_dims(tokens, -1), ops.arange(student_logits.shape[-1], dtype="int32"))
     return -ops.sum(ops.where(is_token, ops.log_softmax(student_logits, axis=-1), 0.0), axis=-1)
 
@@ -181,7 +181,7 @@ def _label_tokens(name: str, labels: Any, logits: Any) -> Any:
                 fix="Leave out padding=..., and mask with mask_zero=True in the student's Embedding.",
             )
         )
-    return class_numbers(labels, len(logits.shape) - 1)
+    return class_indices(labels, len(logits.shape) - 1)
 
 
 def _check_padding(padding: Any) -> int | None:

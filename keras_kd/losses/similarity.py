@@ -7,7 +7,7 @@ from typing import Any
 from keras import ops
 
 from keras_kd.losses.base import DistillationLoss, registry, without_padding
-from keras_kd.losses.tensors import flatten, l2_normalize, num_partners, pair_mask, wide
+from keras_kd.losses.numerics import flatten, l2_normalize, num_present_rows, pair_mask, upcast
 
 
 def similarity_preserving(teacher_features: Any, student_features: Any, *, present: Any = None) -> Any:
@@ -29,10 +29,10 @@ def similarity_preserving(teacher_features: Any, student_features: Any, *, prese
     Returns:
         `[batch]`.
     """
-    teacher, student = map(flatten, wide(teacher_features, student_features))
+    teacher, student = map(flatten, upcast(teacher_features, student_features))
     pairs = pair_mask(present, teacher)
     difference = _similarities(teacher, pairs) - _similarities(student, pairs)
-    return ops.sum(ops.square(difference), axis=-1) / num_partners(pairs)
+    return ops.sum(ops.square(difference), axis=-1) / num_present_rows(pairs)
 
 
 def _similarities(features: Any, pairs: Any) -> Any:

@@ -12,8 +12,8 @@ from keras import initializers, layers, ops
 from keras_kd.errors import ConfigurationError, check_choice, explain
 from keras_kd.features.shapes import same_size
 from keras_kd.losses.base import DistillationLoss, registry
+from keras_kd.losses.numerics import upcast
 from keras_kd.losses.reduction import what_counts
-from keras_kd.losses.tensors import wide
 
 MASKED_SCORE = -1e2
 LAYER_MAPS = ("uniform", "last")
@@ -38,7 +38,7 @@ def attention_scores(teacher_scores: Any, student_scores: Any, mask: Any = None)
         `[batch]`.
     """
     teacher, student = (
-        ops.where(scores > MASKED_SCORE, scores, 0.0) for scores in wide(teacher_scores, student_scores)
+        ops.where(scores > MASKED_SCORE, scores, 0.0) for scores in upcast(teacher_scores, student_scores)
     )
     if mask is None:
         return _mean_square(student - teacher)
@@ -58,7 +58,7 @@ def hidden_states(teacher_states: Any, student_states: Any, mask: Any = None) ->
     Returns:
         `[batch]`.
     """
-    teacher, student = wide(teacher_states, student_states)
+    teacher, student = upcast(teacher_states, student_states)
     return _mean_square(student - teacher, None if mask is None else ops.cast(mask, "bool")[:, :, None])
 
 

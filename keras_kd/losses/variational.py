@@ -10,8 +10,8 @@ from keras import initializers, layers, ops
 from keras_kd.errors import ConfigurationError, check_number, explain
 from keras_kd.features.projectors import published_uniform
 from keras_kd.losses.base import DistillationLoss, registry
-from keras_kd.losses.maps import pool_to_smallest
-from keras_kd.losses.tensors import flatten, wide
+from keras_kd.losses.feature_maps import pool_to_smallest
+from keras_kd.losses.numerics import flatten, upcast
 
 SMALLEST_VARIANCE = 1e-5
 
@@ -40,7 +40,7 @@ def variational_information(teacher_features: Any, predicted_mean: Any, variance
 
 def _negative_log_likelihood(teacher: Any, mean: Any, variance: Any) -> Any:
     """`[batch, ...]`: of each position, the mean over the channels."""
-    teacher, mean, variance = wide(teacher, mean, variance)
+    teacher, mean, variance = upcast(teacher, mean, variance)
     return ops.mean(ops.square(mean - teacher) / variance + ops.log(variance), axis=-1) / 2.0
 
 
@@ -112,7 +112,7 @@ class VariationalInformation(DistillationLoss):
         return ops.softplus(ops.convert_to_tensor(self._raw_variance)) + SMALLEST_VARIANCE
 
     def call(self, teacher, student, context):
-        teacher, mean = wide(teacher, student)
+        teacher, mean = upcast(teacher, student)
         if len(teacher.shape) == 4:
             teacher, mean = pool_to_smallest(teacher, mean)
         for layer in self._regressor:

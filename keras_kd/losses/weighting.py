@@ -11,7 +11,7 @@ from keras import ops
 from keras_kd.errors import ConfigurationError, check_choice, explain
 from keras_kd.hyperparameters import Hyperparameter
 from keras_kd.losses.base import Context, DistillationLoss, registry
-from keras_kd.losses.tensors import class_numbers, wide
+from keras_kd.losses.numerics import class_indices, upcast
 from keras_kd.serialization import deserialize, serialize
 
 
@@ -54,7 +54,7 @@ def correctness_weights(teacher_logits: Any, labels: Any) -> Any:
         `[...]`.
     """
     probabilities = _probabilities(teacher_logits)
-    labels = class_numbers(labels, len(teacher_logits.shape) - 1)
+    labels = class_indices(labels, len(teacher_logits.shape) - 1)
     is_right = ops.equal(ops.cast(ops.argmax(probabilities, axis=-1), labels.dtype), labels)
     return ops.cast(ops.logical_or(is_right, labels < 0), probabilities.dtype)
 
@@ -158,7 +158,7 @@ class Weighted(DistillationLoss):
 
 
 def _probabilities(teacher_logits: Any) -> Any:
-    (logits,) = wide(teacher_logits)
+    (logits,) = upcast(teacher_logits)
     if logits.shape[-1] == 1:
         return ops.concatenate([ops.sigmoid(-logits), ops.sigmoid(logits)], axis=-1)
     return ops.softmax(logits, axis=-1)

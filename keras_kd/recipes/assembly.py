@@ -19,7 +19,7 @@ from keras_kd import data, schedules
 from keras_kd.distillers import Distiller
 from keras_kd.errors import ConfigurationError, KerasKDError, Notice, RecipeError, check_number, explain
 from keras_kd.hyperparameters import Hyperparameter
-from keras_kd.losses.guidance import terms_for
+from keras_kd.losses.multi_teacher import soft_targets_per_teacher
 from keras_kd.recipes import teaching
 from keras_kd.recipes.building import (
     build,
@@ -160,7 +160,7 @@ def make_distiller(
     losses = settings.losses and [_scheduled_within(loss, total_steps) for loss in settings.losses]
     names = list(teacher.output_shapes or ()) if isinstance(teacher, Teacher) else []
     if len(names) > 1:
-        losses = terms_for(student, names, drop, seed)
+        losses = soft_targets_per_teacher(student, names, drop, seed)
     return Distiller(
         teacher,
         student,

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from keras_kd.errors import ConfigurationError
 from keras_kd.losses.attention import AttentionTransfer, attention_map, attention_transfer
-from keras_kd.losses.maps import adaptive_average_pool
+from keras_kd.losses.feature_maps import adaptive_average_pool
 from keras_kd.serialization import deserialize, serialize
 
 

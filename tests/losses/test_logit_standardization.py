@@ -8,7 +8,7 @@ from scipy.special import log_softmax
 from keras_kd import schedules
 from keras_kd.errors import ConfigurationError
 from keras_kd.losses import Context, Hint, SoftTargets, Weighted, get
-from keras_kd.losses.standardization import LogitStandardization, standardize_logits
+from keras_kd.losses.logit_standardization import LogitStandardization, standardize_logits
 from keras_kd.serialization import deserialize, serialize
 
 

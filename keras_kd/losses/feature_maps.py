@@ -38,7 +38,7 @@ def _shares(length: int, cells: int) -> list[list[float]]:
     return [[float(start <= i < stop) / (stop - start) for i in range(length)] for start, stop in bounds]
 
 
-def check_maps(name: str, *shapes: Any) -> None:
+def check_feature_maps(name: str, *shapes: Any) -> None:
     """Raises `ConfigurationError` where shapes are not maps that `pool_to_smallest` brings to one size.
 
     Args:

@@ -9,7 +9,7 @@ from keras import ops
 from keras_kd.errors import ConfigurationError, explain
 from keras_kd.losses.adapters import get
 from keras_kd.losses.base import DistillationLoss
-from keras_kd.losses.keras_distiller import Shaped
+from keras_kd.losses.keras_distiller import ShapeOnly
 
 
 def for_keras(loss: Any) -> list[DistillationLoss]:
@@ -76,7 +76,7 @@ class _Part(DistillationLoss):
         self.collected.shapes = [*self.collected.shapes[: self.index], (teacher_shape, student_shape)]
         if self.is_last and not self.loss.built:
             teacher, student = self.collected.lists(self.collected.shapes)
-            self.loss.validate_outputs(list(map(Shaped, teacher)), list(map(Shaped, student)))
+            self.loss.validate_outputs(list(map(ShapeOnly, teacher)), list(map(ShapeOnly, student)))
             self.loss.build(teacher, student)
 
     def __call__(self, teacher, student, **settings):

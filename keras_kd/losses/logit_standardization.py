@@ -10,7 +10,7 @@ from keras_kd.errors import ConfigurationError, explain
 from keras_kd.losses.adapters import get
 from keras_kd.losses.base import DistillationLoss, registry
 from keras_kd.losses.logits import check_same_classes
-from keras_kd.losses.tensors import safe_sqrt, wide
+from keras_kd.losses.numerics import safe_sqrt, upcast
 from keras_kd.losses.weighting import Weighted
 from keras_kd.serialization import deserialize, serialize
 
@@ -35,7 +35,7 @@ def standardize_logits(logits: Any, temperature: Any = 1.0) -> Any:
     Returns:
         `[..., classes]`.
     """
-    logits, temperature = wide(logits, temperature)
+    logits, temperature = upcast(logits, temperature)
     mean = ops.mean(logits, axis=-1, keepdims=True)
     centered = logits - mean
     degrees = max(logits.shape[-1] - 1, 1)

@@ -7,7 +7,7 @@ from typing import Any
 from keras import ops
 
 
-def wide(*tensors: Any) -> list[Any]:
+def upcast(*tensors: Any) -> list[Any]:
     """Tensors in float32, where half precision would overflow; float64 for all where one of them is."""
     tensors = [ops.convert_to_tensor(tensor) for tensor in tensors]
     dtype = "float64" if any("float64" in str(tensor.dtype) for tensor in tensors) else "float32"
@@ -34,7 +34,7 @@ def l2_normalize(values: Any, axis: Any = -1, epsilon: float = 1e-12) -> Any:
     return values / ops.where(norm > 0, ops.maximum(norm, epsilon), 1.0)
 
 
-def not_negative(values: Any) -> Any:
+def non_negative(values: Any) -> Any:
     """Lifts what rounding pushed below 0 back to 0, and leaves the gradient as it is."""
     return values - ops.stop_gradient(ops.minimum(values, 0.0))
 
@@ -49,12 +49,12 @@ def pair_mask(present: Any, like: Any) -> Any:
     return row * ops.transpose(row)
 
 
-def num_partners(pairs: Any) -> Any:
+def num_present_rows(pairs: Any) -> Any:
     """`[batch]`: how many rows count, for each row that counts, from `pair_mask`; 1 for the others."""
     return ops.maximum(ops.sum(pairs, axis=-1), 1.0)
 
 
-def class_numbers(labels: Any, num_axes: int) -> Any:
+def class_indices(labels: Any, num_axes: int) -> Any:
     """Class numbers of `num_axes` axes, from class numbers (a last axis of 1 may follow) or one-hot.
 
     A row without a label, -1 or a one-hot row without a 1, is -1.

@@ -12,7 +12,9 @@ from keras_kd.losses import Context, DistillationLoss, SoftTargets, Weighted
 _DRAWS = 4096  # after which the teachers that are left out come in the same order again
 
 
-def terms_for(student: keras.Model, teachers: list[str], drop: float, seed: int) -> list[DistillationLoss]:
+def soft_targets_per_teacher(
+    student: keras.Model, teachers: list[str], drop: float, seed: int
+) -> list[DistillationLoss]:
     """Soft targets of each teacher of a `Panel`, by name; together they are the mean of those not left out."""
     (head,) = find_heads(student).values()
     is_binary = head.activation == "sigmoid" or student.output_shape[-1] == 1
@@ -22,11 +24,11 @@ def terms_for(student: keras.Model, teachers: list[str], drop: float, seed: int)
     ]
     if not drop:
         return [Weighted(term, 1.0 / len(terms)) for term in terms]
-    shares = left_out_at_random(len(terms), drop, seed)
-    return [_AtSomeSteps(term, column) for term, column in zip(terms, shares.T, strict=True)]
+    shares = random_teacher_weights(len(terms), drop, seed)
+    return [_StepWeighted(term, column) for term, column in zip(terms, shares.T, strict=True)]
 
 
-def left_out_at_random(num_teachers: int, drop: float, seed: int) -> np.ndarray:
+def random_teacher_weights(num_teachers: int, drop: float, seed: int) -> np.ndarray:
     """The share of each teacher in each of 4096 steps: 0 where it is left out, alike for the others, 1 in all.
 
     Where all would be left out, one stays, any as likely as the others.
@@ -41,7 +43,7 @@ def left_out_at_random(num_teachers: int, drop: float, seed: int) -> np.ndarray:
     return (is_there / is_there.sum(axis=1, keepdims=True)).astype("float32")
 
 
-class _AtSomeSteps(Weighted):
+class _StepWeighted(Weighted):
     """A loss times a number for each step, of a list that starts anew at its end."""
 
     def __init__(self, loss: DistillationLoss, shares: np.ndarray):
