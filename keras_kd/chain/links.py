@@ -93,7 +93,7 @@ def _check_guides(teacher: Teacher, students: list[keras.Model], loss: Any, loss
         problem = ("'losses' for one teacher", "none: each teacher has its soft targets")
     elif compares_numbers(loss):
         problem = ("a loss that compares numbers", "a cross-entropy: each teacher has its soft targets")
-    elif teacher.answers_travel and len(students) > 1:
+    elif teacher.runs_outside_step and len(students) > 1:
         problem = (f"a {type(teacher).__name__}, whose answers travel with the batches", "a teacher that is a model")
     elif any(len(output_shapes(model) or {"": None}) > 1 for model in students):
         problem = ("a model of several outputs", "models of one output")

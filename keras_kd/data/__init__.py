@@ -3,17 +3,16 @@
 from keras_kd.data.augmentation import Augmentation, Custom, GaussianNoise, Mixing, TimeShift
 from keras_kd.data.batches import evaluation_batches, steps_per_epoch
 from keras_kd.data.calibration import calibration_samples
-from keras_kd.data.carried import Carried
 from keras_kd.data.images import ColorJitter, Cutout, Flip, PadAndCrop, ResizedCrop
 from keras_kd.data.labels import few_labels, mark_unlabelled
 from keras_kd.data.mixing import CutMix, Mixup
 from keras_kd.data.pipeline import Pipeline, epoch_order
+from keras_kd.data.pipeline_inputs import PipelineInputs
 from keras_kd.data.sources.opening import open_source
 from keras_kd.data.splits import UNLABELLED, DataSource, Split
 
 __all__ = [
     "Augmentation",
-    "Carried",
     "ColorJitter",
     "Custom",
     "CutMix",
@@ -25,6 +24,7 @@ __all__ = [
     "Mixup",
     "PadAndCrop",
     "Pipeline",
+    "PipelineInputs",
     "ResizedCrop",
     "Split",
     "TimeShift",

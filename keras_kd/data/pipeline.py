@@ -13,10 +13,10 @@ from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 
 from keras_kd.data import augmentation, splits
 from keras_kd.data.augmentation import Augmentation, Mixing
-from keras_kd.data.carried import Carried
 from keras_kd.data.checks import check_integer, check_seed
 from keras_kd.data.draws import Draws
 from keras_kd.data.examples import examples_of, hash_of
+from keras_kd.data.pipeline_inputs import PipelineInputs
 from keras_kd.data.sources.contents import check_labels
 from keras_kd.errors import ConfigurationError, explain
 
@@ -102,7 +102,7 @@ class Pipeline(DataAdapter):
             ConfigurationError: `teacher` is not one of `keras_kd.teachers`.
             TeacherError: the answers are about other data, in another order, or augmented otherwise.
         """
-        if not hasattr(teacher, "answers_travel"):
+        if not hasattr(teacher, "runs_outside_step"):
             raise ConfigurationError(
                 explain(
                     "This is not a teacher.",
@@ -111,7 +111,7 @@ class Pipeline(DataAdapter):
                     fix="A Keras model runs inside the training step: pass it to Distiller, and this pipeline to fit.",
                 )
             )
-        if not teacher.answers_travel:
+        if not teacher.runs_outside_step:
             return self
         teacher.check_pipeline(self)
         other = self._copy()
@@ -182,7 +182,7 @@ class Pipeline(DataAdapter):
         view = self.view_of(epoch)
         chunks = self._ordered(epoch) if self.examples.random_access else self._streamed(epoch)
         for ids, parts in chunks:
-            yield self._with_answers(ids, view, self._augmented(ids, view, parts))
+            yield self._with_teacher_outputs(ids, view, self._augmented(ids, view, parts))
 
     def _ordered(self, epoch: int) -> Iterator[tuple[np.ndarray, tuple[Any, ...]]]:
         size = self.num_examples
@@ -219,11 +219,11 @@ class Pipeline(DataAdapter):
         if count:
             yield _joined(waiting)
 
-    def _with_answers(self, ids: np.ndarray, view: int, parts: tuple[Any, ...]) -> tuple[Any, ...]:
+    def _with_teacher_outputs(self, ids: np.ndarray, view: int, parts: tuple[Any, ...]) -> tuple[Any, ...]:
         if self.teacher is None:
             return parts
-        answers = self.teacher.answers(ids, view, parts[0])
-        return (Carried(parts[0], ids, np.full(len(ids), view), answers), *parts[1:])
+        outputs = self.teacher.outputs_for(ids, view, parts[0])
+        return (PipelineInputs(parts[0], ids, np.full(len(ids), view), outputs), *parts[1:])
 
     # The augmentation.
 
@@ -334,7 +334,7 @@ class Pipeline(DataAdapter):
     def _one_example(self) -> tuple[Any, ...]:
         ids, parts = next(self._rebatched(self.examples.stream(), 1))
         view = self.view_of(self._first_epoch)
-        return self._with_answers(ids, view, self._augmented(ids, view, parts))
+        return self._with_teacher_outputs(ids, view, self._augmented(ids, view, parts))
 
 
 class _Clock:

@@ -67,7 +67,7 @@ class Respondent:
 
     def _ask(self, batch: Batch, first: int) -> dict[str, np.ndarray]:
         """The logits of a batch whose first row has the number `first` in its data, by output."""
-        if batch.answers is not None:
+        if batch.teacher_outputs is not None:
             return {name: ops.convert_to_numpy(value) for name, value in self.teacher(batch).items()}
         ids = np.arange(first, first + _num_rows(batch.x), dtype=np.int64)
         return self._run(ids, 0, batch.x, batch.y)
@@ -95,7 +95,7 @@ def _as_arrays(data: Any) -> Batch:
     x, y, sample_weight = (
         part if part is None else tree.map_structure(ops.convert_to_numpy, part) for part in batch[:3]
     )
-    return Batch(x, y, sample_weight, batch.answers)
+    return Batch(x, y, sample_weight, batch.teacher_outputs)
 
 
 def _check_finite(data: Any) -> None:

@@ -10,6 +10,7 @@ from keras import ops
 
 from keras_kd.distillers import objective
 from keras_kd.distillers.unlabelled import Unlabelled
+from keras_kd.features import ModelOutputs
 
 
 def train_step(distiller: Any, batch: Any) -> dict[str, Any]:
@@ -41,7 +42,7 @@ def train_step(distiller: Any, batch: Any) -> dict[str, Any]:
 
 
 def _forward(
-    distiller: Any, batch: Any, targets: objective.Said, unlabelled: Unlabelled
+    distiller: Any, batch: Any, targets: ModelOutputs, unlabelled: Unlabelled
 ) -> tuple[Any, Any, dict[str, Any]]:
     """The student's outputs, the loss, and its parts by name."""
     outputs, said = distiller.study(batch.x)

@@ -10,14 +10,14 @@ from typing import Any
 
 import keras
 
-from keras_kd.data.carried import inputs_of
+from keras_kd.data.pipeline_inputs import inputs_of
 from keras_kd.distillers import checks, feeding, notices, objective
 from keras_kd.distillers.defaults import check_targets, provisional_terms, terms_that_follow
 from keras_kd.distillers.supervision import check_supervised_loss
 from keras_kd.distillers.trackers import Trackers
 from keras_kd.distillers.unlabelled import Unlabelled
 from keras_kd.errors import ConfigurationError, Notice, explain
-from keras_kd.features import find_heads, find_place, forward, inner_taps, name_outputs, output_shapes
+from keras_kd.features import ModelOutputs, find_heads, find_place, forward, inner_taps, name_outputs, output_shapes
 from keras_kd.features.tracing import ensure_built, trace
 from keras_kd.hyperparameters import Hyperparameter
 from keras_kd.losses import get as get_loss
@@ -258,18 +258,18 @@ class Distiller(keras.Model):
 
     # What the step of the backend asks for.
 
-    def teach(self, batch: Batch) -> objective.Said:
+    def teach(self, batch: Batch) -> ModelOutputs:
         """What the teacher says of a batch, logits and taps, without a gradient."""
         if self.teacher_inputs is not None:
             batch = batch._replace(x=self.teacher_inputs(batch.x))
         named = self.teacher(batch, self._teacher_taps) if self._teacher_taps else self.teacher(batch)
         taps = {path: named.pop(path) for path in self._teacher_taps}
-        return objective.Said(named, taps)
+        return ModelOutputs(named, taps)
 
-    def study(self, x: Any) -> tuple[Any, objective.Said]:
+    def study(self, x: Any) -> tuple[Any, ModelOutputs]:
         """One forward pass of the student in training mode: its outputs as they are, and its logits and taps."""
         outputs, logits, taps = forward(self, self._heads, x, places=self._student_places, training=True)
-        return outputs, objective.Said(logits, taps)
+        return outputs, ModelOutputs(logits, taps)
 
     def unlabelled(self, batch: Batch) -> Unlabelled:
         """Which examples of a batch have no label, by what the compiled loss declares."""
@@ -338,8 +338,8 @@ class Distiller(keras.Model):
         student_taps = inner_taps(self.student, objective.names_read(self.terms, "student"), role="student")
         objective.build_terms(
             self.terms,
-            objective.Said(self.teacher.output_shapes, teacher_taps),
-            objective.Said(self._student_shapes, student_taps),
+            ModelOutputs(self.teacher.output_shapes, teacher_taps),
+            ModelOutputs(self._student_shapes, student_taps),
         )
         return tuple(teacher_taps), tuple(find_place(self.student, path) for path in student_taps)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from keras import ops
 
 from keras_kd.distillers.unlabelled import Unlabelled, multiply
 from keras_kd.errors import ConfigurationError, explain
+from keras_kd.features import ModelOutputs
 from keras_kd.features.shapes import same_shape
 from keras_kd.losses import Context, DistillationLoss
 from keras_kd.losses.keras_distiller import ShapeOnly
@@ -30,22 +31,10 @@ def combine(supervised: Any, distillation: Any, regularization: Any, alpha: Any,
     return (1.0 - alpha) * (supervised + unlabelled) + alpha * distillation + regularization
 
 
-class Said(NamedTuple):
-    """What a model says of a batch, or the shapes of that.
-
-    Attributes:
-        outputs: logits by output name; None where only shapes are asked for and these are not known yet.
-        taps: inner tensors by path.
-    """
-
-    outputs: dict[str, Any] | None
-    taps: dict[str, Any] = {}
-
-
 def distillation_terms(
     terms: list[DistillationLoss],
-    teacher: Said,
-    student: Said,
+    teacher: ModelOutputs,
+    student: ModelOutputs,
     *,
     labels: Any = None,
     sample_weight: Any = None,
@@ -91,15 +80,15 @@ def total(values: dict[str, Any]) -> Any:
     return sum(values.values(), start=ops.zeros(()))
 
 
-def select(said: Said, name: str | tuple[str, ...] | None, term: DistillationLoss, role: str) -> Any:
+def select(read: ModelOutputs, name: str | tuple[str, ...] | None, term: DistillationLoss, role: str) -> Any:
     """What a term reads: a tensor, or a list of them; None where it is the shape of an output that is not known yet.
 
     Raises:
         ConfigurationError: nothing of that name, or no name where there are several outputs.
     """
     if isinstance(name, tuple):
-        return [select(said, item, term, role) for item in name]
-    outputs, taps = said
+        return [select(read, item, term, role) for item in name]
+    outputs, taps = read
     if name in taps:
         return taps[name]
     if outputs is None:
@@ -142,7 +131,7 @@ def check_names(terms: list[DistillationLoss]) -> None:
         )
 
 
-def build_terms(terms: list[DistillationLoss], teacher: Said, student: Said) -> None:
+def build_terms(terms: list[DistillationLoss], teacher: ModelOutputs, student: ModelOutputs) -> None:
     """Checks each term against the shapes that it will read, and builds what it learns; skips what is not known yet.
 
     Raises:
@@ -150,7 +139,8 @@ def build_terms(terms: list[DistillationLoss], teacher: Said, student: Said) -> 
     """
     for term in terms:
         shapes = [
-            select(said, getattr(term, role), term, role) for said, role in ((teacher, "teacher"), (student, "student"))
+            select(model, getattr(term, role), term, role)
+            for model, role in ((teacher, "teacher"), (student, "student"))
         ]
         if any(shape is None or None in (shape if isinstance(shape, list) else ()) for shape in shapes):
             continue

@@ -3,7 +3,7 @@
 from keras_kd.features.heads import Head, find_heads
 from keras_kd.features.logits import forward
 from keras_kd.features.matching import LayerPair, PairTable, match_layers
-from keras_kd.features.outputs import name_outputs, output_shapes
+from keras_kd.features.outputs import ModelOutputs, name_outputs, output_shapes
 from keras_kd.features.paths import Place, find_place
 from keras_kd.features.projectors import Projector, plan_projection
 from keras_kd.features.table import Tap, TapTable, inner_taps, taps
@@ -11,6 +11,7 @@ from keras_kd.features.table import Tap, TapTable, inner_taps, taps
 __all__ = [
     "Head",
     "LayerPair",
+    "ModelOutputs",
     "PairTable",
     "Place",
     "Projector",

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 
 ONLY_OUTPUT = "output"
+
+
+class ModelOutputs(NamedTuple):
+    """The outputs and the tapped inner layers of a model for one batch, or the shapes of these.
+
+    Attributes:
+        outputs: logits by output name, each `[batch, ...]`; None where shapes are wanted and not known yet.
+        taps: outputs of inner layers by path.
+    """
+
+    outputs: dict[str, Any] | None
+    taps: dict[str, Any] = {}
 
 
 def name_outputs(outputs: Any) -> dict[str, Any]:

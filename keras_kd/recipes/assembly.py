@@ -327,7 +327,7 @@ def _check_teachers(recipe: Recipe, models: dict[str, keras.Model], source: data
                     expected=f"one output of {source.num_classes} classes, as {source.name!r} has",
                 )
             )
-        if teacher.answers_travel:
+        if teacher.runs_outside_step:
             teaching.pipeline(recipe, source.train, recipe.student, source.num_classes).with_teacher(teacher)
     with _about("drop"):
         if recipe.drop and recipe.guidance != "all":

@@ -1,7 +1,7 @@
 """Where the targets come from."""
 
 from keras_kd.teachers.absent import AbsentTeacher, check_fingerprint
-from keras_kd.teachers.base import Batch, CarriedTeacher, Teacher
+from keras_kd.teachers.base import Batch, OfflineTeacher, Teacher
 from keras_kd.teachers.cache.cached import CachedTeacher
 from keras_kd.teachers.external.foreign import FunctionTeacher, from_path
 from keras_kd.teachers.external.saved_model import SavedModelTeacher
@@ -17,10 +17,10 @@ __all__ = [
     "AbsentTeacher",
     "Batch",
     "CachedTeacher",
-    "CarriedTeacher",
     "Ensemble",
     "FrozenTeacher",
     "FunctionTeacher",
+    "OfflineTeacher",
     "Panel",
     "Resized",
     "SavedModelTeacher",

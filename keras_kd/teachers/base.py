@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from keras_kd.data.carried import Carried
+from keras_kd.data.pipeline_inputs import PipelineInputs
 from keras_kd.errors import TeacherError, explain
 
 
@@ -17,20 +17,20 @@ class Batch(NamedTuple):
     """One batch as `fit` hands it over: `(x,)`, `(x, y)` or `(x, y, sample_weight)`.
 
     Attributes:
-        answers: what the teacher said of these examples, where the pipeline brought it along; else None.
+        teacher_outputs: outputs of an `OfflineTeacher` for these examples, where the pipeline attached them; else None.
     """
 
     x: Any
     y: Any = None
     sample_weight: Any = None
-    answers: dict[str, Any] | None = None
+    teacher_outputs: dict[str, Any] | None = None
 
     @classmethod
     def of(cls, data: Any) -> Batch:
-        """From what a Keras iterator gives, with or without answers that travel with the inputs."""
+        """From an item of a Keras data iterator, whose `x` may be a `PipelineInputs`."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        if isinstance(x, Carried):
-            return cls(x.x, y, sample_weight, x.answers)
+        if isinstance(x, PipelineInputs):
+            return cls(x.x, y, sample_weight, x.teacher_outputs)
         return cls(x, y, sample_weight)
 
 
@@ -42,13 +42,12 @@ class Teacher(abc.ABC):
     tensors logits; and the paths of inner layers that were asked for.
 
     Attributes:
-        answers_travel: whether the answers are made outside the training step and travel with the batch, see
-            `CarriedTeacher`.
+        runs_outside_step: whether the outputs are computed outside the training step, see `OfflineTeacher`.
         reads_labels: whether the answers depend on the labels of the batch.
         knows_one_set: whether it answers about the examples of one data set alone, by their number.
     """
 
-    answers_travel = False
+    runs_outside_step = False
     reads_labels = False
     knows_one_set = False
 
@@ -104,21 +103,21 @@ class Teacher(abc.ABC):
         raise NotImplementedError(f"{type(self).__name__} cannot be named in a saved file.")
 
 
-class CarriedTeacher(Teacher):
-    """A teacher that answers outside the training step: read from disk, or computed by what is no Keras model.
+class OfflineTeacher(Teacher):
+    """A teacher that runs outside the training step: its outputs are stored, or computed without Keras.
 
-    Its answers travel with the batches of `Pipeline(...).with_teacher(teacher)`.
+    `Pipeline(...).with_teacher(teacher)` attaches its outputs to each batch.
 
     Attributes:
-        views: how many augmented views of each example it knows; None where it answers about any inputs.
+        views: the number of augmented views of each example that it has outputs for; None where it takes any inputs.
     """
 
-    answers_travel = True
+    runs_outside_step = True
     views: int | None = None
 
     @abc.abstractmethod
-    def answers(self, ids: np.ndarray, view: int, x: np.ndarray) -> dict[str, np.ndarray]:
-        """What travels with a batch: arrays `[b, ...]` by name.
+    def outputs_for(self, ids: np.ndarray, view: int, x: np.ndarray) -> dict[str, np.ndarray]:
+        """The outputs to attach to a batch: arrays `[b, ...]` by name.
 
         Args:
             ids: int64 `[b]`, the numbers of the examples in the pipeline's source.
@@ -127,20 +126,20 @@ class CarriedTeacher(Teacher):
         """
 
     def check_pipeline(self, pipeline: Any) -> None:
-        """Raises `TeacherError` where the answers are about other data, in another order, or augmented otherwise."""
+        """Raises `TeacherError` if the outputs belong to other data, another order or another augmentation."""
 
     @abc.abstractmethod
-    def decode(self, answers: dict[str, Any], taps: Sequence[str]) -> dict[str, Any]:
-        """From what travelled (tensors) to logits by output name and inner tensors by path."""
+    def decode(self, attached: dict[str, Any], taps: Sequence[str]) -> dict[str, Any]:
+        """Turns the outputs attached to a batch (tensors) into logits by output name and inner tensors by path."""
 
     def __call__(self, batch: Batch, taps: Sequence[str] = ()) -> dict[str, Any]:
-        if batch.answers is None:
+        if batch.teacher_outputs is None:
             raise TeacherError(
                 explain(
-                    "This teacher's answers travel with the batches, and these batches bring none.",
-                    received=f"batches without answers, and a {type(self).__name__}",
+                    "This teacher runs outside the training step, and the batches do not contain its outputs.",
+                    received=f"batches without teacher outputs, and a {type(self).__name__}",
                     expected="batches of a keras_kd.data.Pipeline",
                     fix="Use distiller.fit(pipeline.with_teacher(teacher)).",
                 )
             )
-        return self.decode(batch.answers, taps)
+        return self.decode(batch.teacher_outputs, taps)

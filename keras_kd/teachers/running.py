@@ -35,9 +35,9 @@ class Runner:
             x: their inputs.
             y: their labels, for a teacher that reads them.
         """
-        if not self._teacher.answers_travel:
+        if not self._teacher.runs_outside_step:
             return self._run(x, y)
-        said = self._teacher.decode(self._teacher.answers(ids, view, x), self._taps)
+        said = self._teacher.decode(self._teacher.outputs_for(ids, view, x), self._taps)
         return {name: ops.convert_to_numpy(value) for name, value in said.items()}
 
     def _run(self, x: Any, y: Any) -> dict[str, np.ndarray]:

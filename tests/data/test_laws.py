@@ -6,7 +6,7 @@ import pytest
 
 import keras_kd as kd
 from keras_kd.data import Custom, CutMix, Flip, GaussianNoise, Mixup, PadAndCrop, Pipeline, open_source, splits
-from keras_kd.data.carried import inputs_of
+from keras_kd.data.pipeline_inputs import inputs_of
 from keras_kd.teachers import CachedTeacher, FunctionTeacher, StoredLogits
 
 NUM, CLASSES = 24, 3
@@ -98,7 +98,7 @@ def test_input_label_weight_and_answer_stay_together(
         for x, y, weight in pipeline.epoch(epoch):
             if teacher is not None:
                 np.testing.assert_array_equal(x.ids, y)
-                np.testing.assert_allclose(x.answers["output"][:, 0], y, atol=0.02)
+                np.testing.assert_allclose(x.teacher_outputs["output"][:, 0], y, atol=0.02)
             np.testing.assert_array_equal(inputs_of(x)[:, 0, 0, 0], y)
             np.testing.assert_array_equal(weight, y * 2)
             met += y.tolist()

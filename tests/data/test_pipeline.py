@@ -10,13 +10,13 @@ import pytest
 import tensorflow as tf
 
 from keras_kd.data import (
-    Carried,
     CutMix,
     Flip,
     GaussianNoise,
     Mixup,
     PadAndCrop,
     Pipeline,
+    PipelineInputs,
     epoch_order,
     open_source,
     splits,
@@ -364,10 +364,10 @@ def test_bad_settings(arrays, settings, message):
 
 
 def test_what_travels_is_taken_apart_again(arrays):
-    from keras_kd.data.carried import inputs_of
+    from keras_kd.data.pipeline_inputs import inputs_of
 
     x = arrays[0][:2]
-    assert inputs_of(Carried(x, np.arange(2), np.zeros(2), {})) is x and inputs_of(x) is x
+    assert inputs_of(PipelineInputs(x, np.arange(2), np.zeros(2), {})) is x and inputs_of(x) is x
 
 
 @pytest.mark.long
@@ -387,7 +387,7 @@ model = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(4)])
 model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
 model.fit(pipeline, epochs=3, verbose=0, callbacks=[Epochs()])
 cached = CachedTeacher.build(model, pipeline, {str(tmp_path / "cache")!r}, views=2, progress=False)
-assert np.abs(cached.answers(np.arange(3), 1, None)["output"] - model(pipeline.batch([0, 1, 2], 1)[0])).max() < 1e-2
+assert np.abs(cached.outputs_for(np.arange(3), 1, None)["output"] - model(pipeline.batch([0, 1, 2], 1)[0])).max() < 1e-2
 print(epochs, "tensorflow" in sys.modules)
 """
     environment = os.environ | {"KERAS_BACKEND": "jax"}

@@ -19,7 +19,7 @@ from keras_kd.diagnosis.findings import TEMPERATURES, find
 from keras_kd.errors import ConfigurationError, TeacherError
 from keras_kd.evaluation.summary import wilson_interval as interval_of_the_report
 from keras_kd.teachers import AbsentTeacher, FrozenTeacher, StoredLogits, calibration
-from keras_kd.teachers.base import CarriedTeacher, Teacher
+from keras_kd.teachers.base import OfflineTeacher, Teacher
 
 layers = keras.layers
 CLASSES = 5
@@ -47,7 +47,7 @@ def kinds(diagnosis):
     return [warning.split(":")[0] for warning in diagnosis.warnings]
 
 
-class Recorded(CarriedTeacher):
+class Recorded(OfflineTeacher):
     """Answers by row number, stored."""
 
     fingerprint, output_shapes = "recorded", None
@@ -55,12 +55,12 @@ class Recorded(CarriedTeacher):
     def __init__(self, logits):
         self.logits, self.asked = logits, []
 
-    def answers(self, ids, view, x):
+    def outputs_for(self, ids, view, x):
         self.asked.append((ids.dtype, ids.tolist(), view, type(x)))
         return {"stored": self.logits[ids]}
 
-    def decode(self, answers, taps):
-        return {"output": answers["stored"]}
+    def decode(self, attached, taps):
+        return {"output": attached["stored"]}
 
 
 # the numbers
@@ -239,12 +239,13 @@ def test_answers_that_travel_are_asked_by_row_number():
 
 
 def test_answers_that_came_along_are_not_asked_again():
-    from keras_kd.data.carried import Carried
+    from keras_kd.data.pipeline_inputs import PipelineInputs
 
     logits, labels = chances(size=10)
     teacher = Recorded(None)
     batches = [
-        (Carried(np.zeros((5, 1)), None, None, {"stored": logits[at : at + 5]}), labels[at : at + 5]) for at in (0, 5)
+        (PipelineInputs(np.zeros((5, 1)), None, None, {"stored": logits[at : at + 5]}), labels[at : at + 5])
+        for at in (0, 5)
     ]
     assert diagnose(teacher, batches, progress=False) == diagnose(echo(), (logits, labels), progress=False)
     assert teacher.asked == []

@@ -8,7 +8,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from keras_kd import data
-from keras_kd.data.carried import Carried
+from keras_kd.data.pipeline_inputs import PipelineInputs
 from keras_kd.evaluation.caveats import unlike
 from keras_kd.recipes.assembly import assemble
 from keras_kd.recipes.running import Run
@@ -43,7 +43,7 @@ def trained(make_recipe, few_digits, tmp_path, monkeypatch):
 
     def watching_epoch(pipeline, number):
         for batch in epoch(pipeline, number):
-            x = batch[0].x if isinstance(batch[0], Carried) else batch[0]
+            x = batch[0].x if isinstance(batch[0], PipelineInputs) else batch[0]
             seen[-1]["epochs"].setdefault(number, []).append([image.tobytes() for image in x])
             yield batch
 

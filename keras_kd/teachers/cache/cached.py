@@ -11,7 +11,7 @@ from keras_kd.data.checks import check_integer
 from keras_kd.errors import ConfigurationError, TeacherError, explain
 from keras_kd.serialization import nearest, register
 from keras_kd.teachers.absent import AbsentTeacher, check_fingerprint
-from keras_kd.teachers.base import CarriedTeacher, Teacher
+from keras_kd.teachers.base import OfflineTeacher, Teacher
 from keras_kd.teachers.cache.building import Builder, FirstAnswers, check_taps, encoding_of, opened, refuse_strangers
 from keras_kd.teachers.cache.store import Manifest, Store
 from keras_kd.teachers.frozen import as_teacher
@@ -23,7 +23,7 @@ _BATCH_SIZE = 64
 
 
 @register
-class CachedTeacher(CarriedTeacher):
+class CachedTeacher(OfflineTeacher):
     """The stored answers of a teacher, served beside the batches of the pipeline that they were made of.
 
         cached = kd.teachers.CachedTeacher.build(teacher, pipeline, "cache/", views=8)
@@ -154,12 +154,12 @@ class CachedTeacher(CarriedTeacher):
     def views(self) -> int:
         return self._store.manifest.views
 
-    def answers(self, ids, view, x):
+    def outputs_for(self, ids, view, x):
         records = self._store.lookup(ids, view)
         return {name: encoding.decode(records[name]) for name, encoding in self._encodings.items()}
 
-    def decode(self, answers, taps):
-        return {name: value for name, value in answers.items() if name in self._store.manifest.outputs or name in taps}
+    def decode(self, attached, taps):
+        return {name: value for name, value in attached.items() if name in self._store.manifest.outputs or name in taps}
 
     def check_pipeline(self, pipeline: Any) -> None:
         manifest = self._store.manifest

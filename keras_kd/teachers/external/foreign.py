@@ -18,7 +18,7 @@ from keras_kd.features.outputs import ONLY_OUTPUT, name_outputs
 from keras_kd.features.shapes import same_shape
 from keras_kd.serialization import register
 from keras_kd.teachers.absent import AbsentTeacher
-from keras_kd.teachers.base import CarriedTeacher, Teacher
+from keras_kd.teachers.base import OfflineTeacher, Teacher
 from keras_kd.teachers.external.probabilities import (
     SMALLEST,
     SUM_TOLERANCE,
@@ -32,7 +32,7 @@ from keras_kd.teachers.fingerprints import fingerprint_of_function
 _FILES = "a .tflite or .npz file, or a folder with a saved_model.pb (a .keras file is for FrozenTeacher)"
 
 
-class ForeignTeacher(CarriedTeacher):
+class ForeignTeacher(OfflineTeacher):
     """A teacher that answers on NumPy arrays: its answers are checked, turned into logits, and travel with the batch.
 
     A subclass says what the model gives in `ask`.
@@ -67,7 +67,7 @@ class ForeignTeacher(CarriedTeacher):
         """The probability that this output means by 0."""
         return SMALLEST
 
-    def answers(self, ids, view, x):
+    def outputs_for(self, ids, view, x):
         """Logits, float32 `[b, ..., classes]` by output name.
 
         Raises:
@@ -80,8 +80,8 @@ class ForeignTeacher(CarriedTeacher):
         self._shapes = self._shapes or shapes
         return {name: self._logits(name, value) for name, value in said.items()}
 
-    def decode(self, answers: dict[str, Any], taps: Sequence[str]) -> dict[str, Any]:
-        return {name: ops.cast(value, "float32") for name, value in answers.items()}
+    def decode(self, attached: dict[str, Any], taps: Sequence[str]) -> dict[str, Any]:
+        return {name: ops.cast(value, "float32") for name, value in attached.items()}
 
     @property
     def output_shapes(self):
@@ -161,7 +161,7 @@ class FunctionTeacher(ForeignTeacher):
         ConfigurationError: no callable, or settings that are not usable.
 
     >>> teacher = FunctionTeacher(lambda x: x @ np.eye(3), num_classes=3)
-    >>> teacher.answers(np.arange(2), 0, np.ones((2, 3)))["output"].shape, teacher.output_shapes
+    >>> teacher.outputs_for(np.arange(2), 0, np.ones((2, 3)))["output"].shape, teacher.output_shapes
     ((2, 3), {'output': (None, 3)})
     """
 

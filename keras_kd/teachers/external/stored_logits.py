@@ -47,7 +47,7 @@ class StoredLogits(ForeignTeacher):
             not usable; rows with NaN or infinity, by their places.
 
     >>> teacher = StoredLogits({"logits": np.eye(3) * 9, "ids": [7, 5, 3]})
-    >>> teacher.answers(np.array([3, 7]), 0, None)["output"].tolist()
+    >>> teacher.outputs_for(np.array([3, 7]), 0, None)["output"].tolist()
     [[0.0, 0.0, 9.0], [9.0, 0.0, 0.0]]
     """
 

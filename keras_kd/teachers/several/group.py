@@ -125,7 +125,7 @@ class Group(Teacher):
             )
         members = [as_teacher(member) for member in members]
         for index, member in enumerate(members):
-            if member.answers_travel:
+            if member.runs_outside_step:
                 raise ConfigurationError(
                     explain(
                         f"A teacher whose answers travel with the batches cannot be part of {type(self).__name__}.",

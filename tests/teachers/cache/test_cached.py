@@ -66,7 +66,7 @@ def test_it_says_what_the_teacher_says_of_each_view(build, teacher, images):
     ids = np.array([99, 0, 31, 32, 33])
     for view in range(3):
         x, _ = pipeline.batch(ids, view)
-        np.testing.assert_allclose(cached.answers(ids, view, None)["output"], teacher(x), rtol=1e-3, atol=1e-3)
+        np.testing.assert_allclose(cached.outputs_for(ids, view, None)["output"], teacher(x), rtol=1e-3, atol=1e-3)
     assert cached.output_shapes == {"output": (None, 10)}
     assert cached.fingerprint == FrozenTeacher(teacher).fingerprint and cached.views == 3
 
@@ -113,7 +113,7 @@ def test_several_outputs(images, tmp_path):
     pipeline = Pipeline(images)
     cached = CachedTeacher.build(model, pipeline, tmp_path / "c", progress=False)
     live = FrozenTeacher(model)(Batch(images[0][:4]))
-    for name, value in cached.answers(np.arange(4), 0, None).items():
+    for name, value in cached.outputs_for(np.arange(4), 0, None).items():
         np.testing.assert_allclose(value, live[name], atol=1e-3)
     assert cached.output_shapes == {"fine": (None, 10), "coarse": (None, 3)}
     assert cached.activations == {"fine": "linear", "coarse": "softmax"}
@@ -152,7 +152,7 @@ def test_streamed_sources_are_cached_alike(build, images, monkeypatch):
     assert not streamed.examples.random_access
     cached = build(streamed, path=in_memory.path.with_name("streamed"))
     for view in range(3):
-        a, b = (c.answers(np.arange(100), view, None)["output"] for c in (in_memory, cached))
+        a, b = (c.outputs_for(np.arange(100), view, None)["output"] for c in (in_memory, cached))
         np.testing.assert_allclose(a, b, atol=1e-3)
 
 
@@ -161,7 +161,7 @@ def test_a_teacher_whose_answers_travel_is_cached_as_well(build, images):
     pipeline = Pipeline(images, AUGMENT)
     cached = build(pipeline)
     small = build(pipeline, path=cached.path.with_name("small"), model=cached, top_k=3)
-    a, b = (c.answers(np.arange(100), 2, None)["output"] for c in (cached, small))
+    a, b = (c.outputs_for(np.arange(100), 2, None)["output"] for c in (cached, small))
     np.testing.assert_array_equal(np.sort(a, -1)[:, -3:], np.sort(b, -1)[:, -3:])
 
 
@@ -188,7 +188,7 @@ def test_shares_of_several_processes_are_merged_by_copying(build, tmp_path):
         shutil.copy(file, tmp_path / "a" / "shards")
     merged = CachedTeacher.open(tmp_path / "a")
     ids = np.arange(100)
-    np.testing.assert_array_equal(merged.answers(ids, 1, None)["output"], whole.answers(ids, 1, None)["output"])
+    np.testing.assert_array_equal(merged.outputs_for(ids, 1, None)["output"], whole.outputs_for(ids, 1, None)["output"])
 
 
 def test_an_unaugmented_source_has_one_view(build, images):
@@ -212,7 +212,7 @@ def damage_empty(file):
 @pytest.mark.parametrize("damage", [damage_flip, damage_cut, damage_empty])
 def test_a_damaged_shard_is_found_and_made_anew_alone(build, damage):
     cached = build()
-    expected = cached.answers(np.arange(100), 1, None)["output"]
+    expected = cached.outputs_for(np.arange(100), 1, None)["output"]
     before = shards(cached)
     victim = sorted((cached.path / "shards").iterdir())[5]
     damage(victim)
@@ -221,7 +221,7 @@ def test_a_damaged_shard_is_found_and_made_anew_alone(build, damage):
     again = build()
     after = shards(again)
     assert {name for name in after if after[name] != before[name]} == {victim.name}
-    np.testing.assert_array_equal(again.answers(np.arange(100), 1, None)["output"], expected)
+    np.testing.assert_array_equal(again.outputs_for(np.arange(100), 1, None)["output"], expected)
     CachedTeacher.open(cached.path)
 
 
@@ -344,7 +344,7 @@ def test_a_stranger_beside_all_shards_is_refused_as_well(build, make_model, tmp_
 
 def test_shards_without_their_manifest_are_not_another_teachers(build, make_model):
     cached = build()
-    expected = cached.answers(np.arange(100), 1, None)["output"]
+    expected = cached.outputs_for(np.arange(100), 1, None)["output"]
     (cached.path / "manifest.json").unlink()
     with pytest.raises(TeacherError, match="12 files among the shards"):
         build(model=make_model(4))
@@ -352,7 +352,7 @@ def test_shards_without_their_manifest_are_not_another_teachers(build, make_mode
     before = shards(cached)
     again = build()  # the teacher that they are of takes them up
     assert shards(again) == before
-    np.testing.assert_array_equal(again.answers(np.arange(100), 1, None)["output"], expected)
+    np.testing.assert_array_equal(again.outputs_for(np.arange(100), 1, None)["output"], expected)
 
 
 @pytest.mark.parametrize(
@@ -386,7 +386,7 @@ def test_more_views_in_the_manifest_than_shards(build):
 @pytest.mark.parametrize(("old", "new"), [("view-00001", "view-00002"), ("rows-000000032", "rows-000000064")])
 def test_a_renamed_shard_is_damaged(build, old, new):
     cached = build()
-    expected = cached.answers(np.arange(100), 2, None)["output"]
+    expected = cached.outputs_for(np.arange(100), 2, None)["output"]
     renamed = next(file for file in sorted((cached.path / "shards").iterdir()) if old in file.name)
     target = next((cached.path / "shards").glob(renamed.name.replace(old, new)[:27] + "*"))
     target.unlink()
@@ -396,7 +396,7 @@ def test_a_renamed_shard_is_damaged(build, old, new):
     shutil.copy(renamed.with_name(renamed.name.replace(old, new)), renamed)
     with pytest.raises(TeacherError, match="1 of 12 shards.*are damaged"):
         CachedTeacher.open(cached.path)
-    np.testing.assert_array_equal(build().answers(np.arange(100), 2, None)["output"], expected)
+    np.testing.assert_array_equal(build().outputs_for(np.arange(100), 2, None)["output"], expected)
 
 
 def test_a_hidden_second_file_of_a_shard_is_verified(build):
@@ -433,7 +433,7 @@ def test_a_shard_that_goes_while_it_is_read_is_named(build):
     for file in (cached.path / "shards").iterdir():
         file.write_bytes(b"")
     with pytest.raises(TeacherError, match="cannot be read.*view 1, rows from 0"):
-        cached.answers(np.arange(3), 1, None)
+        cached.outputs_for(np.arange(3), 1, None)
 
 
 def test_a_builder_that_comes_second_takes_the_manifest_that_is_there(build, make_model, monkeypatch):
@@ -604,5 +604,5 @@ def test_the_manifest_is_plain_and_complete(build):
 def test_one_view_is_open_at_a_time(build):
     cached = build()
     for view in (0, 1, 2, 0):
-        cached.answers(np.arange(100), view, None)
+        cached.outputs_for(np.arange(100), view, None)
         assert {key.view for key in cached._store._opened} == {view}

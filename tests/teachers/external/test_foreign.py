@@ -13,7 +13,7 @@ import tensorflow as tf
 from sklearn.linear_model import LogisticRegression
 
 import keras_kd as kd
-from keras_kd.data.carried import Carried
+from keras_kd.data.pipeline_inputs import PipelineInputs
 from keras_kd.errors import ConfigurationError, Notice, TeacherError
 from keras_kd.serialization import deserialize, serialize
 from keras_kd.teachers import AbsentTeacher, Batch
@@ -33,7 +33,7 @@ def triple(x):
 
 
 def asked(teacher, x):
-    return teacher.answers(np.arange(len(x)), 0, x)
+    return teacher.outputs_for(np.arange(len(x)), 0, x)
 
 
 def constant(value):
@@ -220,7 +220,7 @@ def batches_of(teacher, x, y, batch_size=32):
     def generate():
         for start in range(0, len(x), batch_size):
             ids = np.arange(start, min(start + batch_size, len(x)))
-            yield Carried(x[ids], ids, np.zeros(len(ids), "int64"), teacher.answers(ids, 0, x[ids])), y[ids]
+            yield PipelineInputs(x[ids], ids, np.zeros(len(ids), "int64"), teacher.outputs_for(ids, 0, x[ids])), y[ids]
 
     signature = keras.tree.map_structure(
         lambda array: tf.TensorSpec((None, *array.shape[1:]), array.dtype), next(generate())
@@ -260,8 +260,8 @@ def test_a_distiller_says_where_the_logits_come_from(make_model):
         kd.Distiller(teacher, make_model(4))
 
 
-def test_batches_without_answers_are_refused():
-    with pytest.raises(TeacherError, match="these batches bring none"):
+def test_batches_without_teacher_outputs_are_refused():
+    with pytest.raises(TeacherError, match="the batches do not contain its outputs"):
         FunctionTeacher(double)(Batch(np.zeros((1, 2))))
 
 

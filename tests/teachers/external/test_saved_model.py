@@ -50,7 +50,7 @@ def test_it_says_what_the_keras_model_says(make_model, exported, x, endpoint):
     model.layers[1].moving_mean.assign([0.1, 0.2, 0.3, 0.4])
     teacher = SavedModelTeacher(exported(model), endpoint=endpoint)
     assert teacher.output_shapes == {"output": (None, 10)} and teacher.activations == {"output": "linear"}
-    assert not teacher.answers_travel
+    assert not teacher.runs_outside_step
     for call in (teacher, tf.function(teacher)):
         np.testing.assert_allclose(call(Batch(x))["output"], model(x), rtol=1e-5, atol=1e-6)
 

@@ -19,7 +19,7 @@ def logits():
 
 
 def rows(teacher, *ids):
-    return teacher.answers(np.array(ids), 5, None)
+    return teacher.outputs_for(np.array(ids), 5, None)
 
 
 def test_rows_by_number(logits):
@@ -27,7 +27,7 @@ def test_rows_by_number(logits):
     answers = rows(teacher, 4, 0, 4)
     assert answers["output"].dtype == "float32" and teacher.output_shapes == {"output": (None, 3)}
     np.testing.assert_array_equal(answers["output"], logits[[4, 0, 4]].astype("float32"))
-    assert teacher.views is None and teacher.answers_travel
+    assert teacher.views is None and teacher.runs_outside_step
 
 
 def test_rows_by_ids_in_any_order(logits):

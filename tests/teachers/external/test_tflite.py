@@ -11,7 +11,7 @@ import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
 import keras_kd as kd
-from keras_kd.data.carried import Carried
+from keras_kd.data.pipeline_inputs import PipelineInputs
 from keras_kd.errors import ConfigurationError, TeacherError
 from keras_kd.serialization import deserialize, serialize
 from keras_kd.teachers import AbsentTeacher
@@ -55,7 +55,7 @@ def x(digits):
 
 
 def said(teacher, x):
-    return teacher.answers(np.arange(len(x)), 0, x)
+    return teacher.outputs_for(np.arange(len(x)), 0, x)
 
 
 def by_hand(path, x):
@@ -232,7 +232,7 @@ def test_it_trains_as_the_live_model_does(make_model, tmp_path, digits):
     tflite = TFLiteTeacher(write(model, tmp_path / "t.tflite"), num_threads=1)
     start = make_model(4).get_weights()
     ids = np.arange(64)
-    carried = Carried(x, ids, np.zeros(64, "int64"), tflite.answers(ids, 0, x))
+    carried = PipelineInputs(x, ids, np.zeros(64, "int64"), tflite.outputs_for(ids, 0, x))
     histories = []
     for teacher, inputs in ((model, x), (tflite, carried)):
         distiller = kd.Distiller(teacher, make_model(4), alpha=0.7, temperature=3.0)

@@ -9,7 +9,7 @@ import keras_kd as kd
 from keras_kd.errors import ConfigurationError, TeacherError
 from keras_kd.losses import Hint, SoftTargets
 from keras_kd.serialization import deserialize, register, serialize
-from keras_kd.teachers import Batch, CarriedTeacher, FrozenTeacher, Teacher
+from keras_kd.teachers import Batch, FrozenTeacher, OfflineTeacher, Teacher
 from keras_kd.teachers.several.combining import combine_subsets
 from keras_kd.teachers.several.ensemble import Ensemble
 from keras_kd.teachers.several.group import AbsentGroup, Resized
@@ -344,8 +344,8 @@ def test_outputs_of_the_same_names_are_combined_one_by_one():
     np.testing.assert_allclose(said["b"], (models[0](x)["b"] + models[1](x)["b"]) / 2, rtol=1e-5, atol=1e-6)
 
 
-class Travels(CarriedTeacher):
-    fingerprint, output_shapes, answers, decode = "travels", None, None, None
+class Travels(OfflineTeacher):
+    fingerprint, output_shapes, outputs_for, decode = "travels", None, None, None
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import keras_kd as kd
 from keras_kd.errors import ConfigurationError, TeacherError
 from keras_kd.losses import Hint, SoftTargets
 from keras_kd.serialization import deserialize, serialize
-from keras_kd.teachers import Batch, CarriedTeacher
+from keras_kd.teachers import Batch, OfflineTeacher
 from keras_kd.teachers.several.ensemble import Ensemble
 from keras_kd.teachers.several.group import AbsentGroup, Resized
 from keras_kd.teachers.several.panel import Panel
@@ -48,8 +48,8 @@ def test_a_path_needs_a_member(make_model, name):
         Panel([make_model(4)]).inner_taps([name])
 
 
-class Travels(CarriedTeacher):
-    fingerprint, output_shapes, answers, decode = "travels", None, None, None
+class Travels(OfflineTeacher):
+    fingerprint, output_shapes, outputs_for, decode = "travels", None, None, None
 
 
 @pytest.mark.parametrize(
