@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 
@@ -63,6 +63,24 @@ def check_number(
         expected = f"a number, {low}{name}{high}" if low or high else "a finite number"
         raise ConfigurationError(explain(f"{name!r} is not usable.", received=repr(value), expected=expected, fix=fix))
     return float(value)
+
+
+def check_integer(
+    name: str, value: Any, *, at_least: int | None = None, at_most: int | None = None, fix: str | None = None
+) -> int:
+    """Returns `value` as an int, or raises `ConfigurationError` where it is not a whole number in the range.
+
+    >>> check_integer("views", 3, at_least=1)
+    3
+    """
+    is_integer = isinstance(value, Integral) and not isinstance(value, bool)
+    in_range = is_integer and (at_least is None or value >= at_least) and (at_most is None or value <= at_most)
+    if not in_range:
+        low = "" if at_least is None else f"{at_least} <= "
+        high = "" if at_most is None else f" <= {at_most}"
+        expected = f"a whole number, {low}{name}{high}" if low or high else "a whole number"
+        raise ConfigurationError(explain(f"{name!r} is not usable.", received=repr(value), expected=expected, fix=fix))
+    return int(value)
 
 
 def check_choice(name: str, value: Any, choices: Iterable[Any]) -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 
 from keras import ops
 
-from keras_kd.errors import ConfigurationError, check_number, explain
+from keras_kd.errors import ConfigurationError, check_integer, check_number, explain
 from keras_kd.serialization import Registry, deserialize, serialize
 
 registry = Registry("schedule")
@@ -47,17 +47,6 @@ def get(value: Any) -> Schedule:
     return registry.get(value)
 
 
-def _check_steps(name: str, steps: Any) -> None:
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise ConfigurationError(
-            explain(
-                f"{name!r} is not usable.",
-                received=repr(steps),
-                expected="a whole number of steps, at least 1",
-            )
-        )
-
-
 def _as_tuple(schedule: Schedule, name: str) -> tuple[Any, ...]:
     """Lists become tuples, so that a schedule read from YAML or JSON equals the one written in Python."""
     values = tuple(getattr(schedule, name))
@@ -67,7 +56,7 @@ def _as_tuple(schedule: Schedule, name: str) -> tuple[Any, ...]:
 
 def _check_boundaries(boundaries: tuple[Any, ...], num_pieces: int) -> None:
     for boundary in boundaries:
-        _check_steps("boundaries", boundary)
+        check_integer("boundaries", boundary, at_least=1)
     if list(boundaries) != sorted(set(boundaries)) or len(boundaries) != num_pieces - 1:
         raise ConfigurationError(
             explain(
@@ -117,7 +106,7 @@ class Linear(Schedule):
     def __post_init__(self):
         check_number("start", self.start)
         check_number("end", self.end)
-        _check_steps("steps", self.steps)
+        check_integer("steps", self.steps, at_least=1)
 
     def __call__(self, step):
         return self.start + (self.end - self.start) * _fraction(step, self.steps)
@@ -155,7 +144,7 @@ class Exponential(Schedule):
     def __post_init__(self):
         check_number("start", self.start)
         check_number("rate", self.rate, at_least=1e-12)
-        _check_steps("steps", self.steps)
+        check_integer("steps", self.steps, at_least=1)
         if self.end is not None:
             check_number("end", self.end)
 

@@ -76,7 +76,7 @@ def test_from_a_name_with_settings_as_a_recipe_writes_them():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Linear(1.0, 0.0, steps=0), "'steps'.*0.*at least 1"),
+        (lambda: Linear(1.0, 0.0, steps=0), "'steps'.*Received: 0.*1 <= steps"),
         (lambda: Linear(1.0, 0.0, steps=2.5), "'steps'.*2.5.*whole number"),
         (lambda: Linear("1", 0.0, steps=2), "'start'.*'1'.*number"),
         (lambda: Cosine(math.nan, 0.0, steps=2), "'start'.*nan"),

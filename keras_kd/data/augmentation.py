@@ -13,9 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from keras_kd.data.checks import check_integer
 from keras_kd.data.draws import Draws
-from keras_kd.errors import ConfigurationError, check_number, explain
+from keras_kd.errors import ConfigurationError, check_integer, check_number, explain
 from keras_kd.serialization import Registry, snake_case
 
 registry = Registry("augmentation")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from keras_kd.data.checks import check_integer
 from keras_kd.data.splits import Split, without_autotune
+from keras_kd.errors import check_integer
 
 _PREFETCH = 4
 

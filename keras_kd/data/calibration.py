@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from keras_kd.data.checks import check_integer, check_seed
+from keras_kd.data.checks import check_seed
 from keras_kd.data.splits import Split
 from keras_kd.data.stratify import stratified_choice
-from keras_kd.errors import ConfigurationError, explain
+from keras_kd.errors import ConfigurationError, check_integer, explain
 
 
 def calibration_samples(split: Split, num_samples: int = 200, seed: int = 0) -> np.ndarray:

@@ -7,24 +7,9 @@ from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any
 
-from keras_kd.errors import ConfigurationError, explain
+from keras_kd.errors import ConfigurationError, check_integer, explain
 
 MAX_SEED = 2**32 - 1
-
-
-def check_integer(name: str, value: Any, *, at_least: int, at_most: int | None = None) -> int:
-    """Returns `value` as an int, or raises `ConfigurationError` where it is no whole number in the range."""
-    is_integer = isinstance(value, Integral) and not isinstance(value, bool)
-    if not is_integer or value < at_least or (at_most is not None and value > at_most):
-        high = "" if at_most is None else f" <= {at_most}"
-        raise ConfigurationError(
-            explain(
-                f"{name!r} is not usable.",
-                received=repr(value),
-                expected=f"a whole number, {at_least} <= {name}{high}",
-            )
-        )
-    return int(value)
 
 
 def check_seed(seed: Any) -> int:

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from keras_kd.data.checks import check_integer, check_seed
-from keras_kd.errors import ConfigurationError, check_number, explain
+from keras_kd.data.checks import check_seed
+from keras_kd.errors import ConfigurationError, check_integer, check_number, explain
 
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)  # 2^64 divided by the golden ratio
 _MAX_VIEW = 2**63 - 1

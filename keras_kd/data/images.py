@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 
 from keras_kd.data.augmentation import Augmentation, check_shape, registry
-from keras_kd.data.checks import check_integer
 from keras_kd.data.draws import Draws
-from keras_kd.errors import ConfigurationError, check_number, explain
+from keras_kd.errors import ConfigurationError, check_integer, check_number, explain
 
 _NUM_TRIES = 10  # for a crop that lies within the image
 _GRAY = (0.299, 0.587, 0.114)  # of red, green and blue in the brightness that the eye sees (ITU-R BT.601)

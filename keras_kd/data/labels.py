@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from keras_kd.data.checks import check_integer, check_seed
+from keras_kd.data.checks import check_seed
 from keras_kd.data.splits import UNLABELLED, Split
 from keras_kd.data.stratify import stratified_choice
+from keras_kd.errors import check_integer
 
 
 def few_labels(split: Split, num_labelled: int, seed: int) -> tuple[Split, Split]:

@@ -13,12 +13,12 @@ from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 
 from keras_kd.data import augmentation, splits
 from keras_kd.data.augmentation import Augmentation, Mixing
-from keras_kd.data.checks import check_integer, check_seed
+from keras_kd.data.checks import check_seed
 from keras_kd.data.draws import Draws
 from keras_kd.data.examples import examples_of, hash_of
 from keras_kd.data.pipeline_inputs import PipelineInputs
 from keras_kd.data.sources.contents import check_labels
-from keras_kd.errors import ConfigurationError, explain
+from keras_kd.errors import ConfigurationError, check_integer, explain
 
 _PREFETCH = 4
 

@@ -9,7 +9,7 @@ from typing import Any
 from keras_kd.diagnosis.answering import Answers, Respondent
 from keras_kd.diagnosis.findings import SURE, TEMPERATURES, Findings, find
 from keras_kd.diagnosis.fitness import unfit_because
-from keras_kd.errors import ConfigurationError, TeacherError, check_number, explain
+from keras_kd.errors import ConfigurationError, TeacherError, check_integer, explain
 from keras_kd.features.table import format_table
 from keras_kd.teachers.base import Teacher
 from keras_kd.teachers.calibration import (
@@ -108,7 +108,7 @@ def diagnose(
     """
     teacher = as_teacher(teacher)
     _check(teacher, data, validation)
-    options = {"batch_size": int(check_number("batch_size", batch_size, at_least=1)), "progress": progress}
+    options = {"batch_size": check_integer("batch_size", batch_size, at_least=1), "progress": progress}
     respondent = Respondent(teacher, output)
     train = unseen = temperature = error = None
     if data is not None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from keras_kd.errors import ConfigurationError, check_number, explain
+from keras_kd.errors import ConfigurationError, check_integer, explain
 from keras_kd.teachers.calibration import calibration_error, log_probabilities, reliability_bins
 
 
@@ -141,7 +141,7 @@ def expected_calibration_error(
     >>> expected_calibration_error(np.array([[0.9, 0.1], [0.9, 0.1]]), np.array([0, 1]), from_logits=False)
     0.4
     """
-    num_bins = _check_bins(num_bins)
+    num_bins = check_integer("num_bins", num_bins, at_least=1)
     predicted, true, _ = _pair(predictions, labels, from_logits)
     confidence = _probabilities(predictions, from_logits).max(axis=1)
     return calibration_error(reliability_bins(confidence, predicted == true, num_bins))
@@ -242,13 +242,6 @@ def _probabilities(predictions: np.ndarray, from_logits: bool) -> np.ndarray:
         _check_probabilities(scores)
         return scores
     return np.exp(log_probabilities(scores))
-
-
-def _check_bins(num_bins: int) -> int:
-    if check_number("num_bins", num_bins, at_least=1) != int(num_bins):
-        problem, expected = "'num_bins' is not usable.", "a whole number"
-        raise ConfigurationError(explain(problem, received=repr(num_bins), expected=expected))
-    return int(num_bins)
 
 
 def _check_probabilities(scores: np.ndarray) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras_kd.errors import ConfigurationError, check_number, explain
+from keras_kd.errors import ConfigurationError, check_integer, check_number, explain
 from keras_kd.evaluation.runners import Runner
 
 Clock = Callable[[], float]
@@ -136,10 +136,8 @@ def summarise_times(seconds: list[float], num_threads: int | None = None) -> Lat
 
 def _check_settings(runners: Mapping[str, Runner], sample: np.ndarray, **numbers: float) -> None:
     for name, number in numbers.items():
-        check_number(name, number, at_least=1 if name in ("min_runs", "rounds") else 0)
-        if name != "min_seconds" and not isinstance(number, int):
-            problem, expected = f"{name!r} is not usable.", "a whole number"
-            raise ConfigurationError(explain(problem, received=repr(number), expected=expected))
+        check = check_number if name == "min_seconds" else check_integer
+        check(name, number, at_least=1 if name in ("min_runs", "rounds") else 0)
     if not runners:
         problem, expected = "There is nothing to time.", "at least one"
         raise ConfigurationError(explain(problem, received="no runners", expected=expected))

@@ -15,7 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_kd.errors import ConfigurationError, ExportError, check_choice, explain
+from keras_kd.errors import ConfigurationError, ExportError, check_choice, check_integer, explain
 from keras_kd.export._comparison import compare
 from keras_kd.export._conversion import Converter, run_converter
 from keras_kd.export._exportable import check_exportable
@@ -132,7 +132,7 @@ def export_tflite(
     """
     path = check_target(path)
     check_quantization(quantization, calibration)
-    _check_batch_size(batch_size)
+    check_integer("batch_size", batch_size, at_least=1)
     plain, inputs = _prepare_model(model)
     calibration, inputs = _read_calibration(calibration, inputs)
     samples, are_random, inputs = _read_samples(samples, calibration, inputs)
@@ -219,12 +219,6 @@ def _owned(converter: Converter | None, *, isolate: bool) -> Iterator[Converter 
         return
     with Converter() as own:
         yield own
-
-
-def _check_batch_size(batch_size: int) -> None:
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-        problem, expected = "'batch_size' is not usable.", "a whole number, 1 or more"
-        raise ConfigurationError(explain(problem, received=repr(batch_size), expected=expected))
 
 
 def _prepare_model(model: keras.Model) -> tuple[keras.Model, list[ModelInput]]:

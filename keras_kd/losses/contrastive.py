@@ -7,7 +7,7 @@ from typing import Any
 
 from keras import initializers, layers, ops
 
-from keras_kd.errors import ConfigurationError, check_number, explain
+from keras_kd.errors import ConfigurationError, check_integer, check_number, explain
 from keras_kd.features.projectors import published_uniform
 from keras_kd.losses.base import DistillationLoss, registry, without_padding
 from keras_kd.losses.numerics import class_indices, flatten, l2_normalize, upcast
@@ -185,9 +185,9 @@ class ContrastiveKD(DistillationLoss):
         **options: Any,
     ):
         super().__init__(**options)
-        self.embedding_size = _check_count("embedding_size", embedding_size, at_least=1)
+        self.embedding_size = check_integer("embedding_size", embedding_size, at_least=1)
         self.temperature = check_number("temperature", temperature, at_least=0.01)
-        self.memory_size = _check_count("memory_size", memory_size, at_least=0)
+        self.memory_size = check_integer("memory_size", memory_size, at_least=0)
         self.use_labels = bool(use_labels)
 
     def build(self, teacher_shape, student_shape):
@@ -290,9 +290,3 @@ def _first_of_those(filled: Any) -> Any:
     """The places of the rows that are filled, 1, in their order, and then of the others, 0."""
     order = ops.cumsum(ops.ones_like(filled))
     return ops.argsort(order + (1.0 - filled) * ops.sum(ops.ones_like(filled)))
-
-
-def _check_count(name: str, value: Any, at_least: int) -> int:
-    if check_number(name, value, at_least=at_least) != int(value):
-        raise ConfigurationError(explain(f"{name!r} is not usable.", received=repr(value), expected="a whole number"))
-    return int(value)

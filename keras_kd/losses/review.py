@@ -7,7 +7,7 @@ from typing import Any
 
 from keras import initializers, layers, ops
 
-from keras_kd.errors import ConfigurationError, check_number, explain
+from keras_kd.errors import ConfigurationError, check_integer, explain
 from keras_kd.features.projectors import BATCH_NORM, normalize
 from keras_kd.losses.base import DistillationLoss, registry
 from keras_kd.losses.feature_maps import adaptive_average_pool
@@ -158,8 +158,8 @@ class KnowledgeReview(DistillationLoss):
 
     def __init__(self, *, channels: int | None = None, warmup_steps: int = 0, **options: Any):
         super().__init__(**options)
-        self.channels = None if channels is None else int(check_number("channels", channels, at_least=1))
-        self.warmup_steps = int(check_number("warmup_steps", warmup_steps, at_least=0))
+        self.channels = None if channels is None else check_integer("channels", channels, at_least=1)
+        self.warmup_steps = check_integer("warmup_steps", warmup_steps, at_least=0)
 
     def build(self, teacher_shape, student_shape):
         teacher, student = _checked_levels(self.name, teacher_shape, student_shape)

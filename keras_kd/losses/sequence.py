@@ -6,7 +6,7 @@ from typing import Any
 
 from keras import ops
 
-from keras_kd.errors import ConfigurationError, explain
+from keras_kd.errors import ConfigurationError, check_integer, explain
 from keras_kd.features.shapes import same_size
 from keras_kd.losses.base import Context, DistillationLoss, registry
 from keras_kd.losses.logits import LogitsLoss, check_same_classes
@@ -185,11 +185,8 @@ def _label_tokens(name: str, labels: Any, logits: Any) -> Any:
 
 
 def _check_padding(padding: Any) -> int | None:
-    if padding is not None and (isinstance(padding, bool) or not isinstance(padding, int)):
-        raise ConfigurationError(
-            explain("'padding' is not usable.", received=repr(padding), expected="a token id, a whole number, or None")
-        )
-    return padding
+    fix = "Pass the id of the padding token, or None."
+    return None if padding is None else check_integer("padding", padding, fix=fix)
 
 
 def _check_shapes(name: str, teacher_shape: Any, student_shape: Any, *, ids_allowed: bool) -> None:

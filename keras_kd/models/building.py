@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from keras_kd.errors import ConfigurationError, explain
+from keras_kd.errors import ConfigurationError, check_integer, explain
 from keras_kd.models.digits import digits_student, digits_teacher
 from keras_kd.models.mobilenet import mobilenetv2
 from keras_kd.models.plain_cnn import plain_cnn_2, plain_cnn_4, plain_cnn_6, plain_cnn_8, plain_cnn_10
@@ -57,7 +57,14 @@ def build(name: str, *, input_shape: tuple[int, int, int], num_classes: int, **s
         ConfigurationError: an unknown name, settings that the model does not take, a shape that is no image.
     """
     function = look_up("model", name, _MODELS)
-    return make("model", name, function, _checked_shape(input_shape), _checked_classes(num_classes), **settings)
+    return make(
+        "model",
+        name,
+        function,
+        _checked_shape(input_shape),
+        check_integer("num_classes", num_classes, at_least=2),
+        **settings,
+    )
 
 
 def names() -> list[str]:
@@ -76,15 +83,3 @@ def _checked_shape(input_shape: Any) -> tuple[int, int, int]:
             )
         )
     return tuple(int(size) for size in shape)
-
-
-def _checked_classes(num_classes: Any) -> int:
-    if not isinstance(num_classes, Integral) or isinstance(num_classes, bool) or num_classes < 2:
-        raise ConfigurationError(
-            explain(
-                "'num_classes' is not usable.",
-                received=repr(num_classes),
-                expected="a whole number, at least 2",
-            )
-        )
-    return int(num_classes)

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_kd.errors import ConfigurationError, TeacherError, check_choice, explain
+from keras_kd.errors import ConfigurationError, TeacherError, check_choice, check_integer, explain
 from keras_kd.features import Head, Place, find_heads, find_place, forward, inner_taps, output_shapes
 from keras_kd.serialization import register
 from keras_kd.surgery.folding import Folding
@@ -92,7 +92,7 @@ class FrozenTeacher(Teacher):
         self.outputs = outputs
         self.inference = check_choice("inference", inference, (None, *PRECISIONS))
         self.fold = fold
-        self.batch_size = _checked_size(batch_size)
+        self.batch_size = None if batch_size is None else check_integer("batch_size", batch_size, at_least=1)
         self.model = _load(self.path) if self.path is not None else _checked(model)
         self._fingerprint: str | None = None
         self._heads = find_heads(self.model, outputs, role="teacher")
@@ -190,14 +190,6 @@ def _checked(model: Any) -> keras.Model:
             received=f"{type(model).__module__}.{type(model).__name__}",
             expected="a keras.Model, the path of a .keras file, or a keras_kd teacher",
         )
-    )
-
-
-def _checked_size(batch_size: Any) -> int | None:
-    if batch_size is None or (isinstance(batch_size, int) and not isinstance(batch_size, bool) and batch_size >= 1):
-        return batch_size
-    raise ConfigurationError(
-        explain("'batch_size' is not usable.", received=repr(batch_size), expected="None or a whole number from 1 on")
     )
 
 

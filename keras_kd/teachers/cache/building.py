@@ -12,9 +12,8 @@ import numpy as np
 from keras import tree
 
 from keras_kd.data import Pipeline
-from keras_kd.data.checks import check_integer
 from keras_kd.data.draws import Draws
-from keras_kd.errors import ConfigurationError, TeacherError, explain
+from keras_kd.errors import ConfigurationError, TeacherError, check_integer, explain
 from keras_kd.progress import bar
 from keras_kd.quantities import human_bytes
 from keras_kd.teachers.cache.encodings import Encoding, Rows, TopK

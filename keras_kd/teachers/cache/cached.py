@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_kd.data import Pipeline
-from keras_kd.data.checks import check_integer
-from keras_kd.errors import ConfigurationError, TeacherError, explain
+from keras_kd.errors import ConfigurationError, TeacherError, check_integer, explain
 from keras_kd.serialization import nearest, register
 from keras_kd.teachers.absent import AbsentTeacher, check_fingerprint
 from keras_kd.teachers.base import OfflineTeacher, Teacher

@@ -11,9 +11,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from keras_kd.data.checks import check_integer
 from keras_kd.data.draws import Draws
-from keras_kd.errors import ConfigurationError, TeacherError, check_choice, explain
+from keras_kd.errors import ConfigurationError, TeacherError, check_choice, check_integer, explain
 
 REMAINDERS = ("uniform", "renormalised", "sampled")
 _NOWHERE = 1e4

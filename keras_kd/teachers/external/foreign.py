@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_kd.errors import ConfigurationError, TeacherError, explain
+from keras_kd.errors import ConfigurationError, TeacherError, check_integer, explain
 from keras_kd.features.outputs import ONLY_OUTPUT, name_outputs
 from keras_kd.features.shapes import same_shape
 from keras_kd.serialization import register
@@ -189,7 +189,9 @@ class FunctionTeacher(ForeignTeacher):
         self._fingerprint = fingerprint
         if num_classes is not None:
             sizes = dict(num_classes) if isinstance(num_classes, Mapping) else {ONLY_OUTPUT: num_classes}
-            self._shapes = {name: (None, _check_size(name, size)) for name, size in sizes.items()}
+            self._shapes = {
+                name: (None, check_integer(f"num_classes of {name}", size, at_least=1)) for name, size in sizes.items()
+            }
 
     def ask(self, ids, view, x):
         return name_outputs(self.function(keras.tree.map_structure(single_precision, x)))
@@ -258,15 +260,6 @@ def single_precision(array: Any) -> np.ndarray:
     """Floating point numbers as float32; others as they are."""
     array = np.asarray(array)
     return array.astype(np.float32, copy=False) if array.dtype.kind == "f" else array
-
-
-def _check_size(name: str, size: Any) -> int:
-    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-        expected = "a whole number from 1 on, or a dict of these by output name"
-        raise ConfigurationError(
-            explain(f"'num_classes' of {name!r} is not usable.", received=repr(size), expected=expected)
-        )
-    return size
 
 
 def _same(shapes: dict[str, tuple], expected: dict[str, tuple]) -> bool:

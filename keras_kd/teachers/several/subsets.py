@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_kd.errors import ConfigurationError, check_number, explain
+from keras_kd.errors import ConfigurationError, check_integer, explain
 
 Classes = Sequence[Sequence[int] | None]
 
@@ -50,7 +50,7 @@ def count(classes: Classes | None, num_classes: int | None, shapes: Sequence[dic
             explain("'num_classes' goes with 'classes'.", received=f"num_classes={num_classes}, classes=None")
         )
     if num_classes is not None:
-        num_classes = int(check_number("num_classes", num_classes, at_least=1))
+        num_classes = check_integer("num_classes", num_classes, at_least=1)
     else:
         whole = [_width(named) for named, ids in zip(shapes, classes, strict=True) if ids is None]
         highest = max((max(ids) for ids in classes if ids is not None), default=-1)

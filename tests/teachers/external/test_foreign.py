@@ -134,8 +134,8 @@ def test_logits_called_probabilities_are_refused(value):
         ({"outputs": "odds"}, "'odds'"),
         ({"activation": "sigmoid"}, "outputs='probabilities' beside it"),
         ({"outputs": "probabilities", "activation": "tanh"}, "'tanh'"),
-        ({"num_classes": 0}, "'num_classes' of 'output'.*0"),
-        ({"num_classes": {"a": 2.5}}, "'num_classes' of 'a'.*2.5"),
+        ({"num_classes": 0}, "'num_classes of output'.*0"),
+        ({"num_classes": {"a": 2.5}}, "'num_classes of a'.*2.5"),
     ],
 )
 def test_settings_that_are_refused(settings, message):

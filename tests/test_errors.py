@@ -1,0 +1,28 @@
+"""The checks that the whole package shares."""
+
+import numpy as np
+import pytest
+
+from keras_kd.errors import ConfigurationError, check_integer
+
+
+@pytest.mark.parametrize("value", [3, np.int64(3), np.uint8(3)])
+def test_a_whole_number_becomes_an_int(value):
+    checked = check_integer("views", value, at_least=1, at_most=3)
+    assert checked == 3 and type(checked) is int
+
+
+@pytest.mark.parametrize(
+    ("value", "limits", "message"),
+    [
+        (0, {"at_least": 1}, "'views' is not usable. Received: 0. Expected: a whole number, 1 <= views."),
+        (9, {"at_least": 1, "at_most": 8}, "Received: 9. Expected: a whole number, 1 <= views <= 8."),
+        (2.0, {}, r"Received: 2.0. Expected: a whole number\."),
+        (True, {}, "Received: True"),
+        ("3", {}, "Received: '3'"),
+        (None, {}, "Received: None"),
+    ],
+)
+def test_anything_else_is_refused(value, limits, message):
+    with pytest.raises(ConfigurationError, match=message):
+        check_integer("views", value, **limits)
