@@ -103,6 +103,49 @@ def _is_type_only(path, module):
     return path.name == "_convert.py"
 
 
+def modules():
+    """The file of each module of the package, by its dotted name."""
+    names = {(PACKAGE.name, *path.with_suffix("").parts): path for path in FILES}
+    return {".".join(name[:-1] if name[-1] == "__init__" else name): path for name, path in names.items()}
+
+
+def own_imports(path, known):
+    """The modules of the package that a file imports; `from keras_kd.data import splits` is `keras_kd.data.splits`."""
+    found = set()
+    for node in ast.walk(ast.parse((PACKAGE / path).read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= names & known.keys() or {node.module}
+    return found & known.keys()
+
+
+def circles(graph):
+    """The groups of nodes from each of which every other one can be reached."""
+    reached = {node: set() for node in graph}
+    for node in graph:
+        waiting = list(graph[node])
+        while waiting:
+            other = waiting.pop()
+            if other not in reached[node]:
+                reached[node].add(other)
+                waiting.extend(graph[other])
+    return sorted({tuple(sorted({node} | {n for n in reached[node] if node in reached[n]})) for node in graph}, key=len)
+
+
+def test_no_two_files_import_each_other():
+    """Not even inside functions, and not by way of others."""
+    known = modules()
+    found = circles({name: own_imports(path, known) for name, path in known.items()})
+    assert [circle for circle in found if len(circle) > 1] == []
+
+
+def test_circles_are_found():
+    graph = {"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}
+    assert circles(graph)[-1] == ("a", "b", "c")
+
+
 def test_every_area_has_a_layer():
     areas = {path.parts[0].removesuffix(".py") for path in FILES} - {"__init__"}
     assert areas <= set(LAYERS)

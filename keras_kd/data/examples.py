@@ -12,14 +12,10 @@ import numpy as np
 
 from keras_kd.data import splits
 from keras_kd.data.sources.contents import check_finite
-from keras_kd.data.splits import DataSource, Split
+from keras_kd.data.splits import Split
 from keras_kd.errors import ConfigurationError, explain
 
 _CHUNK = 256
-_FORMS = (
-    "(x,), (x, y) or (x, y, sample_weight) arrays; a split of kd.data.open_source(...); a DataSource (its training "
-    "split); or a tf.data.Dataset of single examples"
-)
 
 
 class Examples(ABC):
@@ -180,35 +176,6 @@ class StreamedExamples(Examples):
         return self._fingerprint
 
 
-def examples_of(source: Any) -> Examples:
-    """The numbered examples of a source.
-
-    Raises:
-        ConfigurationError: nothing that is known to hold examples.
-    """
-    if isinstance(source, Examples):
-        return source
-    if isinstance(source, DataSource):
-        source = source.train
-    if isinstance(source, Split):
-        return _of_split(source)
-    if isinstance(source, tuple) and 1 <= len(source) <= 3:
-        while source[-1] is None and len(source) > 1:
-            source = source[:-1]
-        return ArrayExamples(source)
-    if isinstance(source, np.ndarray):
-        return ArrayExamples((source,))
-    if hasattr(source, "element_spec"):  # a tf.data.Dataset, without importing TensorFlow to ask
-        from keras_kd.data.sources.tf_datasets import examples_of_dataset
-
-        return examples_of_dataset(source)
-    raise ConfigurationError(
-        explain(
-            "This holds no examples.", received=f"{type(source).__module__}.{type(source).__name__}", expected=_FORMS
-        )
-    )
-
-
 def _check_objects(name: str, values: np.ndarray) -> None:
     """Raises `ConfigurationError` where an array of Python objects holds something other than text."""
     kinds = {type(value).__name__ for value in values.ravel()[:_CHUNK]} if values.dtype == object else set()
@@ -229,13 +196,6 @@ def check_parts(parts: tuple[Any, ...], ids: np.ndarray | None = None) -> None:
         for leaf in keras.tree.flatten(part):
             _check_objects(name, np.asarray(leaf))
             check_finite(name, np.asarray(leaf), ids)
-
-
-def _of_split(split: Split) -> Examples:
-    if split.records.fits_in_memory:
-        return SplitExamples(split)
-    scaled = split.stored_stream().map(lambda x, y: (split.scaling(x), y))
-    return StreamedExamples(scaled.enumerate(), split.num_examples)
 
 
 def _single_precision(array: np.ndarray) -> np.ndarray:

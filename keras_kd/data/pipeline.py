@@ -15,9 +15,10 @@ from keras_kd.data import augmentation, splits
 from keras_kd.data.augmentation import Augmentation, Mixing
 from keras_kd.data.checks import check_seed
 from keras_kd.data.draws import Draws
-from keras_kd.data.examples import examples_of, hash_of
+from keras_kd.data.examples import hash_of
 from keras_kd.data.pipeline_inputs import PipelineInputs
 from keras_kd.data.sources.contents import check_labels
+from keras_kd.data.sources.numbered import examples_of
 from keras_kd.errors import ConfigurationError, check_integer, explain
 
 _PREFETCH = 4

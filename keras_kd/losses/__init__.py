@@ -1,11 +1,11 @@
 """How far apart teacher and student are."""
 
-from keras_kd.losses.adapters import get
 from keras_kd.losses.attention import AttentionTransfer, attention_map, attention_transfer
 from keras_kd.losses.base import Context, DistillationLoss
 from keras_kd.losses.contrastive import ContrastiveKD, contrastive_kd
 from keras_kd.losses.correlation import CorrelationKD, correlation_kd
 from keras_kd.losses.decoupled import DecoupledKD, decoupled_kd
+from keras_kd.losses.example_weights import confidence_weights, correctness_weights, entropy_weights
 from keras_kd.losses.flow import FlowOfSolution, flow_matrix, flow_of_solution
 from keras_kd.losses.hints import Hint, hint
 from keras_kd.losses.logit_standardization import LogitStandardization, standardize_logits
@@ -21,7 +21,7 @@ from keras_kd.losses.similarity import SimilarityPreserving, similarity_preservi
 from keras_kd.losses.single_tap_parts import for_keras
 from keras_kd.losses.transformer import TransformerLayers, attention_scores, embeddings, hidden_states, layer_map
 from keras_kd.losses.variational import VariationalInformation, variational_information
-from keras_kd.losses.weighting import Weighted, confidence_weights, correctness_weights, entropy_weights
+from keras_kd.losses.weighted import Weighted, get
 
 __all__ = [
     "AttentionTransfer",

@@ -1,8 +1,8 @@
-"""Losses from elsewhere in the list of a `Distiller`: Keras' own, plain functions; and `get`, which takes them all."""
+"""Losses from elsewhere in the list of a `Distiller`: Keras' own, plain functions."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -10,10 +10,9 @@ from keras import ops
 
 from keras_kd.errors import ConfigurationError, explain
 from keras_kd.features.shapes import same_shape
-from keras_kd.losses.base import DistillationLoss, registry
-from keras_kd.losses.keras_losses import check_compares_raw_outputs, is_of_library, keras_loss_named, name_of
+from keras_kd.losses.base import DistillationLoss
+from keras_kd.losses.keras_losses import check_compares_raw_outputs, is_of_library, name_of
 from keras_kd.losses.numerics import upcast
-from keras_kd.losses.weighting import Weighted
 from keras_kd.serialization import deserialize, register, serialize, snake_case
 
 
@@ -131,32 +130,6 @@ class FunctionLoss(DistillationLoss):
         return cls(deserialize(config["function"]))
 
 
-def get(identifier: Any) -> DistillationLoss:
-    """A loss from a loss, a name, a mapping, one of Keras' losses or distillation losses, or a function.
-
-    A mapping has `name` and the settings of that loss; `weight` (a number or a schedule) and `examples` in it make the
-    loss a `Weighted` one: `{name: hint, teacher: stage_3, student: stage_2, weight: 100}`.
-
-    Raises:
-        ConfigurationError: none of these, or a loss of Keras that takes probabilities or labels, not logits.
-    """
-    if isinstance(identifier, DistillationLoss):
-        return identifier
-    if isinstance(identifier, keras.distillation.DistillationLoss):
-        return KerasDistillationLoss(identifier)
-    if isinstance(identifier, keras.losses.Loss):
-        return KerasLoss(identifier)
-    if callable(identifier) and not isinstance(identifier, type):
-        return FunctionLoss(identifier)
-    _check_not_keras_own(identifier)
-    if isinstance(identifier, Mapping) and identifier.get("name") != "weighted":
-        weighting = {key: identifier[key] for key in ("weight", "examples") if key in identifier}
-        if weighting:
-            inner = {key: value for key, value in identifier.items() if key not in weighting}
-            return Weighted(registry.get(inner), **weighting)
-    return registry.get(identifier)
-
-
 def _is_known(loss: Any) -> bool:
     """Whether a loss of `keras.distillation` computes what its own two classes do."""
     known = (keras.distillation.LogitsDistillation, keras.distillation.FeatureDistillation)
@@ -171,26 +144,6 @@ def _inner_losses(loss: Any) -> list[Any]:
     if isinstance(loss, keras.distillation.LogitsDistillation):
         return [item for item in inner if not isinstance(item, keras.losses.KLDivergence)]  # it applies the softmax
     return inner
-
-
-def _check_not_keras_own(identifier: Any) -> None:
-    """Raises `ConfigurationError` for the name, or the class, of one of Keras' losses."""
-    name = identifier.get("name") if isinstance(identifier, Mapping) else identifier
-    if isinstance(name, type) and issubclass(name, (keras.losses.Loss, keras.distillation.DistillationLoss)):
-        raise ConfigurationError(
-            explain("This is the class of a loss.", received=name.__name__, expected=f"an object: {name.__name__}(...)")
-        )
-    theirs = keras_loss_named(name) if isinstance(name, str) and name not in registry.names else None
-    if theirs is not None:
-        check_compares_raw_outputs(theirs)
-        raise ConfigurationError(
-            explain(
-                f"{name!r} is one of Keras' losses, not of this package.",
-                received=repr(name),
-                expected=f"one of {', '.join(registry.names)}",
-                fix=f"In Python pass it as it is: losses=[keras.losses.get({name!r})].",
-            )
-        )
 
 
 def _check_same_shape(name: str, teacher_shape: Any, student_shape: Any) -> None:

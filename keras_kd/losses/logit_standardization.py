@@ -7,11 +7,10 @@ from typing import Any
 from keras import ops
 
 from keras_kd.errors import ConfigurationError, explain
-from keras_kd.losses.adapters import get
 from keras_kd.losses.base import DistillationLoss, registry
 from keras_kd.losses.logits import check_same_classes
 from keras_kd.losses.numerics import safe_sqrt, upcast
-from keras_kd.losses.weighting import Weighted
+from keras_kd.losses.weighted import Weighted, get
 from keras_kd.serialization import deserialize, serialize
 
 EPSILON = 1e-7

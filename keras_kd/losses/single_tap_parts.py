@@ -7,9 +7,9 @@ from typing import Any
 from keras import ops
 
 from keras_kd.errors import ConfigurationError, explain
-from keras_kd.losses.adapters import get
 from keras_kd.losses.base import DistillationLoss
 from keras_kd.losses.keras_distiller import ShapeOnly
+from keras_kd.losses.weighted import get
 
 
 def for_keras(loss: Any) -> list[DistillationLoss]:

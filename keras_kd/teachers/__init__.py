@@ -3,7 +3,8 @@
 from keras_kd.teachers.absent import AbsentTeacher, check_fingerprint
 from keras_kd.teachers.base import Batch, OfflineTeacher, Teacher
 from keras_kd.teachers.cache.cached import CachedTeacher
-from keras_kd.teachers.external.foreign import FunctionTeacher, from_path
+from keras_kd.teachers.external.function import FunctionTeacher
+from keras_kd.teachers.external.opening import from_path
 from keras_kd.teachers.external.saved_model import SavedModelTeacher
 from keras_kd.teachers.external.stored_logits import StoredLogits
 from keras_kd.teachers.external.tflite import TFLiteTeacher

@@ -21,6 +21,7 @@ from keras_kd.surgery.folding import Folding
 from keras_kd.surgery.precision import PRECISIONS, make_copies
 from keras_kd.teachers.absent import check_fingerprint, reopened
 from keras_kd.teachers.base import Batch, Teacher
+from keras_kd.teachers.external.opening import from_path
 from keras_kd.teachers.pieces import in_pieces
 
 _OTHER_FILES = (
@@ -175,8 +176,6 @@ def as_teacher(teacher: Any) -> Teacher:
     if isinstance(teacher, Teacher):
         return teacher
     if isinstance(teacher, (str, Path)) and (Path(teacher).suffix in (".tflite", ".npz") or Path(teacher).is_dir()):
-        from keras_kd.teachers.external.foreign import from_path  # which builds on this module
-
         return from_path(teacher)
     return FrozenTeacher(teacher)
 

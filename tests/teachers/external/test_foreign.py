@@ -17,7 +17,8 @@ from keras_kd.data.pipeline_inputs import PipelineInputs
 from keras_kd.errors import ConfigurationError, Notice, TeacherError
 from keras_kd.serialization import deserialize, serialize
 from keras_kd.teachers import AbsentTeacher, Batch
-from keras_kd.teachers.external.foreign import FunctionTeacher, from_path
+from keras_kd.teachers.external.function import FunctionTeacher
+from keras_kd.teachers.external.opening import from_path
 from keras_kd.teachers.external.probabilities import logits_of_probabilities
 from keras_kd.teachers.fingerprints import fingerprint_of_path
 
@@ -158,7 +159,7 @@ def test_a_functions_fingerprint_is_the_same_in_another_process(tmp_path, monkey
     (tmp_path / "my_teacher.py").write_text("import numpy as np\n\n\ndef teach(x):\n    return np.tanh(x)\n")
     monkeypatch.syspath_prepend(tmp_path)
     function = importlib.import_module("my_teacher").teach
-    code = "from my_teacher import teach; from keras_kd.teachers.external.foreign import FunctionTeacher as F"
+    code = "from my_teacher import teach; from keras_kd.teachers.external.function import FunctionTeacher as F"
     code = f"import sys; sys.path[:0] = [{str(tmp_path)!r}]; {code}; print(F(teach).fingerprint)"
     environment = os.environ | {"KERAS_BACKEND": "numpy"}  # loads in half the time
     command = [sys.executable, "-c", code]

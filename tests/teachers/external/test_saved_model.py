@@ -10,7 +10,7 @@ import keras_kd as kd
 from keras_kd.errors import ConfigurationError, TeacherError
 from keras_kd.serialization import deserialize, serialize
 from keras_kd.teachers import AbsentTeacher, Batch
-from keras_kd.teachers.external.foreign import from_path
+from keras_kd.teachers.external.opening import from_path
 from keras_kd.teachers.external.saved_model import SavedModelTeacher
 
 layers = keras.layers

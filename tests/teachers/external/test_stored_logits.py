@@ -9,7 +9,7 @@ import scipy.special
 from keras_kd.errors import ConfigurationError, TeacherError
 from keras_kd.serialization import deserialize, serialize
 from keras_kd.teachers import AbsentTeacher
-from keras_kd.teachers.external.foreign import from_path
+from keras_kd.teachers.external.opening import from_path
 from keras_kd.teachers.external.stored_logits import StoredLogits
 
 

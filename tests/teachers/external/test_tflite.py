@@ -15,7 +15,7 @@ from keras_kd.data.pipeline_inputs import PipelineInputs
 from keras_kd.errors import ConfigurationError, TeacherError
 from keras_kd.serialization import deserialize, serialize
 from keras_kd.teachers import AbsentTeacher
-from keras_kd.teachers.external.foreign import from_path
+from keras_kd.teachers.external.opening import from_path
 from keras_kd.teachers.external.tflite import TFLiteTeacher
 
 layers = keras.layers

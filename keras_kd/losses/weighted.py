@@ -1,69 +1,20 @@
-"""A weight around any loss: a number, a schedule, and one per example by how far the teacher is to be trusted there."""
+"""A weight around any loss; and `get`, which makes a loss of whatever names one, weighted where it says so."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import keras
 from keras import ops
 
 from keras_kd.errors import ConfigurationError, check_choice, explain
 from keras_kd.hyperparameters import Hyperparameter
+from keras_kd.losses.adapters import FunctionLoss, KerasDistillationLoss, KerasLoss
 from keras_kd.losses.base import Context, DistillationLoss, registry
-from keras_kd.losses.numerics import class_indices, upcast
+from keras_kd.losses.example_weights import EXAMPLE_WEIGHTS
+from keras_kd.losses.keras_losses import check_compares_raw_outputs, keras_loss_named
 from keras_kd.serialization import deserialize, serialize
-
-
-def confidence_weights(teacher_logits: Any, labels: Any = None) -> Any:
-    """The probability that the teacher gives to its own answer.
-
-    Args:
-        teacher_logits: `[..., classes]`, or `[..., 1]` for two classes by a sigmoid.
-        labels: not read.
-
-    Returns:
-        `[...]`, from 1 / classes to 1.
-    """
-    return ops.max(_probabilities(teacher_logits), axis=-1)
-
-
-def entropy_weights(teacher_logits: Any, labels: Any = None) -> Any:
-    """1 minus the entropy of the teacher's answer over the largest one: 0 where it knows nothing, 1 where it is sure.
-
-    Args:
-        teacher_logits: `[..., classes]`, or `[..., 1]` for two classes by a sigmoid.
-        labels: not read.
-
-    Returns:
-        `[...]`, from 0 to 1.
-    """
-    probabilities = _probabilities(teacher_logits)
-    entropy = -ops.sum(probabilities * ops.log(ops.maximum(probabilities, 1e-30)), axis=-1)
-    return ops.maximum(1.0 - entropy / math.log(probabilities.shape[-1]), 0.0)
-
-
-def correctness_weights(teacher_logits: Any, labels: Any) -> Any:
-    """1 where the teacher's answer is the label, 0 where it is not; 1 for a row without a label (-1).
-
-    Args:
-        teacher_logits: `[..., classes]`, or `[..., 1]` for two classes by a sigmoid.
-        labels: `[...]` or `[..., 1]` class numbers, or `[..., classes]` one-hot.
-
-    Returns:
-        `[...]`.
-    """
-    probabilities = _probabilities(teacher_logits)
-    labels = class_indices(labels, len(teacher_logits.shape) - 1)
-    is_right = ops.equal(ops.cast(ops.argmax(probabilities, axis=-1), labels.dtype), labels)
-    return ops.cast(ops.logical_or(is_right, labels < 0), probabilities.dtype)
-
-
-EXAMPLE_WEIGHTS: dict[str, Callable[[Any, Any], Any]] = {
-    "confidence": confidence_weights,
-    "entropy": entropy_weights,
-    "correctness": correctness_weights,
-}
 
 
 @registry.register
@@ -82,8 +33,6 @@ class Weighted(DistillationLoss):
     """
 
     def __init__(self, loss: Any, weight: Any = 1.0, *, examples: str | Callable[[Any, Any], Any] | None = None):
-        from keras_kd.losses.adapters import get  # it knows this class too
-
         loss = get(loss)
         self.several_taps = loss.several_taps
         super().__init__(teacher=loss.teacher, student=loss.student, name=loss.name)
@@ -157,8 +106,47 @@ class Weighted(DistillationLoss):
         return weights * ops.reshape(sample_weight, (*ops.shape(sample_weight), *[1] * extra))
 
 
-def _probabilities(teacher_logits: Any) -> Any:
-    (logits,) = upcast(teacher_logits)
-    if logits.shape[-1] == 1:
-        return ops.concatenate([ops.sigmoid(-logits), ops.sigmoid(logits)], axis=-1)
-    return ops.softmax(logits, axis=-1)
+def get(identifier: Any) -> DistillationLoss:
+    """A loss from a loss, a name, a mapping, one of Keras' losses or distillation losses, or a function.
+
+    A mapping has `name` and the settings of that loss; `weight` (a number or a schedule) and `examples` in it make the
+    loss a `Weighted` one: `{name: hint, teacher: stage_3, student: stage_2, weight: 100}`.
+
+    Raises:
+        ConfigurationError: none of these, or a loss of Keras that takes probabilities or labels, not logits.
+    """
+    if isinstance(identifier, DistillationLoss):
+        return identifier
+    if isinstance(identifier, keras.distillation.DistillationLoss):
+        return KerasDistillationLoss(identifier)
+    if isinstance(identifier, keras.losses.Loss):
+        return KerasLoss(identifier)
+    if callable(identifier) and not isinstance(identifier, type):
+        return FunctionLoss(identifier)
+    _check_not_keras_own(identifier)
+    if isinstance(identifier, Mapping) and identifier.get("name") != "weighted":
+        weighting = {key: identifier[key] for key in ("weight", "examples") if key in identifier}
+        if weighting:
+            inner = {key: value for key, value in identifier.items() if key not in weighting}
+            return Weighted(registry.get(inner), **weighting)
+    return registry.get(identifier)
+
+
+def _check_not_keras_own(identifier: Any) -> None:
+    """Raises `ConfigurationError` for the name, or the class, of one of Keras' losses."""
+    name = identifier.get("name") if isinstance(identifier, Mapping) else identifier
+    if isinstance(name, type) and issubclass(name, (keras.losses.Loss, keras.distillation.DistillationLoss)):
+        raise ConfigurationError(
+            explain("This is the class of a loss.", received=name.__name__, expected=f"an object: {name.__name__}(...)")
+        )
+    theirs = keras_loss_named(name) if isinstance(name, str) and name not in registry.names else None
+    if theirs is not None:
+        check_compares_raw_outputs(theirs)
+        raise ConfigurationError(
+            explain(
+                f"{name!r} is one of Keras' losses, not of this package.",
+                received=repr(name),
+                expected=f"one of {', '.join(registry.names)}",
+                fix=f"In Python pass it as it is: losses=[keras.losses.get({name!r})].",
+            )
+        )

@@ -1,0 +1,51 @@
+"""The numbered examples of any source: arrays, a split, a `tf.data.Dataset`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from keras_kd.data.examples import ArrayExamples, Examples, SplitExamples, StreamedExamples
+from keras_kd.data.sources.tf_datasets import examples_of_dataset
+from keras_kd.data.splits import DataSource, Split
+from keras_kd.errors import ConfigurationError, explain
+
+_FORMS = (
+    "(x,), (x, y) or (x, y, sample_weight) arrays; a split of kd.data.open_source(...); a DataSource (its training "
+    "split); or a tf.data.Dataset of single examples"
+)
+
+
+def examples_of(source: Any) -> Examples:
+    """The numbered examples of a source.
+
+    Raises:
+        ConfigurationError: nothing that is known to hold examples.
+    """
+    if isinstance(source, Examples):
+        return source
+    if isinstance(source, DataSource):
+        source = source.train
+    if isinstance(source, Split):
+        return _of_split(source)
+    if isinstance(source, tuple) and 1 <= len(source) <= 3:
+        while source[-1] is None and len(source) > 1:
+            source = source[:-1]
+        return ArrayExamples(source)
+    if isinstance(source, np.ndarray):
+        return ArrayExamples((source,))
+    if hasattr(source, "element_spec"):  # a tf.data.Dataset, without importing TensorFlow to ask
+        return examples_of_dataset(source)
+    raise ConfigurationError(
+        explain(
+            "This holds no examples.", received=f"{type(source).__module__}.{type(source).__name__}", expected=_FORMS
+        )
+    )
+
+
+def _of_split(split: Split) -> Examples:
+    if split.records.fits_in_memory:
+        return SplitExamples(split)
+    scaled = split.stored_stream().map(lambda x, y: (split.scaling(x), y))
+    return StreamedExamples(scaled.enumerate(), split.num_examples)
