@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import types
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -13,6 +12,7 @@ import pytest
 import tensorflow as tf
 
 import keras_kd as kd
+from keras_kd import files
 from keras_kd.chain import Chain, Stage, born_again, distill_chain, training
 from keras_kd.data import Pipeline
 from keras_kd.errors import ConfigurationError, Notice, TeacherError
@@ -404,17 +404,17 @@ def test_a_change_in_the_second_leaves_the_first(call, finished):
 @pytest.mark.parametrize("kill_at", [1, 2])
 def test_killed_while_a_training_is_written_down(kill_at, call, whole, finished, monkeypatch):
     """At the move of the model, and at that of its stamp; files of an older run lie there."""
-    replace, moves = Path.replace, []
+    move, moves = files.move, []
 
-    def killed(self, target):
-        if self.name.startswith("saving-"):
-            moves.append(self)
+    def killed(draft, file):
+        if file.name.startswith("stage-"):
+            moves.append(file)
             if len(moves) == kill_at:
                 raise Killed
-        return replace(self, target)
+        move(draft, file)
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(Path, "replace", killed)
+        patch.setattr(files, "move", killed)
         call(finished)
     assert_same_chain(call(finished), whole())
 

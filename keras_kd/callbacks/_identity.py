@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -11,9 +10,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_kd import files
 from keras_kd.callbacks._fit import RunningFit
 from keras_kd.data import Pipeline
-from keras_kd.data.examples import hash_of
 from keras_kd.errors import ConfigurationError, explain
 
 _AUTOMATIC = ("name", "module", "registered_name", "build_config", "compile_config", "shared_object_id")
@@ -65,7 +64,7 @@ def identity_of_data(fit: RunningFit) -> Flat:
         with_labels = examples.parts > 1 and examples.random_access
         parts = {
             **adapter.identity(),
-            "labels": hash_of(keras.tree.flatten(examples.labels())) if with_labels else None,
+            "labels": files.digest_of_arrays(keras.tree.flatten(examples.labels())) if with_labels else None,
             **{name: getattr(adapter, name) for name in ("batch_size", "seed", "shuffle", "views")},
         }
     elif hasattr(adapter, "_inputs"):
@@ -133,7 +132,7 @@ def plain(value: Any) -> Any:
     if hasattr(value, "get_config"):
         return {"class": type(value).__name__, **_config(value)}
     if hasattr(value, "__array__"):
-        return hash_of([np.asarray(value)])
+        return files.digest_of_arrays([value])
     return getattr(value, "__qualname__", type(value).__name__)
 
 
@@ -154,13 +153,13 @@ def _student(student: keras.Model) -> Any:
         "layers": [_layer(layer) for layer in leaves],
         "weights": ", ".join(str(tuple(weight.shape)) for weight in student.weights),
         "trainable": len(student.trainable_weights),
-        "wiring": _digest(_renamed(_config(student, automatic=True))),
+        "wiring": files.digest_of_json(_renamed(_config(student, automatic=True))),
     }
 
 
 def _layer(layer: keras.Layer) -> str:
     shapes = ", ".join(str(tuple(weight.shape)) for weight in layer.weights)
-    settings = _digest(_config(layer))
+    settings = files.digest_of_json(_config(layer))
     return f"{type(layer).__name__}{f' {shapes}' if shapes else ''}, settings {settings[:8]}"
 
 
@@ -198,15 +197,11 @@ def _renamed(config: Any) -> Any:
     return replace(config)
 
 
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-
-
 def _content(arrays: list[Any]) -> str:
     """A hash of the arrays; of large ones, of evenly spaced rows."""
     num_bytes = sum(getattr(array, "nbytes", 0) for array in arrays)
     step = max(1, math.ceil(num_bytes / _HASHED_BYTES))
-    return hash_of([np.asarray(array[::step]) for array in arrays if hasattr(array, "__array__")])
+    return files.digest_of_arrays(array[::step] for array in arrays if hasattr(array, "__array__"))
 
 
 def _is_learning_rate(path: str, value: Any) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import re
 import warnings
@@ -14,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from keras_kd import files
 from keras_kd.errors import ConfigurationError, Notice, explain
 
 _NUM_KEPT = 2
@@ -57,14 +57,13 @@ class StateFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         weights = self.path / f"epoch-{epoch}.weights.h5"
         write_weights(weights)
-        files = [weights]
+        written = [weights]
         if arrays:
-            files.append(self.path / f"epoch-{epoch}.arrays.npz")
-            np.savez(files[1], **arrays)
-        content = {"state": state, "files": {file.name: _checksum(file.read_bytes()) for file in files}}
-        temporary = self.path / "state.tmp"
-        temporary.write_text(json.dumps({"checksum": _checksum_of(content), **content}))
-        temporary.replace(self.path / f"epoch-{epoch}.json")  # from here on the new state counts
+            written.append(self.path / f"epoch-{epoch}.arrays.npz")
+            np.savez(written[1], **arrays)
+        content = {"state": state, "files": {file.name: files.digest_of_file(file) for file in written}}
+        signed = {"checksum": files.digest_of_json(content), **content}
+        files.write(self.path / f"epoch-{epoch}.json", json.dumps(signed))  # from here on the new state counts
         self._read(epoch)
         self._good = [*(good for good in self._good if good < epoch), epoch][-_NUM_KEPT:]
         self._remove(lambda number: number not in self._good)
@@ -122,7 +121,7 @@ class StateFolder:
         return list(self.path.iterdir()) if self.path.is_dir() else []
 
     def _remove(self, condition: Callable[[int], bool]) -> None:
-        (self.path / "state.tmp").unlink(missing_ok=True)
+        files.remove_partial(self.path)
         # the JSON files first: without them the others count for nothing
         for file in sorted(self._files(), key=lambda file: file.suffix != ".json"):
             match = _OURS.fullmatch(file.name)
@@ -132,10 +131,10 @@ class StateFolder:
     def _read(self, epoch: int) -> Saved:
         content = json.loads((self.path / f"epoch-{epoch}.json").read_text())
         checksum = content.pop("checksum")
-        if checksum != _checksum_of(content):
+        if checksum != files.digest_of_json(content):
             raise ValueError("the content of its .json does not fit its checksum")
         for name, expected in content["files"].items():
-            if _checksum((self.path / name).read_bytes()) != expected:
+            if files.digest_of_file(self.path / name) != expected:
                 raise ValueError(f"the content of {name} does not fit its checksum")
         arrays = {}
         if f"epoch-{epoch}.arrays.npz" in content["files"]:
@@ -145,11 +144,3 @@ class StateFolder:
 
 
 _DAMAGES = (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile)
-
-
-def _checksum(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def _checksum_of(content: dict[str, Any]) -> str:
-    return _checksum(json.dumps(content, sort_keys=True).encode())

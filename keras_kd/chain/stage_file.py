@@ -8,6 +8,7 @@ from pathlib import Path
 
 import keras
 
+from keras_kd import files
 from keras_kd.chain.result import Stage
 from keras_kd.teachers import fingerprint
 
@@ -40,12 +41,8 @@ class StageFile:
 
     def save(self, student: keras.Model, initial: str, stage: Stage) -> None:
         """Each file is whole or not there; killed between the two, the training counts as not finished."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        draft = self._folder / f"saving-{self._name}.keras"
-        student.save(draft)
-        (self._folder / f"{self._name}.json").unlink(missing_ok=True)
-        draft.replace(self._folder / f"{self._name}.keras")
+        with files.replacing(self._folder / f"{self._name}.keras") as draft:
+            student.save(draft)
+            (self._folder / f"{self._name}.json").unlink(missing_ok=True)
         told = {"key": self._key, "initial": initial, "final": fingerprint(student), "stage": dataclasses.asdict(stage)}
-        draft = self._folder / f"saving-{self._name}.json"
-        draft.write_text(json.dumps(told, indent=1), "utf-8")
-        draft.replace(self._folder / f"{self._name}.json")
+        files.write_json(self._folder / f"{self._name}.json", told)

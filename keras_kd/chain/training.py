@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +12,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_kd import files
 from keras_kd.callbacks import Resume
 from keras_kd.chain.result import Stage
 from keras_kd.chain.settings import Settings, plain
@@ -110,7 +109,7 @@ class Training:
             "teachers": [teacher.fingerprint for teacher in self.teachers],
             "data": _described(data) if isinstance(data, Pipeline) else None,
         }
-        return hashlib.sha256(json.dumps(told, sort_keys=True, default=plain).encode()).hexdigest()[:16]
+        return files.digest_of_json(told, default=plain)[:16]
 
     def _stage(self, history: dict[str, list[float]]) -> Stage:
         history = {name: [float(value) for value in values] for name, values in history.items()}
@@ -131,11 +130,9 @@ class Training:
 def _described(pipeline: Pipeline) -> list[Any]:
     """What the batches depend on; of labels that are read from disk nothing is told."""
     settings = [pipeline.batch_size, pipeline.seed, pipeline.shuffle, pipeline.views]
-    digest = hashlib.sha256()
-    if pipeline.examples.parts > 1 and pipeline.examples.random_access:
-        for labels in keras.tree.flatten(pipeline.examples.labels()):
-            digest.update(np.ascontiguousarray(labels).data)
-    return [pipeline.identity(), digest.hexdigest(), settings]
+    has_labels = pipeline.examples.parts > 1 and pipeline.examples.random_access
+    labels = keras.tree.flatten(pipeline.examples.labels()) if has_labels else []
+    return [pipeline.identity(), files.digest_of_arrays(labels), settings]
 
 
 def _better(name: str) -> Callable[[list[float]], float]:

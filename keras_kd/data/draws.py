@@ -8,12 +8,12 @@ bit of NumPy's `log` depends on the processor's vector instructions.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from typing import Any
 
 import numpy as np
 
+from keras_kd import files
 from keras_kd.data.checks import check_seed
 from keras_kd.errors import ConfigurationError, check_integer, check_number, explain
 
@@ -91,8 +91,7 @@ class Draws:
     def bits(self, name: str, shape: tuple[int, ...] = ()) -> np.ndarray:
         """uint64 `[b, *shape]`, all 64 bits random."""
         text = f"{self.seed}:{self.view}:{self.path}{name}"
-        key = hashlib.blake2b(text.encode(), digest_size=8).digest()
-        states = _finalise(self.ids.view(np.uint64) ^ np.uint64(int.from_bytes(key, "little")))
+        states = _finalise(self.ids.view(np.uint64) ^ np.uint64(files.random_key(text)))
         return splitmix64(states, math.prod(shape)).reshape(len(self), *shape)
 
     def uniform(self, name: str, shape: tuple[int, ...] = ()) -> np.ndarray:

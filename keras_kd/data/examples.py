@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_kd import files
 from keras_kd.data import splits
 from keras_kd.data.sources.contents import check_finite
 from keras_kd.data.splits import Split
@@ -89,7 +89,7 @@ class ArrayExamples(Examples):
     @property
     def fingerprint(self):
         if self._fingerprint is None:
-            self._fingerprint = hash_of(keras.tree.flatten(self._parts[0]))
+            self._fingerprint = _fingerprint_of(keras.tree.flatten(self._parts[0]))
         return self._fingerprint
 
 
@@ -113,7 +113,7 @@ class SplitExamples(Examples):
     def fingerprint(self):
         if self._fingerprint is None:
             scaling = np.array([self._split.scaling.divisor, self._split.scaling.offset])
-            self._fingerprint = hash_of([scaling, self._split.records.stored])
+            self._fingerprint = _fingerprint_of([scaling, self._split.records.stored])
         return self._fingerprint
 
 
@@ -161,7 +161,7 @@ class StreamedExamples(Examples):
     def fingerprint(self):
         if self._fingerprint is None:
             firsts = [next(self.stream()) for _ in range(2)]
-            hashes = {hash_of([ids, *keras.tree.flatten(parts[0])]) for ids, parts in firsts}
+            hashes = {_fingerprint_of([ids, *keras.tree.flatten(parts[0])]) for ids, parts in firsts}
             if len(hashes) > 1:
                 raise ConfigurationError(
                     explain(
@@ -172,7 +172,7 @@ class StreamedExamples(Examples):
                         "or ReadConfig(add_tfds_id=True), by which examples are known in any order.",
                     )
                 )
-            self._fingerprint = hash_of([np.array(self.num_examples), np.frombuffer(hashes.pop().encode(), np.uint8)])
+            self._fingerprint = files.fingerprint(files.digest(str(self.num_examples), hashes.pop()))
         return self._fingerprint
 
 
@@ -206,14 +206,5 @@ def _num_bytes(structure: Any) -> int:
     return sum(np.asarray(leaf).nbytes for leaf in keras.tree.flatten(structure))
 
 
-def hash_of(arrays: list[np.ndarray]) -> str:
-    """A SHA-256 over shapes, dtypes and values."""
-    digest = hashlib.sha256()
-    for array in arrays:
-        array = np.asarray(array)
-        digest.update(f"{array.shape}{array.dtype}".encode())
-        # in pieces, so that an array on disk is never in memory whole
-        for start in range(0, max(len(array) if array.ndim else 1, 1), 4096):
-            piece = array[start : start + 4096] if array.ndim else array
-            digest.update(repr(piece.tolist()).encode() if piece.dtype == object else np.ascontiguousarray(piece).data)
-    return "sha256:" + digest.hexdigest()
+def _fingerprint_of(arrays: list[np.ndarray]) -> str:
+    return files.fingerprint(files.digest_of_arrays(arrays))

@@ -11,11 +11,11 @@ import keras
 import numpy as np
 from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 
+from keras_kd import files
 from keras_kd.data import augmentation, splits
 from keras_kd.data.augmentation import Augmentation, Mixing
 from keras_kd.data.checks import check_seed
 from keras_kd.data.draws import Draws
-from keras_kd.data.examples import hash_of
 from keras_kd.data.pipeline_inputs import PipelineInputs
 from keras_kd.data.sources.contents import check_labels
 from keras_kd.data.sources.numbered import examples_of
@@ -163,7 +163,7 @@ class Pipeline(DataAdapter):
         if self.augment:
             settings["augment_seed"] = self.augment_seed
         if with_labels:
-            settings["labels"] = hash_of([np.asarray(self.examples.labels())])
+            settings["labels"] = files.digest_of_arrays([self.examples.labels()])
         return {"data": self.examples.fingerprint, "num_examples": self.num_examples, **settings}
 
     # The batches.

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from keras_kd import files
 from keras_kd.errors import ConfigurationError, check_number, explain
 from keras_kd.evaluation import caveats, plots
 from keras_kd.evaluation.summary import (
@@ -169,12 +170,12 @@ def markdown_table(report: Report) -> str:
 
 def write_json(report: Report, path: str | os.PathLike[str]) -> None:
     """Writes the report as JSON; an older file stays whole until the new one is complete."""
-    _write(path, json.dumps(report.to_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    files.write(Path(path), json.dumps(report.to_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def write_html(report: Report, path: str | os.PathLike[str]) -> None:
     """Writes the report as one page that needs no network; an older file stays until it is complete."""
-    _write(path, render_html(report))
+    files.write(Path(path), render_html(report))
 
 
 def render_html(report: Report) -> str:
@@ -352,13 +353,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value if value is None or isinstance(value, (bool, int, str)) else str(value)
-
-
-def _write(path: str | os.PathLike[str], text: str) -> None:
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -6,7 +6,6 @@ import contextlib
 import gzip
 import os
 import tempfile
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_kd import files
 from keras_kd.errors import ConfigurationError, ExportError, check_choice, check_integer, explain
 from keras_kd.export._comparison import compare
 from keras_kd.export._conversion import Converter, run_converter
@@ -139,19 +139,15 @@ def export_tflite(
     if quantization in CALIBRATED:
         check_ranges(calibration, samples)
 
-    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     with _owned(converter, isolate=isolate) as converter:
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            content = _convert(plain, inputs, quantization, calibration, batch_size, converter)
-            draft.write_bytes(content)
-            exact = quantization is None and plain is model
-            difference, agreement = compare(model, draft, samples, batch_size, exact=exact)
-            draft.replace(path)
+            with files.replacing(path) as draft:
+                content = _convert(plain, inputs, quantization, calibration, batch_size, converter)
+                draft.write_bytes(content)
+                exact = quantization is None and plain is model
+                difference, agreement = compare(model, draft, samples, batch_size, exact=exact)
         except OSError as error:
             raise ExportError(explain(f"The TFLite file {path} could not be written: {error}.")) from error
-        finally:
-            draft.unlink(missing_ok=True)
     return ExportResult(
         path=path,
         quantization=quantization,

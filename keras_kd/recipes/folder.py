@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from keras_kd.errors import RecipeError, StorageError, explain
+from keras_kd import files
+from keras_kd.errors import RecipeError, explain
 from keras_kd.locks import locked
 
 FINGERPRINT = " fingerprint"  # a setting of such a name is a hash, which a message does not show
 _RESULTS = ("student.keras", "student_*.tflite", "report.json", "report.html", "history.json", "labels.txt")
-_STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOENT}
 
 
 class RunFolder:
@@ -47,20 +44,20 @@ class RunFolder:
             StorageError: the disk is full or not writable.
         """
         self._check_identity(identity, overwrite)  # before anything is written
-        with storage_errors(self.path), contextlib.ExitStack() as stack:
+        with files.storage_errors(self.path), contextlib.ExitStack() as stack:
             try:
                 stack.enter_context(locked(self.state / "lock", shared=shared))
             except ValueError as error:
                 raise RecipeError(f"output_dir: {error}") from error
             self._check_identity(identity, overwrite)
             if self._identity() != identity:
-                write_atomically(self.state / "recipe.json", json.dumps(identity, indent=1) + "\n")
+                files.write_json(self.state / "recipe.json", dict(identity))
             if not shared:
                 self._sweep()
             yield
 
     def _identity(self) -> dict[str, str] | None:
-        return _read_json(self.state / "recipe.json")
+        return files.read_json(self.state / "recipe.json")
 
     def _check_identity(self, identity: Mapping[str, str], overwrite: bool) -> None:
         if overwrite:
@@ -84,8 +81,10 @@ class RunFolder:
 
     def _sweep(self) -> None:
         """Removes what a kill left half written."""
-        for file in (*self.state.glob("saving-*"), *self.state.glob("*.tmp"), *self.path.glob("*.tmp")):
+        for file in self.state.glob("saving-*"):
             file.unlink()
+        files.remove_partial(self.state)
+        files.remove_partial(self.path)
 
     # Stages.
 
@@ -124,9 +123,9 @@ class RunFolder:
             "digest": digest(draft or file),
             "replaced": digest(file),
         }
-        write_atomically(self.state / f"{stage}.json", json.dumps(stamp, indent=1))
+        files.write_json(self.state / f"{stage}.json", stamp)
         if draft is not None:
-            draft.replace(file)
+            files.move(draft, file)
 
     def finish_model(
         self, stage: str, settings: Mapping[str, Any], result: dict[str, Any], file: Path, model: Any
@@ -147,7 +146,7 @@ class RunFolder:
         return True
 
     def _stamp(self, stage: str) -> dict[str, Any] | None:
-        stamp = _read_json(self.state / f"{stage}.json")
+        stamp = files.read_json(self.state / f"{stage}.json")
         return stamp if stamp is not None and {"settings", "result", "digest", "replaced"} <= set(stamp) else None
 
 
@@ -179,23 +178,6 @@ def _shown(value: Any) -> str:
 
 
 @contextlib.contextmanager
-def storage_errors(folder: Path) -> Iterator[None]:
-    """Turns what the system says of a full or unwritable disk into a `StorageError`."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _STORAGE:
-            raise
-        raise StorageError(
-            explain(
-                f"A file cannot be read or written: {os.strerror(error.errno)}.",
-                received=str(error.filename or folder),
-                expected="a disk with room, and files of your own",
-            )
-        ) from error
-
-
-@contextlib.contextmanager
 def _removed_on_error(*drafts: Path) -> Iterator[None]:
     """A kill leaves them; an error does not."""
     try:
@@ -206,35 +188,16 @@ def _removed_on_error(*drafts: Path) -> Iterator[None]:
         raise
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Writes a text file so that a reader sees the old one or the new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    with _removed_on_error(temporary):
-        temporary.write_text(text, "utf-8")
-        temporary.replace(path)
-
-
 def digest(file: Path) -> str | None:
     """The SHA-256 of a file's content; None where there is no file."""
-    return hashlib.sha256(file.read_bytes()).hexdigest() if file.exists() else None
+    return files.digest_of_file(file) if file.exists() else None
 
 
 def settings_key(*settings: Any) -> str:
     """A short hash of plain settings; the same in another process."""
-    text = json.dumps(settings, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return files.digest_of_json(settings, default=str)[:16]
 
 
 def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings as they come back from a JSON file."""
     return json.loads(json.dumps(settings, default=str))
-
-
-def _read_json(file: Path) -> dict[str, Any] | None:
-    """None where there is no such file, or a damaged one."""
-    try:
-        content = json.loads(file.read_text("utf-8"))
-    except (FileNotFoundError, ValueError):
-        return None
-    return content if isinstance(content, dict) else None

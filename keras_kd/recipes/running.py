@@ -15,7 +15,7 @@ import keras
 import numpy as np
 from rich.console import Console
 
-from keras_kd import data, evaluation, export
+from keras_kd import data, evaluation, export, files
 from keras_kd.diagnosis import Diagnosis
 from keras_kd.errors import RecipeError, explain
 from keras_kd.evaluation import report as reports
@@ -25,7 +25,7 @@ from keras_kd.recipes import measuring, teaching, training
 from keras_kd.recipes.assembly import Assembly, Role, assemble, check_file
 from keras_kd.recipes.building import is_file
 from keras_kd.recipes.exporting import Exporter
-from keras_kd.recipes.folder import FINGERPRINT, RunFolder, settings_key, write_atomically
+from keras_kd.recipes.folder import FINGERPRINT, RunFolder, settings_key
 from keras_kd.recipes.progress import RunProgress
 from keras_kd.recipes.schema import Distillation, Recipe, Training
 from keras_kd.teachers import FrozenTeacher, Panel, Teacher
@@ -148,14 +148,14 @@ class Run:
             self.progress.say(f"teacher: {warning}")
         file, text = self.folder.path / "teacher_diagnosis.json", json.dumps(found.as_dict(), indent=1) + "\n"
         if not file.exists() or file.read_text("utf-8") != text:
-            write_atomically(file, text)
+            files.write(file, text)
         return found
 
     def diagnose(self) -> Diagnosis:
         """The teacher, and what it is worth."""
         with self._alone(), self.progress:
             found = self.look_at(self.teacher()[0])
-            write_atomically(self.folder.path / "teacher_reliability.svg", evaluation.reliability(found))
+            files.write(self.folder.path / "teacher_reliability.svg", evaluation.reliability(found))
         return found
 
     # The teacher.
@@ -354,7 +354,7 @@ class Run:
     def write(self, report: Report) -> None:
         """`labels.txt`, `history.json`, `report.json` and `report.html`."""
         folder = self.folder.path
-        write_atomically(folder / "labels.txt", "\n".join(self.assembly.source.class_names) + "\n")
-        write_atomically(folder / "history.json", json.dumps(report.histories, indent=1))
+        files.write(folder / "labels.txt", "\n".join(self.assembly.source.class_names) + "\n")
+        files.write(folder / "history.json", json.dumps(report.histories, indent=1))
         reports.write_json(report, folder / "report.json")
         reports.write_html(report, folder / "report.html")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import textwrap
 from collections.abc import Callable, Mapping
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_kd import files
 from keras_kd.errors import TeacherError, explain
 
 _CONSTANTS = (type(None), bool, int, float, complex, str, bytes)
@@ -23,12 +23,10 @@ def fingerprint_of_path(path: Path) -> str:
         `sha256:` and 64 hex digits.
     """
     if path.is_file():
-        return "sha256:" + _digest_of(path).hexdigest()
-    digest = hashlib.sha256()
-    files = {file.relative_to(path).as_posix(): file for file in path.rglob("*") if file.is_file()}
-    for name, file in sorted(files.items()):
-        digest.update(name.encode() + b"\0" + _digest_of(file).digest())
-    return "sha256:" + digest.hexdigest()
+        return files.fingerprint(files.digest_of_file(path))
+    inside = sorted((file.relative_to(path).as_posix(), file) for file in path.rglob("*") if file.is_file())
+    parts = (part for name, file in inside for part in (name, b"\0", bytes.fromhex(files.digest_of_file(file))))
+    return files.fingerprint(files.digest(*parts))
 
 
 def fingerprint_of_arrays(arrays: Mapping[str, np.ndarray]) -> str:
@@ -38,11 +36,7 @@ def fingerprint_of_arrays(arrays: Mapping[str, np.ndarray]) -> str:
     >>> one == fingerprint_of_arrays({"a": np.zeros(2)}), one == other
     (True, False)
     """
-    digest = hashlib.sha256()
-    for name, array in sorted(arrays.items()):
-        digest.update(f"{name}{array.shape}{array.dtype}".encode())
-        digest.update(np.ascontiguousarray(array).data)
-    return "sha256:" + digest.hexdigest()
+    return files.fingerprint(files.digest_of_named_arrays(arrays.items()))
 
 
 def fingerprint_of_function(function: Callable[..., Any], name: str) -> str:
@@ -55,15 +49,7 @@ def fingerprint_of_function(function: Callable[..., Any], name: str) -> str:
         TeacherError: the source is not at hand (a callable object, a bound method), or the function reads something
             that its source does not show, such as a model.
     """
-    digest = hashlib.sha256(name.encode())
-    for part in _describe(function, name, []):
-        digest.update(b"\0" + part.encode())
-    return "sha256:" + digest.hexdigest()
-
-
-def _digest_of(path: Path) -> Any:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256")
+    return files.fingerprint(files.digest("\0".join([name, *_describe(function, name, [])])))
 
 
 def _describe(function: Any, name: str, seen: list[Any]) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import zipfile
 import zlib
 from collections.abc import Iterable, Sequence
@@ -11,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
+from keras_kd import files
 from keras_kd.errors import ConfigurationError, TeacherError, check_choice, check_integer, explain
 from keras_kd.features import Head, Place, find_heads, find_place, forward, inner_taps, output_shapes
 from keras_kd.serialization import register
@@ -39,12 +38,7 @@ def fingerprint(model: keras.Model) -> str:
 
     Names do not count (Keras numbers them anew in each process), nor does what has no weights.
     """
-    digest = hashlib.sha256()
-    for weight in model.weights:
-        value = np.ascontiguousarray(ops.convert_to_numpy(weight))
-        digest.update(f"{value.shape}{value.dtype}".encode())
-        digest.update(value.tobytes())
-    return "sha256:" + digest.hexdigest()
+    return files.fingerprint(files.digest_of_arrays(ops.convert_to_numpy(weight) for weight in model.weights))
 
 
 @register

@@ -339,22 +339,6 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch, write):
     assert [entry.name for entry in tmp_path.iterdir()] == ["report"] and path.read_text() != "old"
 
 
-def test_a_write_stopped_halfway_leaves_the_old_file(tmp_path, monkeypatch):
-    path = tmp_path / "report.json"
-    path.write_text("old")
-
-    def half(self, text, **options):
-        with self.open("w") as file:
-            file.write(text[:10])
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_text", half)
-        with pytest.raises(KeyboardInterrupt):
-            write_json(_report(), path)
-    assert path.read_text() == "old" and len(list(tmp_path.iterdir())) == 1
-
-
 @pytest.mark.parametrize("name", ["size_accuracy", "training_curves", "soft_targets", "confusion"])
 def test_a_picture_that_fails_costs_that_picture_alone(name, monkeypatch):
     def fail(*args, **settings):

@@ -7,6 +7,7 @@ SIGKILL; all states of trainings are saved, and conversions are not given a proc
 
 import functools
 import os
+import re
 import signal
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from pathlib import Path
 import keras
 import pytest
 
-from keras_kd import export
+from keras_kd import export, files
 from keras_kd.evaluation import report
 from keras_kd.recipes import training
 
@@ -50,7 +51,7 @@ def between_weights_and_state(patch, stage, end):
         if len(saves) == 2:
             end()
 
-    _when_training(patch, stage, lambda: _before_replacing(patch, "state.tmp", second))
+    _when_training(patch, stage, lambda: _before_moving(patch, r"epoch-\d+\.json", second))
 
 
 def before_the_model_is_saved(patch, stage, end):
@@ -58,7 +59,7 @@ def before_the_model_is_saved(patch, stage, end):
 
 
 def between_stamp_and_model(patch, stage, end):
-    _when_training(patch, stage, lambda: _before_replacing(patch, "saving-teacher.keras", lambda file: end()))
+    _when_training(patch, stage, lambda: _before_moving(patch, r"teacher\.keras", lambda file: end()))
 
 
 def before_the_state_is_cleared(patch, stage, end):
@@ -72,7 +73,7 @@ def while_a_file_is_exported(patch, stage, end):
     def counted(model, path, **settings):
         calls.append(path)
         if len(calls) == 2:
-            Path(path).with_name(f".{path.name}.tmp").write_bytes(b"half a file")
+            Path(path).with_name(f".partial-0-{path.name}").write_bytes(b"half a file")
             end()
         return convert(model, path, **settings)
 
@@ -95,15 +96,16 @@ def _when_training(patch, stage, arm):
     patch.setattr(training, "train", watched)
 
 
-def _before_replacing(patch, name, act):
-    replace = Path.replace
+def _before_moving(patch, name, act):
+    """Calls `act` before a file is moved to a name that the pattern matches."""
+    move = files.move
 
-    def watched(file, target):
-        if file.name == name:
+    def watched(draft, file):
+        if re.fullmatch(name, file.name):
             act(file)
-        return replace(file, target)
+        move(draft, file)
 
-    patch.setattr(Path, "replace", watched)
+    patch.setattr(files, "move", watched)
 
 
 if __name__ == "__main__":

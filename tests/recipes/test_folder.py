@@ -1,15 +1,14 @@
 """What a run folder remembers, whenever the run is killed."""
 
 import errno
-import json
 import os
 from pathlib import Path
 
 import pytest
 
+from keras_kd import files
 from keras_kd.errors import RecipeError, StorageError
-from keras_kd.recipes import folder as module
-from keras_kd.recipes.folder import RunFolder, digest, settings_key, write_atomically
+from keras_kd.recipes.folder import RunFolder, digest, settings_key
 
 KEY, OTHER, OLD, NEW = ({"epochs": epochs} for epochs in (1, 2, 3, 4))
 
@@ -34,7 +33,11 @@ class Model:
 
 
 def kill_at(monkeypatch, method, name):
-    """The process ends where `method` of a path with this name is about to be called."""
+    """Ends the process before a file of this name is moved into place, or before `method` of such a path is called."""
+    if method == "move":
+        move = files.move
+        monkeypatch.setattr(files, "move", lambda draft, file: killing_move(move, draft, file, name))
+        return
     original = getattr(Path, method)
 
     def killing(path, *args):
@@ -43,6 +46,12 @@ def kill_at(monkeypatch, method, name):
         return original(path, *args)
 
     monkeypatch.setattr(Path, method, killing)
+
+
+def killing_move(move, draft, file, name):
+    if file.name == name:
+        raise Killed
+    move(draft, file)
 
 
 def test_a_new_folder_has_finished_nothing_and_writes_nothing(folder, tmp_path):
@@ -87,7 +96,7 @@ def test_a_file_without_a_stamp_is_somebody_else_s(folder):
 
 @pytest.mark.parametrize(
     ("method", "name"),
-    [("replace", "teacher.json.tmp"), ("replace", "saving-teacher.keras"), ("write_text", "saving-teacher.keras")],
+    [("move", "teacher.json"), ("move", "teacher.keras"), ("write_text", "saving-teacher.keras")],
     ids=["before the stamp", "before the move", "while saving"],
 )
 def test_killed_while_a_model_is_finished(folder, monkeypatch, method, name):
@@ -115,22 +124,9 @@ def test_a_stage_that_writes_its_file_itself_is_finished_without_a_draft(folder)
     assert file.read_text() == "flat"
 
 
-def test_a_text_is_never_there_in_part(tmp_path, monkeypatch):
-    file = tmp_path / "new" / "report.json"
-    write_atomically(file, "old")
-    with monkeypatch.context() as patch:
-        kill_at(patch, "replace", "report.json.tmp")
-        with pytest.raises(Killed):
-            write_atomically(file, "new")
-    assert file.read_text() == "old"
-    write_atomically(file, "größer")
-    assert file.read_text("utf-8") == "größer"
-    assert [path.name for path in file.parent.iterdir()] == ["report.json"]
-
-
 def test_stamps_are_written_atomically(folder, monkeypatch):
     written = []
-    monkeypatch.setattr(module, "write_atomically", lambda path, text: written.append((path.name, json.loads(text))))
+    monkeypatch.setattr(files, "write_json", lambda path, value: written.append((path.name, value)))
     file = folder.path / "student.tflite"
     folder.finish("export", KEY, {"export": "said"}, file)
     assert written == [
@@ -200,7 +196,7 @@ def test_a_teacher_that_was_put_there_is_no_foreign_result(folder):
 
 def test_what_a_kill_left_half_written_is_swept(folder):
     folder.state.mkdir(parents=True)
-    for name in ("saving-teacher.keras", "teacher.json.tmp"):
+    for name in ("saving-teacher.keras", ".partial-0-teacher.json"):
         (folder.state / name).write_text("half")
     with folder.held(MINE, shared=True):
         assert (folder.state / "saving-teacher.keras").exists()  # perhaps of another share
@@ -251,25 +247,12 @@ class Growing(Model):
 def test_a_full_disk_leaves_the_old_model_and_no_draft(folder):
     file = folder.path / "teacher.keras"
     folder.finish_model("teacher", OLD, {}, file, Model("old weights"))
-    message = "No space left on device. Received: .*saving-teacher.keras.*a disk with room"
+    message = "No space left on device. Received: .*saving-teacher.keras.*a disk with free space"
     with pytest.raises(StorageError, match=message), folder.held(MINE, overwrite=True):
         folder.finish_model("teacher", NEW, {}, file, Growing(""))
     assert file.read_text() == "old weights"
     assert folder.finished("teacher", OLD, file) == {}
     assert sorted(path.name for path in folder.state.iterdir()) == ["lock", "recipe.json", "teacher.json"]
-
-
-def test_a_full_disk_leaves_the_old_text_and_no_draft(tmp_path, monkeypatch):
-    write_atomically(tmp_path / "report.json", "old")
-
-    def half(path, text, encoding):
-        path.write_bytes(text.encode()[:1])
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-
-    monkeypatch.setattr(Path, "write_text", half)
-    with pytest.raises(OSError, match="No space left"):
-        write_atomically(tmp_path / "report.json", "new")
-    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]
 
 
 def test_other_errors_stay_what_they_are(folder):

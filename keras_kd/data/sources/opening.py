@@ -5,11 +5,11 @@ Opening is cheap: listings, headers and builder infos are read, pixels only when
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from keras_kd import files
 from keras_kd.data.checks import check_fraction, check_image_size, check_seed, check_value_range
 from keras_kd.data.sources.arrays import open_digits, open_npz
 from keras_kd.data.sources.folders import open_folder
@@ -134,4 +134,4 @@ def _fingerprint(settings: tuple[Any, ...], opened: Opened) -> str:
     sizes = {name: split.num_examples for name, split in opened.splits.items()}
     shape = opened.splits["train"].example_shape
     text = repr((settings, opened.class_names, shape, sorted(sizes.items()), opened.identity))
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+    return files.digest(text)[:32]

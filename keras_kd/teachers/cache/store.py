@@ -10,17 +10,16 @@ elsewhere are merged by copying the files; those of another cache are refused.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import re
-import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from keras_kd import files
 from keras_kd.errors import ConfigurationError, TeacherError, explain
 from keras_kd.progress import bar
 from keras_kd.teachers.cache import encodings
@@ -74,7 +73,7 @@ class Manifest:
     def identity(self) -> str:
         """A hash of all but the number of views, which may grow: 16 hex digits."""
         made_of = {key: value for key, value in asdict(self).items() if key != "views"}
-        return _digest(json.dumps(made_of, sort_keys=True).encode())
+        return files.digest_of_json(made_of)[:16]
 
     def differences(self, other: Manifest) -> list[str]:
         """In words, where `other` is made of something else; more or fewer views are no difference."""
@@ -156,8 +155,8 @@ class Store:
     def write_manifest(self, *, replace: bool) -> None:
         """Without `replace`, a manifest that another process has put in place meanwhile stays."""
         (self.path / "shards").mkdir(parents=True, exist_ok=True)
-        content = (json.dumps(asdict(self.manifest), indent=1) + "\n").encode()
-        _write(self.path / "manifest.json", content, replace=replace)
+        content = json.dumps(asdict(self.manifest), indent=1) + "\n"
+        files.write(self.path / "manifest.json", content, keep_existing=not replace)
 
     def describe(self) -> dict[str, Any]:
         """The manifest, bytes and shards, in plain data."""
@@ -218,7 +217,7 @@ class Store:
         old = self.files().get(key)
         identity = self.manifest.identity
         name = f"view-{key.view:05d}.rows-{key.start:09d}.of-{identity}.{_checksum(identity, key, content)}.npy"
-        _write(self.path / "shards" / name, content)
+        files.write(self.path / "shards" / name, content)
         if old is not None and old.name != name:
             old.unlink(missing_ok=True)
 
@@ -270,30 +269,5 @@ def _plain(value: Any) -> Any:
     return json.loads(json.dumps(value))
 
 
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:16]
-
-
 def _checksum(identity: str, key: ShardKey, content: bytes) -> str:
-    return _digest(f"{identity} {key.view} {key.start}\n".encode() + content)
-
-
-def _write(file: Path, content: bytes, *, replace: bool = True) -> None:
-    temporary = file.with_name(f".{file.name}.{uuid.uuid4().hex[:12]}.tmp")
-    try:
-        temporary.write_bytes(content)
-        if replace or not _linked(temporary, file):
-            temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _linked(temporary: Path, file: Path) -> bool:
-    """Puts a file in place unless there is one; False where the file system has no links."""
-    try:
-        file.hardlink_to(temporary)
-    except FileExistsError:
-        return True
-    except OSError:
-        return file.exists()
-    return True
+    return files.digest(f"{identity} {key.view} {key.start}\n", content)[:16]

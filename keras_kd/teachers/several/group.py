@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from keras import ops
 
+from keras_kd import files
 from keras_kd.errors import ConfigurationError, TeacherError, check_number, explain
 from keras_kd.serialization import deserialize, nearest, register, serialize
 from keras_kd.teachers.absent import AbsentTeacher
@@ -83,7 +82,7 @@ class Group(Teacher):
         """A SHA-256 over the members' fingerprints and the settings, as `sha256:` and 64 hex digits."""
         settings = {name: value for name, value in self.get_settings().items() if name != "members"}
         told = [type(self).__name__, [member.fingerprint for member in self.members], settings]
-        return "sha256:" + hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+        return files.fingerprint(files.digest_of_json(told))
 
     def get_settings(self) -> dict[str, Any]:
         """The config without the members."""
