@@ -1,4 +1,4 @@
-"""How far apart teacher and student are."""
+"""Distillation losses: each measures how far the student is from the teacher."""
 
 from keras_kd.losses.attention import AttentionTransfer, attention_map, attention_transfer
 from keras_kd.losses.base import Context, DistillationLoss

@@ -1,4 +1,4 @@
-"""Losses from elsewhere in the list of a `Distiller`: Keras' own, plain functions."""
+"""Adapters that make Keras losses and plain functions usable as distillation losses."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from keras_kd.serialization import deserialize, register, serialize, snake_case
 
 @register
 class KerasLoss(DistillationLoss):
-    """A `keras.losses.Loss` between the logits of both models; sample weights, a mask and its reduction count.
+    """A `keras.losses.Loss` between the logits of both models, with sample weights, masks and its own reduction.
 
     Args:
-        loss: one that compares values with values, or a class of the user's.
+        loss: a Keras loss that compares values with values, or a custom one.
 
     Raises:
-        ConfigurationError: a loss that takes probabilities or labels, or one without a reduction.
+        ConfigurationError: if the loss takes probabilities or labels, or has no reduction.
     """
 
     def __init__(self, loss: keras.losses.Loss):
@@ -32,7 +32,7 @@ class KerasLoss(DistillationLoss):
         if loss.reduction in (None, "none"):
             raise ConfigurationError(
                 explain(
-                    f"The loss {loss.name!r} gives no single number to descend.",
+                    f"The loss {loss.name!r} does not reduce to a scalar that can be minimized.",
                     received=f"reduction={loss.reduction!r}",
                     expected="'sum_over_batch_size', as by default, or another reduction",
                 )
@@ -47,7 +47,7 @@ class KerasLoss(DistillationLoss):
         _check_same_shape(self.name, teacher_outputs.shape, student_outputs.shape)
 
     def get_config(self):
-        # Keras leaves settings such as the delta of Huber out of a loss's own config
+        # Keras omits settings such as the delta of Huber from a loss's own config
         settings = getattr(self.loss, "_fn_kwargs", {}) if is_of_library(type(self.loss)) else {}
         return {"loss": serialize(self.loss), "settings": dict(settings)}
 
@@ -61,13 +61,13 @@ class KerasLoss(DistillationLoss):
 
 @register
 class KerasDistillationLoss(DistillationLoss):
-    """One of `keras.distillation`'s losses. Its two classes are computed per example, so that weights count.
+    """A loss of `keras.distillation`. Its two built-in classes are computed per example, so that weights apply.
 
-    A class of the user's is one number for the batch, in which they cannot.
+    Custom classes return a scalar for the batch, which supports no weights.
 
     Raises:
-        ConfigurationError: a loss inside that takes probabilities, such as the default one of `LogitsDistillation`,
-            which computes them of nothing.
+        ConfigurationError: if an inner loss takes probabilities but would receive logits, such as the default loss of
+            `LogitsDistillation`.
     """
 
     def __init__(self, loss: keras.distillation.DistillationLoss):
@@ -104,10 +104,10 @@ class KerasDistillationLoss(DistillationLoss):
 
 @register
 class FunctionLoss(DistillationLoss):
-    """A plain function `(teacher, student) -> [batch, ...]`, or `-> scalar` where nothing is weighted or masked.
+    """A plain function `(teacher, student) -> [batch, ...]`, or `-> scalar` if there are no weights and no mask.
 
     Raises:
-        ConfigurationError: a function of Keras that takes probabilities or labels.
+        ConfigurationError: for a Keras function that takes probabilities or labels.
     """
 
     def __init__(self, function: Callable[[Any, Any], Any]):
@@ -131,18 +131,18 @@ class FunctionLoss(DistillationLoss):
 
 
 def _is_known(loss: Any) -> bool:
-    """Whether a loss of `keras.distillation` computes what its own two classes do."""
+    """Whether a loss uses `compute_loss` of one of the two classes of `keras.distillation`."""
     known = (keras.distillation.LogitsDistillation, keras.distillation.FeatureDistillation)
     return type(loss).compute_loss in [cls.compute_loss for cls in known]
 
 
 def _inner_losses(loss: Any) -> list[Any]:
-    """Those that are given logits as they are."""
+    """The inner losses that receive unmodified logits."""
     if not _is_known(loss):
         return []
     inner = [item for item in keras.tree.flatten(loss.loss) if item is not None]
     if isinstance(loss, keras.distillation.LogitsDistillation):
-        return [item for item in inner if not isinstance(item, keras.losses.KLDivergence)]  # it applies the softmax
+        return [item for item in inner if not isinstance(item, keras.losses.KLDivergence)]  # given probabilities
     return inner
 
 
@@ -150,8 +150,8 @@ def _check_same_shape(name: str, teacher_shape: Any, student_shape: Any) -> None
     if not same_shape(tuple(teacher_shape), tuple(student_shape)):
         raise ConfigurationError(
             explain(
-                f"The loss {name!r} compares outputs of one shape.",
+                f"The loss {name!r} requires outputs of the same shape.",
                 received=f"teacher {tuple(teacher_shape)}, student {tuple(student_shape)}",
-                expected="the same of both",
+                expected="equal shapes",
             )
         )

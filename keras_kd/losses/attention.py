@@ -1,4 +1,4 @@
-"""Attention transfer (Zagoruyko & Komodakis, 2017): the student is active where the teacher is."""
+"""Attention transfer (Zagoruyko & Komodakis, 2017): matches the spatial attention maps of the two models."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from keras_kd.losses.numerics import flatten, l2_normalize, upcast
 
 
 def attention_transfer(teacher_map: Any, student_map: Any, power: float = 2.0) -> Any:
-    """The mean square of what two attention maps differ by, over the positions.
+    """The mean squared difference between two attention maps: `mean over positions of (a(teacher) - a(student))^2`.
 
-    With `a(x)` from `attention_map`, `mean over positions of (a(teacher) - a(student))^2`. Of maps of two sizes the
-    larger is average-pooled to the smaller first. The paper takes the norm of the difference, times `beta / 2`; the
-    published code (szagoruyko/attention-transfer, RepDistiller) the mean of its squares, and so does this.
+    `a(x)` is `attention_map(x)`. If the maps differ in size, the larger is first average-pooled to the smaller. The
+    paper uses the norm of the difference times `beta / 2`; this function follows the published code
+    (szagoruyko/attention-transfer, RepDistiller), which uses the mean of the squares.
 
     Source: Zagoruyko & Komodakis, "Paying More Attention to Attention: Improving the Performance of Convolutional
     Neural Networks via Attention Transfer", 2017, section 3.1.
 
     Args:
         teacher_map, student_map: `[batch, height, width, channels]`; sizes and channels may differ.
-        power: at least 1; the higher, the more the strongest activations count.
+        power: at least 1; higher values emphasize the strongest activations.
 
     Returns:
         `[batch]`.
@@ -34,14 +34,14 @@ def attention_transfer(teacher_map: Any, student_map: Any, power: float = 2.0) -
 
 
 def attention_map(features: Any, power: float = 2.0) -> Any:
-    """Where a map is active: the mean over the channels of `|x|^power`, over its Euclidean norm.
+    """The spatial attention map: the mean over the channels of `|x|^power`, divided by its Euclidean norm.
 
     Args:
         features: `[batch, height, width, channels]`.
         power: at least 1.
 
     Returns:
-        `[batch, height * width]`, of norm 1; 0 for a map of zeros.
+        `[batch, height * width]` with norm 1, or all zeros for a map of zeros.
     """
     (features,) = upcast(features)
     return l2_normalize(flatten(ops.mean(ops.power(ops.abs(features), power), axis=-1)))
@@ -49,9 +49,9 @@ def attention_map(features: Any, power: float = 2.0) -> Any:
 
 @registry.register
 class AttentionTransfer(DistillationLoss):
-    """The student's attention map matches the teacher's: `attention_transfer` as a loss.
+    """Trains the student to match the teacher's attention map, see `attention_transfer`.
 
-    One pair of layers; give each stage a loss of its own. It learns nothing, and channels and sizes may differ.
+    Compares one pair of layers; use one loss per stage. It has no trainable weights; channels and sizes may differ.
 
     Args:
         power: at least 1, as for `attention_transfer`.

@@ -1,4 +1,4 @@
-"""Contrastive representation distillation (Tian et al., 2020): which of many examples is the one the teacher saw?"""
+"""Contrastive representation distillation (Tian et al., 2020): identifies the teacher's embedding of each example."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from keras_kd.losses.base import DistillationLoss, registry, without_padding
 from keras_kd.losses.numerics import class_indices, flatten, l2_normalize, upcast
 from keras_kd.losses.reduction import expand_like
 
-UNKNOWN = -1  # the label of a row without one
+UNLABELED = -1
 
 
 def contrastive_kd(
@@ -29,26 +29,28 @@ def contrastive_kd(
     mean_score: float | None = None,
     present: Any = None,
 ) -> Any:
-    """`noise_contrastive` in both directions: the student among the teacher's embeddings, and the reverse.
+    """The contrastive loss in both directions, with student anchors among teacher embeddings and the reverse.
 
         noise_contrastive(student, teacher) + noise_contrastive(teacher, student)
 
-    As in published code (RepDistiller `crd/`, mdistiller), where these come from a memory, what an anchor is compared
-    with gets no gradient: the student learns from the first term, the teacher's embedding from the second.
+    Gradients do not flow into the candidates that an anchor is compared with, as in the published code (RepDistiller
+    `crd/`, mdistiller), where they come from a memory: the first term trains the student's embedding, the second the
+    teacher's.
 
     Source: Tian, Krishnan & Isola, "Contrastive Representation Distillation", 2020, section 3.
 
     Args:
-        teacher_embedding, student_embedding: `[batch, size]`, of length 1; a row of each is the positive of the other.
-        teacher_negatives, student_negatives: `[memory, size]`, more negatives, or None.
-        labels: `[batch]`, class numbers. Rows of the anchor's class are no negatives, as where the paper samples these
-            from other classes; -1 is a class of its own. None: all other rows are negatives.
-        negative_labels: `[memory]`, those of the further negatives; None is -1 for all.
-        negatives_present: `[memory]`, which of these count; None is all.
+        teacher_embedding, student_embedding: `[batch, size]`, unit vectors; equal rows form the positive pairs.
+        teacher_negatives, student_negatives: additional negatives `[memory, size]`, or None.
+        labels: class indices `[batch]`. Rows of the anchor's class are excluded from its negatives, as in the paper's
+            variant that samples negatives from other classes; -1 (unlabeled) excludes nothing. With None, all other
+            rows are negatives.
+        negative_labels: labels `[memory]` of the additional negatives; None treats all as unlabeled.
+        negatives_present: `[memory]`, the additional negatives to include; None includes all.
         temperature: a number, at least 0.01.
-        mean_score: the mean of exp(cosine / temperature) over the data, see `noise_contrastive`; None is that of
+        mean_score: the mean of exp(cosine / temperature) over the data, see `noise_contrastive`; None uses that of
             random directions, `random_mean_score(size, temperature)`.
-        present: `[batch]`, the rows that count; None is all. The others are 0.
+        present: `[batch]`, the rows to include; None includes all. The result is 0 for the others.
 
     Returns:
         `[batch]`.
@@ -72,7 +74,7 @@ def contrastive_kd(
 def noise_contrastive(
     anchors: Any, candidates: Any, negatives: Any, *, temperature: float, log_mean_score: float = 0.0
 ) -> Any:
-    """How well a classifier tells the one true candidate of each anchor from its m negatives.
+    """The loss of classifying, for each anchor, its positive candidate against its m negatives.
 
         D(i, j) = P / (P + m Pn),  P = exp(a_i . c_j / temperature) / Z,  Pn = 1 / n
         row i: -log D(i, i) - sum over its negatives j of log(1 - D(i, j))
@@ -81,15 +83,15 @@ def noise_contrastive(
 
         D(i, j) = sigmoid(a_i . c_j / temperature - log(mean score) - log m)
 
-    which is how it is computed, with log-sigmoids: finite at any score. (That code also adds 1e-7 to the denominator.)
-    A row without negatives is 0.
+    This is computed with log-sigmoids and is finite at any score. (The published code also adds 1e-7 to the
+    denominator.) The loss of a row without negatives is 0.
 
     Source: Gutmann & Hyvarinen, "Noise-contrastive estimation", 2010, as in Tian et al., 2020.
 
     Args:
         anchors: `[batch, size]`.
-        candidates: `[batch + memory, size]`, the first `[batch]` of which belong to the anchors.
-        negatives: `[batch, batch + memory]`, 1 where a candidate is a negative of the anchor, else 0.
+        candidates: `[batch + memory, size]`; the first `batch` rows are the positives of the anchors, in order.
+        negatives: `[batch, batch + memory]`, 1 if a candidate is a negative of the anchor, else 0.
         temperature: a positive scalar.
         log_mean_score: log of the mean of exp(a . c / temperature) over the data.
 
@@ -105,10 +107,10 @@ def noise_contrastive(
 
 
 def random_mean_score(size: int, temperature: float) -> float:
-    """The mean of exp(u . v / temperature) over random u and v of length 1: what an untrained memory would score.
+    """The mean of exp(u . v / temperature) over random unit vectors u and v, which is that of an untrained memory.
 
-    The sum over k of `x^k / (k! (size / 2) (size / 2 + 1) ... (size / 2 + k - 1))` with `x = 1 / (4 temperature^2)`;
-    close to `exp(1 / (2 size temperature^2))` for a large size.
+    It is the sum over k of `x^k / (k! (size / 2) (size / 2 + 1) ... (size / 2 + k - 1))` for
+    `x = 1 / (4 temperature^2)`; close to `exp(1 / (2 size temperature^2))` for a large size.
 
     >>> round(random_mean_score(128, 0.07), 3)
     2.209
@@ -123,51 +125,51 @@ def random_mean_score(size: int, temperature: float) -> float:
 
 
 def _negatives(own: Any, extra: Any, labels: Any, extra_labels: Any, extra_present: Any, present: Any) -> Any:
-    """`[batch, batch + memory]`: 1 for the rows that count and are neither the anchor nor known to be of its class."""
+    """A mask `[batch, batch + memory]` of present rows other than the anchor that are not labeled with its class."""
     like = ops.ones_like(own[:, 0])
     counts = like if present is None else ops.cast(present, own.dtype)
-    labels = ops.cast(UNKNOWN * like if labels is None else labels, "int32")
+    labels = ops.cast(UNLABELED * like if labels is None else labels, "int32")
     row = ops.cast(ops.cumsum(like), "int32")
     all_counts, all_labels, all_rows = counts, labels, row
     if extra is not None:
         like = ops.ones_like(extra[:, 0])
-        memory_labels = ops.cast(UNKNOWN * like if extra_labels is None else extra_labels, "int32")
+        memory_labels = ops.cast(UNLABELED * like if extra_labels is None else extra_labels, "int32")
         memory_counts = like if extra_present is None else ops.cast(extra_present, own.dtype)
         all_counts = ops.concatenate([counts, memory_counts])
         all_labels = ops.concatenate([labels, memory_labels])
-        all_rows = ops.concatenate([row, ops.zeros_like(memory_labels)])  # nobody's own
-    same = ops.logical_and(labels[:, None] == all_labels[None, :], all_labels[None, :] != UNKNOWN)
+        all_rows = ops.concatenate([row, ops.zeros_like(memory_labels)])  # row indices start at 1: 0 equals none
+    same = ops.logical_and(labels[:, None] == all_labels[None, :], all_labels[None, :] != UNLABELED)
     excluded = ops.logical_or(same, row[:, None] == all_rows[None, :])
     return ops.where(excluded, 0.0, all_counts[None, :])
 
 
 @registry.register
 class ContrastiveKD(DistillationLoss):
-    """The student's embedding of an example is near the teacher's of the same and far from those of others.
+    """Pulls the student's embedding of an example toward the teacher's and away from those of other examples.
 
-    Both sides' features, flattened, pass through a learned linear layer each and are brought to length 1;
-    `contrastive_kd` compares them. These layers are trained with the student and belong to the loss.
+    The features of each model are flattened, passed through a learned linear layer and normalized to length 1;
+    `contrastive_kd` compares the results. The two layers are trained with the student and belong to the loss.
 
-    What differs from the published code (RepDistiller `crd/`, at weight 0.8 on pooled features; what is not named here
-    is as there): it keeps one slot for each example of the data set, found by the example's index, updates it with
-    momentum 0.5, and draws 16384 negatives of other classes for each row; the positive comes from this memory too. A
-    batch does not carry indices, so here the positive is the other side's embedding in this batch, and the negatives
-    are the other rows of the batch and the last `memory_size` rows before it, without momentum; where `memory_size`
-    nears the size of the data set and there are no labels, an example meets its own older self as a negative. It sets Z
-    from the first batch, when its memory is random; here the mean score is that of random directions from the start,
-    which needs no state.
+    Differences from the published code (RepDistiller `crd/`, at weight 0.8 on pooled features): that code keeps one
+    slot per example of the data set, found by the example's index and updated with momentum 0.5, and draws 16384
+    negatives of other classes for each row; the positive comes from this memory too. A batch does not carry indices, so
+    here the positive is the other model's embedding in this batch, and the negatives are the other rows of the batch
+    and the last `memory_size` rows before it, without momentum. If `memory_size` is close to the size of the data set
+    and there are no labels, an earlier embedding of an example can be one of its own negatives. The published code
+    estimates Z from the first batch, when its memory is random; here the mean score is that of random directions, which
+    needs no state. Everything else is as in that code.
 
     Args:
-        embedding_size: of the two linear layers' outputs.
-        temperature: of the cosines, at least 0.01. It has nothing to do with the distiller's.
-        memory_size: how many embeddings of earlier batches are kept as negatives, in non-trainable weights of the loss;
-            0 takes those of the batch alone. They are renewed in training only, and not by rows of weight 0.
-        use_labels: whether rows of the anchor's own class are left out of its negatives, where the batch has labels:
-            class numbers (-1 for unlabelled) or one-hot.
+        embedding_size: the output size of the two linear layers.
+        temperature: the temperature of the cosines, at least 0.01; independent of the distiller's.
+        memory_size: the number of embeddings of earlier batches to keep as negatives, in non-trainable weights of the
+            loss; 0 uses only those of the batch. The memory is updated in training only, and not by rows of weight 0.
+        use_labels: whether to exclude rows of the anchor's own class from its negatives if the batch has labels: class
+            indices (-1 for unlabeled) or one-hot.
         options: `teacher`, `student`, `name`, `reduction`, see `DistillationLoss`.
 
     >>> loss = ContrastiveKD(teacher="pool", student="pool", embedding_size=16, memory_size=64)
-    >>> float(loss([[1.0, 2.0]], [[3.0]]))  # one row, nothing to tell it from
+    >>> float(loss([[1.0, 2.0]], [[3.0]]))  # a single row has no negatives
     0.0
     >>> [tuple(weight.shape) for weight in loss.trainable_weights]
     [(2, 16), (16,), (1, 16), (16,)]
@@ -200,7 +202,7 @@ class ContrastiveKD(DistillationLoss):
             self._memory_filled = self._add_memory("memory_filled")
 
     def _embedding(self, name: str, num_features: int) -> layers.Dense:
-        limit = 1.0 / math.sqrt(num_features)  # of the published code's first weights and biases
+        limit = 1.0 / math.sqrt(num_features)  # initial weights and biases as in the published code
         layer = layers.Dense(
             self.embedding_size,
             kernel_initializer=published_uniform(),
@@ -220,10 +222,10 @@ class ContrastiveKD(DistillationLoss):
         if any(len(shape) < 2 or None in shape[1:] for shape in shapes):
             raise ConfigurationError(
                 explain(
-                    f"The loss {self.name!r} embeds features of a known size only.",
+                    f"The loss {self.name!r} requires features of a known size.",
                     received=f"teacher {shapes[0]}, student {shapes[1]}",
-                    expected="(batch, ...) without an unknown size after the batch axis",
-                    fix="Name a pooled layer, or build the models for a fixed input size.",
+                    expected="(batch, ...) with all sizes after the batch axis known",
+                    fix="Name a pooled layer, or build the models with a fixed input size.",
                 )
             )
 
@@ -231,7 +233,7 @@ class ContrastiveKD(DistillationLoss):
         teacher, student = upcast(*without_padding(teacher, student, context))
         teacher = l2_normalize(self._embed_teacher(flatten(teacher)))
         student = l2_normalize(self._embed_student(flatten(student)))
-        labels = self._class_numbers(context.labels)
+        labels = self._class_indices(context.labels)
         memory = {}
         if self.memory_size:
             memory = {
@@ -247,33 +249,33 @@ class ContrastiveKD(DistillationLoss):
             self._remember(teacher, student, labels, context.present)
         return values
 
-    def _class_numbers(self, labels: Any) -> Any:
-        """`[batch]` from class numbers, with or without a last axis of 1, or one-hot; None where not to be used."""
+    def _class_indices(self, labels: Any) -> Any:
+        """Class indices `[batch]`, or None if there are no labels or `use_labels` is off."""
         if labels is None or not self.use_labels:
             return None
         labels = class_indices(labels, num_axes=1)
         if len(labels.shape) != 1:
             raise ConfigurationError(
                 explain(
-                    f"The loss {self.name!r} cannot tell the class of each example.",
+                    f"The loss {self.name!r} cannot determine the class of each example.",
                     received=f"labels of shape {tuple(labels.shape)}",
                     expected="(batch,), (batch, 1) or one-hot (batch, classes)",
-                    fix="use_labels=False takes all other examples as negatives.",
+                    fix="Use use_labels=False, which treats all other examples as negatives.",
                 )
             )
         return labels
 
     def _remember(self, teacher: Any, student: Any, labels: Any, present: Any) -> None:
-        """Puts the rows that count at the front of the memory; what falls off its end is forgotten."""
+        """Inserts the present rows at the front of the memory and drops the oldest entries."""
         like = ops.ones_like(teacher[:, 0])
-        labels = ops.cast(UNKNOWN * like if labels is None else labels, "int32")
+        labels = ops.cast(UNLABELED * like if labels is None else labels, "int32")
         present = like if present is None else ops.cast(present, like.dtype)
         filled = ops.concatenate([present, ops.cast(self._memory_filled, like.dtype)])
-        kept = _first_of_those(filled)[: self.memory_size]
+        kept = _filled_first(filled)[: self.memory_size]
         memories = (self._teacher_memory, self._student_memory, self._memory_labels, self._memory_filled)
         for memory, rows in zip(memories, (teacher, student, labels, present), strict=True):
             rows = ops.stop_gradient(ops.cast(rows, memory.dtype))
-            rows = ops.where(expand_like(present, rows) > 0, rows, ops.zeros_like(rows))  # as what is not filled
+            rows = ops.where(expand_like(present, rows) > 0, rows, ops.zeros_like(rows))  # 0, like empty slots
             memory.assign(ops.take(ops.concatenate([rows, ops.convert_to_tensor(memory)]), kept, axis=0))
 
     def get_config(self):
@@ -286,7 +288,7 @@ class ContrastiveKD(DistillationLoss):
         }
 
 
-def _first_of_those(filled: Any) -> Any:
-    """The places of the rows that are filled, 1, in their order, and then of the others, 0."""
+def _filled_first(filled: Any) -> Any:
+    """The indices of the filled rows (1) in their order, followed by those of the empty rows (0)."""
     order = ops.cumsum(ops.ones_like(filled))
     return ops.argsort(order + (1.0 - filled) * ops.sum(ops.ones_like(filled)))

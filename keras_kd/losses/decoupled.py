@@ -1,4 +1,4 @@
-"""Decoupled knowledge distillation (Zhao et al., 2022): the target class and the other classes, weighed apart."""
+"""Decoupled knowledge distillation (Zhao et al., 2022): separate weights for the target class and the other classes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from keras_kd.losses.logits import LogitsLoss, binary_soft_targets, soft_targets
 from keras_kd.losses.numerics import class_indices, upcast
 from keras_kd.schedules import Linear
 
-IMPOSSIBLE = -1e30  # a logit whose probability is exactly 0, at any temperature from 1e-3 on and beside any other logit
+IMPOSSIBLE = -1e30  # a logit with probability exactly 0 at any temperature of at least 1e-3, whatever the other logits
 
 
 def decoupled_kd(
@@ -25,20 +25,20 @@ def decoupled_kd(
 ) -> Any:
     """`T^2 * (target_weight * TCKD + nontarget_weight * NCKD)`.
 
-    TCKD is `KL` between the two answers to "is it the target?", `(p, 1 - p)` with p the probability of the target;
-    NCKD is `KL` between the distributions over the other classes, each made to sum to 1. The loss of soft targets is
-    `TCKD + (1 - p_teacher) * NCKD`; the weights free NCKD from how sure the teacher is.
+    TCKD is the `KL` between the binary distributions `(p, 1 - p)`, where p is the probability of the target class; NCKD
+    is the `KL` between the distributions over the other classes, each renormalized to sum to 1. The soft-target loss is
+    `TCKD + (1 - p_teacher) * NCKD`; the weights decouple NCKD from the teacher's confidence.
 
-    The published code subtracts 1000 from the target's logit to leave it out of NCKD and takes the logarithm of
-    probabilities in TCKD, which is not a number at saturated logits; here both come from log-probabilities without the
-    target, of the same value and finite at any logits.
+    The published code subtracts 1000 from the target's logit to exclude it from NCKD and takes the logarithm of
+    probabilities in TCKD, which is NaN at saturated logits. Here both are computed from log-probabilities that exclude
+    the target: the same value, and finite at any logits.
 
     Source: Zhao et al., "Decoupled Knowledge Distillation", 2022.
 
     Args:
         teacher_logits, student_logits: `[..., classes]`, before the softmax.
-        labels: class numbers `[...]` or `[..., 1]`, or one-hot `[..., classes]`. Where the number is -1 (no label), the
-            target is the class that the teacher holds most likely.
+        labels: class indices `[...]` or `[..., 1]`, or one-hot `[..., classes]`. For unlabeled rows (index -1) the
+            teacher's most likely class is the target.
         temperature: a positive scalar.
         target_weight, nontarget_weight: the paper's alpha and beta.
 
@@ -55,14 +55,14 @@ def decoupled_kd(
 
 
 def _targets(labels: Any, teacher_logits: Any) -> Any:
-    """`[..., classes]`: which class is the target."""
+    """A bool mask of the target class, `[..., classes]`."""
     labels = class_indices(labels, len(teacher_logits.shape) - 1)
     if len(labels.shape) != len(teacher_logits.shape) - 1:
         raise ConfigurationError(
             explain(
-                "The labels do not belong to the logits that are compared.",
+                "The labels do not match the logits that are compared.",
                 received=f"labels of shape {tuple(labels.shape)}, logits of shape {tuple(teacher_logits.shape)}",
-                expected="a label for each row of logits",
+                expected="one label per row of logits",
             )
         )
     likeliest = ops.cast(ops.argmax(teacher_logits, axis=-1), labels.dtype)
@@ -71,30 +71,30 @@ def _targets(labels: Any, teacher_logits: Any) -> Any:
 
 
 def _margin(logits: Any, is_target: Any) -> Any:
-    """`log(p / (1 - p))` of the target's probability p, `[..., 1]`."""
+    """The log-odds `log(p / (1 - p))` of the target's probability p, `[..., 1]`."""
     target = ops.sum(ops.where(is_target, logits, 0.0), axis=-1, keepdims=True)
     return target - ops.logsumexp(ops.where(is_target, IMPOSSIBLE, logits), axis=-1, keepdims=True)
 
 
 @registry.register
 class DecoupledKD(LogitsLoss):
-    """Soft targets with the target class and the others weighed apart: `decoupled_kd` as a loss.
+    """Soft targets with separate weights for the target class and the other classes, see `decoupled_kd`.
 
-    It reads the labels; in a row without one (-1), and in a batch without any, the teacher's likeliest class is the
-    target.
+    Reads the labels. For an unlabeled row (-1), or a batch without labels, the target is the teacher's most likely
+    class.
 
     Args:
-        temperature: a number or a schedule; None takes the distiller's (4.0, as published).
-        target_weight: of the target class against the rest, the paper's alpha.
-        nontarget_weight: of the other classes among themselves, the paper's beta.
-        warmup_steps: the loss grows in a straight line from 0 over this many steps; 0 is no warm-up. The published
-            code takes 20 of 240 epochs and grows by epoch, `min(epoch / 20, 1)`.
+        temperature: a number or a schedule; None uses the distiller's (4.0, as published).
+        target_weight: the weight of the target class against the rest, the paper's alpha.
+        nontarget_weight: the weight of the other classes among themselves, the paper's beta.
+        warmup_steps: the number of steps over which the loss grows linearly from 0; 0 disables the warm-up. The
+            published code grows it per epoch, `min(epoch / 20, 1)` of 240 epochs.
         options: `teacher`, `student`, `name`, `reduction`, see `DistillationLoss`.
 
     >>> from keras_kd.losses import Context
     >>> loss = DecoupledKD(temperature=1.0, nontarget_weight=2.0)
     >>> value = loss([[2.0, 1.0, 0.0]], [[2.0, 0.0, 1.0]], context=Context(labels=[0]))
-    >>> round(float(value), 4)  # the two disagree on the other classes only: 2 * NCKD
+    >>> round(float(value), 4)  # the models differ in the other classes only: 2 * NCKD
     0.9242
     """
 

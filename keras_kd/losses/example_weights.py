@@ -1,4 +1,4 @@
-"""Weights per example, by how far the teacher can be trusted there."""
+"""Weights per example from the reliability of the teacher's prediction."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from keras_kd.losses.numerics import class_indices, upcast
 
 
 def confidence_weights(teacher_logits: Any, labels: Any = None) -> Any:
-    """The probability that the teacher gives to its own answer.
+    """The probability of the teacher's predicted class.
 
     Args:
-        teacher_logits: `[..., classes]`, or `[..., 1]` for two classes by a sigmoid.
-        labels: not read.
+        teacher_logits: `[..., classes]`, or `[..., 1]` for two classes with a sigmoid.
+        labels: unused.
 
     Returns:
         `[...]`, from 1 / classes to 1.
@@ -25,11 +25,11 @@ def confidence_weights(teacher_logits: Any, labels: Any = None) -> Any:
 
 
 def entropy_weights(teacher_logits: Any, labels: Any = None) -> Any:
-    """1 minus the entropy of the teacher's answer over the largest one: 0 where it knows nothing, 1 where it is sure.
+    """1 minus the normalized entropy of the teacher's distribution: 0 if it is uniform, 1 if it is certain.
 
     Args:
-        teacher_logits: `[..., classes]`, or `[..., 1]` for two classes by a sigmoid.
-        labels: not read.
+        teacher_logits: `[..., classes]`, or `[..., 1]` for two classes with a sigmoid.
+        labels: unused.
 
     Returns:
         `[...]`, from 0 to 1.
@@ -40,11 +40,11 @@ def entropy_weights(teacher_logits: Any, labels: Any = None) -> Any:
 
 
 def correctness_weights(teacher_logits: Any, labels: Any) -> Any:
-    """1 where the teacher's answer is the label, 0 where it is not; 1 for a row without a label (-1).
+    """1 if the teacher predicts the label, else 0; 1 for unlabeled rows (-1).
 
     Args:
-        teacher_logits: `[..., classes]`, or `[..., 1]` for two classes by a sigmoid.
-        labels: `[...]` or `[..., 1]` class numbers, or `[..., classes]` one-hot.
+        teacher_logits: `[..., classes]`, or `[..., 1]` for two classes with a sigmoid.
+        labels: class indices `[...]` or `[..., 1]`, or one-hot `[..., classes]`.
 
     Returns:
         `[...]`.

@@ -1,4 +1,4 @@
-"""What the losses on features share: the projector from the student's shape to the teacher's."""
+"""Base class of losses on features: projects the student's features to the teacher's shape."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from keras_kd.serialization import deserialize, serialize
 
 
 class FeatureLoss(DistillationLoss):
-    """Base of the losses that compare features of one shape; a subclass writes `compare`.
+    """Base class of losses that compare features of equal shape; subclasses implement `compare`.
 
     Args:
-        projector: from the student's features to the teacher's shape. `"auto"` takes what the shapes ask for: nothing
-            where they agree, a 1x1 convolution (for maps) or a linear layer (for vectors and sequences) with batch
-            normalisation for other channels, pooling or interpolation for another spatial size. `"conv"`, `"linear"`
-            and `"resize"` insist on one; None forbids it; a Keras layer is taken as it is (where it normalises over the
-            batch, rows of weight 0 and padding are in its statistics, which they are not in those of ours). It is
-            trained with the student, saved with the distiller, and never part of the student.
-        projector_activation: `"relu"` ends a learned projector in one, None does not.
+        projector: maps the student's features to the teacher's shape. `"auto"` adds only what the shapes require: a 1x1
+            convolution (for maps) or a linear layer (for vectors and sequences), with batch normalization, if the
+            channels differ; pooling or interpolation if the spatial size differs. `"conv"`, `"linear"` and `"resize"`
+            select one explicitly, None disables projection, and a Keras layer is used as it is (unlike our projectors,
+            its batch statistics include padding and rows of weight 0). The projector is trained with the student,
+            saved with the distiller, and never part of the student.
+        projector_activation: `"relu"` applies a ReLU to the output of a learned projector; None applies nothing.
         options: `teacher`, `student`, `name`, `reduction`, see `DistillationLoss`.
     """
 
@@ -39,8 +39,8 @@ class FeatureLoss(DistillationLoss):
         elif projector_activation is not None:
             raise ConfigurationError(
                 explain(
-                    "A projector of your own ends as it does.",
-                    received=f"projector_activation={projector_activation!r} beside a {type(projector).__name__}",
+                    "'projector_activation' does not apply to a custom projector.",
+                    received=f"projector_activation={projector_activation!r} with a {type(projector).__name__}",
                     expected="None, and the activation inside the layer",
                 )
             )
@@ -58,7 +58,7 @@ class FeatureLoss(DistillationLoss):
 
     @property
     def is_planned(self) -> bool:
-        """Whether the projector is made here, from the shapes."""
+        """Whether this loss creates the projector from the shapes, rather than using a given layer."""
         return not isinstance(self.projector, keras.layers.Layer)
 
     @property
@@ -72,14 +72,14 @@ class FeatureLoss(DistillationLoss):
         student = self._project(student, counts=counts, training=context.training)
         counts = self._project.arranged(counts)
         values = self.compare(teacher, student, counts)
-        # tokens that became a map, or the reverse, are not where the mask is
+        # positions no longer match the mask if tokens became a map, or the reverse
         return values if self._project.plan.layout is None else mean_of_positions(values, counts)
 
     def compare(self, teacher: Any, student: Any, counts: Any) -> Any:
-        """The loss, `[batch]` or `[batch, positions]`, for features of one shape.
+        """The loss of features of equal shape, `[batch]` or `[batch, positions]`.
 
-        `counts` is bool, `[batch, positions or 1, 1]`: which of them count in what is not averaged over positions by
-        the base class; None where all do.
+        `counts` is bool, `[batch, positions or 1, 1]`: the positions to include in any reduction done here rather than
+        by the base class; None includes all.
         """
         raise NotImplementedError
 

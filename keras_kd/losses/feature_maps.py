@@ -1,4 +1,4 @@
-"""Feature maps of two models at one size."""
+"""Feature maps of different sizes: pooling them to a common size, and checking that this is possible."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from keras_kd.errors import ConfigurationError, explain
 
 
 def pool_to_smallest(*maps: Any) -> list[Any]:
-    """Maps `[batch, height, width, channels]`, average-pooled to the smallest height and width among them."""
+    """Average-pools maps `[batch, height, width, channels]` to the smallest height and width among them."""
     sizes = [tuple(features.shape[1:3]) for features in maps]
     if len(set(sizes)) == 1:
         return list(maps)
@@ -19,31 +19,34 @@ def pool_to_smallest(*maps: Any) -> list[Any]:
 
 
 def adaptive_average_pool(features: Any, size: tuple[int, int]) -> Any:
-    """`[batch, height, width, channels]` to a smaller height and width, also where that is no divisor.
+    """Pools `[batch, height, width, channels]` to a smaller height and width, which need not divide the old ones.
 
-    Row `i` of `n` is the mean of the rows from `floor(i * height / n)` to before `ceil((i + 1) * height / n)`, and
-    columns alike: PyTorch's `adaptive_avg_pool2d`.
+    Output row `i` of `n` is the mean of the input rows from `floor(i * height / n)` up to, but not including,
+    `ceil((i + 1) * height / n)`; columns work the same way. Equivalent to PyTorch's `adaptive_avg_pool2d`.
     """
     for axis, (equation, cells) in enumerate(zip(("ih,bhwc->biwc", "jw,bhwc->bhjc"), size, strict=True), start=1):
         length = features.shape[axis]
         if length != cells:
-            shares = ops.convert_to_tensor(_shares(length, cells), dtype=features.dtype)
-            features = ops.einsum(equation, shares, features)
+            weights = ops.convert_to_tensor(_pooling_weights(length, cells), dtype=features.dtype)
+            features = ops.einsum(equation, weights, features)
     return features
 
 
-def _shares(length: int, cells: int) -> list[list[float]]:
-    """`[cells, length]`: what each position gives to each cell."""
+def _pooling_weights(length: int, cells: int) -> list[list[float]]:
+    """The weight of each input position in each output cell, `[cells, length]`."""
     bounds = [(cell * length // cells, -(-(cell + 1) * length // cells)) for cell in range(cells)]
     return [[float(start <= i < stop) / (stop - start) for i in range(length)] for start, stop in bounds]
 
 
 def check_feature_maps(name: str, *shapes: Any) -> None:
-    """Raises `ConfigurationError` where shapes are not maps that `pool_to_smallest` brings to one size.
+    """Checks that `pool_to_smallest` can bring maps of these shapes to a common size.
 
     Args:
-        name: of the loss, for the message.
-        shapes: `(batch, height, width, channels)` each; sizes that are not known have to be so in all.
+        name: the name of the loss, for the error message.
+        shapes: `(batch, height, width, channels)` each. An unknown height or width must be unknown in all of them.
+
+    Raises:
+        ConfigurationError: if a shape is not that of a map, or if only some of the sizes are known.
     """
     are_maps = all(len(shape) == 4 for shape in shapes)
     sizes = {tuple(shape[1:3]) for shape in shapes}
@@ -53,8 +56,8 @@ def check_feature_maps(name: str, *shapes: Any) -> None:
                 f"The loss {name!r} compares feature maps.",
                 received=" and ".join(str(tuple(shape)) for shape in shapes),
                 expected="known heights and widths" if are_maps else "shapes (batch, height, width, channels)",
-                fix="Build the models for images of one size."
+                fix="Build the models with a fixed image size."
                 if are_maps
-                else "Name other layers; keras_kd.taps(model) lists them with their shapes.",
+                else "Choose other layers; keras_kd.taps(model) lists them with their shapes.",
             )
         )

@@ -1,4 +1,4 @@
-"""Flow of the solution procedure (Yim et al., 2017): how features change from one layer to a later one."""
+"""Flow of the solution procedure (Yim et al., 2017): compares how features change from layer to layer."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from keras_kd.losses.numerics import upcast
 
 
 def flow_of_solution(teacher_maps: Sequence[Any], student_maps: Sequence[Any]) -> Any:
-    """The mean square of what two flow matrices differ by, summed over the steps from each map to the next.
+    """The mean squared difference between flow matrices, summed over the pairs of consecutive maps.
 
-    With `G` from `flow_matrix`, each pair of neighbouring maps adds the mean over all entries of
-    `(G(teacher) - G(student))^2`. The paper sums over the entries; published code (RepDistiller) averages, and so does
-    this.
+    With `G` from `flow_matrix`, each pair of consecutive maps adds the mean over all entries of
+    `(G(teacher) - G(student))^2`. The paper sums over the entries; this function averages, as in the published code
+    (RepDistiller).
 
     Source: Yim et al., "A Gift from Knowledge Distillation: Fast Optimization, Network Minimization and Transfer
     Learning", 2017, section 3.
 
     Args:
-        teacher_maps, student_maps: two or more `[batch, height, width, channels]`, in the order of the layers, with the
-            same channels on both sides at each place; sizes may differ.
+        teacher_maps, student_maps: two or more maps `[batch, height, width, channels]` in layer order; the channels at
+            each index are the same in both models, sizes may differ.
 
     Returns:
         `[batch]`.
     """
-    steps = zip(pairwise(teacher_maps), pairwise(student_maps), strict=True)
-    return sum(_step(*teacher, *student) for teacher, student in steps)
+    pairs = zip(pairwise(teacher_maps), pairwise(student_maps), strict=True)
+    return sum(_flow_difference(*teacher, *student) for teacher, student in pairs)
 
 
-def _step(teacher_first: Any, teacher_second: Any, student_first: Any, student_second: Any) -> Any:
+def _flow_difference(teacher_first: Any, teacher_second: Any, student_first: Any, student_second: Any) -> Any:
     maps = upcast(teacher_first, teacher_second, student_first, student_second)
     return ops.mean(ops.square(flow_matrix(*maps[:2]) - flow_matrix(*maps[2:])), axis=(1, 2))
 
@@ -45,7 +45,8 @@ def _step(teacher_first: Any, teacher_second: Any, student_first: Any, student_s
 def flow_matrix(first_map: Any, second_map: Any) -> Any:
     """`G[i, j] = sum over h, w of first[h, w, i] * second[h, w, j] / (height * width)`.
 
-    Of maps of two sizes the larger is average-pooled to the smaller first, as in RepDistiller; the paper max-pools.
+    If the maps differ in size, the larger is first average-pooled to the smaller, as in RepDistiller; the paper
+    max-pools.
 
     Args:
         first_map, second_map: two layers of one model, `[batch, height, width, channels]`.
@@ -61,16 +62,16 @@ def flow_matrix(first_map: Any, second_map: Any) -> Any:
 
 @registry.register
 class FlowOfSolution(DistillationLoss):
-    """The student goes from layer to layer as the teacher does: `flow_of_solution` as a loss.
+    """Trains the student to transform features between layers as the teacher does, see `flow_of_solution`.
 
-    The paper and RepDistiller train the student on this loss alone first, at weight 1, and on the labels after that;
-    here it is one term among others, whose weight may be a schedule that ends at 0.
+    The paper and RepDistiller first train the student on this loss alone, at weight 1, and then on the labels. Here it
+    is one term among others; give it a schedule that ends at 0 as its weight for the same effect.
 
     Args:
-        projector: `"auto"` learns a 1x1 convolution with batch normalisation for each of the student's maps whose
-            channels are not the teacher's; the paper and RepDistiller need equal channels. None learns nothing and
-            refuses others.
-        options: `teacher`, `student` (lists of two or more layers, from the input on), `name`, `reduction`, see
+        projector: `"auto"` learns a 1x1 convolution with batch normalization for each student map with a different
+            number of channels than the teacher's; the paper and RepDistiller require equal channels. None learns
+            nothing and rejects different channels.
+        options: `teacher`, `student` (lists of two or more layers, from input to output), `name`, `reduction`, see
             `DistillationLoss`.
 
     >>> loss = FlowOfSolution(teacher=["stage_1", "stage_2"], student=["stage_1", "stage_2"])
@@ -89,7 +90,7 @@ class FlowOfSolution(DistillationLoss):
         self._check(teacher_shape, student_shape)
         projectors = []
         for teacher, student in zip(teacher_shape, student_shape, strict=True):
-            # sizes need not agree: the matrices have none
+            # sizes may differ: the flow matrices do not depend on them
             projectors.append(Projector((*student[:-1], teacher[-1]), self.projector))
             projectors[-1].build(tuple(student))
         self._projectors = projectors
@@ -116,7 +117,7 @@ class FlowOfSolution(DistillationLoss):
                 explain(
                     f"The loss {self.name!r} compares how features change between layers.",
                     received=f"{num_taps[0]} of the teacher, {num_taps[1]} of the student",
-                    expected="two or more of the teacher, and as many of the student",
+                    expected="two or more layers of the teacher, and the same number of the student",
                     fix="Name them: teacher=['stage_1', 'stage_2'], student=['stage_1', 'stage_2'].",
                 )
             )
@@ -127,10 +128,10 @@ class FlowOfSolution(DistillationLoss):
         if self.projector is None and channels[0] != channels[1]:
             raise ConfigurationError(
                 explain(
-                    f"The loss {self.name!r} needs the teacher's channels at each place.",
+                    f"The loss {self.name!r} compares maps with different numbers of channels.",
                     received=f"channels {channels[0]} of the teacher, {channels[1]} of the student",
                     expected="the same channels",
-                    fix="projector='auto' learns what is missing.",
+                    fix="Use projector='auto', which learns to map the student's channels to the teacher's.",
                 )
             )
 

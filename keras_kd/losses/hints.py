@@ -1,4 +1,4 @@
-"""Hints (Romero et al., 2015): an inner layer of the student is regressed on one of the teacher."""
+"""Hints (Romero et al., 2015): regresses an inner layer of the student on one of the teacher."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ METRICS = ("mse", "l1", "cosine")
 
 
 def hint(teacher_map: Any, student_map: Any, metric: str = "mse") -> Any:
-    """How far features are apart, averaged over all that follows the batch axis.
+    """The distance between features, averaged over all axes after the batch axis.
 
-    The paper's equation 3 is half the squared Euclidean distance; the code of the published tables (RepDistiller) takes
-    the mean of the squares, and so does this.
+    The paper's equation 3 is half the squared Euclidean distance; this function uses the mean of the squares, as the
+    code of the published tables (RepDistiller) does.
 
     Source: Romero et al., "FitNets: Hints for Thin Deep Nets", 2015, section 2.2.
 
     Args:
-        teacher_map, student_map: `[batch, ...]`, of one shape.
-        metric: `"mse"`, the mean square; `"l1"`, the mean absolute difference; `"cosine"`, 1 minus the cosine between
-            the two flattened examples.
+        teacher_map, student_map: `[batch, ...]`, of equal shape.
+        metric: `"mse"`, the mean squared difference; `"l1"`, the mean absolute difference; or `"cosine"`, 1 minus the
+            cosine similarity of the flattened examples.
 
     Returns:
         `[batch]`.
@@ -37,19 +37,19 @@ def hint(teacher_map: Any, student_map: Any, metric: str = "mse") -> Any:
         return ops.mean(ops.square(teacher_map - student_map), axis=-1)
     if metric == "l1":
         return ops.mean(ops.abs(teacher_map - student_map), axis=-1)
-    # half the squared distance of the directions is 1 - cosine without its cancellation, and exactly 0 for equal ones
+    # half the squared distance of unit vectors is 1 - cosine, without cancellation and exactly 0 for equal vectors
     return ops.sum(ops.square(l2_normalize(teacher_map) - l2_normalize(student_map)), axis=-1) / 2.0
 
 
 @registry.register
 class Hint(FeatureLoss):
-    """The student's features, through a projector, match the teacher's: `hint` as a loss.
+    """Trains the student's projected features to match the teacher's, see `hint`.
 
     Args:
         metric: `"mse"`, `"l1"` or `"cosine"`.
-        projector, projector_activation: from the student's shape to the teacher's, see `FeatureLoss`. RepDistiller's
-            regressor ends in a ReLU, `projector="conv", projector_activation="relu"`: right where the teacher's
-            features come out of one, and none that are negative can be met.
+        projector, projector_activation: map the student's shape to the teacher's, see `FeatureLoss`. RepDistiller's
+            regressor ends in a ReLU, `projector="conv", projector_activation="relu"`: appropriate if the teacher's
+            features are the output of a ReLU, since negative features cannot be matched.
         options: `teacher`, `student`, `name`, `reduction`, see `DistillationLoss`.
 
     >>> loss = Hint(teacher="stage_3", student="stage_2")

@@ -1,4 +1,4 @@
-"""Our losses inside `keras.distillation.Distiller`: it asks each loss for one layer of each model, by name."""
+"""Support for our losses in `keras.distillation.Distiller`, which looks up one layer of each model by name."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from keras_kd.features import find_place, inner_taps, output_shapes
 
 
 class ShapeOnly:
-    """A shape where a tensor is expected."""
+    """Stands in for a tensor where only its shape is read."""
 
     def __init__(self, shape: Any):
         self.shape = shape
 
 
 def prepare(loss: Any, teacher: keras.Model, student: keras.Model) -> None:
-    """Tells a loss its layers by the names that Keras' Distiller looks up, checks the shapes and builds what it learns.
+    """Sets the layer names that Keras' Distiller looks up, checks the shapes and builds the loss's own layers.
 
     Raises:
-        ConfigurationError: several taps, or a layer that Keras cannot reach by name.
+        ConfigurationError: if the loss reads several taps, or a layer that Keras cannot look up by name.
     """
     names = [_layer_name(loss, model, role) for model, role in ((teacher, "teacher"), (student, "student"))]
-    if any(names):  # an empty name is the model's output, None on both sides its outputs as they are
+    if any(names):  # for Keras, "" is the model's output; None for both models passes all outputs unchanged
         names = [name or "" for name in names]
     loss._layer_names = tuple(names)
     shapes = [_shape(model, tap) for model, tap in ((teacher, loss.teacher), (student, loss.student))]
@@ -41,10 +41,10 @@ def _layer_name(loss: Any, model: keras.Model, role: str) -> str | None:
         return tap
     raise ConfigurationError(
         explain(
-            f"keras.distillation.Distiller cannot give {loss.name!r} what it reads of the {role}.",
+            f"keras.distillation.Distiller cannot provide what {loss.name!r} reads from the {role}.",
             received=f"{role}={tap!r}",
-            expected="the output of one layer of the model itself",
-            fix="keras_kd.Distiller reads nested layers and what enters a layer; for several taps pass "
+            expected="the output of one layer at the top level of the model",
+            fix="keras_kd.Distiller also reads nested layers and inputs of layers; for several taps pass "
             "distillation_losses=keras_kd.losses.for_keras(loss).",
         )
     )

@@ -1,4 +1,4 @@
-"""Which of Keras' losses mean something between two models' logits, and what to write in the place of the others."""
+"""Which Keras losses are meaningful between the logits of two models, and alternatives for the others."""
 
 from __future__ import annotations
 
@@ -19,25 +19,26 @@ _COMPARE_RAW_OUTPUTS = (
     "meansquarederror",
 )
 _SOFTMAX = (
-    "SoftTargets(temperature=1.0) is this of the softmax of both (a cross-entropy less the teacher's entropy, with the "
-    "same gradient); SoftTargets() takes the distiller's temperature."
+    "SoftTargets(temperature=1.0) applies this to the softmax of both (the cross-entropy minus the teacher's entropy, "
+    "with the same gradient); SoftTargets() uses the distiller's temperature."
 )
 _SIGMOID = (
-    "SoftTargets(activation='sigmoid', temperature=1.0) is this of the sigmoid of both, less the teacher's entropy."
+    "SoftTargets(activation='sigmoid', temperature=1.0) applies this to the sigmoid of both, minus the teacher's "
+    "entropy."
 )
 _CLASS = (
-    "SoftTargets() compares the probabilities; for the teacher's likeliest class as a label pass a function: lambda "
-    "teacher, student: keras.losses.sparse_categorical_crossentropy(keras.ops.argmax(teacher, -1), student, "
+    "SoftTargets() compares the probabilities; to use the teacher's predicted class as a label, pass a function: "
+    "lambda teacher, student: keras.losses.sparse_categorical_crossentropy(keras.ops.argmax(teacher, -1), student, "
     "from_logits=True)."
 )
-_FUNCTION = "Turn both into that in a function of your own, (teacher, student) -> [batch], and pass this."
+_FUNCTION = "Convert both in a function of your own, (teacher, student) -> [batch], and pass that function."
 
 
 def check_compares_raw_outputs(loss: Any) -> None:
-    """Raises `ConfigurationError` where a loss of Keras takes something else than two models' logits, such as labels.
+    """Raises `ConfigurationError` for a Keras loss that takes anything but the logits of two models, such as labels.
 
     Args:
-        loss: a `keras.losses.Loss` or a function; those that are not of a library pass.
+        loss: a `keras.losses.Loss` or a function; custom ones are not checked.
     """
     function = _function_of(loss)
     if function is None:
@@ -48,7 +49,7 @@ def check_compares_raw_outputs(loss: Any) -> None:
     takes, fix = _what_it_takes(key)
     raise ConfigurationError(
         explain(
-            f"This loss takes {takes}, and is given the logits of both models here: its numbers would be wrong.",
+            f"This loss takes {takes}, but would receive the logits of both models: its values would be wrong.",
             received=f"{name_of(loss)} in losses=[...]",
             expected="a loss that compares values with values, such as keras.losses.MeanSquaredError()",
             fix=fix,
@@ -57,12 +58,12 @@ def check_compares_raw_outputs(loss: Any) -> None:
 
 
 def is_of_library(function: Any) -> bool:
-    """Whether a function comes with Keras or another of the libraries, rather than from the user."""
+    """Whether a function comes from Keras or another known library, rather than from the user."""
     return str(getattr(function, "__module__", "")).split(".")[0] in _LIBRARIES
 
 
 def name_of(loss: Any) -> str:
-    """What to call a function or an object in a message or the logs; `"function"` where it has no name."""
+    """The name of a function or an object for messages and logs; `"function"` if it has none."""
     if isinstance(loss, functools.partial):
         return name_of(loss.func)
     name = getattr(loss, "__name__", None) or type(loss).__name__
@@ -70,7 +71,7 @@ def name_of(loss: Any) -> str:
 
 
 def keras_loss_named(name: str) -> Any:
-    """Keras' loss of that name, or None."""
+    """The Keras loss with this name, or None."""
     try:
         return keras.losses.get(name)
     except ValueError:
@@ -78,7 +79,7 @@ def keras_loss_named(name: str) -> Any:
 
 
 def _function_of(loss: Any) -> Any:
-    """The function of a library that a loss computes; None where it is the user's."""
+    """The library function that a loss computes; None if it is the user's."""
     while isinstance(loss, functools.partial):
         loss = loss.func
     if isinstance(loss, keras.losses.Loss):
@@ -88,17 +89,17 @@ def _function_of(loss: Any) -> Any:
 
 
 def _is_known(function: Any, key: str) -> bool:
-    """Whether it is a loss: one of Keras', or a cross-entropy or divergence of another library."""
+    """Whether a function is a Keras loss, or a cross-entropy or divergence of another library."""
     is_keras_loss = ".losses" in str(function.__module__)
     return is_keras_loss or any(part in key for part in ("crossentropy", "kldiv", "divergence"))
 
 
 def _what_it_takes(key: str) -> tuple[str, str]:
     if "sparse" in key:
-        return "class numbers", _CLASS
+        return "class indices", _CLASS
     if "crossentropy" in key or "div" in key:
         is_binary = "binary" in key or "sigmoid" in key
         return "probabilities", _SIGMOID if is_binary else _SOFTMAX
     if "poisson" in key or "logarithmic" in key:
-        return "numbers that are not negative", _FUNCTION
+        return "non-negative numbers", _FUNCTION
     return "labels or probabilities", _FUNCTION

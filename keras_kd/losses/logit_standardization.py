@@ -1,4 +1,4 @@
-"""Standardised logits (Sun et al., 2024): any loss on logits, without the demand that both have one scale."""
+"""Logit standardization (Sun et al., 2024): a loss on logits that does not require both models to share a scale."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from keras_kd.losses.weighted import Weighted, get
 from keras_kd.serialization import deserialize, serialize
 
 EPSILON = 1e-7
-LOST_IN_ROUNDING = 1e-6
+ROUNDING = 1e-6
 
 
 def standardize_logits(logits: Any, temperature: Any = 1.0) -> Any:
-    """`(z - mean) / (std + 1e-7) / temperature` over the classes.
+    """Standardizes logits over the classes: `(z - mean) / (std + 1e-7) / temperature`.
 
-    The deviation is the published code's, over `classes - 1`; the paper's algorithm divides by `classes`, which is a
-    temperature larger by `sqrt(classes / (classes - 1))`. A row whose logits are all the same has no order to teach: it
-    becomes 0, with a gradient of 0; in the published code the gradient there is divided by 1e-7. So does a
-    row whose deviation is lost in rounding, below 1e-6 of its mean.
+    The standard deviation divides by `classes - 1`, as in the published code; the paper's algorithm divides by
+    `classes`, which is equivalent to a temperature larger by `sqrt(classes / (classes - 1))`. A row of equal logits
+    carries no information: it becomes 0 with a gradient of 0 (the published code divides that gradient by 1e-7). The
+    same applies to a row with a deviation below rounding, 1e-6 of its mean.
 
     Source: Sun et al., "Logit Standardization in Knowledge Distillation", 2024.
 
@@ -39,21 +39,24 @@ def standardize_logits(logits: Any, temperature: Any = 1.0) -> Any:
     centered = logits - mean
     degrees = max(logits.shape[-1] - 1, 1)
     deviation = safe_sqrt(ops.sum(ops.square(centered), axis=-1, keepdims=True) / degrees)
-    is_constant = deviation <= EPSILON + LOST_IN_ROUNDING * ops.abs(mean)
+    is_constant = deviation <= EPSILON + ROUNDING * ops.abs(mean)
     scaled = centered / (ops.where(is_constant, 1.0, deviation) + EPSILON)
     return ops.where(is_constant, 0.0, scaled) / temperature
 
 
 @registry.register
 class LogitStandardization(DistillationLoss):
-    """A loss on logits that compares z-scores: what matters is their order and distances, not their size.
+    """A loss on standardized logits: only the relations between a row's logits matter, not their mean or scale.
 
-    The temperature is that of the wrapped loss, T^2 included. The loss reads what the wrapped one reads; a weight goes
-    around it, `Weighted(LogitStandardization(...), 9.0)`.
+    The temperature is that of the wrapped loss, including its factor T^2. The wrapped loss also determines which
+    outputs are read. Apply a weight from outside: `Weighted(LogitStandardization(...), 9.0)`.
 
     Args:
-        loss: a loss on logits, or what `keras_kd.losses.get` takes.
-        name: the name in the logs; None is that of the wrapped loss with `standardized_` before it.
+        loss: a loss on logits, or anything that `keras_kd.losses.get` accepts.
+        name: the name in the logs; None prefixes the name of the wrapped loss with `standardized_`.
+
+    Raises:
+        ConfigurationError: if the wrapped loss is weighted, or compares anything but one pair of logits.
 
     >>> from keras_kd.losses import SoftTargets
     >>> loss = LogitStandardization(SoftTargets(temperature=2.0))
@@ -68,10 +71,10 @@ class LogitStandardization(DistillationLoss):
         if isinstance(loss, Weighted) or loss.several_taps:
             raise ConfigurationError(
                 explain(
-                    "This loss cannot be given standardised logits.",
+                    "This loss cannot take standardized logits.",
                     received=repr(loss.name) + (", a weighted loss" if isinstance(loss, Weighted) else ""),
                     expected="a loss that compares logits with logits",
-                    fix="A weight goes around it: Weighted(LogitStandardization(SoftTargets()), 9.0).",
+                    fix="Apply the weight outside: Weighted(LogitStandardization(SoftTargets()), 9.0).",
                 )
             )
         super().__init__(

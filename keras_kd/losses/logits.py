@@ -1,4 +1,4 @@
-"""Losses on the last layer's logits: soft targets (Hinton, Vinyals & Dean, 2015)."""
+"""Soft targets (Hinton, Vinyals & Dean, 2015), and the base class of losses on logits."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ DIVERGENCES = ("kl", "reverse_kl", "jensen_shannon")
 def soft_targets(teacher_logits: Any, student_logits: Any, temperature: Any, divergence: str = "kl") -> Any:
     """`T^2 * KL(softmax(teacher / T) || softmax(student / T))` over the last axis.
 
-    Both distributions come from a log-softmax in float32 (float64 stays float64), so the result is finite, and not
-    negative, at any finite logits. T^2 keeps the size of the gradient as the temperature grows.
+    Both distributions are computed with a log-softmax in float32 (float64 stays float64), so the result is finite and
+    non-negative for any finite logits. The factor T^2 keeps the gradient's magnitude constant as T grows.
 
     Source: Hinton, Vinyals & Dean, "Distilling the Knowledge in a Neural Network", 2015, section 2.
 
@@ -28,8 +28,8 @@ def soft_targets(teacher_logits: Any, student_logits: Any, temperature: Any, div
         teacher_logits: `[..., classes]`, before the softmax.
         student_logits: `[..., classes]`.
         temperature: a positive scalar.
-        divergence: `"kl"` covers all that the teacher holds possible; `"reverse_kl"`, `KL(student || teacher)`, keeps
-            to what it holds likely; `"jensen_shannon"` is the mean of the KLs of both to their mixture, at most log 2.
+        divergence: `"kl"`, which is mode-covering; `"reverse_kl"`, `KL(student || teacher)`, which is mode-seeking; or
+            `"jensen_shannon"`, the mean of the KL divergences of both to their mixture, at most log 2.
 
     Returns:
         `[...]`, in nats times T^2.
@@ -41,10 +41,10 @@ def soft_targets(teacher_logits: Any, student_logits: Any, temperature: Any, div
 
 
 def binary_soft_targets(teacher_logits: Any, student_logits: Any, temperature: Any, divergence: str = "kl") -> Any:
-    """`T^2 * KL` between the two Bernoulli distributions of each output, averaged over the last axis.
+    """`T^2 * KL` between the Bernoulli distributions of each output, averaged over the last axis.
 
-    For models that end in a sigmoid: one output for two classes, or one per label of a multi-label task. The mean over
-    labels is that of `keras.losses.BinaryCrossentropy`, so that both parts of the loss keep one scale.
+    For models that end in a sigmoid: one output for two classes, or one per label of a multi-label task. Labels are
+    averaged as in `keras.losses.BinaryCrossentropy`, so the supervised and the distillation loss have the same scale.
 
     Args:
         teacher_logits: `[..., labels]`, before the sigmoid.
@@ -64,7 +64,7 @@ def binary_soft_targets(teacher_logits: Any, student_logits: Any, temperature: A
 
 
 def _diverge(teacher_log: Any, student_log: Any, divergence: str) -> Any:
-    """A divergence between two distributions over the last axis, given as log-probabilities."""
+    """The divergence between two distributions over the last axis, given as log-probabilities."""
     check_choice("divergence", divergence, DIVERGENCES)
     if divergence == "kl":
         return non_negative(_kl(teacher_log, student_log))
@@ -80,17 +80,17 @@ def _kl(log_p: Any, log_q: Any) -> Any:
 def _kl_to_mixture(log_p: Any, log_q: Any) -> Any:
     """`KL(p || (p + q) / 2)`.
 
-    `log((p + q) / 2) - log p` is `softplus(log q - log p) - log 2`, with the right slope, 1/2, where p is q;
-    `logaddexp` has 1 for one and 0 for the other there.
+    `log((p + q) / 2) - log p` is computed as `softplus(log q - log p) - log 2`, with the correct slope of 1/2 at
+    p = q, where the gradient of `logaddexp` is 1 for one argument and 0 for the other.
     """
     return ops.sum(ops.exp(log_p) * (math.log(2.0) - ops.softplus(log_q - log_p)), axis=-1)
 
 
 class LogitsLoss(DistillationLoss):
-    """Base of the losses on logits at a temperature; both sides have the same classes in the last axis.
+    """Base class of losses on logits with a temperature; teacher and student have the same classes in the last axis.
 
     Args:
-        temperature: a number or a schedule; None takes the distiller's (4.0 outside one).
+        temperature: a number or a schedule; None uses the distiller's (4.0 without a distiller).
         options: `teacher`, `student`, `name`, `reduction`, see `DistillationLoss`.
     """
 
@@ -102,11 +102,11 @@ class LogitsLoss(DistillationLoss):
 
     @property
     def temperature(self):
-        """The number or schedule given to this loss, or None."""
+        """The number or schedule passed to this loss, or None."""
         return None if self._temperature is None else self._temperature.value
 
     def temperature_in(self, context: Context) -> Any:
-        """The temperature that counts at this step."""
+        """The temperature in effect at this step."""
         return context.temperature if self._temperature is None else self._temperature.at(context.step)
 
     def validate_outputs(self, teacher_outputs, student_outputs):
@@ -123,10 +123,10 @@ class LogitsLoss(DistillationLoss):
 
 @registry.register
 class SoftTargets(LogitsLoss):
-    """The student matches the teacher's softened class probabilities: `soft_targets` as a loss.
+    """Trains the student to match the teacher's softened class probabilities, see `soft_targets`.
 
     Args:
-        temperature: a number or a schedule; None takes the distiller's (4.0 outside one).
+        temperature: a number or a schedule; None uses the distiller's (4.0 without a distiller).
         activation: `"softmax"` for exclusive classes, `"sigmoid"` for `binary_soft_targets`.
         divergence: `"kl"`, `"reverse_kl"` or `"jensen_shannon"`.
         options: `teacher`, `student`, `name`, `reduction`, see `DistillationLoss`.
@@ -154,12 +154,15 @@ class SoftTargets(LogitsLoss):
 
 
 def check_same_classes(name: str, teacher_shape: Any, student_shape: Any, *, exclusive: bool = True) -> None:
-    """Raises `ConfigurationError` where two shapes are not logits over the same classes.
+    """Checks that two shapes are logits over the same classes.
 
     Args:
-        name: of the loss, for the message.
+        name: the name of the loss, for the error message.
         teacher_shape, student_shape: `(batch, ..., classes)`.
-        exclusive: whether there have to be several classes.
+        exclusive: whether the classes are mutually exclusive, so that at least two are required.
+
+    Raises:
+        ConfigurationError: if the shapes differ, or if there are too few classes.
     """
     teacher_shape, student_shape = tuple(teacher_shape), tuple(student_shape)
     if len(teacher_shape) != len(student_shape) or teacher_shape[-1] != student_shape[-1]:
@@ -168,16 +171,16 @@ def check_same_classes(name: str, teacher_shape: Any, student_shape: Any, *, exc
                 f"The loss {name!r} compares outputs of different shapes.",
                 received=f"teacher {teacher_shape}, student {student_shape}",
                 expected="the same classes in the last axis",
-                fix="Name the outputs to compare with teacher=..., student=..., or build the student for the teacher's "
-                "classes.",
+                fix="Name the outputs to compare with teacher=..., student=..., or build the student with the "
+                "teacher's classes.",
             )
         )
     if exclusive and student_shape[-1] == 1:
         raise ConfigurationError(
             explain(
-                f"The loss {name!r} would be 0 for ever: a softmax over one output is always 1.",
+                f"The loss {name!r} would always be 0: a softmax over one output is constant.",
                 received=f"shape {student_shape}",
                 expected="two or more classes",
-                fix="For one sigmoid output use SoftTargets(activation='sigmoid').",
+                fix="For a single sigmoid output, use SoftTargets(activation='sigmoid').",
             )
         )

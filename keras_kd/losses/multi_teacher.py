@@ -1,4 +1,4 @@
-"""The losses of a model with several teachers, and which of these are left out of a step."""
+"""Soft-target losses of a student with several teachers, with random teacher dropping."""
 
 from __future__ import annotations
 
@@ -9,13 +9,20 @@ from keras import ops
 from keras_kd.features import find_heads
 from keras_kd.losses import Context, DistillationLoss, SoftTargets, Weighted
 
-_DRAWS = 4096  # after which the teachers that are left out come in the same order again
+_NUM_DRAWS = 4096  # after this many steps the sequence of dropped teachers repeats
 
 
 def soft_targets_per_teacher(
     student: keras.Model, teachers: list[str], drop: float, seed: int
 ) -> list[DistillationLoss]:
-    """Soft targets of each teacher of a `Panel`, by name; together they are the mean of those not left out."""
+    """One soft-target loss per teacher of a `Panel`; their sum is the mean over the teachers that are not dropped.
+
+    Args:
+        student: decides between softmax and sigmoid targets.
+        teachers: the names of the teachers.
+        drop: the probability of dropping each teacher in a step.
+        seed: of the random draws.
+    """
     (head,) = find_heads(student).values()
     is_binary = head.activation == "sigmoid" or student.output_shape[-1] == 1
     terms = [
@@ -24,33 +31,34 @@ def soft_targets_per_teacher(
     ]
     if not drop:
         return [Weighted(term, 1.0 / len(terms)) for term in terms]
-    shares = random_teacher_weights(len(terms), drop, seed)
-    return [_StepWeighted(term, column) for term, column in zip(terms, shares.T, strict=True)]
+    weights = random_teacher_weights(len(terms), drop, seed)
+    return [_StepWeighted(term, column) for term, column in zip(terms, weights.T, strict=True)]
 
 
 def random_teacher_weights(num_teachers: int, drop: float, seed: int) -> np.ndarray:
-    """The share of each teacher in each of 4096 steps: 0 where it is left out, alike for the others, 1 in all.
+    """The weight of each teacher in each of 4096 steps: 0 if it is dropped, equal for the rest, summing to 1.
 
-    Where all would be left out, one stays, any as likely as the others.
+    If every teacher of a step would be dropped, one of them, drawn uniformly, is kept.
 
     Returns:
-        float32 `[4096, num_teachers]`; a function of the arguments alone, so that a resumed training goes on with it.
+        float32 `[4096, num_teachers]`. It depends on the arguments alone, so a resumed training continues the sequence.
     """
     random = np.random.default_rng(seed)
-    is_there = random.random((_DRAWS, num_teachers)) >= drop
-    nobody = np.flatnonzero(~is_there.any(axis=1))
-    is_there[nobody, random.integers(num_teachers, size=len(nobody))] = True
-    return (is_there / is_there.sum(axis=1, keepdims=True)).astype("float32")
+    is_kept = random.random((_NUM_DRAWS, num_teachers)) >= drop
+    empty_steps = np.flatnonzero(~is_kept.any(axis=1))
+    is_kept[empty_steps, random.integers(num_teachers, size=len(empty_steps))] = True
+    return (is_kept / is_kept.sum(axis=1, keepdims=True)).astype("float32")
 
 
 class _StepWeighted(Weighted):
-    """A loss times a number for each step, of a list that starts anew at its end."""
+    """A loss multiplied by a weight per step; the sequence of weights repeats from its start."""
 
-    def __init__(self, loss: DistillationLoss, shares: np.ndarray):
+    def __init__(self, loss: DistillationLoss, step_weights: np.ndarray):
         super().__init__(loss)
-        self._shares = shares
+        self._step_weights = step_weights
 
     def __call__(self, teacher, student, *, sample_weight=None, context=None):
         context = context or Context()
         value = super().__call__(teacher, student, sample_weight=sample_weight, context=context)
-        return ops.take(ops.convert_to_tensor(self._shares), ops.mod(context.step, len(self._shares))) * value
+        index = ops.mod(context.step, len(self._step_weights))
+        return ops.take(ops.convert_to_tensor(self._step_weights), index) * value

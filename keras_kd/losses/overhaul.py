@@ -1,4 +1,4 @@
-"""Feature overhaul (Heo et al., 2019): the student matches what the teacher has before a ReLU, where that matters."""
+"""Feature overhaul (Heo et al., 2019): matches pre-ReLU features by a partial distance."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from keras_kd.losses.reduction import expand_like
 
 
 def feature_overhaul(teacher_map: Any, student_map: Any, margin: Any = None, present: Any = None) -> Any:
-    """The partial squared distance to the teacher's features behind a margin ReLU, summed over all but the batch.
+    """The partial squared distance to the teacher's features after a margin ReLU, summed over all but the batch axis.
 
-    With `target = max(teacher, margin)`, the sum of `(student - target)^2` over the entries where `target > 0` or
-    `student > target`: where the teacher is negative the student only has to be as low, since a ReLU follows.
+    With `target = max(teacher, margin)`, the sum of `(student - target)^2` over the entries with `target > 0` or
+    `student > target`: at negative targets the student only has to be as low or lower, since a ReLU follows.
 
     Source: Heo et al., "A Comprehensive Overhaul of Feature Distillation", 2019, section 3.
 
     Args:
-        teacher_map, student_map: `[batch, ..., channels]`, of one shape, before the ReLU.
-        margin: `[channels]`, not positive: the mean of the teacher's negative values in each channel, from
+        teacher_map, student_map: `[batch, ..., channels]`, of equal shape, before the ReLU.
+        margin: `[channels]`, at most 0: the mean of the teacher's negative values in each channel, from
             `margins_from_batch_norm`. None estimates it from this batch with `margins_from_features`.
-        present: `[batch]` or `[batch, positions]`, which of them count, in that estimate too; None is all. The others
-            are 0.
+        present: `[batch]` or `[batch, positions]`, the entries to include here and in the estimate; None includes all.
+            The result is 0 for excluded rows.
 
     Returns:
         `[batch]`.
@@ -45,11 +45,11 @@ def feature_overhaul(teacher_map: Any, student_map: Any, margin: Any = None, pre
 
 
 def margins_from_features(teacher_map: Any, present: Any = None) -> Any:
-    """The mean of the negative values of each channel; 0, which then has no effect, where there are none.
+    """The mean of the negative values of each channel; 0 for a channel without any, where it has no effect.
 
     Args:
         teacher_map: `[batch, ..., channels]`, before the ReLU.
-        present: `[batch]` or `[batch, positions]`, which of them count; None is all.
+        present: `[batch]` or `[batch, positions]`, the entries to include; None includes all.
 
     Returns:
         `[channels]`, without a gradient.
@@ -65,18 +65,19 @@ def margins_from_features(teacher_map: Any, present: Any = None) -> Any:
 
 
 def margins_from_batch_norm(gamma: Any, beta: Any) -> list[float]:
-    """`E[x | x < 0]` of each channel, for `x` normal with mean `beta` and standard deviation `|gamma|`.
+    """`E[x | x < 0]` of each channel for normally distributed `x` with mean `beta` and standard deviation `|gamma|`.
 
     `beta - s * phi(beta / s) / Phi(-beta / s)` with `s = |gamma|`, `phi` and `Phi` the normal density and distribution;
     `-3 s` where `Phi(-beta / s) <= 0.001`, as in the authors' code (clovaai/overhaul-distillation).
 
-    For a `keras.layers.BatchNormalization` right before the ReLU: `margins_from_batch_norm(layer.gamma, layer.beta)`.
+    For a `keras.layers.BatchNormalization` right before the ReLU, call `margins_from_batch_norm(layer.gamma,
+    layer.beta)`.
 
     Args:
         gamma, beta: `[channels]` each.
 
     Returns:
-        One number per channel, plain floats that fit into a config.
+        One plain float per channel, so that the list can be part of a config.
 
     >>> [round(margin, 4) for margin in margins_from_batch_norm([1.0, 2.0], [0.0, 8.0])]
     [-0.7979, -6.0]
@@ -84,12 +85,14 @@ def margins_from_batch_norm(gamma: Any, beta: Any) -> list[float]:
     gamma, beta = (ops.convert_to_numpy(values).tolist() for values in (gamma, beta))
     if len(gamma) != len(beta):
         received = f"{len(gamma)} and {len(beta)} channels"
-        raise ConfigurationError(explain("gamma and beta are not of one layer.", received=received, expected="as many"))
+        raise ConfigurationError(
+            explain("gamma and beta have different lengths.", received=received, expected="those of one layer")
+        )
     return [_negative_mean(mean, abs(deviation)) for deviation, mean in zip(gamma, beta, strict=True)]
 
 
 def _negative_mean(mean: float, deviation: float) -> float:
-    """`E[x | x < 0]` of a normal variable."""
+    """`E[x | x < 0]` of a normally distributed x."""
     if deviation == 0.0:
         return min(mean, 0.0)
     ratio = mean / deviation
@@ -101,19 +104,19 @@ def _negative_mean(mean: float, deviation: float) -> float:
 
 @registry.register
 class FeatureOverhaul(DistillationLoss):
-    """The student matches the teacher's features before the ReLU: `feature_overhaul` over one or more pairs of layers.
+    """Trains the student to match the teacher's pre-ReLU features, see `feature_overhaul`, on one or more layer pairs.
 
-    Name what enters the ReLU, in the order of the layers: the `stage_1_preact` of the models of this package,
-    `"relu:input"` or `"conv:preactivation"` of others. Of `n` pairs, number `i` (from 0) counts `1 / 2^(n - 1 - i)`:
-    the last fully, the one before by half. The authors' scripts divide the loss by 1000 (CIFAR-100) or 10000
-    (ImageNet); that is a weight, which is left to the distiller here.
+    Name the inputs of ReLUs, in layer order: `stage_1_preact` in the models of this package, `"relu:input"` or
+    `"conv:preactivation"` in others. Pair `i` of `n` (from 0) has weight `1 / 2^(n - 1 - i)`: 1 for the last, 1/2 for
+    the one before. The authors' scripts divide the loss by 1000 (CIFAR-100) or 10000 (ImageNet); here, set that as the
+    weight of the loss.
 
     Args:
-        margins: for each pair one number per channel of the teacher, or None to take the mean of the negative values
-            in each batch. None does so for all. The paper's come from `margins_from_batch_norm`.
-        projector: from the student's features to the teacher's shape. `"conv"`, as published, always learns a 1x1
-            convolution with batch normalisation, `"auto"` only where the channels differ, None never. Where sizes
-            differ the student's map is resized; mdistiller pools the teacher's.
+        margins: for each pair, one number per channel of the teacher, or None to use the mean of the negative values in
+            each batch; None does so for all pairs. The paper's margins come from `margins_from_batch_norm`.
+        projector: maps the student's features to the teacher's shape. `"conv"`, as published, always learns a 1x1
+            convolution with batch normalization, `"auto"` only if the channels differ, None never. If the sizes differ,
+            the student's map is resized; mdistiller pools the teacher's.
         options: `teacher`, `student` (a layer or a list of layers), `name`, `reduction`, see `DistillationLoss`.
 
     >>> loss = FeatureOverhaul(teacher="stage_3_preact", student="stage_3_preact", margins=[[-0.5]], projector=None)
@@ -133,7 +136,7 @@ class FeatureOverhaul(DistillationLoss):
     def build(self, teacher_shape, student_shape):
         teacher_shapes, student_shapes = _as_list(teacher_shape), _as_list(student_shape)
         self._check(teacher_shapes, student_shapes)
-        # the authors' first weights, normal with variance 2 / outputs
+        # the authors' initialization, normal with variance 2 / outputs
         start = initializers.VarianceScaling(2.0, mode="fan_out", distribution="untruncated_normal")
         connectors = [Projector(shape, self.projector, kernel_initializer=start.clone()) for shape in teacher_shapes]
         for connector, shape in zip(connectors, student_shapes, strict=True):
@@ -163,7 +166,7 @@ class FeatureOverhaul(DistillationLoss):
                 explain(
                     f"The loss {self.name!r} compares pairs of layers.",
                     received=f"{len(teacher_shapes)} of the teacher, {len(student_shapes)} of the student",
-                    expected="as many of the teacher as of the student",
+                    expected="the same number of layers of both",
                 )
             )
         for teacher, student in zip(teacher_shapes, student_shapes, strict=True):
@@ -175,10 +178,11 @@ class FeatureOverhaul(DistillationLoss):
         ):
             raise ConfigurationError(
                 explain(
-                    f"The margins of the loss {self.name!r} are not those of the teacher's layers.",
+                    f"The margins of the loss {self.name!r} do not match the teacher's layers.",
                     received=f"margins for {given} channels",
-                    expected=f"one list for each of {channels} channels",
-                    fix="margins_from_batch_norm(layer.gamma, layer.beta) makes one, of the layer before the ReLU.",
+                    expected=f"one list per layer, for {channels} channels",
+                    fix="Compute each with margins_from_batch_norm(layer.gamma, layer.beta), from the batch "
+                    "normalization before the ReLU.",
                 )
             )
 
@@ -191,16 +195,16 @@ def _as_list(value: Any) -> list:
 
 
 def _checked_margin(margin: Any) -> list[float] | None:
-    """One number per channel, as plain floats."""
+    """Validates one margin and returns it as plain floats, one per channel."""
     if margin is None:
         return None
     if not isinstance(margin, Iterable) or isinstance(margin, str):
         raise ConfigurationError(
             explain(
-                "'margins' is not usable.",
+                "'margins' is not valid.",
                 received=repr(margin),
                 expected="a list with one number per channel for each pair of layers",
-                fix="Of one pair it is a list in a list.",
+                fix="For a single pair, pass a list of one list.",
             )
         )
     return [check_number("margins", value, at_most=0.0) for value in margin]

@@ -1,4 +1,4 @@
-"""Regression: on logits (Ba & Caruana, 2014), and on the outputs of models that predict numbers."""
+"""Regression on logits (Ba & Caruana, 2014) and on the outputs of regression models."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from keras_kd.losses.numerics import upcast
 
 
 def logit_regression(teacher_logits: Any, student_logits: Any, centered: bool = True) -> Any:
-    """`mean over classes of (student - teacher)^2`, of logits without their mean over the classes.
+    """`mean over classes of (student - teacher)^2`, with each row of logits centered over the classes.
 
-    A softmax does not see a number that is added to all logits of a row, and `centered` leaves it out; what remains is
-    twice the limit of `T^2 * KL` at a high temperature. The paper's equation is half the sum over the classes of logits
-    as they are; the mean keeps one scale for any number of classes.
+    A softmax is invariant to a constant added to all logits of a row, so `centered` removes it; the remainder is twice
+    the limit of `T^2 * KL` at high temperature. The paper's equation is half the sum over the classes of the uncentered
+    logits; the mean keeps the scale independent of the number of classes.
 
     Source: Ba & Caruana, "Do Deep Nets Really Need to be Deep?", 2014; the limit is from Hinton, Vinyals &
     Dean, "Distilling the Knowledge in a Neural Network", 2015, section 2.1.
 
     Args:
         teacher_logits, student_logits: `[..., classes]`, before the softmax or the sigmoid.
-        centered: whether to subtract the mean over the classes; False for sigmoids, where the number is seen.
+        centered: whether to subtract the mean over the classes; use False for sigmoids, where a constant matters.
 
     Returns:
         `[...]`.
@@ -39,12 +39,12 @@ def logit_regression(teacher_logits: Any, student_logits: Any, centered: bool = 
 
 @registry.register
 class LogitRegression(DistillationLoss):
-    """The student's logits are regressed on the teacher's: `logit_regression` as a loss. It has no temperature.
+    """Regresses the student's logits on the teacher's, see `logit_regression`. There is no temperature.
 
-    For classifiers. A model that predicts numbers takes `OutputRegression`, which leaves no common shift out.
+    For classifiers. For regression models use `OutputRegression`, which does not remove a common offset.
 
     Args:
-        centered: whether to leave out what all logits of a row have in common; False for sigmoids.
+        centered: whether to subtract each row's mean over the classes; use False for sigmoids.
         options: `teacher`, `student`, `name`, `reduction`, see `DistillationLoss`.
 
     >>> loss = LogitRegression()
@@ -64,10 +64,10 @@ class LogitRegression(DistillationLoss):
         if self.centered and student_outputs.shape[-1] == 1:
             raise ConfigurationError(
                 explain(
-                    f"The loss {self.name!r} would be 0 for ever: one logit without its mean is 0.",
+                    f"The loss {self.name!r} would always be 0: a single logit minus its mean is 0.",
                     received=f"shape {tuple(student_outputs.shape)}",
                     expected="two or more classes",
-                    fix="For sigmoid outputs use LogitRegression(centered=False), for a model that predicts numbers "
+                    fix="For sigmoid outputs, use LogitRegression(centered=False); for a regression model, "
                     "OutputRegression().",
                 )
             )
@@ -82,18 +82,18 @@ DIFFERENCES = ("squared", "absolute", "huber")
 def output_regression(
     teacher_outputs: Any, student_outputs: Any, difference: str = "squared", delta: float = 1.0
 ) -> Any:
-    """`mean over the last axis of d(student - teacher)`, for outputs that are numbers rather than logits.
+    """`mean over the last axis of d(student - teacher)`, for regression outputs rather than logits.
 
     `d(e)` is `e^2` (squared), `|e|` (absolute), or `e^2 / 2` up to `|e| = delta` and `delta * (|e| - delta / 2)` beyond
-    (huber). This is the loss that Keras computes from labels, with the teacher's outputs in their place.
+    (huber). These are Keras' own regression losses with the teacher's outputs in place of the labels.
 
     Source: Ba & Caruana, "Do Deep Nets Really Need to be Deep?", 2014, for the squared one; Huber, "Robust Estimation
     of a Location Parameter", 1964.
 
     Args:
-        teacher_outputs, student_outputs: `[..., outputs]`, or `[batch]` where there is one number per example.
+        teacher_outputs, student_outputs: `[..., outputs]`, or `[batch]` for one number per example.
         difference: `"squared"`, `"absolute"` or `"huber"`.
-        delta: of the Huber difference, in the unit of the outputs.
+        delta: the threshold of the Huber difference, in the unit of the outputs.
 
     Returns:
         `[...]`; `[batch]` for `[batch]`.
@@ -116,20 +116,22 @@ def _differences(error: Any, difference: str, delta: float) -> Any:
 
 @registry.register
 class OutputRegression(DistillationLoss):
-    """The student's outputs are regressed on the teacher's: `output_regression` as a loss. It has no temperature.
+    """Regresses the student's outputs on the teacher's, see `output_regression`. There is no temperature.
 
-    For models that predict numbers, one or several. The default term of an output that is compiled with
+    For regression models with one or more outputs. It is the default term of an output that is compiled with
     `MeanSquaredError`, `MeanAbsoluteError` or `Huber`.
 
     Args:
         difference: `"squared"`, `"absolute"` or `"huber"`.
-        delta: of the Huber difference, above 0, in the unit of the outputs.
-        activation: `"sigmoid"` where both models end in a sigmoid, so that the numbers themselves are compared: a
-            distiller hands a loss what enters that activation. None compares what it is handed.
+        delta: the threshold of the Huber difference, above 0, in the unit of the outputs.
+        activation: use `"sigmoid"` if both models end in a sigmoid: a distiller passes the inputs of that activation
+            to a loss, and this setting applies it again, so that the outputs themselves are compared. None compares
+            the values as they are passed.
         options: `teacher`, `student`, `name`, `reduction`, see `DistillationLoss`.
 
     Raises:
-        ConfigurationError: another difference or activation, a delta that is not above 0, outputs of other shapes.
+        ConfigurationError: for an unknown difference or activation, a delta that is not above 0, or outputs of
+            different shapes.
 
     >>> loss = OutputRegression()
     >>> float(loss([[2.0], [0.0]], [[5.0], [1.0]]))
@@ -156,7 +158,7 @@ class OutputRegression(DistillationLoss):
                 explain(
                     f"The loss {self.name!r} compares outputs of different shapes.",
                     received=f"teacher {teacher_shape}, student {student_shape}",
-                    expected="the same numbers from both",
+                    expected="the same shape",
                     fix="Name the outputs to compare with teacher=..., student=....",
                 )
             )

@@ -1,4 +1,4 @@
-"""Relational knowledge distillation (Park et al., 2019): the distances and angles between the examples of a batch."""
+"""Relational knowledge distillation (Park et al., 2019): matches distances and angles between examples of a batch."""
 
 from __future__ import annotations
 
@@ -10,53 +10,54 @@ from keras_kd.errors import check_number
 from keras_kd.losses.base import DistillationLoss, registry, without_padding
 from keras_kd.losses.numerics import flatten, l2_normalize, num_present_rows, pair_mask, upcast
 
-SMALLEST_SQUARE = 1e-12
+MIN_SQUARED_DISTANCE = 1e-12
 
 
 def relational_distance(teacher_features: Any, student_features: Any, *, present: Any = None) -> Any:
-    """How far the distances between examples are apart, each side's in units of its own mean distance.
+    """Compares the pairwise distances between examples, each model's divided by its mean distance.
 
         d[i, j] = sqrt(max(|f_i - f_j|^2, 1e-12)) over the mean of these over all i != j;  d[i, i] = 0
         row i: (1 / b) sum_j huber(d_teacher[i, j] - d_student[i, j]),  huber(x) = x^2 / 2 within 1, |x| - 1/2 beyond
 
-    The paper sums over pairs of distinct examples. Its code (lenscloth/RKD `metric/loss.py`; RepDistiller and
-    mdistiller alike) takes the mean over the whole `[b, b]` matrix, with the diagonal of zeros, and so does this: `(b -
-    1) / b` of the mean over pairs. "The mean of the distances above 0" in that code is the mean off the diagonal, as
-    1e-12 lifts even the distance between equal examples. A batch of one or two is 0.
+    The paper sums over pairs of distinct examples. This function follows the published code (lenscloth/RKD
+    `metric/loss.py`; likewise RepDistiller and mdistiller), which averages over the whole `[b, b]` matrix with its zero
+    diagonal: `(b - 1) / b` times the mean over pairs. That code's mean of the distances above 0 is the mean off the
+    diagonal, since 1e-12 makes even the distance between equal examples positive. The loss is 0 for a batch of one or
+    two.
 
     Source: Park et al., "Relational Knowledge Distillation", 2019, section 3.2.1.
 
     Args:
-        teacher_features: `[batch, ...]`; what follows the batch axis is flattened. Takes memory of batch^2 * features.
+        teacher_features: `[batch, ...]`, flattened after the batch axis. Uses memory of batch^2 * features.
         student_features: `[batch, ...]`, of any size.
-        present: `[batch]`, the rows that count; None is all. The others are 0, and b is how many count.
+        present: `[batch]`, the rows to include; None includes all. The others are 0, and b is the number included.
 
     Returns:
         `[batch]`.
     """
     teacher, student = map(flatten, upcast(teacher_features, student_features))
     pairs = pair_mask(present, teacher)
-    others = pairs * _differ(pairs)
+    others = pairs * _off_diagonal(pairs)
     difference = _relative_distances(teacher, others) - _relative_distances(student, others)
     return ops.sum(_huber(difference), axis=-1) / num_present_rows(pairs)
 
 
 def relational_angle(teacher_features: Any, student_features: Any, *, present: Any = None) -> Any:
-    """How far the angles that any two examples make at a third are apart.
+    """Compares the angles formed by all triples of examples.
 
-        e[i, j] = (f_j - f_i) / |f_j - f_i|, 0 where the two are equal;  angle[i, j, k] = cosine = e[i, j] . e[i, k]
+        e[i, j] = (f_j - f_i) / |f_j - f_i|, 0 if the two are equal;  angle[i, j, k] = cosine = e[i, j] . e[i, k]
         row i: (1 / b^2) sum_jk huber(angle_teacher[i, j, k] - angle_student[i, j, k])
 
-    The paper sums over triples of distinct examples; its code (lenscloth/RKD `metric/loss.py`; RepDistiller and
-    mdistiller alike) takes the mean over all b^3, with those that are 0 on both sides, and so does this. Takes memory
-    of batch^3 and of batch^2 * features.
+    The paper sums over triples of distinct examples; this function averages over all b^3, including those that are 0
+    in both models, as in the published code (lenscloth/RKD `metric/loss.py`; likewise RepDistiller and mdistiller).
+    Uses memory of batch^3 and of batch^2 * features.
 
     Source: Park et al., "Relational Knowledge Distillation", 2019, section 3.2.2.
 
     Args:
-        teacher_features: `[batch, ...]`; what follows the batch axis is flattened.
+        teacher_features: `[batch, ...]`, flattened after the batch axis.
         student_features: `[batch, ...]`, of any size.
-        present: `[batch]`, the rows that count; None is all. The others are 0, and b is how many count.
+        present: `[batch]`, the rows to include; None includes all. The others are 0, and b is the number included.
 
     Returns:
         `[batch]`.
@@ -68,27 +69,27 @@ def relational_angle(teacher_features: Any, student_features: Any, *, present: A
     return ops.sum(_huber(difference), axis=(1, 2)) / ops.square(num_present_rows(pairs))
 
 
-def _differ(pairs: Any) -> Any:
-    """`[batch, batch]`: 1 off the diagonal."""
+def _off_diagonal(pairs: Any) -> Any:
+    """`[batch, batch]`: 1 off the diagonal, 0 on it."""
     row = ops.cumsum(ops.ones_like(pairs[:, 0]))
     return ops.cast(row[:, None] != row[None, :], pairs.dtype)
 
 
 def _differences(features: Any) -> Any:
-    """`[batch, batch, features]`: where the second lies, seen from the first."""
+    """`[batch, batch, features]`: the second example minus the first."""
     return features[None, :, :] - features[:, None, :]
 
 
 def _relative_distances(features: Any, others: Any) -> Any:
-    """`[batch, batch]`: the distances of the pairs in `others` over their mean, 0 for the rest."""
+    """`[batch, batch]`: the distances of the pairs in `others` divided by their mean, 0 for the rest."""
     squares = ops.sum(ops.square(_differences(features)), axis=-1)
-    distances = ops.sqrt(ops.maximum(squares, SMALLEST_SQUARE)) * others
+    distances = ops.sqrt(ops.maximum(squares, MIN_SQUARED_DISTANCE)) * others
     mean = ops.sum(distances) / ops.maximum(ops.sum(others), 1.0)
     return distances / ops.where(mean > 0, mean, 1.0)
 
 
 def _angles(features: Any) -> Any:
-    """`[batch, batch, batch]`: the cosine at the first example between the directions to the other two."""
+    """`[batch, batch, batch]`: the cosine of the angle at the first example between the other two."""
     directions = l2_normalize(_differences(features))
     return ops.matmul(directions, ops.transpose(directions, (0, 2, 1)))
 
@@ -100,17 +101,17 @@ def _huber(difference: Any) -> Any:
 
 @registry.register
 class RelationalKD(DistillationLoss):
-    """The student keeps the teacher's distances and angles between examples.
+    """Preserves the teacher's distances and angles between examples.
 
         distance_weight * relational_distance + angle_weight * relational_angle
 
-    The weights are those of the paper's CIFAR-100 code and of RepDistiller, where the whole has weight 1, on pooled
-    features. The authors bring features to length 1 first in that script; RepDistiller and this do not. Memory grows as
-    batch^3.
+    The default weights are those of the paper's CIFAR-100 code and of RepDistiller, for an overall weight of 1, on
+    pooled features. That script of the authors first normalizes features to length 1; RepDistiller and this class do
+    not. Memory grows as batch^3.
 
     Args:
-        distance_weight: of `relational_distance`, at least 0; 0 leaves it out.
-        angle_weight: of `relational_angle`, at least 0; 0 leaves it out.
+        distance_weight: the weight of `relational_distance`, at least 0; 0 skips it.
+        angle_weight: the weight of `relational_angle`, at least 0; 0 skips it.
         options: `teacher`, `student`, `name`, `reduction`, see `DistillationLoss`.
 
     >>> loss = RelationalKD(teacher="pool", student="pool")

@@ -1,4 +1,4 @@
-"""Knowledge review (Chen et al., 2021): shallow levels of the teacher teach all deeper levels of the student."""
+"""Knowledge review (Chen et al., 2021): shallow levels of the teacher supervise all deeper levels of the student."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from keras_kd.losses.reduction import refuse_padding
 from keras_kd.serialization import register
 
 POOLED_SIZES = (4, 2, 1)
-MOST_CHANNELS = 512
+MAX_CHANNELS = 512
 
 
 def knowledge_review(teacher_maps: Any, student_maps: Any) -> Any:
-    """The hierarchical context loss: maps compared at full size and pooled to 4x4, 2x2 and 1x1, summed over the levels.
+    """The hierarchical context loss: compares maps at full size and pooled to 4x4, 2x2 and 1x1, summed over the levels.
 
         level = sum_k w_k * mean((pool_k(teacher) - pool_k(student))^2) / sum_k w_k
         k = full size, 4, 2, 1;  w = 1, then 1/2, 1/4, 1/8 in the order in which they are used
 
-    A pooled size is left out where the map is no higher than it. Weights and sizes are those of the published code
-    (dvlab-research/ReviewKD), with which the paper's tables were made.
+    Pooled sizes that are not below the map's height are skipped. Weights and sizes are those of the published code
+    (dvlab-research/ReviewKD), which produced the paper's tables.
 
     Source: Chen, Liu, Zhao & Jia, "Distilling Knowledge via Knowledge Review", 2021, section 3.
 
     Args:
-        teacher_maps, student_maps: lists of `[batch, height, width, channels]`, or `[batch, channels]` for a map of one
-            place; each pair of one shape.
+        teacher_maps, student_maps: lists of `[batch, height, width, channels]`, or `[batch, channels]` for a 1x1 map;
+            each pair has equal shapes.
 
     Returns:
         `[batch]`.
@@ -43,7 +43,7 @@ def knowledge_review(teacher_maps: Any, student_maps: Any) -> Any:
 
 
 def _hierarchical_context(teacher_map: Any, student_map: Any) -> Any:
-    difference = teacher_map - student_map  # pooling is linear: that of the difference is the difference of the pooled
+    difference = teacher_map - student_map  # pooling is linear, so the difference is pooled once
     loss, weight, total = _mean_square(difference), 1.0, 1.0
     for size in POOLED_SIZES:
         if size < difference.shape[1]:
@@ -58,7 +58,7 @@ def _mean_square(maps: Any) -> Any:
 
 
 def _nearest(maps: Any, size: tuple[int, int]) -> Any:
-    """Another height and width by the nearest place below, PyTorch's rule (`ops.image.resize` takes another)."""
+    """Resizes by nearest neighbor, rounding positions down as PyTorch does (`ops.image.resize` rounds differently)."""
     for axis, wanted in zip((1, 2), size, strict=True):
         length = maps.shape[axis]
         if length != wanted:
@@ -68,7 +68,7 @@ def _nearest(maps: Any, size: tuple[int, int]) -> Any:
 
 @register
 class AttentionFusion(layers.Layer):
-    """The attention-based fusion of one level of the student with all that is deeper, in float32.
+    """The attention-based fusion of one student level with all deeper levels, in float32.
 
         x = batch_norm(conv1x1(features));  y = deeper, resized to x
         a, b = sigmoid(conv1x1([x, y]));  fused = a * x + b * y, resized to the teacher's size
@@ -77,10 +77,10 @@ class AttentionFusion(layers.Layer):
     Source: Chen et al., 2021, section 3; initial weights and resizing are those of the published code.
 
     Args:
-        channels: of `fused`, the same on all levels.
-        output_channels: the teacher's.
+        channels: the channels of `fused`, the same for all levels.
+        output_channels: the teacher's channels.
         output_size: the teacher's `(height, width)`.
-        fuses: False for the deepest level, which has nothing to fuse with.
+        fuses: False for the deepest level, which has no deeper level to fuse with.
     """
 
     def __init__(self, channels: int, output_channels: int, output_size: Any, *, fuses: bool, name: str | None = None):
@@ -108,9 +108,9 @@ class AttentionFusion(layers.Layer):
             self.attention.build((*input_shape[:-1], 2 * self.channels))
 
     def call(self, features, deeper=None, present=None, training=None):
-        """`output`, to be compared with the teacher, and `fused`, for the next shallower level.
+        """Returns `output`, which is compared with the teacher, and `fused`, for the next shallower level.
 
-        `present` is `[batch]`, which rows the batch statistics are made of; None for all.
+        `present` is `[batch]`, the rows to include in the batch statistics; None includes all.
         """
         counts = None if present is None else ops.reshape(ops.cast(present, "bool"), (-1, 1, 1, 1))
         fused = normalize(self.reduce_norm, self.reduce(features), counts, training)
@@ -133,18 +133,19 @@ class AttentionFusion(layers.Layer):
 
 @registry.register
 class KnowledgeReview(DistillationLoss):
-    """`knowledge_review` between the teacher's levels and the student's, each fused with all deeper ones.
+    """Compares the teacher's levels with the student's, each fused with all deeper ones, see `knowledge_review`.
 
-    The fusion runs from the deepest level to the shallowest; it is trained with the student, saved with the distiller,
-    and never part of the student. As published: the teacher's maps from before the last ReLU of each stage, the
-    student's from after it, and the pooled vector as the deepest level of both.
+    The fusion runs from the deepest level to the shallowest. It is trained with the student, saved with the distiller,
+    and never part of the student. As published, use the teacher's maps before the last ReLU of each stage, the
+    student's maps after it, and the pooled vector as the deepest level of both.
 
     Args:
-        channels: of the fusion; None is the student's deepest channels, at most 512, as in the published code.
-        warmup_steps: over how many optimizer steps the loss grows from 0 to its full size; 0 for none. (The published
-            code takes `min(epoch / 20, 1)` of 240 epochs.)
-        options: `teacher`, `student`, lists of as many taps from shallow to deep; `name`, `reduction`, see
-            `DistillationLoss`.
+        channels: the channels of the fusion; None uses those of the student's deepest level, at most 512, as in the
+            published code.
+        warmup_steps: the number of optimizer steps over which the loss grows linearly from 0; 0 disables the warm-up.
+            (The published code uses `min(epoch / 20, 1)` of 240 epochs.)
+        options: `teacher`, `student`, lists with the same number of taps, from shallow to deep; `name`, `reduction`,
+            see `DistillationLoss`.
 
     >>> loss = KnowledgeReview(teacher=["stage_1_preact", "pool"], student=["stage_1", "pool"])
     >>> loss.name
@@ -163,7 +164,7 @@ class KnowledgeReview(DistillationLoss):
 
     def build(self, teacher_shape, student_shape):
         teacher, student = _checked_levels(self.name, teacher_shape, student_shape)
-        channels = self.channels or min(MOST_CHANNELS, student[-1][-1])
+        channels = self.channels or min(MAX_CHANNELS, student[-1][-1])
         deepest = len(student) - 1
         self.fusions = [
             AttentionFusion(channels, shape[-1], shape[1:3], fuses=level < deepest, name=f"fusion_{level}")
@@ -195,7 +196,7 @@ class KnowledgeReview(DistillationLoss):
 
 
 def _as_map(features: Any) -> Any:
-    """A vector as a map of one place."""
+    """Reshapes a vector to a 1x1 map."""
     return features if len(features.shape) == 4 else features[:, None, None, :]
 
 
@@ -204,7 +205,7 @@ def _listed(value: Any) -> list[Any]:
 
 
 def _checked_levels(name: str, teacher_shapes: Any, student_shapes: Any) -> list[list[tuple]]:
-    """The shapes as maps, or a `ConfigurationError` where these are no levels to review."""
+    """The shapes as maps; raises `ConfigurationError` if they cannot be reviewed."""
     taps = [[tuple(shape) for shape in _listed(shapes)] for shapes in (teacher_shapes, student_shapes)]
     maps = [[(shape[0], 1, 1, shape[-1]) if len(shape) == 2 else shape for shape in shapes] for shapes in taps]
     are_maps = all(len(shape) == 4 and None not in shape[1:] for shapes in maps for shape in shapes)
@@ -213,9 +214,9 @@ def _checked_levels(name: str, teacher_shapes: Any, student_shapes: Any) -> list
             explain(
                 f"The loss {name!r} cannot review these levels.",
                 received=f"teacher {taps[0]}, student {taps[1]}",
-                expected="as many levels of both, from shallow to deep, each a map [batch, height, width, channels] of "
-                "known size or a vector [batch, channels], none larger than the one before",
-                fix="keras_kd.taps(model) lists what there is, with shapes.",
+                expected="the same number of levels of both models, from shallow to deep, each a map [batch, height, "
+                "width, channels] of known size or a vector [batch, channels], none larger than the previous one",
+                fix="keras_kd.taps(model) lists the available layers with their shapes.",
             )
         )
     return maps

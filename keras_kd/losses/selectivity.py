@@ -1,4 +1,4 @@
-"""Neuron selectivity transfer (Huang & Wang, 2017): the student's channels select regions as the teacher's do."""
+"""Neuron selectivity transfer (Huang & Wang, 2017): matches the distribution of the channels' activation patterns."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from keras_kd.losses.numerics import l2_normalize, non_negative, upcast
 def neuron_selectivity(teacher_map: Any, student_map: Any) -> Any:
     """The squared maximum mean discrepancy between the channels of two maps, with the kernel `k(a, b) = (a . b)^2`.
 
-    Each channel is one sample: its activations over the positions, over their Euclidean norm. With the means over all
-    pairs of channels, `mean k(t, t') + mean k(s, s') - 2 mean k(t, s)`. Of maps of two sizes the larger is
-    average-pooled to the smaller first.
+    Each channel is one sample: its activations over the positions, divided by their Euclidean norm. The loss is
+    `mean k(t, t') + mean k(s, s') - 2 mean k(t, s)`, with means over all pairs of channels. If the maps differ in size,
+    the larger is first average-pooled to the smaller.
 
-    The paper also tries a linear and a Gaussian kernel; published code (RepDistiller, mdistiller) has this one, the
-    polynomial kernel of degree 2 without a constant. `mean k(t, t')` does not depend on the student; it is kept, as
-    there, so that the loss is 0 where the two are alike.
+    The paper also tries a linear and a Gaussian kernel; the published code (RepDistiller, mdistiller) has this one, the
+    polynomial kernel of degree 2 without a constant. `mean k(t, t')` does not depend on the student; it is kept, as in
+    that code, so that the loss is 0 for equal maps.
 
     Source: Huang & Wang, "Like What You Like: Knowledge Distill via Neuron Selectivity Transfer", 2017, section 4.
 
@@ -36,21 +36,21 @@ def neuron_selectivity(teacher_map: Any, student_map: Any) -> Any:
 
 
 def _patterns(features: Any) -> Any:
-    """`[batch, height, width, channels]` to `[batch, positions, channels]`, each channel of norm 1."""
+    """Reshapes `[batch, height, width, channels]` to `[batch, positions, channels]` and scales channels to norm 1."""
     features = ops.reshape(features, (ops.shape(features)[0], -1, features.shape[-1]))
     return l2_normalize(features, axis=1)
 
 
 def _mean_kernel(first: Any, second: Any) -> Any:
-    """`[batch]`: the mean of `(a . b)^2` over all pairs of channels, by a `[batch, channels, channels]` Gram matrix."""
+    """The mean of `(a . b)^2` over all pairs of channels, `[batch]`, computed from `[batch, channels, channels]`."""
     return ops.mean(ops.square(ops.einsum("bpi,bpj->bij", first, second)), axis=(1, 2))
 
 
 @registry.register
 class NeuronSelectivity(DistillationLoss):
-    """The student's channels are spread over the image as the teacher's are: `neuron_selectivity` as a loss.
+    """Trains the student's channels to respond to the same regions as the teacher's, see `neuron_selectivity`.
 
-    One pair of layers; give each stage a loss of its own. It learns nothing, and channels and sizes may differ.
+    Compares one pair of layers; use one loss per stage. It has no trainable weights; channels and sizes may differ.
 
     Args:
         options: `teacher`, `student`, `name`, `reduction`, see `DistillationLoss`.

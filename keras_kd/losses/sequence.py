@@ -1,4 +1,4 @@
-"""Distillation of sequence models (Kim & Rush, 2016): word by word, and by the teacher's best sequence."""
+"""Distillation of sequence models (Kim & Rush, 2016): at the word level and at the sequence level."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ def token_level(teacher_logits: Any, student_logits: Any, temperature: Any = 1.0
     """`-T^2 * sum over the vocabulary of softmax(teacher / T) * log softmax(student / T)`, averaged over the tokens.
 
     Its gradient is that of `soft_targets` at the same temperature; the value is larger by T^2 times the teacher's
-    entropy, so it is not 0 where the student equals the teacher. The paper has no temperature (T = 1) and sums over the
-    tokens of a sentence; the mean over those that count keeps a long sequence from weighing more than a short one.
+    entropy, so it is not 0 when the student equals the teacher. The paper has no temperature (T = 1) and sums over the
+    tokens of a sentence; the mean over the unmasked tokens gives long and short sequences equal weight.
 
     Source: Kim & Rush, "Sequence-Level Knowledge Distillation", 2016, section 3.1 (word-level).
 
     Args:
-        teacher_logits, student_logits: `[batch, tokens, vocabulary]`, for the same tokens before each position.
+        teacher_logits, student_logits: `[batch, tokens, vocabulary]`, both conditioned on the same preceding tokens.
         temperature: a positive scalar.
-        mask: `[batch, tokens]`, False for padding; None where all count.
+        mask: `[batch, tokens]`, False for padding; None includes all positions.
 
     Returns:
         `[batch]`, in nats times T^2; 0 for a row that is all padding.
@@ -37,17 +37,16 @@ def sequence_level(teacher: Any, student_logits: Any, mask: Any = None) -> Any:
     """`-log softmax(student)[token of the teacher's best sequence]`, averaged over the tokens.
 
     The paper decodes the best sequence by beam search and trains on it as if it were the data; pass its token ids, and
-    logits of a student that read that sequence up to each position. From logits, the best sequence is the likeliest
-    token at each position, which is the teacher's answer to the words that it was given and no translation of its own.
-    The paper sums over the tokens of a sentence; this is the mean over those that count.
+    the logits of a student that was given that sequence up to each position. With teacher logits instead, the target is
+    the most likely token at each position, given the input tokens, rather than a sequence decoded by the teacher. The
+    paper sums over the tokens of a sentence; this function averages over the unmasked tokens.
 
     Source: Kim & Rush, "Sequence-Level Knowledge Distillation", 2016, section 3.2.
 
     Args:
-        teacher: token ids `[batch, tokens]`, a negative one counting as padding; or logits
-            `[batch, tokens, vocabulary]`.
+        teacher: token ids `[batch, tokens]`, negative for padding; or logits `[batch, tokens, vocabulary]`.
         student_logits: `[batch, tokens, vocabulary]`.
-        mask: `[batch, tokens]`, False for padding; None where all count.
+        mask: `[batch, tokens]`, False for padding; None includes all positions.
 
     Returns:
         `[batch]`, in nats; 0 for a row that is all padding.
@@ -85,14 +84,14 @@ def _mean_over_tokens(values: Any, mask: Any) -> Any:
 
 @registry.register
 class TokenLevel(LogitsLoss):
-    """The student matches the teacher's distribution at each token: `token_level` as a loss.
+    """Trains the student to match the teacher's distribution at each token, see `token_level`.
 
-    The student's Keras mask is honoured, and weights per token, `[batch, tokens]`.
+    Respects the student's Keras mask, and sample weights per token, `[batch, tokens]`.
 
     Args:
-        temperature: a number or a schedule; None takes the distiller's. 1.0 is the paper's.
-        padding: the id of the token that fills up sequences: positions with this label (with this likeliest token of
-            the teacher where the batch has no labels) do not count. None where a mask says it or nothing is padded.
+        temperature: a number or a schedule; None uses the distiller's. The paper's is 1.0.
+        padding: the id of the padding token. Positions with this label are excluded (without labels, those with this
+            most likely token of the teacher). None if there is a mask, or no padding.
         options: `teacher`, `student`, `name`, `reduction`, see `DistillationLoss`.
 
     >>> loss = TokenLevel()
@@ -121,14 +120,14 @@ class TokenLevel(LogitsLoss):
 
 @registry.register
 class SequenceLevel(DistillationLoss):
-    """The student makes the teacher's best sequence likely: `sequence_level` as a loss.
+    """Trains the student to predict the teacher's best sequence, see `sequence_level`.
 
-    The student's Keras mask is honoured, and weights per token, `[batch, tokens]`.
+    Respects the student's Keras mask, and sample weights per token, `[batch, tokens]`.
 
     Args:
-        padding: the id of the token that fills up sequences. Where the teacher gives token ids, positions with this id
-            do not count; where it gives logits, positions with this label (with this likeliest token of the teacher
-            where the batch has no labels). None where a mask says it or nothing is padded.
+        padding: the id of the padding token. If the teacher outputs token ids, positions with this id are excluded; if
+            it outputs logits, positions with this label (without labels, those with this most likely token of the
+            teacher). None if there is a mask, or no padding.
         options: `teacher`, `student`, `name`, `reduction`, see `DistillationLoss`.
 
     >>> loss = SequenceLevel(padding=0)
@@ -145,8 +144,8 @@ class SequenceLevel(DistillationLoss):
         counts = tokens >= 0
         if self.padding is not None:
             has_labels = len(teacher.shape) == 3 and context.labels is not None
-            read = _label_tokens(self.name, context.labels, student) if has_labels else tokens
-            counts = ops.logical_and(counts, ops.not_equal(read, self.padding))
+            ids = _label_tokens(self.name, context.labels, student) if has_labels else tokens
+            counts = ops.logical_and(counts, ops.not_equal(ids, self.padding))
         return _only(_negative_log_likelihood(tokens, student), counts, context.mask)
 
     def validate_outputs(self, teacher_outputs, student_outputs):
@@ -157,9 +156,9 @@ class SequenceLevel(DistillationLoss):
 
 
 def _only(values: Any, counts: Any, mask: Any) -> Any:
-    """`[batch, tokens]` values whose mean over `mask`, which the base class takes, is the mean over what counts in it.
+    """Rescales values `[batch, tokens]` so that their mean over `mask` is the mean over the included tokens within it.
 
-    So that the base can still apply weights per token.
+    The base class takes the mean over `mask`; this way it can still apply weights per token.
     """
     if counts is None:
         return values
@@ -175,10 +174,10 @@ def _label_tokens(name: str, labels: Any, logits: Any) -> Any:
     if len(labels.shape) not in (2, 3):
         raise ConfigurationError(
             explain(
-                f"The loss {name!r} finds the padding by the labels, and these are not one per token.",
+                f"The loss {name!r} finds padding by the labels, but they are not one per token.",
                 received=f"labels of shape {tuple(labels.shape)}",
                 expected="token ids [batch, tokens]",
-                fix="Leave out padding=..., and mask with mask_zero=True in the student's Embedding.",
+                fix="Omit padding=..., and use mask_zero=True in the student's Embedding.",
             )
         )
     return class_indices(labels, len(logits.shape) - 1)
@@ -199,8 +198,8 @@ def _check_shapes(name: str, teacher_shape: Any, student_shape: Any, *, ids_allo
                 f"The loss {name!r} compares sequences of the same tokens.",
                 received=f"teacher {teacher_shape}, student {student_shape}",
                 expected="logits (batch, tokens, vocabulary)"
-                + (", or token ids of the teacher" if ids_allowed else ""),
-                fix="For one answer per example use SoftTargets.",
+                + (", or token ids from the teacher" if ids_allowed else ""),
+                fix="For one prediction per example, use SoftTargets.",
             )
         )
     if len(teacher_shape) == 3:

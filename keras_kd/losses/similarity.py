@@ -1,4 +1,4 @@
-"""Similarity-preserving distillation (Tung & Mori, 2019): which examples of a batch look alike to the teacher."""
+"""Similarity-preserving distillation (Tung & Mori, 2019): matches the pairwise similarities within a batch."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ from keras_kd.losses.numerics import flatten, l2_normalize, num_present_rows, pa
 
 
 def similarity_preserving(teacher_features: Any, student_features: Any, *, present: Any = None) -> Any:
-    """How far the inner products between the examples of a batch are apart, each row of them at length 1.
+    """Compares the inner products between the examples of a batch, with each row normalized to length 1.
 
-        G = F F^T, each row over its Euclidean norm
+        G = F F^T, each row divided by its Euclidean norm
         row i: (1 / b) sum_j (G_teacher[i, j] - G_student[i, j])^2
 
-    The mean over the batch is the paper's `||G_teacher - G_student||^2 / b^2`, as in published code (RepDistiller,
-    "verified by original author"; mdistiller), for one pair of layers. A row of zeros stays one, with a small gradient.
+    For one pair of layers, the mean over the batch is the paper's `||G_teacher - G_student||^2 / b^2`, as in the
+    published code (RepDistiller, "verified by original author"; mdistiller). A zero row stays zero, with a small
+    gradient.
 
     Source: Tung & Mori, "Similarity-Preserving Knowledge Distillation", 2019, section 3.
 
     Args:
-        teacher_features: `[batch, ...]`; what follows the batch axis is flattened.
+        teacher_features: `[batch, ...]`, flattened after the batch axis.
         student_features: `[batch, ...]`, of any size.
-        present: `[batch]`, the rows that count; None is all. The others are 0, and b is how many count.
+        present: `[batch]`, the rows to include; None includes all. The others are 0, and b is the number included.
 
     Returns:
         `[batch]`.
@@ -36,16 +37,16 @@ def similarity_preserving(teacher_features: Any, student_features: Any, *, prese
 
 
 def _similarities(features: Any, pairs: Any) -> Any:
-    """`[batch, batch]`: the inner products of the pairs that count, each row at length 1."""
+    """The inner products of the included pairs, `[batch, batch]`, with each row normalized to length 1."""
     return l2_normalize(ops.matmul(features, ops.transpose(features)) * pairs)
 
 
 @registry.register
 class SimilarityPreserving(DistillationLoss):
-    """Examples that are alike to the teacher are alike to the student: `similarity_preserving` as a loss.
+    """Preserves the teacher's pairwise similarities between examples, see `similarity_preserving`.
 
-    Any two layers will do: only `[batch, batch]` numbers are compared. The paper takes the last feature map, at weight
-    3000.
+    Any two layers can be compared, since only `[batch, batch]` matrices are. The paper uses the last feature map, with
+    a weight of 3000.
 
     Args:
         options: `teacher`, `student`, `name`, `reduction`, see `DistillationLoss`.

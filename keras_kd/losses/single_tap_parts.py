@@ -1,4 +1,4 @@
-"""A loss on several taps for `keras.distillation.Distiller`, which gives each of its losses one layer of each model."""
+"""Splits a loss that reads several layers into parts that read one, as `keras.distillation.Distiller` requires."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ from keras_kd.losses.weighted import get
 
 
 def for_keras(loss: Any) -> list[DistillationLoss]:
-    """What to pass to `keras.distillation.Distiller` as `distillation_losses` for any loss of this package.
+    """Converts a loss of this package to a list for the `distillation_losses` of `keras.distillation.Distiller`.
 
-    A loss that reads several taps becomes one loss per tap: all but the last hand on what they were given and are 0,
-    the last one is the loss. Their order, and equal `distillation_loss_weights`, have to be kept. A loss on one tap is
-    returned in a list as it is.
+    A loss that reads several taps becomes one part per tap: every part but the last records its inputs and returns 0,
+    and the last part computes the loss. Keep the parts in order and give them equal `distillation_loss_weights`. A
+    loss that reads one tap is returned unchanged, as the only element of the list.
+
+    Raises:
+        ConfigurationError: if a loss that reads several taps does not name its layers.
 
     >>> from keras_kd.losses import FlowOfSolution
     >>> len(for_keras(FlowOfSolution(teacher=["a", "b", "c"], student=["a", "b", "c"])))
@@ -29,9 +32,9 @@ def for_keras(loss: Any) -> list[DistillationLoss]:
     if loss.teacher is None or loss.student is None:
         raise ConfigurationError(
             explain(
-                f"The loss {loss.name!r} does not say which layers it reads.",
+                f"The loss {loss.name!r} does not name the layers that it reads.",
                 received=f"teacher={loss.teacher!r}, student={loss.student!r}",
-                expected="lists of layers: teacher=['stage_1', 'stage_2'], student=['stage_1', 'stage_2']",
+                expected="lists of layers, such as teacher=['stage_1', 'stage_2'], student=['stage_1', 'stage_2']",
             )
         )
     collected = _Collected(loss)
@@ -39,7 +42,7 @@ def for_keras(loss: Any) -> list[DistillationLoss]:
 
 
 class _Collected:
-    """What the parts of one loss were given in this step, in the order of its taps."""
+    """The inputs that the parts of one loss have received in the current step, in the order of its taps."""
 
     def __init__(self, loss: DistillationLoss):
         self.loss = loss
@@ -48,18 +51,18 @@ class _Collected:
         self.given: list[tuple[Any, Any]] = []
 
     def tap(self, role: str, index: int) -> str:
-        """The tap that a part reads; where one side has fewer, its last parts read the last tap again."""
+        """The tap that a part reads; on the side with fewer taps, the remaining parts repeat the last tap."""
         taps = getattr(self.loss, role)
         return taps[min(index, len(taps) - 1)]
 
     def lists(self, pairs: list[tuple[Any, Any]]) -> tuple[list[Any], list[Any]]:
-        """Teacher's and student's, each as long as its taps."""
+        """Separates pairs into teacher and student lists, each cut to the number of its taps."""
         teacher, student = (list(side) for side in zip(*pairs, strict=True))
         return teacher[: len(self.loss.teacher)], student[: len(self.loss.student)]
 
 
 class _Part(DistillationLoss):
-    """One pair of taps of a loss on several; the last part computes it."""
+    """One pair of taps of a loss that reads several; the last part computes the loss."""
 
     def __init__(self, collected: _Collected, index: int):
         super().__init__(
@@ -70,7 +73,7 @@ class _Part(DistillationLoss):
         self.collected = collected
         self.index = index
         self.is_last = index == collected.num_parts - 1
-        self.loss = collected.loss if self.is_last else None  # a layer, so that what it learns is trained
+        self.loss = collected.loss if self.is_last else None  # tracked as a layer, so that its weights are trained
 
     def build(self, teacher_shape, student_shape):
         self.collected.shapes = [*self.collected.shapes[: self.index], (teacher_shape, student_shape)]
@@ -86,4 +89,4 @@ class _Part(DistillationLoss):
         return self.loss(*self.collected.lists(self.collected.given), **settings)
 
     def get_config(self):
-        raise NotImplementedError("A loss that was taken apart for Keras' Distiller cannot be saved; save the student.")
+        raise NotImplementedError("A loss split by `for_keras` cannot be saved; save the student instead.")

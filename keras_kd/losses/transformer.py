@@ -1,4 +1,4 @@
-"""TinyBERT (Jiao et al., 2020): attention scores, hidden states and embeddings, layer by layer."""
+"""TinyBERT (Jiao et al., 2020): matches attention scores, hidden states and embeddings layer by layer."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ Paths = str | Sequence[str]
 
 
 def attention_scores(teacher_scores: Any, student_scores: Any, mask: Any = None) -> Any:
-    """`mean((A_S - A_T)^2)` of the scores before the softmax, over heads, queries and keys.
+    """`mean((A_S - A_T)^2)` over heads, queries and keys, for the scores before the softmax.
 
-    Scores of -100 and below are masks that a model has added; they become 0 on both sides, as in the published code
+    Scores of -100 and below come from an additive mask; they are set to 0 in both models, as in the published code
     (huawei-noah/Pretrained-Language-Model).
 
     Source: Jiao et al., "TinyBERT: Distilling BERT for Natural Language Understanding", 2020, section 3.1.
 
     Args:
-        teacher_scores, student_scores: `[batch, heads, queries, keys]`, of one shape.
-        mask: `[batch, tokens]`, False for padding: neither these queries nor these keys count (self-attention).
+        teacher_scores, student_scores: `[batch, heads, queries, keys]`, of equal shape.
+        mask: `[batch, tokens]`, False for padding, which is excluded from queries and keys (self-attention).
 
     Returns:
         `[batch]`.
@@ -47,12 +47,12 @@ def attention_scores(teacher_scores: Any, student_scores: Any, mask: Any = None)
 
 
 def hidden_states(teacher_states: Any, student_states: Any, mask: Any = None) -> Any:
-    """`mean((H_S - H_T)^2)` over tokens and channels; the paper's `H_S W_h` is what the student passes in here.
+    """`mean((H_S - H_T)^2)` over tokens and channels; `student_states` are the paper's `H_S W_h`.
 
-    Source: Jiao et al., 2020, section 3.1. The published code counts padding as well, and so does this without a mask.
+    Source: Jiao et al., 2020, section 3.1. The published code includes padding; so does this function without a mask.
 
     Args:
-        teacher_states, student_states: `[batch, tokens, channels]`, of one shape.
+        teacher_states, student_states: `[batch, tokens, channels]`, of equal shape.
         mask: `[batch, tokens]`, False for padding.
 
     Returns:
@@ -63,7 +63,7 @@ def hidden_states(teacher_states: Any, student_states: Any, mask: Any = None) ->
 
 
 def embeddings(teacher_embeddings: Any, student_embeddings: Any, mask: Any = None) -> Any:
-    """`mean((E_S - E_T)^2)`: `hidden_states` of what enters the first block.
+    """`mean((E_S - E_T)^2)`: `hidden_states` of the inputs of the first block.
 
     Source: Jiao et al., 2020, section 3.1.
     """
@@ -71,7 +71,7 @@ def embeddings(teacher_embeddings: Any, student_embeddings: Any, mask: Any = Non
 
 
 def _mean_square(difference: Any, counts: Any = None) -> Any:
-    """`[batch, ...]` to `[batch]`: the mean over what counts, 0 where nothing does."""
+    """The mean square over the included entries, `[batch]`; 0 for a row without any."""
     axes = tuple(range(1, len(difference.shape)))
     if counts is None:
         return ops.mean(ops.square(difference), axis=axes)
@@ -81,15 +81,15 @@ def _mean_square(difference: Any, counts: Any = None) -> Any:
 
 
 def layer_map(kind: str | Sequence[int], num_teacher: int, num_student: int) -> list[int]:
-    """Which layer of the teacher teaches each layer of the student, counted from 0.
+    """The index of the teacher layer that is paired with each student layer, counted from 0.
 
     Args:
-        kind: `"uniform"`, the last of each of `num_student` equal parts, TinyBERT's `g(m) = m * M / N`; `"last"`, the
-            last `num_student`; or the layers themselves.
-        num_teacher, num_student: how many layers there are.
+        kind: `"uniform"`, the last layer of each of `num_student` equal parts, TinyBERT's `g(m) = m * M / N`; `"last"`,
+            the last `num_student` layers; or a list of indices.
+        num_teacher, num_student: the numbers of layers.
 
     Raises:
-        ConfigurationError: a student with more layers, or layers that the teacher does not have.
+        ConfigurationError: if the student has more layers than the teacher, or an index does not exist.
 
     >>> layer_map("uniform", 12, 4), layer_map("last", 12, 4)
     ([2, 5, 8, 11], [8, 9, 10, 11])
@@ -106,39 +106,39 @@ def layer_map(kind: str | Sequence[int], num_teacher: int, num_student: int) -> 
         explain(
             "These layers cannot be paired.",
             received=f"layer_map={kind!r} for {num_teacher} layers of the teacher and {num_student} of the student",
-            expected="no more layers of the student than of the teacher"
+            expected="at most as many student layers as teacher layers"
             if isinstance(kind, str)
-            else f"{num_student} numbers from 0 to {num_teacher - 1}",
+            else f"{num_student} indices from 0 to {num_teacher - 1}",
         )
     )
 
 
 @registry.register
 class TransformerLayers(DistillationLoss):
-    """The student's attention scores, hidden states and embeddings match the teacher's, summed with equal weights.
+    """Matches attention scores, hidden states and embeddings to the teacher's, summed with equal weights.
 
         loss = sum_m attention_scores(A_T[g(m)], A_S[m]) + sum_m hidden_states(H_T[g(m)], H_S[m] W)
                + embeddings(E_T, E_S W)
 
-    W is a linear layer with bias, one for each pair of widths and so shared by all layers; it is trained with the
-    student, saved with the distiller, and never part of the student.
+    W is a linear layer with bias; layers with the same pair of widths share one. It is trained with the student, saved
+    with the distiller, and never part of the student.
 
-    Padding does not count where the student's Keras mask can be seen on one of its taps. Keras takes the mask off what
-    enters a `MultiHeadAttention`, so that the output of the last block may be the only tap that has one;
-    `token_ids` does not depend on that.
+    Padding is excluded if one of the student's taps carries a Keras mask. Keras removes the mask from the inputs of a
+    `MultiHeadAttention`, so the output of the last block may be the only tap that has one; `token_ids` does not depend
+    on this.
 
-    Source: Jiao et al., "TinyBERT: Distilling BERT for Natural Language Understanding", 2020, section 3.1, with
-    the sums and the initial W of the published code.
+    Source: Jiao et al., "TinyBERT: Distilling BERT for Natural Language Understanding", 2020, section 3.1, with the
+    sums and the initialization of W of the published code.
 
     Args:
-        attention: `(teacher_paths, student_paths)` of all layers from first to last, such as
+        attention: `(teacher_paths, student_paths)` of the attention scores of all layers from first to last, such as
             `"block_1/attention:raw_scores"`, `[batch, heads, queries, keys]`.
-        hidden: the same of the blocks' outputs, `[batch, tokens, channels]`.
-        embeddings: `(teacher_path, student_path)` of what enters the first block.
-        layer_map: which of the teacher's layers are read, see the function `layer_map`.
-        projector: `"auto"` learns a W where the widths differ, `"linear"` always (as the published code), None never.
+        hidden: `(teacher_paths, student_paths)` of the outputs of all blocks, `[batch, tokens, channels]`.
+        embeddings: `(teacher_path, student_path)` of the inputs of the first block.
+        layer_map: the teacher layers to read, see the function `layer_map`.
+        projector: `"auto"` learns W if the widths differ, `"linear"` always does (as the published code), None never.
         token_ids: the path of the student's token ids, such as `"embedding:input"`, `[batch, tokens]`; 0 is padding.
-        name: the name in the logs; None is `"transformer_layers"`.
+        name: the name in the logs; by default `"transformer_layers"`.
         reduction: as in `keras.losses.Loss`.
 
     >>> loss = TransformerLayers(hidden=(["block_1", "block_2", "block_3", "block_4"], ["block_1", "block_2"]))
@@ -167,7 +167,10 @@ class TransformerLayers(DistillationLoss):
         chosen = {role: _checked_paths(role, paths) for role, paths in roles.items() if paths is not None}
         if not chosen:
             raise ConfigurationError(
-                explain("TransformerLayers has nothing to compare.", expected="attention=, hidden= or embeddings=")
+                explain(
+                    "TransformerLayers has nothing to compare.",
+                    expected="at least one of attention=, hidden= and embeddings=",
+                )
             )
         maps = {role: "uniform" if role == "embeddings" else layer_map for role in chosen}
         taps = {role: _paired(*paths, maps[role]) for role, paths in chosen.items()}
@@ -221,10 +224,10 @@ class TransformerLayers(DistillationLoss):
         return sum(terms[1:], start=terms[0])
 
     def _counts(self, student, context):
-        """`[batch, tokens]`: neither padding nor of weight 0; None where all count."""
+        """The tokens to include, `[batch, tokens]`: neither padding nor of weight 0; None includes all."""
         mask = self._mask(student, context)
         states = next((tensor for role, tensor in zip(self.roles, student, strict=False) if role != "attention"), None)
-        if states is None:  # queries are tokens
+        if states is None:  # attention scores alone: their query axis is the token axis
             states = student[0][:, 0]
         counts = what_counts(states, mask, context.weighted)
         return None if counts is None else ops.logical_and(counts[..., 0], ops.ones_like(states[..., 0], dtype="bool"))
@@ -243,12 +246,12 @@ class TransformerLayers(DistillationLoss):
         return self.projector == "linear" or (self.projector == "auto" and student_width != teacher_width)
 
     def _check(self, teacher_shapes, student_shapes):
-        """Raises `ConfigurationError` where the shapes do not fit their roles."""
+        """Raises `ConfigurationError` if the shapes do not fit their roles."""
         expected = (len(self.teacher), len(self.student))
         if (len(teacher_shapes), len(student_shapes)) != expected:
             raise ConfigurationError(
                 explain(
-                    f"The loss {self.name!r} reads another number of tensors.",
+                    f"The loss {self.name!r} received the wrong number of tensors.",
                     received=f"{len(teacher_shapes)} of the teacher, {len(student_shapes)} of the student",
                     expected=f"teacher {self.teacher}, student {self.student}",
                 )
@@ -263,7 +266,7 @@ class TransformerLayers(DistillationLoss):
         if not are_states or (self.projector is None and teacher_shape[-1] != student_shape[-1]):
             raise ConfigurationError(
                 explain(
-                    f"{paths} are no states to compare.",
+                    f"{paths} are not hidden states that can be compared.",
                     received=f"teacher {teacher_shape}, student {student_shape}",
                     expected="(batch, tokens, channels) with the same tokens"
                     + (" and, without a projector, the same channels" if self.projector is None else ""),
@@ -289,10 +292,10 @@ def _check_scores(teacher_shape: tuple, student_shape: tuple, paths: str) -> Non
         return
     raise ConfigurationError(
         explain(
-            f"{paths} are no attention scores to compare.",
+            f"{paths} are not attention scores that can be compared.",
             received=f"teacher {teacher_shape}, student {student_shape}",
-            expected="(batch, heads, queries, keys), the same of both",
-            fix="With other numbers of heads leave attention= out and compare hidden= alone."
+            expected="(batch, heads, queries, keys), the same for both models",
+            fix="If the numbers of heads differ, omit attention= and compare hidden= alone."
             if are_scores
             else "Name the scores of an attention layer: 'attention:raw_scores'.",
         )
@@ -300,14 +303,14 @@ def _check_scores(teacher_shape: tuple, student_shape: tuple, paths: str) -> Non
 
 
 def _checked_paths(role: str, paths: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """`(teacher_paths, student_paths)` as two tuples."""
+    """Validates `(teacher_paths, student_paths)` and returns it as two tuples."""
     is_pair = isinstance(paths, (list, tuple)) and len(paths) == 2
     sides = [(side,) if isinstance(side, str) else tuple(side) for side in paths] if is_pair else []
     is_one = all(len(side) == 1 for side in sides)
     if not is_pair or not all(sides) or (role == "embeddings" and not is_one):
         raise ConfigurationError(
             explain(
-                f"{role!r} does not say what to compare.",
+                f"{role!r} is not a pair of teacher and student paths.",
                 received=repr(paths),
                 expected="(teacher_path, student_path)" if role == "embeddings" else "(teacher_paths, student_paths)",
             )

@@ -1,4 +1,4 @@
-"""Variational information distillation (Ahn et al., 2019): the student predicts the teacher, with a variance."""
+"""Variational information distillation (Ahn et al., 2019): predicts the teacher's features with a learned variance."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from keras_kd.losses.base import DistillationLoss, registry
 from keras_kd.losses.feature_maps import pool_to_smallest
 from keras_kd.losses.numerics import flatten, upcast
 
-SMALLEST_VARIANCE = 1e-5
+MIN_VARIANCE = 1e-5
 
 
 def variational_information(teacher_features: Any, predicted_mean: Any, variance: Any) -> Any:
     """The negative log-likelihood of the teacher's features under Gaussians that the student predicts.
 
-        mean over all that follows the batch axis of ((mean - teacher)^2 / variance + log(variance)) / 2
+        mean over all axes after the batch axis of ((mean - teacher)^2 / variance + log(variance)) / 2
 
-    A constant, log(2 pi) / 2, is left out, so that the value is negative where the teacher is predicted well. Less of
-    it is a larger lower bound on the information that teacher and student share. The paper sums over channels and
-    positions; published code (RepDistiller "from author", mdistiller) takes the mean, and so does this.
+    The constant log(2 pi) / 2 is omitted, so the value is negative if the prediction is good. Minimizing it maximizes a
+    lower bound on the mutual information of teacher and student. The paper sums over channels and positions; this
+    function averages, as in the published code (RepDistiller "from author", mdistiller).
 
     Source: Ahn et al., "Variational Information Distillation for Knowledge Transfer", 2019, section 2.
 
@@ -39,24 +39,24 @@ def variational_information(teacher_features: Any, predicted_mean: Any, variance
 
 
 def _negative_log_likelihood(teacher: Any, mean: Any, variance: Any) -> Any:
-    """`[batch, ...]`: of each position, the mean over the channels."""
+    """The mean over the channels for each position, `[batch, ...]`."""
     teacher, mean, variance = upcast(teacher, mean, variance)
     return ops.mean(ops.square(mean - teacher) / variance + ops.log(variance), axis=-1) / 2.0
 
 
 @registry.register
 class VariationalInformation(DistillationLoss):
-    """The student's features, through three learned layers, predict the teacher's: `variational_information` as a loss.
+    """Predicts the teacher's features from the student's with three learned layers, see `variational_information`.
 
-    The layers are 1x1 convolutions without bias (for maps; dense layers for vectors and sequences, which is the same
-    for each position), with ReLU between them, to the teacher's channels each. The variance, one for each of the
-    teacher's channels, is learned as well: softplus(a) + 1e-5. All are trained with the student and belong to the loss.
-    The larger of two maps is average-pooled to the size of the smaller, as PyTorch's adaptive pooling. The kernels
-    start as in the published code, uniform within `1 / sqrt(inputs)`. RepDistiller learns the variance; mdistiller's
-    optimizer does not see it. Weight 1 for each pair of layers; RepDistiller takes one at the end of each stage.
+    The layers are 1x1 convolutions without bias (for vectors and sequences, the equivalent dense layers), each with the
+    teacher's number of channels, with a ReLU between them. The variance of each teacher channel is learned as well:
+    softplus(a) + 1e-5. All of these are trained with the student and belong to the loss. If the maps differ in size,
+    the larger is average-pooled to the smaller, as by PyTorch's adaptive pooling. The kernels are initialized as in the
+    published code, uniformly within `1 / sqrt(inputs)`. RepDistiller learns the variance; mdistiller does not pass it
+    to its optimizer. Use weight 1 per pair of layers; RepDistiller uses the end of each stage.
 
     Args:
-        initial_variance: above 1e-5.
+        initial_variance: the initial value of the variances, above 1e-5.
         options: `teacher`, `student`, `name`, `reduction`, see `DistillationLoss`.
 
     >>> loss = VariationalInformation(teacher="stage_3", student="stage_2")
@@ -68,7 +68,7 @@ class VariationalInformation(DistillationLoss):
 
     def __init__(self, *, initial_variance: float = 5.0, **options: Any):
         super().__init__(**options)
-        self.initial_variance = check_number("initial_variance", initial_variance, at_least=1.1 * SMALLEST_VARIANCE)
+        self.initial_variance = check_number("initial_variance", initial_variance, at_least=1.1 * MIN_VARIANCE)
 
     def build(self, teacher_shape, student_shape):
         channels = teacher_shape[-1]
@@ -85,7 +85,7 @@ class VariationalInformation(DistillationLoss):
         ]
         for layer, width in zip(self._regressor, (student_shape[-1], channels, channels), strict=True):
             layer.build((*teacher_shape[:-1], width))
-        above = self.initial_variance - SMALLEST_VARIANCE
+        above = self.initial_variance - MIN_VARIANCE
         start = above + math.log(-math.expm1(-above))  # the inverse of softplus
         self._raw_variance = self.add_weight(
             shape=(channels,), initializer=initializers.Constant(start), name="raw_variance"
@@ -102,14 +102,14 @@ class VariationalInformation(DistillationLoss):
                     f"The loss {self.name!r} cannot predict the teacher's features from the student's.",
                     received=f"teacher {teacher}, student {student}",
                     expected="two vectors, two sequences of one length, or two maps of known sizes",
-                    fix="Name other layers; keras_kd.match_layers(teacher, student) proposes pairs.",
+                    fix="Choose other layers; keras_kd.match_layers(teacher, student) proposes pairs.",
                 )
             )
 
     @property
     def variance(self) -> Any:
-        """`[channels]`, as learned so far."""
-        return ops.softplus(ops.convert_to_tensor(self._raw_variance)) + SMALLEST_VARIANCE
+        """The learned variances, `[channels]`."""
+        return ops.softplus(ops.convert_to_tensor(self._raw_variance)) + MIN_VARIANCE
 
     def call(self, teacher, student, context):
         teacher, mean = upcast(teacher, student)

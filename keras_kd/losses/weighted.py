@@ -1,4 +1,4 @@
-"""A weight around any loss; and `get`, which makes a loss of whatever names one, weighted where it says so."""
+"""Weights for any loss, and `get`, which converts names, mappings and Keras losses to distillation losses."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ from keras_kd.serialization import deserialize, serialize
 
 @registry.register
 class Weighted(DistillationLoss):
-    """A loss times a weight.
+    """A loss multiplied by a weight, optionally with a weight per example.
 
     Args:
-        loss: a loss, or what `keras_kd.losses.get` takes.
-        weight: a number or a schedule, 0 or more.
-        examples: a weight per example besides: `"confidence"`, `"entropy"` or `"correctness"` of the teacher (the
-            functions of these names with `_weights` behind), or a function `(teacher_logits, labels) -> [batch]`.
+        loss: a loss, or anything that `keras_kd.losses.get` accepts.
+        weight: a number or a schedule, at least 0.
+        examples: an additional weight per example from the teacher: `"confidence"`, `"entropy"` or `"correctness"` (see
+            `confidence_weights`, `entropy_weights`, `correctness_weights`), or a function
+            `(teacher_logits, labels) -> [batch]`.
 
     >>> from keras_kd.losses import SoftTargets
     >>> Weighted(SoftTargets(), 0.5).name
@@ -44,7 +45,7 @@ class Weighted(DistillationLoss):
 
     @property
     def weight(self):
-        """The number or schedule by which the loss is multiplied."""
+        """The number or schedule that multiplies the loss."""
         return self._weight.value
 
     @weight.setter
@@ -87,12 +88,12 @@ class Weighted(DistillationLoss):
     def _example_weights(self, teacher: Any, sample_weight: Any, context: Context) -> Any:
         logits = context.teacher_logits
         if logits is None and self.teacher is None and not self.several_taps:
-            logits = teacher  # used alone: what it compares are the logits
+            logits = teacher  # without a distiller, the compared tensors are the logits
         needs_labels = self.examples == "correctness"
         if logits is None or (needs_labels and context.labels is None):
             raise ConfigurationError(
                 explain(
-                    f"The loss {self.name!r} weighs examples by the teacher's {self.examples!r}, not known here.",
+                    f"The loss {self.name!r} cannot weight examples by the teacher's {self.examples!r}.",
                     received="no logits of the teacher" if logits is None else "a batch without labels",
                     expected="labels in the batch" if logits is not None else "a teacher with one output",
                 )
@@ -107,13 +108,14 @@ class Weighted(DistillationLoss):
 
 
 def get(identifier: Any) -> DistillationLoss:
-    """A loss from a loss, a name, a mapping, one of Keras' losses or distillation losses, or a function.
+    """Converts a loss, a name, a mapping, a Keras loss or distillation loss, or a function to a `DistillationLoss`.
 
-    A mapping has `name` and the settings of that loss; `weight` (a number or a schedule) and `examples` in it make the
-    loss a `Weighted` one: `{name: hint, teacher: stage_3, student: stage_2, weight: 100}`.
+    A mapping contains `name` and the settings of that loss. With `weight` (a number or a schedule) or `examples`, the
+    loss is wrapped in `Weighted`: `{name: hint, teacher: stage_3, student: stage_2, weight: 100}`.
 
     Raises:
-        ConfigurationError: none of these, or a loss of Keras that takes probabilities or labels, not logits.
+        ConfigurationError: for anything else, and for a Keras loss that takes probabilities or labels instead of
+            logits.
     """
     if isinstance(identifier, DistillationLoss):
         return identifier
@@ -133,20 +135,22 @@ def get(identifier: Any) -> DistillationLoss:
 
 
 def _check_not_keras_own(identifier: Any) -> None:
-    """Raises `ConfigurationError` for the name, or the class, of one of Keras' losses."""
+    """Raises `ConfigurationError` for the class of a loss, and for the name of a Keras loss."""
     name = identifier.get("name") if isinstance(identifier, Mapping) else identifier
     if isinstance(name, type) and issubclass(name, (keras.losses.Loss, keras.distillation.DistillationLoss)):
         raise ConfigurationError(
-            explain("This is the class of a loss.", received=name.__name__, expected=f"an object: {name.__name__}(...)")
+            explain(
+                "Expected a loss, not its class.", received=name.__name__, expected=f"an instance: {name.__name__}(...)"
+            )
         )
     theirs = keras_loss_named(name) if isinstance(name, str) and name not in registry.names else None
     if theirs is not None:
         check_compares_raw_outputs(theirs)
         raise ConfigurationError(
             explain(
-                f"{name!r} is one of Keras' losses, not of this package.",
+                f"{name!r} is a Keras loss, not a loss of this package.",
                 received=repr(name),
                 expected=f"one of {', '.join(registry.names)}",
-                fix=f"In Python pass it as it is: losses=[keras.losses.get({name!r})].",
+                fix=f"In Python, pass the Keras loss itself: losses=[keras.losses.get({name!r})].",
             )
         )

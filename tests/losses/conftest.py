@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-sys.path.insert(0, str(Path(__file__).parent))  # for the table of all losses, which several files read
+sys.path.insert(0, str(Path(__file__).parent))  # several files import the table of losses
 from loss_table import ROWS  # noqa: E402
 
 
 @pytest.fixture(params=ROWS, ids=str)
 def row(request):
-    """Each row of the table of losses."""
+    """Each row of the table of losses, in turn."""
     return ROWS[request.param]
 
 
@@ -28,8 +28,8 @@ def finite_differences(function, point, step=1e-6):
 
 
 @pytest.fixture
-def assert_is_the_formula():
-    """Holds a loss function against a reference written from the paper in float64 NumPy.
+def assert_matches_the_formula():
+    """Compares a loss function with a reference written from the paper in float64 NumPy.
 
     Values in float64, float32 and (on the rounded inputs) float16; the gradient for the student, in float64 against
     finite differences of the reference and in float32 against that. Both take `(teacher, student)` arrays, or lists of

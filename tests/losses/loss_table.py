@@ -1,4 +1,4 @@
-"""Every loss and what it compares: the rows of the tables in test_contract.py, test_laws.py and test_jax.py."""
+"""One row per loss with its inputs, shared by test_contract.py, test_laws.py and test_jax.py."""
 
 import dataclasses
 from typing import Any
@@ -36,18 +36,18 @@ from keras_kd.losses import (
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A loss and what it compares.
+    """A loss and its inputs.
 
     Attributes:
-        make: gives a new loss.
-        teacher, student: shapes without the batch; a list of shapes for a loss that reads several taps.
-        is_zero: whether it is 0 where student equals teacher.
+        make: creates a new loss.
+        teacher, student: shapes without the batch axis; a list of shapes for a loss that reads several taps.
+        is_zero: whether the loss is 0 when the student equals the teacher.
         labels: whether it needs labels.
-        positions: whether what follows the batch axis is positions that a Keras mask, or a weight, may leave out.
-        adds_up: whether the loss of a padded example is that of the example without its padding.
-        kinks: the points of test_laws.py at which the loss has no derivative.
+        positions: whether the axes after the batch axis are positions that a Keras mask or a weight can exclude.
+        adds_up: whether the loss of a padded example equals that of the unpadded example.
+        kinks: the points of test_laws.py at which the loss is not differentiable.
         name: its key in the table.
-        stops_gradient: whether it is meant to have another gradient than its derivative.
+        stops_gradient: whether its gradient differs from its derivative by design.
     """
 
     make: Any
@@ -69,8 +69,8 @@ def transformer_layers():
 MAP, SMALL_MAP = (6, 6, 5), (6, 6, 3)
 MAPS, SMALL_MAPS = [MAP, (3, 3, 4)], [SMALL_MAP, (3, 3, 4)]
 TOKENS, SMALL_TOKENS = (4, 6), (4, 3)
-DEAD = ("a dead channel",)  # a direction of what is 0
-ALL_OFF = ("zeros",)  # all inputs of a ReLU
+DEAD = ("a dead channel",)  # the direction of a zero vector
+ALL_OFF = ("zeros",)  # all inputs of a ReLU are off
 LOGITS = {"teacher": (4, 10), "student": (4, 10), "positions": True}
 SAME = {"teacher": TOKENS, "student": TOKENS, "positions": True}
 OTHER = {"teacher": TOKENS, "student": SMALL_TOKENS, "positions": True, "is_zero": False}
@@ -117,7 +117,7 @@ ROWS = {
     "transformer_layers, other width": Row(
         transformer_layers, [(2, 4, 4), (4, 6), (4, 6)], [(2, 4, 4), (4, 5), (4, 5)], is_zero=False
     ),
-    # sequences, of which some positions may be padding
+    # sequences with optional padding
     "soft_targets, tokens": Row(SoftTargets, **LOGITS),
     "weighted, tokens": Row(lambda: Weighted(SoftTargets(), 0.5, examples="confidence"), **LOGITS),
     "logit_regression, tokens": Row(LogitRegression, **LOGITS),
@@ -147,7 +147,7 @@ ROWS = {
         positions=True,
         is_zero=False,
     ),
-    # losses from elsewhere
+    # adapted losses
     "keras loss": Row(lambda: get(keras.losses.MeanSquaredError()), **LOGITS),
     "keras loss, huber": Row(lambda: get(keras.losses.Huber(delta=2.0)), **LOGITS),
     "keras loss, logarithm of cosh": Row(lambda: get(keras.losses.LogCosh()), **LOGITS),

@@ -13,18 +13,18 @@ from keras_kd.serialization import deserialize, serialize
 layers = keras.layers
 
 
-def test_a_function_that_gives_a_value_per_example_is_reduced_and_weighted():
+def test_a_function_with_a_value_per_example_is_weighted_and_reduced():
     loss = get(lambda teacher, student: keras.ops.sum(teacher - student, -1))
     value = loss(np.float32([[3, 0], [1, 0]]), np.zeros((2, 2), "float32"), sample_weight=np.float32([1, 0]))
     assert float(value) == pytest.approx(1.5)
 
 
-def test_a_function_that_gives_a_scalar_is_taken_as_it_is():
+def test_a_scalar_from_a_function_is_used_unchanged():
     loss = get(lambda teacher, student: keras.ops.mean(teacher - student))
     assert float(loss(np.ones((2, 3), "float32"), np.zeros((2, 3), "float32"))) == pytest.approx(1.0)
 
 
-def test_keras_own_loss_with_a_divergence_on_probabilities_equals_ours():
+def test_keras_logits_distillation_with_a_kl_divergence_equals_soft_targets():
     theirs = get(keras.distillation.LogitsDistillation(temperature=3.0, loss=keras.losses.KLDivergence()))
     ours = SoftTargets(temperature=3.0)
     rng = np.random.default_rng(0)
@@ -33,7 +33,7 @@ def test_keras_own_loss_with_a_divergence_on_probabilities_equals_ours():
     assert theirs.name == "logits_distillation"
 
 
-def test_keras_losses_on_inner_layers_read_these(digits):
+def test_keras_feature_losses_read_inner_layers(digits):
     def model():
         return keras.Sequential([keras.Input((8, 8, 1)), layers.Flatten(), layers.Dense(6, name="a"), layers.Dense(10)])
 
@@ -68,12 +68,12 @@ def test_a_negative_weight_is_refused():
         (7, "This is no loss"),
     ],
 )
-def test_what_is_no_loss_is_refused(identifier, message):
+def test_invalid_identifiers_are_refused(identifier, message):
     with pytest.raises(ConfigurationError, match=message):
         get(identifier)
 
 
-def test_masked_positions_do_not_count():
+def test_masked_positions_are_excluded():
     rng = np.random.default_rng(0)
     teacher, student = rng.normal(size=(2, 2, 3, 5)).astype("float32")
     mask = np.array([[True, True, False], [True, False, False]])
@@ -84,7 +84,7 @@ def test_masked_positions_do_not_count():
     assert float(value) == pytest.approx(((each[0, 0] + each[0, 1]) / 2 + each[1, 0]) / 2, rel=1e-5)
 
 
-def test_a_loss_without_a_temperature_takes_the_one_of_the_context():
+def test_a_loss_without_a_temperature_uses_the_context():
     teacher, student = np.float32([[2, 0]]), np.float32([[0, 2]])
     with_context = SoftTargets()(teacher, student, context=Context(temperature=2.0))
     assert float(with_context) == pytest.approx(float(SoftTargets(temperature=2.0)(teacher, student)))
@@ -113,14 +113,14 @@ TAKE_PROBABILITIES = {
 
 
 @pytest.mark.parametrize("make", TAKE_PROBABILITIES.values(), ids=TAKE_PROBABILITIES)
-def test_a_loss_that_does_not_take_logits_is_refused_with_what_to_write(make):
+def test_a_loss_that_does_not_take_logits_is_refused_with_an_alternative(make):
     with pytest.raises(
         ConfigurationError, match=r"This loss takes .*Received: .*(SoftTargets\(|a function of your own)"
     ):
         get(make())
 
 
-def test_what_is_named_in_the_place_of_a_divergence_is_that_of_the_probabilities():
+def test_the_alternative_to_a_divergence_is_that_of_the_probabilities():
     rng = np.random.default_rng(0)
     teacher, student = (3 * rng.normal(size=(2, 5, 10))).astype("float32")
     ours = float(SoftTargets(temperature=1.0)(teacher, student))
@@ -128,7 +128,7 @@ def test_what_is_named_in_the_place_of_a_divergence_is_that_of_the_probabilities
     assert ours == pytest.approx(theirs, rel=1e-3)
 
 
-def test_a_loss_of_the_users_own_class_is_taken():
+def test_a_custom_loss_class_is_accepted():
     class OnProbabilities(L.KLDivergence):
         def call(self, y_true, y_pred):
             return super().call(keras.ops.softmax(y_true), keras.ops.softmax(y_pred))
@@ -139,9 +139,9 @@ def test_a_loss_of_the_users_own_class_is_taken():
 @pytest.mark.parametrize(
     ("identifier", "message"),
     [
-        ("mse", r"one of Keras' losses.*keras.losses.get\('mse'\)"),
-        (L.MeanSquaredError, r"class of a loss.*MeanSquaredError\(...\)"),
-        (L.MeanSquaredError(reduction="none"), "no single number.*'none'"),
+        ("mse", r"Keras loss.*keras.losses.get\('mse'\)"),
+        (L.MeanSquaredError, r"not its class.*MeanSquaredError\(...\)"),
+        (L.MeanSquaredError(reduction="none"), "does not reduce.*'none'"),
     ],
 )
 def test_keras_losses_in_other_forms_are_refused(identifier, message):
@@ -159,15 +159,15 @@ def test_weights_reach_keras_losses():
     assert float(summed(teacher, student)) == pytest.approx(4.5 + 0.5)
 
 
-def test_settings_that_keras_leaves_out_of_a_config_are_kept():
+def test_settings_missing_from_the_keras_config_are_saved():
     loss = deserialize(serialize(get(L.Huber(delta=3.0))))
     assert float(loss(np.float32([[0.0]]), np.float32([[2.0]]))) == pytest.approx(2.0)  # 1.5 with the default delta
 
 
-def test_outputs_of_other_shapes_are_not_broadcast():
+def test_outputs_of_different_shapes_are_not_broadcast():
     wide, narrow = (keras.Sequential([keras.Input((4,)), layers.Dense(width)]) for width in (10, 1))
     for loss in (L.MeanSquaredError(), L.mean_squared_error):
-        with pytest.raises(ConfigurationError, match=r"one shape.*\(None, 10\).*\(None, 1\)"):
+        with pytest.raises(ConfigurationError, match=r"same shape.*\(None, 10\).*\(None, 1\)"):
             kd.Distiller(wide, narrow, losses=[loss])
 
 
@@ -187,7 +187,7 @@ def test_a_loss_without_the_batch_axis_is_refused(batch):
 
 
 @pytest.mark.parametrize("settings", [{"sample_weight": np.ones(2, "float32")}, {"mask": np.ones((2, 3), bool)}])
-def test_one_number_for_the_batch_is_refused_where_something_has_to_count_in_it(settings):
+def test_a_scalar_is_refused_under_weights_or_a_mask(settings):
     loss = get(lambda teacher, student: keras.ops.mean(teacher - student))
     student = tf.zeros((2, 3))
     if "mask" in settings:
@@ -196,14 +196,14 @@ def test_one_number_for_the_batch_is_refused_where_something_has_to_count_in_it(
         loss(np.ones((2, 3), "float32"), student, **settings)
 
 
-def test_one_number_per_example_is_refused_under_a_mask():
+def test_a_value_per_example_is_refused_under_a_mask():
     student = tf.zeros((2, 3, 5))
     student._keras_mask = tf.ones((2, 3), "bool")
     with pytest.raises(ConfigurationError, match="would count padding.*leaves_out_padding"):
         get(lambda teacher, student: keras.ops.mean(teacher - student, axis=(1, 2)))(tf.ones((2, 3, 5)), student)
 
 
-def test_weights_reach_the_losses_of_keras_distillation():
+def test_weights_reach_keras_distillation_losses():
     teacher, student = np.float32([[2, 0], [9, 1]]), np.float32([[0, 2], [0, 3]])
     weight = np.float32([1, 0])
     theirs = keras.distillation.LogitsDistillation(temperature=2.0, loss=L.KLDivergence())

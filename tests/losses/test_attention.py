@@ -12,7 +12,7 @@ from keras_kd.serialization import deserialize, serialize
 
 
 def pooled(features, size):
-    """Each cell is the mean over the positions that it overlaps."""
+    """Each cell is the mean of the positions that it overlaps."""
     batch, height, width, channels = features.shape
     result = np.zeros((batch, *size, channels))
     for i, j in np.ndindex(*size):
@@ -46,10 +46,10 @@ def expected(power):
         ((2, 5, 2, 2), (2, 3, 4, 2)),
     ],
 )
-def test_is_the_formula(assert_is_the_formula, power, teacher, student):
+def test_matches_the_formula(assert_matches_the_formula, power, teacher, student):
     rng = np.random.default_rng(0)
     teacher, student = rng.normal(size=teacher), rng.normal(size=student)
-    assert_is_the_formula(lambda t, s: attention_transfer(t, s, power), expected(power), teacher, student)
+    assert_matches_the_formula(lambda t, s: attention_transfer(t, s, power), expected(power), teacher, student)
 
 
 def test_pooling_by_hand():
@@ -57,7 +57,7 @@ def test_pooling_by_hand():
     np.testing.assert_allclose(np.ravel(adaptive_average_pool(row, (1, 3))), [0.5, 2.0, 3.5])
 
 
-def test_the_size_of_a_map_does_not_matter():
+def test_is_invariant_to_the_map_size():
     teacher = np.random.default_rng(0).normal(size=(2, 3, 3, 2))
     np.testing.assert_allclose(attention_transfer(teacher, -7.0 * teacher), [0, 0], atol=1e-15)
     np.testing.assert_allclose(np.linalg.norm(attention_map(teacher), axis=-1), [1, 1])
@@ -65,7 +65,7 @@ def test_the_size_of_a_map_does_not_matter():
 
 @pytest.mark.parametrize("size", [0.0, 60.0, 1e4])
 @pytest.mark.parametrize("power", [1.0, 2.0])
-def test_zeros_and_extremes_are_no_trouble(size, power):
+def test_is_finite_at_zeros_and_extremes(size, power):
     teacher = np.ones((2, 2, 2, 3), "float32")
     student = tf.Variable(np.sign(np.random.default_rng(0).normal(size=(2, 2, 2, 3))).astype("float32") * size)
     with tf.GradientTape() as tape:
@@ -74,7 +74,7 @@ def test_zeros_and_extremes_are_no_trouble(size, power):
     np.testing.assert_array_equal(attention_transfer(teacher * 0, teacher * 0, power), [0, 0])
 
 
-def test_the_class_is_the_function_and_comes_back_from_its_config():
+def test_class_matches_the_function_and_round_trips():
     teacher, student = np.random.default_rng(0).normal(size=(2, 3, 2, 2, 2))
     loss = AttentionTransfer(power=3, teacher="a", student="b")
     again = deserialize(serialize(loss))
@@ -93,12 +93,12 @@ def test_runs_in_a_graph_with_an_unknown_batch_and_size():
 @pytest.mark.parametrize(
     ("shape", "message"), [((None, 4), "shapes \\(batch, height"), ((None, None, None, 4), "known heights")]
 )
-def test_what_is_no_map_or_of_unknown_size_is_refused(shape, message):
+def test_non_maps_and_unknown_sizes_are_refused(shape, message):
     with pytest.raises(ConfigurationError, match=message):
         AttentionTransfer().validate_outputs(keras.KerasTensor((None, 2, 2, 4)), keras.KerasTensor(shape))
 
 
-def test_vectors_are_refused_without_a_distiller_as_well():
+def test_vectors_are_refused_without_a_distiller_too():
     with pytest.raises(ConfigurationError, match="compares feature maps"):
         AttentionTransfer()(np.ones((2, 3)), np.ones((2, 3)))
 

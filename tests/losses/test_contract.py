@@ -1,4 +1,4 @@
-"""The laws that every distillation loss keeps. A new loss is one more row of `loss_table.py`."""
+"""Properties of every distillation loss. A new loss is one more row of `loss_table.py`."""
 
 import dataclasses
 
@@ -28,21 +28,21 @@ def test_zero_when_student_equals_teacher(row):
     assert value(row.make(), row, teacher, teacher) == pytest.approx(0.0, abs=1e-5)
 
 
-def test_not_zero_when_it_does_not(row):
+def test_positive_when_student_differs(row):
     assert abs(value(row.make(), row, draw(row.teacher), draw(row.student, seed=1))) > 1e-5
 
 
-def test_the_order_of_the_batch_does_not_matter(row):
+def test_is_invariant_to_the_order_of_the_batch(row):
     loss, teacher, student = row.make(), draw(row.teacher), draw(row.student, seed=1)
     order = np.random.default_rng(1).permutation(6)
     straight = value(loss, row, teacher, student)
     assert value(loss, row, teacher, student, order) == pytest.approx(straight, rel=1e-4)
 
 
-def test_a_sample_weight_of_0_is_a_row_removed(row):
+def test_a_sample_weight_of_0_equals_removing_the_row(row):
     loss, teacher, student = row.make(), draw(row.teacher), draw(row.student, seed=1)
     weight = np.float32([1, 1, 0, 1, 0, 1])
-    weighted = value(loss, row, teacher, student, sample_weight=weight) * 6  # the sum over the batch
+    weighted = value(loss, row, teacher, student, sample_weight=weight) * 6  # times 6: the sum over the batch
     removed = value(loss, row, teacher, student, np.flatnonzero(weight)) * 4
     assert weighted == pytest.approx(removed, rel=1e-4, abs=1e-6)
 
@@ -59,7 +59,7 @@ def test_sample_weights_multiply(row):
 def test_gradients_are_finite_at_any_size(row, size, dtype, batch):
     loss, about = row.make(), context(row, batch=batch)
     if dtype == "float16" and (row.positions or isinstance(row.teacher, list) or len(row.teacher) == 3):
-        size = min(size, 60.0)  # a product of two features has a gradient that half precision cannot hold
+        size = min(size, 60.0)  # the gradient of a product of two features overflows half precision
     teacher = each(lambda x: np.sign(x).astype(dtype) * dtype_size(size, dtype), draw(row.teacher, batch))
     student = each(lambda x: tf.Variable(-np.sign(x).astype(dtype) * dtype_size(size, dtype)), draw(row.student, batch))
     with tf.GradientTape() as tape:
@@ -85,7 +85,7 @@ def test_config_round_trip(row):
     assert value(again, row, teacher, student) == pytest.approx(before, rel=1e-6)
 
 
-def test_works_compiled_by_xla_with_any_batch(row):
+def test_compiles_with_xla_for_any_batch_size(row):
     loss, teacher, student = row.make(), draw(row.teacher), draw(row.student, seed=1)
     expected = value(loss, row, teacher, student)
     free = [each(lambda x: tf.TensorSpec((None, *x.shape[1:])), xs) for xs in (teacher, student)]
@@ -100,7 +100,7 @@ def test_works_compiled_by_xla_with_any_batch(row):
 
 @pytest.mark.filterwarnings("ignore::keras_kd.errors.Notice")
 def test_trains_a_student_in_the_distiller(row):
-    """One step through models whose layers have these shapes: finite, and the student moves by it."""
+    """One step with models that have layers of these shapes is finite and changes the student."""
     teacher, student = (tapped_model(shapes) for shapes in (row.teacher, row.student))
     taps = [f"tap_{index}" for index in range(len(row.teacher))] if isinstance(row.teacher, list) else "tap_0"
     loss = row.make()
@@ -120,7 +120,7 @@ def test_trains_a_student_in_the_distiller(row):
 
 
 def tapped_model(shapes):
-    """A model with a layer `tap_0`, `tap_1`, ... of each of these shapes, and 10 logits."""
+    """A model with layers `tap_0`, `tap_1`, ... of these shapes, and 10 logits."""
     shapes = shapes if isinstance(shapes, list) else [shapes]
     inputs = keras.Input((4,))
     taps = [
@@ -131,7 +131,7 @@ def tapped_model(shapes):
     return keras.Model(inputs, layers.Dense(10)(flat))
 
 
-def test_works_inside_keras_own_distiller(row):
+def test_works_in_the_keras_distiller(row):
     if getattr(row.make(), "examples", None):
         pytest.skip("Keras' Distiller does not give a loss on layers the teacher's logits")
     teacher, student = (tapped_model(shape) for shape in (row.teacher, row.student))
@@ -144,7 +144,7 @@ def test_works_inside_keras_own_distiller(row):
     taps = [each_tap(model, names, loss.several_taps)(x) for model in (teacher, student)]
     before = loss.get_weights()
     expected = loss(*taps)
-    loss.set_weights(before)  # a memory would know this batch already
+    loss.set_weights(before)  # a memory would already contain this batch
     logs = distiller.train_on_batch(x, y, return_dict=True)
     assert float(logs["distillation_loss"]) == pytest.approx(float(expected), rel=1e-3, abs=1e-6)
     trained = {id(variable) for variable in distiller.trainable_variables}
@@ -173,11 +173,11 @@ def test_by_name_with_a_weight():
         (lambda: Hint(projector="dense"), "'projector'.*'dense'.*'conv', 'linear'"),
         (lambda: Hint(teacher=3), "Received: 3.*one output or layer"),
         (lambda: Hint(teacher=["a", "b"]), "a loss of its own"),
-        (lambda: for_keras("flow_of_solution"), "does not say which layers.*teacher="),
+        (lambda: for_keras("flow_of_solution"), "does not name the layers.*teacher="),
         (lambda: kd.taps("model.keras"), "no model.*model.keras.*keras.Model"),
         (lambda: kd.match_layers("a", "b"), "no model"),
     ],
 )
-def test_what_cannot_be_read_is_told_at_once(make, message):
+def test_unreadable_taps_are_refused_at_construction(make, message):
     with pytest.raises(kd.errors.ConfigurationError, match=message):
         make()

@@ -30,14 +30,14 @@ def one_direction(anchors, positives, negatives_of, mean_score, temperature=TAU,
 
 
 def mean_score_of_random_directions(size, temperature):
-    """The cosine x of two random directions has a density in proportion to (1 - x^2)^((size - 3) / 2)."""
+    """The cosine x of two random directions has a density proportional to (1 - x^2)^((size - 3) / 2)."""
     x = np.linspace(-1, 1, 200_001)
     density = (1 - x**2) ** ((size - 3) / 2)
     return (density * np.exp(x / temperature)).sum() / density.sum()
 
 
 def expected(teacher, student, labels=None, extra_teacher=(), extra_student=(), extra_labels=(), temperature=TAU):
-    """Both directions, each with the other rows of the batch (of other classes) and the extra ones as negatives."""
+    """Both directions; negatives are the other rows of the batch (of other classes) and the additional ones."""
     mean_score = mean_score_of_random_directions(teacher.shape[-1], temperature)
     batch = len(teacher)
     labels = np.full(batch, -1) if labels is None else labels
@@ -61,7 +61,7 @@ def unit(*shape, seed=0):
 
 
 @pytest.mark.parametrize("batch", [1, 2, 5])
-def test_is_the_formula_with_in_batch_negatives(batch):
+def test_matches_the_formula_with_in_batch_negatives(batch):
     teacher, student = unit(2, batch, 8)
     np.testing.assert_allclose(contrastive_kd(teacher, student), expected(teacher, student), rtol=1e-7)
     single = contrastive_kd(teacher.astype("float32"), student.astype("float16"))
@@ -72,8 +72,8 @@ def test_is_the_formula_with_in_batch_negatives(batch):
 LABELS, EXTRA_LABELS = np.array([0, 1, 0, -1, -1]), np.array([1, 0, -1, 2])
 
 
-def test_is_the_formula_with_labels_and_further_negatives():
-    """The row labelled -1 has all others as its negatives, itself excepted."""
+def test_matches_the_formula_with_labels_and_additional_negatives():
+    """A row labeled -1 has all other rows as its negatives."""
     teacher, student = unit(2, 5, 8)
     more = unit(2, 4, 8, seed=1)
     ours = contrastive_kd(
@@ -89,7 +89,7 @@ def test_is_the_formula_with_labels_and_further_negatives():
     np.testing.assert_allclose(ours, reference, rtol=1e-7)
 
 
-def test_further_negatives_that_do_not_count_are_left_out():
+def test_absent_additional_negatives_are_excluded():
     teacher, student = unit(2, 3, 8)
     more, keep = unit(2, 4, 8, seed=1), np.array([True, False, True, False])
     ours = contrastive_kd(
@@ -100,8 +100,8 @@ def test_further_negatives_that_do_not_count_are_left_out():
 
 
 @pytest.mark.parametrize("batch", [1, 4])
-def test_one_direction_and_its_gradient(assert_is_the_formula, batch):
-    """The anchors are the student, the candidates the teacher with two more; the second anchor has no negatives."""
+def test_one_direction_and_its_gradient(assert_matches_the_formula, batch):
+    """The student is the anchor, the candidates are the teacher and two more; the second anchor has no negatives."""
     teacher, student = unit(batch + 2, 6), unit(batch, 6, seed=1)
     negatives = np.ones((batch, batch + 2)) - np.eye(batch, batch + 2)
     negatives[1:2] = 0
@@ -116,13 +116,13 @@ def test_one_direction_and_its_gradient(assert_is_the_formula, batch):
         values = one_direction(student, teacher[:batch], rows, 3.0, temperature=0.5)
         return np.where(negatives.sum(-1) > 0, values, 0.0)
 
-    # the fixture counts rows of the student; the candidates are held fixed
-    assert_is_the_formula(
+    # the fixture varies the student's rows; the candidates are fixed
+    assert_matches_the_formula(
         lambda _, s: function(teacher, s), lambda _, s: reference(teacher, s), student, student, half=False
     )
 
 
-def test_what_an_anchor_is_compared_with_gets_no_gradient():
+def test_candidates_get_no_gradient():
     teacher, student, more = map(tf.constant, (*unit(2, 3, 8), unit(4, 8, seed=1)))
     with tf.GradientTape() as tape:
         tape.watch([teacher, student, more])
@@ -142,7 +142,7 @@ def test_what_an_anchor_is_compared_with_gets_no_gradient():
     assert of_more is None and np.abs(of_teacher).max() > 0
 
 
-def test_rows_that_do_not_count_are_as_good_as_removed():
+def test_absent_rows_equal_removed_rows():
     teacher, student = unit(2, 5, 8)
     keep = np.array([True, False, True, True, False])
     values = keras.ops.convert_to_numpy(contrastive_kd(teacher, student, labels=LABELS, present=keep))
@@ -162,7 +162,7 @@ def test_extreme_embeddings_are_finite(size):
 
 
 def embedded(loss, teacher, student):
-    """What the loss makes of features, from its weights."""
+    """The embeddings of features, from the weights of the loss."""
     teacher_kernel, teacher_bias, student_kernel, student_bias = map(
         np.float64, map(np.asarray, loss.trainable_weights)
     )
@@ -183,7 +183,7 @@ def test_embeds_flattened_features():
 
 
 @pytest.mark.parametrize("labels", [np.array([1, 0, 1]), np.array([[1], [0], [1]]), np.eye(2)[[1, 0, 1]]])
-def test_labels_of_any_usual_form(labels):
+def test_accepts_all_label_formats(labels):
     teacher, student = features(3)
     loss = ContrastiveKD(embedding_size=8)
     value = float(loss(teacher, student, context=Context(labels=labels)))
@@ -194,18 +194,18 @@ def test_labels_of_any_usual_form(labels):
     assert value == pytest.approx(expected(*embeddings).mean(), rel=1e-4)
 
 
-def test_labels_that_name_no_class_are_refused():
+def test_labels_without_a_class_per_example_are_refused():
     with pytest.raises(ConfigurationError, match="use_labels=False"):
         ContrastiveKD()(*features(2), context=Context(labels=np.zeros((2, 3, 3))))
 
 
-def test_the_memory_holds_the_last_rows_that_counted():
+def test_the_memory_holds_the_last_present_rows():
     loss = ContrastiveKD(embedding_size=8, memory_size=4)
     first, second, third = features(2, seed=1), features(3, seed=2), features(2, seed=3)
     loss(*first, context=Context(labels=np.array([0, 1])))
     loss(*second, context=Context(labels=np.array([1, 2, 0])), sample_weight=np.float32([1, 0, 1]))
     embeddings = [embedded(loss, *batch) for batch in (first, second, third)]
-    # newest first: rows 0 and 2 of the second batch and all of the first; row 1 of the second took no place
+    # newest first: rows 0 and 2 of the second batch and all of the first; row 1 of the second was not stored
     remembered = [np.stack([*embeddings[1][k][[0, 2]], *embeddings[0][k]]) for k in (0, 1)]
     labels = np.array([1, 2])
     value = float(loss(*third, context=Context(labels=labels, training=False)))
@@ -213,7 +213,7 @@ def test_the_memory_holds_the_last_rows_that_counted():
     assert value == pytest.approx(reference.mean(), rel=1e-4)
 
 
-def test_the_memory_is_still_without_training():
+def test_the_memory_does_not_change_outside_training():
     loss = ContrastiveKD(embedding_size=8, memory_size=4)
     loss(*features(2), context=Context(training=False))
     assert not any(np.any(weight) for weight in loss.non_trainable_weights)
@@ -245,7 +245,7 @@ def test_one_graph_for_any_batch_with_its_memory():
 
 
 def test_zero_features_have_small_gradients():
-    """All that follows a dead layer is 0, and so is its embedding where the bias is 0."""
+    """After a dead layer all features are 0, and with a bias of 0 so is their embedding."""
     loss = ContrastiveKD(embedding_size=8)
     teacher, student = features(3)
     student[1] = 0
@@ -266,7 +266,7 @@ def test_settings_round_trip():
 
 
 @pytest.mark.parametrize("setting", [{"embedding_size": 0}, {"memory_size": 1.5}, {"temperature": 0}])
-def test_settings_that_cannot_be_are_refused(setting):
+def test_invalid_settings_are_refused(setting):
     with pytest.raises(ConfigurationError, match=next(iter(setting))):
         ContrastiveKD(**setting)
 
@@ -278,6 +278,6 @@ def test_features_of_an_unknown_size_are_refused():
     ContrastiveKD().validate_outputs(shaped[0], shaped[0])
 
 
-def test_a_one_hot_row_without_a_1_is_unlabelled():
+def test_an_all_zero_one_hot_row_is_unlabeled():
     numbers = ContrastiveKD()._class_numbers(np.array([[0.0, 1.0], [0.0, 0.0], [1.0, 0.0]]))
     assert list(np.asarray(numbers)) == [1, -1, 0]

@@ -33,8 +33,8 @@ def draw(*shape, seed=0):
 
 @pytest.mark.parametrize("settings", [(1.0, 1.0, 1.0), (4.0, 2.0, 0.0), (2.0, 0.0, 3.0)])
 @pytest.mark.parametrize("shape", [(1, 4), (3, 5), (5, 3)])
-def test_is_the_formula(assert_is_the_formula, shape, settings):
-    assert_is_the_formula(lambda t, s: correlation_kd(t, s, *settings), expected(*settings), *draw(*shape))
+def test_matches_the_formula(assert_matches_the_formula, shape, settings):
+    assert_matches_the_formula(lambda t, s: correlation_kd(t, s, *settings), expected(*settings), *draw(*shape))
 
 
 def test_positions_of_dense_outputs_are_rows():
@@ -57,7 +57,7 @@ def test_absent_rows_have_no_influence():
 
 
 @pytest.mark.parametrize("weights", [[1, 1, 0, 1, 0], [0, 0, 1, 0, 0], [0, 0, 0, 0, 0]])
-def test_a_sample_weight_of_0_is_a_row_removed(weights):
+def test_a_sample_weight_of_0_equals_removing_the_row(weights):
     teacher, student = draw(5, 4)
     present = np.array(weights) > 0
     loss = CorrelationKD(temperature=2.0, reduction="sum")
@@ -88,7 +88,7 @@ def test_a_shift_and_equal_logits_give_0():
     np.testing.assert_array_equal(correlation_kd(single, single), np.zeros(4))
 
 
-def test_what_is_constant_on_both_sides_is_0_and_on_one_side_1():
+def test_distance_of_constants_is_0_for_both_and_1_for_one():
     equal, other = np.zeros((2, 3), "float32"), np.float32([[1, 0, 0], [0, 2, 0]])
     np.testing.assert_array_equal(correlation_kd(equal, equal + 0.1), [0, 0])
     np.testing.assert_array_equal(correlation_kd(equal, other), [2, 2])
@@ -96,8 +96,8 @@ def test_what_is_constant_on_both_sides_is_0_and_on_one_side_1():
 
 
 @pytest.mark.parametrize("below", [30, 50])
-def test_small_columns_count_as_much_as_large_ones(below):
-    """1e-8 in the denominator, as in the published code, would take those of the last class for uncorrelated."""
+def test_small_columns_weigh_as_much_as_large_ones(below):
+    """With 1e-8 in the denominator, as in the published code, the last class would be treated as uncorrelated."""
     teacher, student = draw(4, 3)
     teacher[:, 2] -= below
     student[:, 2] -= below
@@ -135,7 +135,7 @@ def test_settings_out_of_range_are_refused(settings):
 
 
 def test_one_output_is_refused():
-    with pytest.raises(ConfigurationError, match="0 for ever"):
+    with pytest.raises(ConfigurationError, match="always be 0"):
         CorrelationKD().validate_outputs(np.zeros((2, 1)), np.zeros((2, 1)))
 
 

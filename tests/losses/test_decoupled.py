@@ -40,9 +40,9 @@ def draw(*shape, seed=0):
 
 @pytest.mark.parametrize("weights", [(1.0, 8.0), (2.0, 0.0), (0.0, 0.5)])
 @pytest.mark.parametrize(("shape", "temperature"), [((1, 3), 4.0), ((4, 6), 1.0), ((3, 2), 2.0)])
-def test_is_the_formula(assert_is_the_formula, shape, temperature, weights):
+def test_matches_the_formula(assert_matches_the_formula, shape, temperature, weights):
     labels = np.array([1, 0, 1, 1])[: shape[0]]
-    assert_is_the_formula(
+    assert_matches_the_formula(
         lambda t, s: decoupled_kd(t, s, labels, temperature, *weights),
         expected(labels, temperature, *weights),
         *draw(*shape),
@@ -145,7 +145,7 @@ def test_settings_out_of_range_are_refused(settings):
 
 
 def test_one_output_is_refused():
-    with pytest.raises(ConfigurationError, match="0 for ever"):
+    with pytest.raises(ConfigurationError, match="always be 0"):
         DecoupledKD().validate_outputs(np.zeros((2, 1)), np.zeros((2, 1)))
 
 

@@ -22,13 +22,13 @@ def expected(metric):
 
 @pytest.mark.parametrize("metric", ["mse", "l1", "cosine"])
 @pytest.mark.parametrize("shape", [(1, 5), (4, 3, 2, 2), (2, 6, 3)])
-def test_is_the_formula(assert_is_the_formula, metric, shape):
+def test_matches_the_formula(assert_matches_the_formula, metric, shape):
     teacher, student = np.random.default_rng(0).normal(size=(2, *shape))
-    assert_is_the_formula(lambda t, s: hint(t, s, metric), expected(metric), teacher, student)
+    assert_matches_the_formula(lambda t, s: hint(t, s, metric), expected(metric), teacher, student)
 
 
 @pytest.mark.parametrize("metric", ["mse", "l1", "cosine"])
-def test_features_that_are_all_0_are_no_trouble(metric):
+def test_is_finite_at_zero_features(metric):
     assert np.isfinite(hint(np.zeros((2, 4)), np.ones((2, 4)), metric)).all()
     np.testing.assert_array_equal(hint(np.zeros((2, 4)), np.zeros((2, 4)), metric), [0, 0])
 
@@ -40,9 +40,9 @@ def test_an_unknown_metric_is_refused():
 
 def test_the_regressor_may_end_in_a_relu():
     loss = Hint(projector="conv", projector_activation="relu")
-    teacher = np.full((4, 2, 2, 3), -1.0, "float32")  # what a ReLU cannot meet
+    teacher = np.full((4, 2, 2, 3), -1.0, "float32")  # a ReLU cannot match negative values
     values = np.random.default_rng(0).normal(size=(4, 2, 2, 3)).astype("float32")
     assert float(loss(teacher, values)) >= 1.0
     assert loss.projection.endswith("+ relu")
-    with pytest.raises(ConfigurationError, match="projector of your own.*inside the layer"):
+    with pytest.raises(ConfigurationError, match="custom projector.*inside the layer"):
         Hint(projector=keras.layers.Dense(3), projector_activation="relu")

@@ -1,4 +1,4 @@
-"""The same losses on JAX: another backend needs no other losses."""
+"""The losses compute the same values on JAX."""
 
 import json
 import os
@@ -34,6 +34,6 @@ def test_values_are_those_of_tensorflow():
     jax, tensorflow = values("jax"), values("tensorflow")
     assert jax.keys() == tensorflow.keys()
     for name, (value, num_weights) in jax.items():
-        if num_weights == 0:  # what is learned starts at random
+        if num_weights == 0:  # learned weights are initialized randomly
             assert value == pytest.approx(tensorflow[name][0], rel=1e-4, abs=1e-6), name
         assert abs(value) < 1e6, name

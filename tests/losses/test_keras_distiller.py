@@ -9,7 +9,7 @@ from keras_kd.losses import Hint, SoftTargets
 
 L = keras.layers
 
-# Keras' own Distiller makes a model of a list of inputs and calls it with a tensor
+# Keras' own Distiller builds a model with a list of inputs and calls it with a tensor
 pytestmark = pytest.mark.filterwarnings("ignore:[\\s\\S]*structure of `inputs` doesn't match:UserWarning")
 
 
@@ -33,7 +33,7 @@ def submodel(model, name):
     return keras.Model(model.inputs[0], model.get_layer(name).output)
 
 
-def test_a_projector_is_trained_there(digits):
+def test_a_projector_is_trained(digits):
     x, y = digits[0][:16], digits[1][:16]
     loss = Hint(teacher="stem", student="stem")
     distiller = distiller_of(loss)
@@ -46,7 +46,7 @@ def test_a_projector_is_trained_there(digits):
         assert np.any(one != np.array(variable))
 
 
-def test_the_value_is_the_formula(digits):
+def test_the_value_matches_the_formula(digits):
     x, y = digits[0][:16], digits[1][:16]
     loss = Hint(teacher="stem", student="stem", projector=L.Dense(6))
     distiller = distiller_of(loss)
@@ -58,7 +58,7 @@ def test_the_value_is_the_formula(digits):
     assert float(logs["distillation_loss"]) == pytest.approx(expected, rel=1e-5)
 
 
-def test_an_output_on_one_side_and_a_layer_on_the_other(digits):
+def test_an_output_can_be_compared_with_a_layer(digits):
     x, y = digits[0][:16], digits[1][:16]
     for teacher, student in ((None, "pool"), ("output", "pool"), ("pool", None)):
         loss = Hint(teacher=teacher, student=student, projector=L.Dense(6 if teacher == "pool" else 10))
@@ -73,15 +73,15 @@ def test_an_output_on_one_side_and_a_layer_on_the_other(digits):
 @pytest.mark.parametrize(
     ("loss", "message"),
     [
-        (Hint(teacher="inner/conv", student="stem"), "'hint_stem' what it reads of the teacher.*'inner/conv'"),
-        (Hint(teacher="stem", student="inner/conv"), "of the student.*'inner/conv'.*output of one layer of the model"),
-        (Hint(teacher="stem:input", student="stem:input"), "'stem:input'.*keras_kd.Distiller reads nested layers"),
+        (Hint(teacher="inner/conv", student="stem"), "'hint_stem' reads from the teacher.*'inner/conv'"),
+        (Hint(teacher="stem", student="inner/conv"), "from the student.*'inner/conv'.*output of one layer"),
+        (Hint(teacher="stem:input", student="stem:input"), "'stem:input'.*keras_kd.Distiller also reads nested layers"),
         (Hint(teacher="stem#0", student="stem"), "'stem#0'"),
         (Hint(teacher="nowhere", student="stem"), "The teacher.*no output or layer.*'nowhere'"),
         (Hint(teacher="stem", student="head"), "cannot be brought to one shape"),
     ],
 )
-def test_what_keras_cannot_read_is_refused(loss, message):
+def test_taps_that_keras_cannot_read_are_refused(loss, message):
     with pytest.raises(ConfigurationError, match=message):
         distiller_of(loss)
 

@@ -1,7 +1,7 @@
-"""Laws of influence and of gradients, for every loss: a row of `loss_table.py` each.
+"""Properties of influence and of gradients, for every loss of `loss_table.py`.
 
-What has no weight has no influence, on value, gradient and what is learned; and a gradient is that of the loss, which a
-float64 central difference of the same loss tells.
+Rows of weight 0 and padding influence neither the value, nor the gradients, nor the weights of the loss; and gradients
+match central differences of the same loss in float64.
 """
 
 import dataclasses
@@ -47,7 +47,7 @@ def about(row, teacher, labels=None):
 
 
 def outcome(loss, row, teacher, student, *, mask=None, sample_weight=None, labels=None):
-    """Value, gradients for the student and for what the loss learns, and all weights of the loss afterwards."""
+    """The value, the gradients of the student and of the loss's weights, and all weights of the loss afterwards."""
     variables = [tf.Variable(x) for x in listed(student)]
     with tf.GradientTape() as tape:
         tensors = [tf.convert_to_tensor(x) for x in variables]
@@ -64,7 +64,7 @@ def outcome(loss, row, teacher, student, *, mask=None, sample_weight=None, label
 
 @functools.cache
 def made(name):
-    """A loss that has seen a batch before, what it has learned, and the length of its gradient at a generic point."""
+    """A loss after one batch, its weights, and the norm of its gradient at a generic point."""
     row = ROWS[name]
     loss = row.make()
     outcome(loss, row, draw(row.teacher, seed=7), draw(row.student, seed=8))
@@ -75,7 +75,7 @@ def made(name):
 
 @functools.cache
 def made_in_float64(name):
-    """The same loss, which computes in float64, with the weights that it has."""
+    """The same loss with the same weights, computing in float64."""
     loss, start = ROWS[name].make(), made(name)[1]
     outcome(loss, ROWS[name], draw(ROWS[name].teacher), draw(ROWS[name].student))
     for layer in loss._flatten_layers(include_self=False):
@@ -98,7 +98,7 @@ def length_of(slopes):
 
 
 def from_the_same_start(loss, row, *runs):
-    """The outcome of each run, all from one state of the loss."""
+    """The outcome of each run, all starting from the same state of the loss."""
     start = loss.get_weights()
     for teacher, student, settings in runs:
         loss.set_weights(start)
@@ -126,7 +126,7 @@ def test_a_row_of_weight_0_has_no_influence(row):
         np.testing.assert_array_equal(slope[~keep], 0.0 * slope[~keep])
 
 
-def test_nothing_is_learned_from_a_batch_without_weight(row):
+def test_a_batch_of_weight_0_changes_nothing(row):
     loss = built(row)
     start = loss.get_weights()
     teacher, student = draw(row.teacher), draw(row.student, seed=1)
@@ -150,7 +150,7 @@ def test_padded_positions_have_no_influence(row, how):
         np.testing.assert_array_equal(slope[~COUNTS], 0.0 * slope[~COUNTS])
 
 
-def test_a_padded_example_is_the_example_without_padding(row):
+def test_a_padded_example_equals_the_unpadded_one(row):
     if not row.positions or not row.adds_up:
         pytest.skip("has no positions, or learns something for each")
     loss, teacher, student = built(row), draw(row.teacher), draw(row.student, seed=1)
@@ -188,7 +188,7 @@ def masked_first(loss, teacher, student, mask, row):
 
 
 def swapped(teacher):
-    """A student that equals the teacher but for two entries of the last axis, which change places."""
+    """The teacher with two entries of the last axis swapped."""
 
     def swap(x):
         y = x.copy()
@@ -204,7 +204,7 @@ def with_zeros(tensors):
 
 
 def without_channel(tensors):
-    """As after a ReLU that is always off in one channel."""
+    """As after a ReLU with one dead channel."""
 
     def cut(x):
         x = np.maximum(x, 0.0) + 0.01
@@ -215,7 +215,7 @@ def without_channel(tensors):
 
 
 def saturated(tensors, sign):
-    """Entries of +60 and -60 with little between them."""
+    """Entries close to +60 and -60."""
     return each(lambda x: (sign * 60 * np.sign(x) + 0.1 * x).astype("float32"), tensors)
 
 
@@ -249,7 +249,7 @@ def mean_in_float64(loss, row, teacher, student):
 
 
 @pytest.mark.parametrize("point", POINTS)
-def test_the_gradient_is_that_of_the_loss(row, point):
+def test_gradient_matches_central_differences(row, point):
     teacher, student = listed(draw(row.teacher)), listed(draw(row.student, seed=1))
     if point in TIES and [x.shape for x in teacher] != [x.shape for x in student]:
         pytest.skip("features of other shapes have no ties")

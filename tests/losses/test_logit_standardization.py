@@ -1,4 +1,4 @@
-"""Standardised logits against float64 NumPy written from the paper, with the deviation of the published code."""
+"""Logit standardization against float64 NumPy from the paper, with the standard deviation of the published code."""
 
 import numpy as np
 import pytest
@@ -29,19 +29,19 @@ def draw(*shape, seed=0):
 
 
 @pytest.mark.parametrize("shape", [(1, 3), (4, 7)])
-def test_loss_is_the_formula(assert_is_the_formula, shape):
+def test_loss_matches_the_formula(assert_matches_the_formula, shape):
     teacher, student = draw(*shape)
     soft_targets = SoftTargets(temperature=2.0)
 
     def loss(teacher, student):
         return soft_targets.call(standardize_logits(teacher), standardize_logits(student), Context())
 
-    # half of the digits of a float16 are in the mean that the reference subtracts
-    assert_is_the_formula(loss, lambda t, s: expected_loss(t, s, 2.0), teacher, student)
+    # the reference subtracts a mean that takes half of the digits of a float16
+    assert_matches_the_formula(loss, lambda t, s: expected_loss(t, s, 2.0), teacher, student)
 
 
 @pytest.mark.parametrize("shape", [(1, 2), (4, 7), (2, 3, 5)])
-def test_scores_are_those_of_the_formula(shape):
+def test_scores_match_the_formula(shape):
     logits = np.random.default_rng(1).normal(size=shape) * 5
     np.testing.assert_allclose(standardize_logits(logits, 3.0), expected(logits, 3.0), rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(
@@ -54,7 +54,7 @@ def test_scores_are_those_of_the_formula(shape):
 
 
 @pytest.mark.parametrize("size", [0.0, 0.1, 60.0, 1e4, -1e4])
-def test_a_row_of_equal_logits_is_0_without_a_gradient(size):
+def test_a_row_of_equal_logits_is_0_with_zero_gradient(size):
     logits = tf.Variable(np.full((2, 7), size, "float32"))
     with tf.GradientTape() as tape:
         scores = standardize_logits(logits)
@@ -73,7 +73,7 @@ def test_extreme_logits_have_finite_gradients(size):
     assert np.isfinite(tape.gradient(value, student).numpy()).all()
 
 
-def test_neither_size_nor_shift_matters():
+def test_is_invariant_to_scale_and_shift():
     teacher, student = draw(4, 6)
     loss = LogitStandardization(SoftTargets(temperature=2.0))
     assert float(loss(teacher, 7 * teacher - 3)) == pytest.approx(0.0, abs=1e-6)
@@ -118,8 +118,8 @@ def test_a_weight_inside_is_refused(inner):
         LogitStandardization(inner)
 
 
-def test_what_the_wrapped_loss_refuses_is_refused():
-    with pytest.raises(ConfigurationError, match="0 for ever"):
+def test_shapes_that_the_wrapped_loss_refuses_are_refused():
+    with pytest.raises(ConfigurationError, match="always be 0"):
         LogitStandardization(SoftTargets()).validate_outputs(np.zeros((2, 1)), np.zeros((2, 1)))
     with pytest.raises(ConfigurationError, match="the same classes"):
         LogitStandardization(Hint()).validate_outputs(np.zeros((2, 3)), np.zeros((2, 4)))

@@ -43,7 +43,7 @@ def draw(shape, scale=3.0, seed=0):
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0, 20.0])
 @pytest.mark.parametrize("shape", [(1, 2), (7, 10), (3, 1000), (2, 5, 6), (2, 3, 4, 5)])
-def test_values_and_gradients_are_those_of_the_formula(shape, temperature):
+def test_values_and_gradients_match_the_formula(shape, temperature):
     teacher, student = draw(shape)
     variable = tf.Variable(student)
     with tf.GradientTape() as tape:
@@ -89,7 +89,7 @@ def test_a_value_that_rounding_made_negative_is_0_and_keeps_its_gradient():
     student = tf.Variable(teacher + rng.normal(size=(200, 10)).astype("float32") * 1e-5)
     with tf.GradientTape() as tape:
         value = soft_targets(teacher, student, 1.0)
-    assert float(tf.reduce_min(value)) == 0.0  # several would be -1e-8 otherwise
+    assert float(tf.reduce_min(value)) == 0.0  # without the correction, several values are -1e-8
     gradient = tape.gradient(value, student).numpy()
     assert (np.abs(gradient).max(-1) > 0).all()
 
@@ -102,7 +102,7 @@ def test_half_precision_logits_are_compared_in_float32():
 
 
 @pytest.mark.parametrize("shape", [(4, 1), (5, 7), (2, 3, 4)])
-def test_binary_soft_targets_are_those_of_the_formula(shape):
+def test_binary_soft_targets_match_the_formula(shape):
     teacher, student = draw(shape, scale=5.0)
     value = binary_soft_targets(teacher, student, 3.0)
     np.testing.assert_allclose(value, expected_binary(teacher, student, 3.0), rtol=1e-5, atol=1e-6)
@@ -122,7 +122,7 @@ def test_binary_soft_targets_are_finite_at_any_size():
 
 
 def test_one_class_under_a_softmax_is_refused():
-    with pytest.raises(ConfigurationError, match="0 for ever.*sigmoid"):
+    with pytest.raises(ConfigurationError, match="always be 0.*sigmoid"):
         SoftTargets().validate_outputs(keras.ops.zeros((2, 1)), keras.ops.zeros((2, 1)))
 
 
@@ -132,13 +132,13 @@ def test_unknown_activation_is_refused():
 
 
 @pytest.mark.parametrize("temperature", [0, -1, float("nan"), "hot"])
-def test_a_temperature_that_is_none_is_refused(temperature):
+def test_an_invalid_temperature_is_refused(temperature):
     with pytest.raises(ConfigurationError):
         SoftTargets(temperature=temperature)
 
 
 def by_hand(p, q, divergence):
-    """A divergence between two lists of probabilities, from its definition."""
+    """A divergence of two lists of probabilities, by its definition."""
 
     def kl(a, b):
         return sum(x * np.log(x / y) for x, y in zip(a, b, strict=True))
@@ -170,8 +170,8 @@ DIVERGENCES = ["kl", "reverse_kl", "jensen_shannon"]
 @pytest.mark.parametrize("divergence", DIVERGENCES)
 @pytest.mark.parametrize("function", [soft_targets, binary_soft_targets])
 @pytest.mark.parametrize(("shape", "temperature"), [((1, 2), 1.0), ((4, 5), 3.0)])
-def test_every_divergence_is_the_formula(assert_is_the_formula, function, divergence, shape, temperature):
-    assert_is_the_formula(
+def test_every_divergence_matches_the_formula(assert_matches_the_formula, function, divergence, shape, temperature):
+    assert_matches_the_formula(
         lambda t, s: function(t, s, temperature, divergence),
         expected_divergence(divergence, temperature, binary=function is binary_soft_targets),
         *draw(shape, scale=2.0),
@@ -194,7 +194,7 @@ def test_every_divergence_is_finite_at_saturated_logits(function, divergence, si
         np.testing.assert_allclose(value[0], 2 * size, rtol=1e-6)
 
 
-def test_the_reverse_divergence_swaps_the_two_and_jensen_shannon_does_not_care():
+def test_reverse_kl_swaps_the_models_and_jensen_shannon_is_symmetric():
     teacher, student = draw((5, 6)).astype("float64")
     for function in (soft_targets, binary_soft_targets):
         np.testing.assert_allclose(function(teacher, student, 2.0, "reverse_kl"), function(student, teacher, 2.0, "kl"))
@@ -222,7 +222,7 @@ def test_dense_outputs_are_averaged_over_the_positions_of_each_example(activatio
 
 @pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
 @pytest.mark.parametrize("divergence", DIVERGENCES)
-def test_masked_tokens_do_not_count(activation, divergence):
+def test_masked_tokens_are_excluded(activation, divergence):
     teacher, student = draw((3, 4, 5), scale=2.0)
     mask = np.array([[1, 1, 1, 0], [1, 0, 0, 0], [0, 0, 0, 0]], bool)
     masked = keras.ops.convert_to_tensor(student)
@@ -243,7 +243,7 @@ def test_config_keeps_the_divergence(divergence):
 
 
 def test_jensen_shannon_has_its_gradient_near_the_teacher():
-    """Where log-probabilities tie in float32, as close to the teacher, the gradient is still that of float64."""
+    """Near the teacher, where log-probabilities tie in float32, the gradient equals that in float64."""
     rng = np.random.default_rng(0)
     teacher = rng.normal(size=(16, 200))
     student = teacher + 0.01 * rng.normal(size=teacher.shape)

@@ -20,7 +20,7 @@ MARGIN = [-0.4, -0.9, -0.1]
 
 
 def reference(margin):
-    """The paper's: margin ReLU on the teacher, nothing where the student is below a target that is not positive."""
+    """The paper's definition: a margin ReLU on the teacher, 0 where the student is below a non-positive target."""
 
     def of(teacher, student):
         values = np.zeros(len(teacher))
@@ -39,17 +39,17 @@ def negative_means(teacher):
 
 
 @pytest.mark.parametrize("shape", [(1, 2, 2, 3), (4, 3, 2, 3), (2, 3)])
-def test_is_the_formula(assert_is_the_formula, shape):
+def test_matches_the_formula(assert_matches_the_formula, shape):
     teacher, student = np.random.default_rng(0).normal(size=(2, *shape))
-    assert_is_the_formula(lambda t, s: feature_overhaul(t, s, MARGIN), reference(MARGIN), teacher, student)
+    assert_matches_the_formula(lambda t, s: feature_overhaul(t, s, MARGIN), reference(MARGIN), teacher, student)
 
 
 @pytest.mark.parametrize("batch", [1, 4])
-def test_without_a_margin_it_comes_from_the_batch(assert_is_the_formula, batch):
+def test_margin_defaults_to_that_of_the_batch(assert_matches_the_formula, batch):
     teacher, student = np.random.default_rng(0).normal(size=(2, batch, 3, 2, 3))
     teacher[..., 1] = np.abs(teacher[..., 1])
     np.testing.assert_allclose(margins_from_features(teacher), negative_means(teacher))
-    assert_is_the_formula(feature_overhaul, lambda t, s: reference(negative_means(t))(t, s), teacher, student)
+    assert_matches_the_formula(feature_overhaul, lambda t, s: reference(negative_means(t))(t, s), teacher, student)
 
 
 def test_by_hand():
@@ -66,7 +66,7 @@ def test_margins_are_the_means_of_a_truncated_normal():
     np.testing.assert_allclose(margins_from_batch_norm(gamma, beta), expected, rtol=1e-9)
 
 
-def test_margins_of_channels_that_are_hardly_ever_negative():
+def test_margins_of_channels_that_are_rarely_negative():
     assert margins_from_batch_norm([1.0, -2.0], [3.1, 50.0]) == [-3.0, -6.0]
     assert margins_from_batch_norm([1.0], [3.09])[0] > -1.0  # Phi(-3.09) is just above 0.001
     assert margins_from_batch_norm([0.0, 0.0, 0.0], [-1.0, 0.0, 1.0]) == [-1.0, 0.0, 0.0]
@@ -84,7 +84,7 @@ def test_margins_of_a_keras_layer():
 
 @pytest.mark.parametrize("size", [0.0, 60.0, 1e4])
 @pytest.mark.parametrize("margin", [None, MARGIN])
-def test_zeros_and_extremes_are_no_trouble(size, margin):
+def test_is_finite_at_zeros_and_extremes(size, margin):
     teacher = np.sign(np.random.default_rng(0).normal(size=(2, 2, 2, 3))).astype("float32") * size
     student = tf.Variable(-teacher)
     with tf.GradientTape() as tape:
@@ -93,7 +93,7 @@ def test_zeros_and_extremes_are_no_trouble(size, margin):
     np.testing.assert_array_equal(feature_overhaul(teacher, teacher, margin), [0, 0])
 
 
-def test_rows_that_do_not_count_leave_the_margins_alone():
+def test_absent_rows_do_not_change_the_margins():
     teacher, student = np.random.default_rng(0).normal(size=(2, 4, 2, 2, 3))
     kept = [0, 1, 3]
     present = np.array([True, True, False, True])
@@ -104,7 +104,7 @@ def test_rows_that_do_not_count_leave_the_margins_alone():
     assert float(weighted) == pytest.approx(float(loss([teacher[kept]], [student[kept]])) * 3, rel=1e-5)
 
 
-def test_earlier_layers_count_by_half():
+def test_each_earlier_layer_has_half_the_weight():
     teacher, student = np.random.default_rng(0).normal(size=(2, 3, 4, 2, 2, 3))
     loss = FeatureOverhaul(margins=[MARGIN, None, MARGIN], projector=None)
     parts = [
@@ -117,7 +117,7 @@ def test_earlier_layers_count_by_half():
     assert float(loss(same, same)) == 0.0
 
 
-def test_the_connector_learns_and_keeps_its_statistics():
+def test_the_connector_is_trained_and_updates_its_statistics():
     rng = np.random.default_rng(0)
     teacher, student = rng.normal(size=(3, 2, 2, 2)), rng.normal(size=(3, 4, 4, 3))
     loss = FeatureOverhaul()
@@ -132,7 +132,7 @@ def test_the_connector_learns_and_keeps_its_statistics():
         np.testing.assert_array_equal(old, new.numpy())
 
 
-def test_the_projector_is_for_equal_shapes_too_unless_it_is_auto():
+def test_conv_projects_equal_shapes_and_auto_does_not():
     for projector, count in (("conv", 3), ("auto", 0), (None, 0)):
         loss = FeatureOverhaul(projector=projector)
         loss.build([(None, 2, 2, 3)], [(None, 2, 2, 3)])
@@ -174,7 +174,7 @@ def shaped(*shapes):
         ({"margins": [[-1.0]]}, [(4, 4, 1), (4, 4, 1)], [(4, 4, 1), (4, 4, 1)], "margins_from_batch_norm"),
     ],
 )
-def test_what_does_not_fit_is_refused(settings, teacher, student, message):
+def test_incompatible_shapes_are_refused(settings, teacher, student, message):
     with pytest.raises(ConfigurationError, match=message):
         FeatureOverhaul(**settings).validate_outputs(shaped(*teacher), shaped(*student))
     with pytest.raises(ConfigurationError, match=message):
@@ -182,8 +182,8 @@ def test_what_does_not_fit_is_refused(settings, teacher, student, message):
 
 
 @pytest.mark.parametrize(
-    ("margins", "message"), [([-1.0], "a list in a list"), ([[0.5]], "margins <= 0"), (["ab"], "a list in a list")]
+    ("margins", "message"), [([-1.0], "a list of one list"), ([[0.5]], "margins <= 0"), (["ab"], "a list of one list")]
 )
-def test_margins_of_the_wrong_kind_are_refused(margins, message):
+def test_invalid_margins_are_refused(margins, message):
     with pytest.raises(ConfigurationError, match=message):
         FeatureOverhaul(margins=margins)

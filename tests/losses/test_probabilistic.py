@@ -9,7 +9,7 @@ from keras_kd.losses.probabilistic import ProbabilisticTransfer, probabilistic_t
 from keras_kd.serialization import deserialize, serialize
 
 
-def neighbours(features):
+def neighbors(features):
     flat = features.reshape(len(features), -1)
     unit = np.array([row / (np.linalg.norm(row) + 1e-7) for row in flat])
     kernel = np.array([[max(1 + np.dot(a, b), 0.0) / 2 for b in unit] for a in unit])
@@ -18,7 +18,7 @@ def neighbours(features):
 
 def expected(teacher, student):
     """Row i of the mean over the [b, b] matrix, times b."""
-    t, s = neighbours(teacher), neighbours(student)
+    t, s = neighbors(teacher), neighbors(student)
     return (t * np.log((t + 1e-7) / (s + 1e-7))).mean(-1)
 
 
@@ -30,12 +30,12 @@ def pair(teacher_shape, student_shape):
 @pytest.mark.parametrize(
     ("teacher_shape", "student_shape"), [((1, 3), (1, 3)), ((2, 4), (2, 3)), ((5, 2, 3, 2), (5, 3, 2, 1))]
 )
-def test_is_the_formula(assert_is_the_formula, teacher_shape, student_shape):
+def test_matches_the_formula(assert_matches_the_formula, teacher_shape, student_shape):
     teacher, student = pair(teacher_shape, student_shape)
-    assert_is_the_formula(probabilistic_transfer, expected, teacher, student, atol=1e-6)
+    assert_matches_the_formula(probabilistic_transfer, expected, teacher, student, atol=1e-6)
 
 
-def test_rows_that_do_not_count_are_as_good_as_removed():
+def test_absent_rows_equal_removed_rows():
     teacher, student = pair((5, 4), (5, 3))
     keep = np.array([True, False, True, True, False])
     values = keras.ops.convert_to_numpy(probabilistic_transfer(teacher, student, present=keep))
@@ -49,7 +49,7 @@ def test_zeros_opposites_and_extremes_have_finite_values_and_gradients(size):
     student = tf.Variable(np.float32([[size, 1, 1], [0, 0, 0], [size, 1, 1], [-size, -1, -1]]))
     with tf.GradientTape() as tape:
         values = probabilistic_transfer(teacher, student)
-    # a similarity near 0 is rounded by as much as the formula's 1e-7, hence 1e-2
+    # rounding of a similarity near 0 is as large as the formula's 1e-7, hence 1e-2
     np.testing.assert_allclose(values, expected(np.float64(teacher), np.float64(student.numpy())), rtol=1e-2, atol=1e-6)
     assert np.isfinite(tape.gradient(values, student).numpy()).all()
 
@@ -62,12 +62,12 @@ def test_a_row_of_zeros_has_a_small_gradient():
 
 
 def test_opposites_in_many_dimensions_survive_rounding():
-    """The cosine of a long vector and its negative comes out 2e-5 below -1 in float32."""
+    """In float32, the cosine of a long vector and its negative is 2e-5 below -1."""
     student = np.full((2, 50_000), 0.1, "float32") * np.float32([[1], [-1]])
     assert np.isfinite(probabilistic_transfer(np.eye(2, dtype="float32"), student)).all()
 
 
-def test_as_a_loss_weights_and_config():
+def test_class_applies_weights_and_round_trips():
     loss = ProbabilisticTransfer(teacher="a", student="b")
     teacher, student = (features.astype("float32") for features in pair((4, 2, 2, 3), (4, 5)))
     assert float(loss(teacher, student)) == pytest.approx(expected(teacher, student).mean(), rel=1e-4)

@@ -36,8 +36,8 @@ def draw(*shape, seed=0):
 
 @pytest.mark.parametrize("centered", [True, False])
 @pytest.mark.parametrize("shape", [(1, 2), (4, 7)])
-def test_is_the_formula(assert_is_the_formula, centered, shape):
-    assert_is_the_formula(lambda t, s: logit_regression(t, s, centered), expected(centered), *draw(*shape))
+def test_matches_the_formula(assert_matches_the_formula, centered, shape):
+    assert_matches_the_formula(lambda t, s: logit_regression(t, s, centered), expected(centered), *draw(*shape))
 
 
 @pytest.mark.parametrize("centered", [True, False])
@@ -48,14 +48,14 @@ def test_dense_outputs_have_a_value_per_position(centered):
     )
 
 
-def test_is_twice_the_limit_of_soft_targets_at_a_high_temperature():
+def test_equals_twice_the_limit_of_soft_targets_at_high_temperature():
     teacher, student = draw(5, 6)
     np.testing.assert_allclose(
         logit_regression(teacher, student), 2 * np.asarray(soft_targets(teacher, student, 1e4)), rtol=1e-3
     )
 
 
-def test_only_the_centered_one_is_blind_to_a_shift():
+def test_only_the_centered_form_is_invariant_to_a_shift():
     teacher, student = draw(3, 5)
     shifted = student + np.array([[60.0], [-60.0], [1.0]])
     np.testing.assert_allclose(
@@ -69,14 +69,14 @@ def test_extreme_half_precision_logits_are_finite():
     np.testing.assert_allclose(value, [1.2e5**2], rtol=1e-3)
 
 
-def test_one_logit_is_refused_where_its_mean_is_taken_away():
+def test_a_single_centered_logit_is_refused():
     one = np.zeros((2, 1))
-    with pytest.raises(ConfigurationError, match=r"0 for ever.*centered=False.*OutputRegression\(\)"):
+    with pytest.raises(ConfigurationError, match=r"always be 0.*centered=False.*OutputRegression\(\)"):
         LogitRegression().validate_outputs(one, one)
     LogitRegression(centered=False).validate_outputs(one, one)
 
 
-def test_other_classes_are_refused():
+def test_different_classes_are_refused():
     with pytest.raises(ConfigurationError, match=r"\(2, 3\).*\(2, 4\)"):
         LogitRegression().validate_outputs(np.zeros((2, 3)), np.zeros((2, 4)))
 
@@ -91,7 +91,7 @@ def test_config_round_trip():
 
 
 def numbers(difference, delta):
-    """Float64, entry by entry, from the definition of each difference."""
+    """Each difference by its definition, entry by entry in float64."""
 
     def of_one(error):
         if difference == "squared":
@@ -115,14 +115,14 @@ CASES = [("squared", 1.0), ("absolute", 1.0), ("huber", 1.0), ("huber", 2.5)]
 
 @pytest.mark.parametrize(("difference", "delta"), CASES)
 @pytest.mark.parametrize("shape", [(6, 1), (4, 7)])
-def test_output_regression_is_the_formula(assert_is_the_formula, difference, delta, shape):
-    assert_is_the_formula(
+def test_output_regression_matches_the_formula(assert_matches_the_formula, difference, delta, shape):
+    assert_matches_the_formula(
         lambda t, s: output_regression(t, s, difference, delta), numbers(difference, delta), *draw(*shape)
     )
 
 
 @pytest.mark.parametrize(("difference", "delta"), CASES)
-def test_output_regression_is_the_compiled_loss_with_the_teacher_for_labels(difference, delta):
+def test_output_regression_equals_the_compiled_loss_on_the_teachers_outputs(difference, delta):
     theirs = {
         "squared": keras.losses.MeanSquaredError(),
         "absolute": keras.losses.MeanAbsoluteError(),
@@ -134,7 +134,7 @@ def test_output_regression_is_the_compiled_loss_with_the_teacher_for_labels(diff
 
 
 @pytest.mark.parametrize("difference", ["squared", "absolute", "huber"])
-def test_output_regression_has_no_gradient_at_a_tie(difference):
+def test_output_regression_has_zero_gradient_at_a_tie(difference):
     student = tf.Variable(np.float32([[2.0], [0.0]]))
     with tf.GradientTape() as tape:
         value = tf.reduce_sum(output_regression(np.float32([[2.0], [0.0]]), student, difference))
@@ -146,21 +146,21 @@ def test_one_number_per_example_without_an_axis_is_not_averaged_over_the_batch()
     np.testing.assert_allclose(output_regression(teacher, student), (student - teacher) ** 2, rtol=1e-7)
 
 
-def test_bounded_numbers_are_compared_as_numbers():
+def test_sigmoid_outputs_are_compared_after_the_activation():
     teacher, student = draw(5, 2)
     bounded = [1 / (1 + np.exp(-x)) for x in (teacher, student)]
     value = float(OutputRegression(activation="sigmoid")(teacher, student))
     assert value == pytest.approx(np.mean((bounded[1] - bounded[0]) ** 2), rel=1e-5)
 
 
-def test_numbers_of_other_shapes_are_refused():
+def test_outputs_of_different_shapes_are_refused():
     for one, other in (((2, 1), (2, 4)), ((2, 4, 1), (2, 1, 1)), ((2,), (2, 1))):
         with pytest.raises(ConfigurationError, match="different shapes.*Name the outputs"):
             OutputRegression().validate_outputs(np.zeros(one), np.zeros(other))
 
 
 @pytest.mark.parametrize("settings", [{"difference": "cubed"}, {"delta": 0}, {"activation": "softmax"}])
-def test_what_is_not_a_setting_of_output_regression_is_refused(settings):
+def test_invalid_settings_of_output_regression_are_refused(settings):
     with pytest.raises(ConfigurationError, match=next(iter(settings))):
         OutputRegression(**settings)
 

@@ -1,4 +1,4 @@
-"""Relational distillation against float64 NumPy written from the paper and the authors' counts."""
+"""Relational distillation against float64 NumPy written from the paper, averaged as in the authors' code."""
 
 import itertools
 
@@ -41,7 +41,7 @@ def cosine_at(features, i, j, k):
 
 
 def expected_angle(teacher, student):
-    """Row i (where the angle is) of the sum over triples, over b^3, times b."""
+    """Row i (the vertex of the angle) of the sum over triples, over b^3, times b."""
     batch = len(teacher)
     rows = np.zeros(batch)
     for i, j, k in itertools.product(range(batch), repeat=3):
@@ -62,19 +62,19 @@ def pair(teacher_shape, student_shape):
     ("teacher_shape", "student_shape"),
     [((1, 3), (1, 3)), ((3, 1), (3, 2)), ((5, 4), (5, 3)), ((4, 2, 2, 1), (4, 3, 2))],
 )
-def test_is_the_formula(assert_is_the_formula, function, reference, teacher_shape, student_shape):
-    assert_is_the_formula(function, reference, *pair(teacher_shape, student_shape))
+def test_matches_the_formula(assert_matches_the_formula, function, reference, teacher_shape, student_shape):
+    assert_matches_the_formula(function, reference, *pair(teacher_shape, student_shape))
 
 
 @pytest.mark.parametrize(("function", "reference"), FORMULAS)
 def test_a_large_difference_is_linear(function, reference):
-    """Points on a line that one side orders otherwise: relative distances and cosines more than 1 apart."""
+    """Points on a line in a different order: relative distances and cosines differ by more than 1."""
     teacher, student = np.float64([[0], [1], [2], [50]]), np.float64([[1], [50], [0], [2]])
     np.testing.assert_allclose(function(teacher, student), reference(teacher, student))
 
 
 @pytest.mark.parametrize(("function", "reference"), FORMULAS)
-def test_rows_that_do_not_count_are_as_good_as_removed(function, reference):
+def test_absent_rows_equal_removed_rows(function, reference):
     teacher, student = pair((5, 4), (5, 3))
     keep = np.array([True, False, True, True, False])
     values = keras.ops.convert_to_numpy(function(teacher, student, present=keep))
@@ -111,7 +111,7 @@ def test_equal_and_extreme_features_have_small_gradients(function, reference, st
     assert np.isfinite(gradient).all() and np.abs(gradient).max() < 1e3
 
 
-def test_as_a_loss_settings_and_config():
+def test_class_applies_settings_and_round_trips():
     teacher, student = (features.astype("float32") for features in pair((4, 2, 2, 3), (4, 5)))
     loss = RelationalKD(teacher="a", student="b")
     whole = 25 * expected_distance(teacher, student).mean() + 50 * expected_angle(teacher, student).mean()
@@ -125,7 +125,7 @@ def test_as_a_loss_settings_and_config():
         RelationalKD(angle_weight=-1)
 
 
-def test_a_weight_of_0_is_a_row_removed():
+def test_a_weight_of_0_equals_removing_the_row():
     teacher, student = (features.astype("float32") for features in pair((4, 3), (4, 5)))
     loss = RelationalKD()
     weighted = loss(teacher, student, sample_weight=np.float32([1, 0, 1, 1])) * 4

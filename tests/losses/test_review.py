@@ -48,16 +48,16 @@ def expected(teacher, student):
 
 
 @pytest.mark.parametrize("batch", [1, 3])
-def test_is_the_formula(assert_is_the_formula, batch):
+def test_matches_the_formula(assert_matches_the_formula, batch):
     teacher, student = draw(MAPS, batch), draw(MAPS, batch, seed=1)
-    assert_is_the_formula(knowledge_review, expected, teacher, student)
+    assert_matches_the_formula(knowledge_review, expected, teacher, student)
 
 
-def test_what_the_pooled_sizes_see():
+def test_pooled_sizes():
     checkerboard = (np.indices((8, 8)).sum(0) % 2 * 2.0 - 1.0)[None, :, :, None]
     zeros = np.zeros_like(checkerboard)
     assert float(knowledge_review([zeros], [checkerboard])[0]) == pytest.approx(1 / (1 + 1 / 2 + 1 / 4 + 1 / 8))
-    assert float(knowledge_review([zeros, zeros], [zeros + 3.0, zeros])[0]) == pytest.approx(9.0)  # a level each
+    assert float(knowledge_review([zeros, zeros], [zeros + 3.0, zeros])[0]) == pytest.approx(9.0)  # one level each
 
 
 def test_zero_when_equal():
@@ -70,7 +70,7 @@ def test_zero_when_equal():
 
 
 def built(**settings):
-    """A loss whose every weight, moving statistics too, is random."""
+    """A loss with random weights, including the moving statistics."""
     loss = KnowledgeReview(channels=3, **settings)
     loss.build([(None, *shape) for shape in TEACHER], [(None, *shape) for shape in STUDENT])
     rng = np.random.default_rng(2)
@@ -123,14 +123,14 @@ def reviewed(loss, student):
     return [x if len(target) == 3 else x[:, 0, 0] for x, target in zip(outputs, TEACHER, strict=True)]
 
 
-def test_the_fusion_is_the_published_one():
+def test_the_fusion_matches_the_published_code():
     loss = built()
     teacher, student = draw(TEACHER), draw(STUDENT, seed=1)
     value = float(loss(teacher, student, context=Context(training=False)))
     assert value == pytest.approx(expected(teacher, reviewed(loss, student)).mean(), rel=1e-5)
 
 
-def test_everything_in_the_fusion_learns():
+def test_all_weights_of_the_fusion_are_trained():
     loss = KnowledgeReview(channels=4)
     teacher, student = draw(TEACHER, dtype="float32"), draw(STUDENT, seed=1, dtype="float32")
     with tf.GradientTape() as tape:
@@ -140,7 +140,7 @@ def test_everything_in_the_fusion_learns():
     assert all(np.abs(gradient).max() > 0 for gradient in gradients)
 
 
-def test_batch_statistics_move_in_training_alone():
+def test_batch_statistics_change_in_training_only():
     loss, maps = KnowledgeReview(), (draw(TEACHER), draw(STUDENT, seed=1))
     loss(*maps, context=Context(training=False))
     before = [np.array(weight) for weight in loss.non_trainable_variables]
@@ -150,7 +150,7 @@ def test_batch_statistics_move_in_training_alone():
     assert all((a != np.array(b)).any() for a, b in zip(before, loss.non_trainable_variables, strict=True))
 
 
-def test_a_sample_weight_of_0_is_a_row_removed_from_the_batch_statistics_too():
+def test_a_sample_weight_of_0_excludes_the_row_from_the_batch_statistics():
     loss = built()
     teacher, student = draw(TEACHER, 5, dtype="float32"), draw(STUDENT, 5, seed=1, dtype="float32")
     weight = np.float32([1, 0, 1, 1, 0])

@@ -11,7 +11,7 @@ from keras_kd.serialization import deserialize, serialize
 
 
 def reference(teacher, student):
-    """The mean over all pairs of channels of one example after the other; maps of one size."""
+    """The mean over all pairs of channels, one example at a time; maps of equal size."""
     values = []
     for t, s in zip(teacher, student, strict=True):
         sides = [[x[..., i].ravel() / np.linalg.norm(x[..., i]) for i in range(x.shape[-1])] for x in (t, s)]
@@ -25,14 +25,14 @@ def reference(teacher, student):
 
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("channels", [2, 4])
-def test_is_the_formula(assert_is_the_formula, batch, channels):
+def test_matches_the_formula(assert_matches_the_formula, batch, channels):
     rng = np.random.default_rng(0)
     teacher, student = rng.normal(size=(batch, 2, 3, 3)), rng.normal(size=(batch, 2, 3, channels))
-    assert_is_the_formula(neuron_selectivity, reference, teacher, student)
+    assert_matches_the_formula(neuron_selectivity, reference, teacher, student)
 
 
 @pytest.mark.parametrize("larger", ["teacher", "student"])
-def test_the_larger_map_is_pooled(assert_is_the_formula, larger):
+def test_the_larger_map_is_pooled(assert_matches_the_formula, larger):
     rng = np.random.default_rng(0)
     maps = {name: rng.normal(size=(2, 2, 2, 3)) for name in ("teacher", "student")}
     maps[larger] = rng.normal(size=(2, 4, 4, 2))
@@ -40,10 +40,10 @@ def test_the_larger_map_is_pooled(assert_is_the_formula, larger):
     def pooled(*sides):
         return reference(*(x if x.shape[1] == 2 else x.reshape(2, 2, 2, 2, 2, 2).mean((2, 4)) for x in sides))
 
-    assert_is_the_formula(neuron_selectivity, pooled, maps["teacher"], maps["student"])
+    assert_matches_the_formula(neuron_selectivity, pooled, maps["teacher"], maps["student"])
 
 
-def test_order_sign_and_scale_of_channels_do_not_matter():
+def test_is_invariant_to_order_sign_and_scale_of_channels():
     teacher = np.random.default_rng(0).normal(size=(2, 3, 3, 3))
     same = teacher[..., [2, 0, 1]] * [-1.0, 3.0, 0.5]
     np.testing.assert_allclose(neuron_selectivity(teacher, same), [0, 0], atol=1e-15)
@@ -56,7 +56,7 @@ def test_is_exactly_0_for_equal_maps_and_never_negative():
 
 
 @pytest.mark.parametrize("size", [0.0, 60.0, 1e4])
-def test_dead_channels_and_extremes_are_no_trouble(size):
+def test_is_finite_at_dead_channels_and_extremes(size):
     rng = np.random.default_rng(0)
     teacher = rng.normal(size=(2, 2, 2, 3)).astype("float32")
     student = tf.Variable(np.sign(rng.normal(size=(2, 2, 2, 3))).astype("float32") * [0.0, size, size])
@@ -65,7 +65,7 @@ def test_dead_channels_and_extremes_are_no_trouble(size):
     assert np.isfinite(value).all() and np.isfinite(tape.gradient(value, student)).all()
 
 
-def test_the_class_is_the_function_and_comes_back_from_its_config():
+def test_class_matches_the_function_and_round_trips():
     teacher, student = np.random.default_rng(0).normal(size=(2, 3, 2, 2, 2))
     loss = NeuronSelectivity(teacher="a", student="b")
     again = deserialize(serialize(loss))
@@ -80,7 +80,7 @@ def test_runs_in_a_graph_with_an_unknown_batch_and_size():
     assert float(graph(teacher, student)) == pytest.approx(float(loss(teacher, student)))
 
 
-def test_what_is_no_map_is_refused():
+def test_non_maps_are_refused():
     with pytest.raises(ConfigurationError, match="neuron_selectivity.*compares feature maps"):
         NeuronSelectivity().validate_outputs(keras.KerasTensor((None, 4)), keras.KerasTensor((None, 4)))
     with pytest.raises(ConfigurationError, match="compares feature maps"):

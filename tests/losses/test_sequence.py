@@ -48,8 +48,8 @@ def with_mask(student, mask):
 
 @pytest.mark.parametrize("temperature", [1.0, 3.0])
 @pytest.mark.parametrize(("shape", "mask"), [((1, 1, 3), None), ((2, 3, 4), None), ((3, 4, 5), MASK)])
-def test_token_level_is_the_formula(assert_is_the_formula, shape, mask, temperature):
-    assert_is_the_formula(
+def test_token_level_matches_the_formula(assert_matches_the_formula, shape, mask, temperature):
+    assert_matches_the_formula(
         lambda t, s: token_level(t, s, temperature, mask=mask), expected_words(temperature, mask), *draw(*shape)
     )
 
@@ -64,11 +64,11 @@ def test_token_level_has_the_gradient_of_soft_targets():
 
 @pytest.mark.parametrize(("shape", "mask"), [((1, 1, 3), None), ((2, 3, 4), None), ((3, 4, 5), MASK)])
 @pytest.mark.parametrize("gives_ids", [True, False])
-def test_sequence_level_is_the_formula(assert_is_the_formula, shape, mask, gives_ids):
+def test_sequence_level_matches_the_formula(assert_matches_the_formula, shape, mask, gives_ids):
     teacher, student = draw(*shape)
     every = np.ones(shape[:2], bool) if mask is None else mask
     tokens = np.array([[int(np.argmax(word)) for word in row] for row in teacher])
-    assert_is_the_formula(
+    assert_matches_the_formula(
         lambda t, s: sequence_level(tokens if gives_ids else t, s, mask=mask),
         lambda t, s: expected_sequence(tokens, s, every),
         teacher,
@@ -100,7 +100,7 @@ def test_saturated_logits_are_finite(size):
 
 
 @pytest.mark.parametrize("loss", [TokenLevel(temperature=2.0), SequenceLevel()])
-def test_the_students_mask_is_honoured(loss):
+def test_the_students_mask_is_respected(loss):
     teacher, student = draw(3, 4, 5)
     value = loss(teacher, with_mask(student, MASK))
     function = expected_words(2.0, MASK)
@@ -111,7 +111,7 @@ def test_the_students_mask_is_honoured(loss):
 
 
 @pytest.mark.parametrize("form", ["ids", "column", "one_hot"])
-def test_positions_whose_label_is_padding_do_not_count(form):
+def test_positions_labeled_as_padding_are_excluded(form):
     teacher, student = draw(3, 4, 5)
     labels = np.where(MASK, 3, 0)
     context = Context(labels={"ids": labels, "column": labels[..., None], "one_hot": np.eye(5)[labels]}[form])
@@ -122,7 +122,7 @@ def test_positions_whose_label_is_padding_do_not_count(form):
     assert float(value) == pytest.approx(expected, rel=1e-5)
 
 
-def test_without_labels_the_teachers_token_tells_the_padding():
+def test_without_labels_padding_follows_the_teachers_tokens():
     teacher, student = draw(3, 4, 5)
     teacher[..., 0] = np.where(MASK, -50, 50)
     value = TokenLevel(padding=0)(teacher, student)
@@ -131,10 +131,10 @@ def test_without_labels_the_teachers_token_tells_the_padding():
     assert float(value) == pytest.approx(expected_sequence(teacher.argmax(-1), student, MASK).mean(), rel=1e-5)
 
 
-def test_a_decoded_sequence_has_a_padding_of_its_own():
+def test_padding_of_a_decoded_sequence_is_read_from_its_ids():
     _, student = draw(3, 4, 5)
     tokens = np.where(MASK, 2, 0)
-    context = Context(labels=np.full((3, 4), 4))  # of another length than what the teacher said
+    context = Context(labels=np.full((3, 4), 4))  # of a different length than the teacher's sequence
     value = SequenceLevel(padding=0)(tokens, student, context=context)
     assert float(value) == pytest.approx(expected_sequence(tokens, student, MASK).mean(), rel=1e-5)
 
@@ -151,7 +151,7 @@ def test_mask_padding_and_weights_per_token_together():
     assert float(value) == pytest.approx(expected.mean(), rel=1e-5)
 
 
-def test_an_example_without_a_weight_does_not_count():
+def test_an_example_of_weight_0_is_excluded():
     teacher, student = draw(3, 4, 5)
     value = TokenLevel(reduction="sum")(teacher, student, sample_weight=np.float32([1, 0, 1]))
     assert float(value) == pytest.approx(expected_words()(teacher, student)[[0, 2]].sum(), rel=1e-5)
@@ -189,12 +189,12 @@ def test_labels_that_are_not_one_per_token_are_refused():
         (SequenceLevel(), (2, 5), (2, 5)),
     ],
 )
-def test_shapes_that_do_not_fit_are_refused(loss, teacher, student):
+def test_incompatible_shapes_are_refused(loss, teacher, student):
     with pytest.raises(ConfigurationError, match="teacher.*student"):
         loss.validate_outputs(np.zeros(teacher), np.zeros(student))
 
 
-def test_unknown_lengths_fit():
+def test_unknown_lengths_are_accepted():
     shapes = [tf.TensorSpec((None, None, 5)), tf.TensorSpec((None, 4, 5))]
     TokenLevel().validate_outputs(*shapes)
     SequenceLevel().validate_outputs(*shapes)
@@ -202,7 +202,7 @@ def test_unknown_lengths_fit():
 
 
 @pytest.mark.parametrize("padding", ["0", 1.5, True])
-def test_a_padding_that_is_no_token_is_refused(padding):
+def test_an_invalid_padding_id_is_refused(padding):
     for cls in (TokenLevel, SequenceLevel):
         with pytest.raises(ConfigurationError, match="padding"):
             cls(padding=padding)

@@ -29,17 +29,17 @@ def pair(teacher_shape, student_shape):
 @pytest.mark.parametrize(
     ("teacher_shape", "student_shape"), [((1, 3), (1, 3)), ((2, 4), (2, 3)), ((5, 2, 3, 2), (5, 3, 2, 1))]
 )
-def test_is_the_formula(assert_is_the_formula, teacher_shape, student_shape):
-    assert_is_the_formula(similarity_preserving, expected, *pair(teacher_shape, student_shape))
+def test_matches_the_formula(assert_matches_the_formula, teacher_shape, student_shape):
+    assert_matches_the_formula(similarity_preserving, expected, *pair(teacher_shape, student_shape))
 
 
-def test_the_mean_is_the_papers_number():
+def test_the_mean_matches_the_paper():
     teacher, student = pair((5, 4), (5, 3))
     paper = np.linalg.norm(gram_rows(teacher) - gram_rows(student)) ** 2 / 5**2
     assert np.mean(similarity_preserving(teacher, student)) == pytest.approx(paper)
 
 
-def test_rows_that_do_not_count_are_as_good_as_removed():
+def test_absent_rows_equal_removed_rows():
     teacher, student = pair((5, 4), (5, 3))
     keep = np.array([True, False, True, True, False])
     values = keras.ops.convert_to_numpy(similarity_preserving(teacher, student, present=keep))
@@ -49,7 +49,7 @@ def test_rows_that_do_not_count_are_as_good_as_removed():
 
 @pytest.mark.parametrize("size", [0.0, 60.0, 1e4])
 def test_extreme_features_have_small_gradients(size):
-    """A row of zeros among others, and equal rows."""
+    """A batch with a zero row and equal rows."""
     teacher = np.float32([[1, 2], [2, 1], [1, 2], [-3, 1]])
     student = tf.Variable(np.float32([[size, 0, 1], [0, 0, 0], [size, 0, 1], [0, -size, 2]]))
     with tf.GradientTape() as tape:
@@ -59,7 +59,7 @@ def test_extreme_features_have_small_gradients(size):
     assert np.abs(gradient).max() < 1e6
 
 
-def test_as_a_loss_weights_and_config():
+def test_class_applies_weights_and_round_trips():
     loss = SimilarityPreserving(teacher="a", student="b")
     teacher, student = (features.astype("float32") for features in pair((4, 2, 2, 3), (4, 5)))
     assert float(loss(teacher, student)) == pytest.approx(expected(teacher, student).mean(), rel=1e-5)

@@ -13,7 +13,7 @@ from keras_kd.serialization import deserialize, serialize
 
 
 def masked_mean(teacher, student, count):
-    """The mean over the elements for which `count(row, *index)` holds, one by one."""
+    """The mean over the elements for which `count(row, *index)` is true, one by one."""
     losses = []
     for row, (t, s) in enumerate(zip(teacher, student, strict=True)):
         squares = [(t[index] - s[index]) ** 2 for index in np.ndindex(t.shape) if count(row, *index)]
@@ -34,26 +34,26 @@ def expected_states(mask):
 
 
 def padding(batch, tokens):
-    """Rows of `tokens`, `tokens - 1`, ... tokens that count."""
+    """A mask of rows with `tokens`, `tokens - 1`, ... unpadded tokens."""
     return np.arange(tokens)[None] < (tokens - np.arange(batch))[:, None]
 
 
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("batch", [1, 3])
-def test_scores_are_the_formula(assert_is_the_formula, batch, masked):
+def test_scores_match_the_formula(assert_matches_the_formula, batch, masked):
     teacher, student = np.random.default_rng(0).normal(size=(2, batch, 2, 4, 4)) * 3
-    teacher[:, 0, 1, 2], student[:, 1, 0, 0] = -1e4, -500.0  # masks that the model added itself
+    teacher[:, 0, 1, 2], student[:, 1, 0, 0] = -1e4, -500.0  # additive masks of the model
     mask = padding(batch, 4) if masked else None
-    assert_is_the_formula(lambda t, s: attention_scores(t, s, mask), expected_scores(mask), teacher, student)
+    assert_matches_the_formula(lambda t, s: attention_scores(t, s, mask), expected_scores(mask), teacher, student)
 
 
 @pytest.mark.parametrize("function", [hidden_states, embeddings])
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("batch", [1, 3])
-def test_states_are_the_formula(assert_is_the_formula, batch, masked, function):
+def test_states_match_the_formula(assert_matches_the_formula, batch, masked, function):
     teacher, student = np.random.default_rng(0).normal(size=(2, batch, 4, 3))
     mask = padding(batch, 4) if masked else None
-    assert_is_the_formula(lambda t, s: function(t, s, mask), expected_states(mask), teacher, student)
+    assert_matches_the_formula(lambda t, s: function(t, s, mask), expected_states(mask), teacher, student)
 
 
 def test_rows_of_padding_alone_are_0():
@@ -103,7 +103,7 @@ def draw(*shapes, batch=3, seed=0):
     return [rng.normal(size=(batch, *shape)).astype("float32") for shape in shapes]
 
 
-def test_reads_what_the_layer_map_says():
+def test_reads_the_layers_of_the_layer_map():
     assert TransformerLayers(**PATHS).teacher == ("t2:raw_scores", "t2", "te")
     first = TransformerLayers(**PATHS, layer_map=[0], token_ids="ids")
     assert first.teacher == ("t1:raw_scores", "t1", "te")
@@ -111,7 +111,7 @@ def test_reads_what_the_layer_map_says():
 
 
 @pytest.mark.parametrize("projector", ["auto", "linear"])
-def test_is_the_sum_with_one_projection_for_all_layers(projector):
+def test_sums_the_parts_with_one_shared_projection(projector):
     loss = TransformerLayers(**PATHS, projector=projector)
     teacher, student = draw(SCORES, WIDE, WIDE), draw(SCORES, NARROW, NARROW, seed=1)
     value = float(loss(teacher, student))
@@ -123,7 +123,7 @@ def test_is_the_sum_with_one_projection_for_all_layers(projector):
     assert value == pytest.approx(sum(terms).mean(), rel=1e-5)
 
 
-def test_equal_widths_need_no_projection_unless_it_is_asked_for():
+def test_equal_widths_are_projected_only_on_request():
     maps = draw(SCORES, WIDE, WIDE)
     loss = TransformerLayers(**PATHS)
     assert float(loss(maps, maps)) == 0.0 and loss.projection is None
@@ -131,7 +131,7 @@ def test_equal_widths_need_no_projection_unless_it_is_asked_for():
     assert float(loss(maps, maps)) > 0.0 and loss.projection == "linear from 5 to 5 channels"
 
 
-def test_padding_is_known_from_the_token_ids():
+def test_padding_is_read_from_the_token_ids():
     ids = np.array([[3, 1, 2, 4], [5, 6, 0, 0], [7, 0, 0, 0]])
     loss = TransformerLayers(**PATHS, token_ids="embedding:input")
     teacher, student = draw(SCORES, WIDE, WIDE), draw(SCORES, WIDE, WIDE, seed=1)
@@ -142,7 +142,7 @@ def test_padding_is_known_from_the_token_ids():
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])
-def test_padding_is_known_from_the_keras_mask_of_any_tap(number):
+def test_padding_is_read_from_the_keras_mask_of_any_tap(number):
     mask = padding(3, 4)
     loss = TransformerLayers(**PATHS)
     teacher, student = draw(SCORES, WIDE, WIDE), draw(SCORES, WIDE, WIDE, seed=1)
@@ -162,19 +162,19 @@ def check(loss, teacher, student):
 @pytest.mark.parametrize(
     ("teacher", "student", "message"),
     [
-        ([(3, 4, 4), WIDE, WIDE], [SCORES, WIDE, WIDE], "other numbers of heads leave attention= out"),
+        ([(3, 4, 4), WIDE, WIDE], [SCORES, WIDE, WIDE], "numbers of heads differ, omit attention="),
         ([WIDE, WIDE, WIDE], [WIDE, WIDE, WIDE], "'t2:raw_scores' and 's1:raw_scores'.*'attention:raw_scores'"),
-        ([SCORES, (6, 5), WIDE], [SCORES, WIDE, WIDE], "'t2' and 's1' are no states.*same tokens"),
-        ([SCORES, WIDE], [SCORES, WIDE, WIDE], "another number of tensors"),
+        ([SCORES, (6, 5), WIDE], [SCORES, WIDE, WIDE], "'t2' and 's1' are not hidden states.*same tokens"),
+        ([SCORES, WIDE], [SCORES, WIDE, WIDE], "wrong number of tensors"),
     ],
     ids=["heads", "not scores", "tokens", "number"],
 )
-def test_shapes_that_do_not_fit_are_refused(teacher, student, message):
+def test_incompatible_shapes_are_refused(teacher, student, message):
     with pytest.raises(ConfigurationError, match=message):
         check(TransformerLayers(**PATHS), teacher, student)
 
 
-def test_unknown_lengths_fit_and_other_widths_need_a_projector():
+def test_unknown_lengths_are_accepted_and_different_widths_need_a_projector():
     shapes = [(2, None, None), (None, 5), (None, 5)], [SCORES, NARROW, NARROW]
     check(TransformerLayers(**PATHS), *shapes)
     with pytest.raises(ConfigurationError, match="without a projector, the same channels"):
@@ -186,7 +186,7 @@ def test_unknown_lengths_fit_and_other_widths_need_a_projector():
     [{}, {"hidden": "block_1"}, {"hidden": (["a"], [])}, {"embeddings": (["a", "b"], ["c", "d"])}],
     ids=["nothing", "one path", "empty", "two embeddings"],
 )
-def test_roles_that_say_nothing_are_refused(settings):
+def test_invalid_roles_are_refused(settings):
     with pytest.raises(ConfigurationError):
         TransformerLayers(**settings)
 
@@ -203,7 +203,7 @@ def test_config_round_trip():
 
 
 def transformer(width, depth):
-    """A classifier of sequences, post-norm as BERT, with two heads."""
+    """A sequence classifier with two heads, post-norm like BERT."""
     inputs = keras.Input((None,), dtype="int32", name="ids")
     x = layers.Embedding(20, width, mask_zero=True, name="embedding")(inputs)
     for block in range(1, depth + 1):
@@ -250,7 +250,7 @@ def test_trains_in_a_distiller_and_stays_out_of_the_student(tmp_path):
     np.testing.assert_array_equal(loaded._projections[0].kernel, saved.terms[0]._projections[0].kernel)
 
 
-def test_what_is_written_into_padding_does_not_count():
+def test_values_in_padding_have_no_influence():
     student = transformer(4, 1)
     loss = TransformerLayers(hidden=("block_1", "block_1"), token_ids="embedding:input")
     distiller = kd.Distiller(student, student, losses=[loss])

@@ -31,17 +31,17 @@ def arrays(*shapes):
 
 
 @pytest.mark.parametrize("shape", [(1, 3), (4, 2, 3), (2, 2, 3, 3)])
-def test_is_the_formula(assert_is_the_formula, shape):
+def test_matches_the_formula(assert_matches_the_formula, shape):
     teacher, mean = arrays(shape, shape)
 
     def function(teacher, mean):
         return variational_information(teacher, mean, VARIANCE.astype(np.asarray(teacher).dtype))
 
-    assert_is_the_formula(function, expected, teacher, mean, rtol=1e-3)
+    assert_matches_the_formula(function, expected, teacher, mean, rtol=1e-3)
 
 
-def test_the_variance_learns_the_mean_square_error():
-    """Where the loss is flat in the variance, that is the mean square error of the channel."""
+def test_the_optimal_variance_is_the_mean_squared_error():
+    """The loss is stationary where the variance equals the mean squared error of the channel."""
     teacher, mean = arrays((6, 3), (6, 3))
     variance = tf.Variable(((teacher - mean) ** 2).mean(0))
     with tf.GradientTape() as tape:
@@ -50,7 +50,7 @@ def test_the_variance_learns_the_mean_square_error():
 
 
 def relu_regression(loss, features):
-    """Three matrices with ReLU between them, from the trainable weights of the loss."""
+    """Three matrices with a ReLU between them, from the trainable weights of the loss."""
     first, second, third = (weight for weight in map(np.asarray, loss.trainable_weights) if weight.ndim == 2)
     return np.maximum(np.maximum(features @ first, 0) @ second, 0) @ third
 
@@ -72,7 +72,7 @@ def pooled(features, size):
         ((2, 4, 2, 3), (2, 2, 4, 5), (2, 2)),
     ],
 )
-def test_as_a_loss(teacher_shape, student_shape, size):
+def test_class_matches_the_function(teacher_shape, student_shape, size):
     loss = VariationalInformation(initial_variance=2.0)
     teacher, student = arrays(teacher_shape, student_shape)
     value = float(loss(teacher, student))
@@ -82,20 +82,20 @@ def test_as_a_loss(teacher_shape, student_shape, size):
     assert value == pytest.approx(mean, rel=1e-4)
 
 
-def test_sizes_without_a_common_factor_are_brought_to_the_smaller():
+def test_sizes_without_a_common_factor_are_pooled_to_the_smaller():
     loss = VariationalInformation()
     value = loss(*arrays((2, 5, 5, 3), (2, 3, 3, 2)))
     assert np.isfinite(float(value))
 
 
 @pytest.mark.parametrize("variance", [2e-5, 0.01, 5.0, 1e3])
-def test_the_variance_starts_where_it_is_told(variance):
+def test_the_initial_variance_is_as_configured(variance):
     loss = VariationalInformation(initial_variance=variance)
     loss.build((None, 3), (None, 2))
     np.testing.assert_allclose(loss.variance, np.full(3, variance), rtol=1e-2 if variance < 1e-4 else 1e-4)
 
 
-def test_everything_in_it_learns():
+def test_all_weights_are_trained():
     loss = VariationalInformation()
     teacher, student = arrays((4, 3), (4, 5))
     student = tf.Variable(student)
@@ -123,7 +123,7 @@ def test_config_round_trip():
 
 
 @pytest.mark.parametrize("variance", [0.0, 1e-5, -1.0, float("nan")])
-def test_a_variance_that_cannot_be_is_refused(variance):
+def test_an_invalid_variance_is_refused(variance):
     with pytest.raises(ConfigurationError, match="initial_variance"):
         VariationalInformation(initial_variance=variance)
 
@@ -132,7 +132,7 @@ def test_a_variance_that_cannot_be_is_refused(variance):
     ("teacher", "student"),
     [((None, 3), (None, 4, 4, 3)), ((None, 5, 3), (None, 4, 3)), ((None, None, None, 3), (None, 4, 4, 3))],
 )
-def test_shapes_that_do_not_fit_are_refused(teacher, student):
+def test_incompatible_shapes_are_refused(teacher, student):
     shaped = [types.SimpleNamespace(shape=shape) for shape in (teacher, student)]
     with pytest.raises(ConfigurationError, match="known sizes"):
         VariationalInformation().validate_outputs(*shaped)
@@ -159,8 +159,8 @@ def test_its_weights_are_saved_with_it(tmp_path):
     assert keras.tree.map_structure(np.shape, loss.get_weights()) == [(3,), (5, 3), (3, 3), (3, 3)]
 
 
-def test_the_first_predictions_are_as_large_as_the_published_code_makes_them():
-    """Three layers of PyTorch's, uniform within 1 / sqrt(inputs), drawn here by NumPy."""
+def test_initial_predictions_have_the_scale_of_the_published_code():
+    """Three layers as PyTorch initializes them, uniform within 1 / sqrt(inputs), drawn with NumPy."""
     keras.utils.set_random_seed(0)
     rng = np.random.default_rng(0)
     student = rng.normal(size=(200, 64)).astype("float32")

@@ -1,4 +1,4 @@
-"""Weights per example by how far the teacher is to be trusted, against float64 NumPy."""
+"""Weights per example from the teacher's reliability, against float64 NumPy."""
 
 import keras
 import numpy as np
@@ -46,7 +46,7 @@ def expected_weights(examples, logits, labels):
 
 
 def labels_for(logits):
-    """Right, wrong, right, unlabelled, ..."""
+    """Right, wrong, right, unlabeled, ..."""
     best = logits.argmax(-1)
     return np.where(np.arange(len(best)) % 4 == 3, -1, np.where(np.arange(len(best)) % 2, (best + 1) % 4, best))
 
@@ -55,7 +55,7 @@ def labels_for(logits):
     ("examples", "function"),
     [("confidence", confidence_weights), ("entropy", entropy_weights), ("correctness", correctness_weights)],
 )
-def test_weights_are_those_of_the_formula(examples, function):
+def test_weights_match_the_formula(examples, function):
     logits, _ = draw(6, 4)
     labels = labels_for(logits)
     assert set(labels_for(logits)) >= {-1}
@@ -97,7 +97,7 @@ def test_correctness_takes_one_hot_labels_and_positions():
 
 @pytest.mark.parametrize("examples", ["confidence", "entropy", "correctness", first_probability])
 @pytest.mark.parametrize("sample_weight", [None, [1, 0, 2, 1, 0.5, 1]])
-def test_alone_it_weighs_by_the_logits_that_it_compares(examples, sample_weight):
+def test_without_a_distiller_weights_come_from_the_compared_logits(examples, sample_weight):
     teacher, student = draw(6, 4)
     labels = labels_for(teacher)
     loss = Weighted(SoftTargets(temperature=2.0), 0.5, examples=examples)
@@ -125,7 +125,7 @@ def make_model(width):
 
 @pytest.mark.parametrize("examples", ["confidence", "entropy", "correctness", first_probability])
 @pytest.mark.parametrize("one_hot", [False, True])
-def test_in_a_distiller_a_loss_on_features_is_weighed_by_the_teachers_logits(examples, one_hot):
+def test_in_a_distiller_weights_of_a_feature_loss_come_from_the_teachers_logits(examples, one_hot):
     teacher, student = make_model(5), make_model(5)
     student.set_weights([weight * 0.5 + 0.1 for weight in student.get_weights()])
     x = draw(6, 6)[0]
@@ -149,7 +149,7 @@ def test_in_a_distiller_a_loss_on_features_is_weighed_by_the_teachers_logits(exa
     assert float(logs["hint_inner"]) == pytest.approx(expected, rel=1e-4) and expected > 0
 
 
-def test_an_example_of_no_weight_leaves_the_student_as_it_is():
+def test_examples_of_weight_0_do_not_change_the_student():
     teacher, student = make_model(5), make_model(4)
     x = draw(4, 6)[0]
     wrong = (teacher(x).numpy().argmax(-1) + 1) % 4
@@ -178,7 +178,7 @@ def test_correctness_without_labels_is_refused():
         Weighted(SoftTargets(), examples="correctness")(*draw(3, 4))
 
 
-def test_a_loss_on_features_alone_does_not_take_them_for_logits():
+def test_features_are_not_mistaken_for_logits():
     loss = Weighted(Hint(teacher="inner", student="inner"), examples="confidence")
     with pytest.raises(ConfigurationError, match="no logits of the teacher"):
         loss(*draw(3, 4))
@@ -189,6 +189,6 @@ def test_a_loss_on_features_alone_does_not_take_them_for_logits():
     assert float(value) == pytest.approx(expected.mean(), rel=1e-5)
 
 
-def test_what_weighs_no_examples_is_refused():
+def test_an_invalid_example_weighting_is_refused():
     with pytest.raises(ConfigurationError, match="'trust'.*'confidence', 'entropy', 'correctness'"):
         get({"name": "soft_targets", "examples": "trust"})
