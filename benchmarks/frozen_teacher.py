@@ -42,7 +42,7 @@ def seconds(name: str, num_rounds: int) -> dict[str, list[float]]:
 
     def contender(inference):
         teacher = FrozenTeacher(model, inference=inference)
-        run = tf.function(lambda x: teacher(Batch(x)), jit_compile=False)
+        run = tf.function(lambda x: teacher(Batch(x)).outputs, jit_compile=False)
         return lambda: [run(x)["output"].numpy() for _ in range(4)]
 
     return rounds({str(inference): contender(inference) for inference in (None, *COPIES)}, num_rounds)
@@ -67,7 +67,7 @@ def moved(name: str, seed: int) -> dict[str, dict[str, float]]:
     model.compile(keras.optimizers.Adam(0.003), loss=loss, jit_compile=False)
     model.fit(x, y, batch_size=BATCH_SIZE, epochs=EPOCHS, verbose=0)
     expected, *logits = (
-        np.asarray(FrozenTeacher(model, inference=inference)(Batch(tf.constant(x_test)))["output"])
+        np.asarray(FrozenTeacher(model, inference=inference)(Batch(tf.constant(x_test))).outputs["output"])
         for inference in (None, *COPIES)
     )
     return {

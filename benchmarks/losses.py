@@ -221,7 +221,7 @@ class StoredTeacher(kd.teachers.Teacher):
         self.shapes = {name: (None, *array.shape[1:]) for name, array in stored.items()}
 
     def __call__(self, batch, taps=()):
-        return {name: batch.x[name] for name in ("output", *taps)}
+        return kd.teachers.ModelOutputs({"output": batch.x["output"]}, {path: batch.x[path] for path in taps})
 
     def inner_taps(self, names):
         return {name: self.shapes[name] for name in names if name != "output"}

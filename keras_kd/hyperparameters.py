@@ -30,7 +30,7 @@ class Hyperparameter:
         self._range = {"at_least": at_least, "at_most": at_most, "fix": fix}
         self._schedule: schedules.Schedule | None = None
         self._number = 0.0
-        self._variable = keras.Variable(
+        self.variable = keras.Variable(
             0.0, trainable=False, dtype="float32", aggregation="only_first_replica", name=name
         )
         self.set(value)
@@ -54,14 +54,14 @@ class Hyperparameter:
         schedule = schedules.get(value) if is_schedule else None
         if schedule is None:
             self._number = check_number(self.name, value, **self._range)
-            self._variable.assign(self._number)
+            self.variable.assign(self._number)
         self._schedule = schedule
         return schedule != before
 
     def at(self, step: Any) -> Any:
         """The value at an optimizer step, a float32 scalar tensor; a schedule is held to the allowed range."""
         if self._schedule is None:
-            return ops.convert_to_tensor(self._variable)
+            return ops.convert_to_tensor(self.variable)
         return ops.clip(self._schedule(step), self._range["at_least"], self._range["at_most"])
 
     def get_config(self) -> Any:

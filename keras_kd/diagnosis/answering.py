@@ -68,7 +68,7 @@ class Respondent:
     def _ask(self, batch: Batch, first: int) -> dict[str, np.ndarray]:
         """The logits of a batch whose first row has the number `first` in its data, by output."""
         if batch.teacher_outputs is not None:
-            return {name: ops.convert_to_numpy(value) for name, value in self.teacher(batch).items()}
+            return {name: ops.convert_to_numpy(value) for name, value in self.teacher(batch).outputs.items()}
         ids = np.arange(first, first + _num_rows(batch.x), dtype=np.int64)
         return self._run(ids, 0, batch.x, batch.y)
 

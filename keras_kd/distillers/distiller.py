@@ -9,19 +9,24 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+from keras import ops
 
 from keras_kd.data.pipeline_inputs import inputs_of
 from keras_kd.distillers import checks, feeding, notices, objective
 from keras_kd.distillers.defaults import check_targets, provisional_terms, terms_that_follow
+from keras_kd.distillers.objective import LogValue, Parts
 from keras_kd.distillers.supervision import check_supervised_loss
+from keras_kd.distillers.terms import build_terms, check_names, names_read
 from keras_kd.distillers.trackers import Trackers
-from keras_kd.distillers.unlabelled import Unlabelled
+from keras_kd.distillers.unlabelled import LabelDeclarations, Unlabelled
 from keras_kd.errors import ConfigurationError, Notice, explain
 from keras_kd.features import ModelOutputs, find_heads, find_place, forward, inner_taps, name_outputs, output_shapes
 from keras_kd.features.tracing import ensure_built, trace
 from keras_kd.hyperparameters import Hyperparameter
+from keras_kd.losses import Context
 from keras_kd.losses import get as get_loss
 from keras_kd.losses.base import DEFAULT_TEMPERATURE
+from keras_kd.losses.reduction import PerExample, Reduction
 from keras_kd.serialization import deserialize, register, serialize
 from keras_kd.teachers import AbsentTeacher, Batch, as_teacher, check_fingerprint
 
@@ -209,19 +214,26 @@ class Distiller(keras.Model):
             )
         )
 
-    def train_step(self, data):
-        batch = Batch.of(data)
-        if not self._student_is_known:
-            self._get_to_know_the_student(batch.x)
-        return self._step.train_step(self, batch)
+    def train_step(self, *args):
+        """One step of the student; the arguments are those of the trainer of the backend, the last one is the batch."""
+        return self._step.train_step(self, *args)
 
-    def test_step(self, data):
-        batch = Batch.of(data)
-        if self._compile_loss is not None:
-            return super().test_step((batch.x, batch.y, batch.sample_weight))
-        logs = self.compute_metrics(batch.x, batch.y, self(batch.x, training=False), batch.sample_weight)
-        logs.pop("loss")  # nothing was compiled that could be measured
-        return logs
+    def test_step(self, *args):
+        *state, data = args  # JAX passes its state first
+        results = super().test_step(*state, tuple(Batch.of(data)[:3]))
+        if self._compile_loss is None:
+            (results[0] if state else results).pop("loss")  # nothing was compiled that could be measured
+        return results
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        if self._compile_loss is None:
+            return ops.zeros(())
+        return super().compute_loss(x, y, y_pred, sample_weight, training)
+
+    @property
+    def metrics_variables(self):
+        """The state of the compiled metrics and of the running means in the logs."""
+        return [*super().metrics_variables, *self.trackers.variables]
 
     def get_metrics_result(self):
         if self._compile_metrics is not None and not self._compile_metrics.built:
@@ -256,34 +268,100 @@ class Distiller(keras.Model):
         distiller._terms_are_chosen = not are_default
         return distiller
 
-    # What the step of the backend asks for.
+    # The contract of a step. Nothing here takes a gradient or knows of replicas; only `prepare_batch` and `update_logs`
+    # change anything.
+
+    @property
+    def frozen_state(self) -> list[Any]:
+        """The variables that a step reads and never changes: the teacher's, alpha, temperature, weights of the terms.
+
+        They are neither trainable, non-trainable, optimizer nor metrics variables of the distiller, and not saved with
+        it. A backend without mutable variables passes their values into the step, `keras.StatelessScope`.
+        """
+        hyperparameters = [self._alpha, self._temperature, *(h for term in self.terms for h in term.hyperparameters)]
+        variables = [*self.teacher.variables, *(hyperparameter.variable for hyperparameter in hyperparameters)]
+        own = {id(variable) for variable in self.variables}
+        return list({id(variable): variable for variable in variables if id(variable) not in own}.values())
+
+    def prepare_batch(self, data: Any) -> Batch:
+        """The batch in what a Keras iterator yields; the first one shows the outputs of a student without a graph."""
+        batch = Batch.of(data)
+        if not self._student_is_known:
+            self._get_to_know_the_student(batch.x)
+        return batch
 
     def teach(self, batch: Batch) -> ModelOutputs:
-        """What the teacher says of a batch, logits and taps, without a gradient."""
+        """The teacher's logits and the inner layers that the terms read, without a gradient."""
         if self.teacher_inputs is not None:
             batch = batch._replace(x=self.teacher_inputs(batch.x))
-        named = self.teacher(batch, self._teacher_taps) if self._teacher_taps else self.teacher(batch)
-        taps = {path: named.pop(path) for path in self._teacher_taps}
-        return ModelOutputs(named, taps)
+        return checks.checked_outputs(self.teacher, self.teacher(batch, self._teacher_taps))
 
     def study(self, x: Any) -> tuple[Any, ModelOutputs]:
         """One forward pass of the student in training mode: its outputs as they are, and its logits and taps."""
         outputs, logits, taps = forward(self, self._heads, x, places=self._student_places, training=True)
         return outputs, ModelOutputs(logits, taps)
 
-    def unlabelled(self, batch: Batch) -> Unlabelled:
-        """Which examples of a batch have no label, by what the compiled loss declares."""
-        return self._find_unlabelled(batch.y)
+    def loss_and_parts(
+        self, batch: Batch, targets: ModelOutputs, *, step: Any, studied: tuple[Any, ModelOutputs] | None = None
+    ) -> Parts:
+        """The loss of a batch and its named parts, without a gradient and without a change of any state of its own.
 
-    def supervised_loss(self, batch: Batch, outputs: Any, unlabelled: Unlabelled) -> Any:
-        """The compiled loss alone, or None where the batch has no labels or nothing was compiled."""
+        What the layers of student and terms update in their forward pass (moving statistics, seeds, memories) are
+        non-trainable variables of the distiller; `keras.StatelessScope(collect_losses=True)` carries them.
+
+        Args:
+            batch: from `prepare_batch`.
+            targets: from `teach`, or outputs of any other model in the same form.
+            step: the optimizer's step, by which schedules go.
+            studied: from `study` of the same batch where it has been called already; None calls it.
+        """
+        outputs, student = self.study(batch.x) if studied is None else studied
+        alpha, temperature = self._alpha.at(step), self._temperature.at(step)
+        unlabelled = self._unlabelled(batch)
+        losses = objective.losses_per_example(
+            self.terms,
+            targets,
+            student,
+            labels=unlabelled.labels_for_terms(batch.y),
+            sample_weight=batch.sample_weight,
+            context=Context(step=step, temperature=temperature, ids=batch.ids, view=batch.view),
+        )
+        values, distillation = objective.distill(self.terms, losses, 1.0 if batch.y is None else alpha, unlabelled)
+        supervised = self._supervised_loss(batch, outputs, unlabelled)
+        size = ops.cast(ops.shape(keras.tree.flatten(batch.x)[0])[0], "float32")
+        loss = objective.combine(0.0 if supervised is None else supervised, distillation, self._regularization(), alpha)
+        return Parts(loss, outputs, _log_values(loss, supervised, values, size, unlabelled), alpha)
+
+    def update_logs(self, batch: Batch, parts: Parts, *, num_replicas: int = 1) -> dict[str, Any]:
+        """Updates compiled metrics and running means by a batch; returns the logs so far.
+
+        Args:
+            batch: from `prepare_batch`.
+            parts: of that batch.
+            num_replicas: by how many the losses were divided; in the logs they count whole.
+        """
+        logs = {}
+        if batch.y is not None:
+            weights = self._unlabelled(batch).metric_weights(batch.sample_weight)
+            logs = self.compute_metrics(batch.x, batch.y, parts.outputs, sample_weight=weights)
+        for name, (value, size) in parts.logs.items():
+            logs[name] = self.trackers.update(name, value * num_replicas, size)
+        return logs | {"alpha": parts.alpha}
+
+    def _unlabelled(self, batch: Batch) -> Unlabelled:
+        """Which examples of a batch have no label, by what the compiled loss declares."""
+        return self._label_declarations.find(batch.y)
+
+    def _supervised_loss(self, batch: Batch, outputs: Any, unlabelled: Unlabelled) -> Any:
+        """The compiled loss, or None if the batch has no labels or no loss was compiled."""
         if batch.y is None or self._compile_loss is None:
             return None
         return self._compile_loss(batch.y, outputs, unlabelled.loss_weights(batch.sample_weight))
 
-    def hyperparameters_at(self, step: Any) -> tuple[Any, Any]:
-        """Alpha and temperature at an optimizer step."""
-        return self._alpha.at(step), self._temperature.at(step)
+    def _regularization(self) -> Any:
+        """The sum of the losses that layers add, divided among replicas as Keras divides the others."""
+        total = sum((ops.sum(ops.cast(loss, "float32")) for loss in self.losses), start=ops.zeros(()))
+        return Reduction(name="regularization")(PerExample(total))
 
     # Parts of the construction.
 
@@ -314,7 +392,7 @@ class Distiller(keras.Model):
             terms = terms_that_follow(loss, terms, self._heads, self._student_shapes, self.teacher.activations)
         check_targets(terms, self.teacher)
         self._take_terms(terms)
-        self._find_unlabelled = functools.partial(Unlabelled, loss, names=list(self._heads))
+        self._label_declarations = LabelDeclarations(loss, self._heads)
 
     def _take_terms(self, terms):
         if self._terms_are_chosen:
@@ -329,14 +407,14 @@ class Distiller(keras.Model):
             terms = provisional_terms(self.teacher.output_shapes, self._student_shapes, self._heads)
         else:
             terms = [get_loss(loss) for loss in (losses if isinstance(losses, (list, tuple)) else [losses])]
-        objective.check_names(terms)
+        check_names(terms)
         return terms
 
     def _find_taps(self):
         """The paths that the terms read inside the teacher, and the places inside the student; builds the terms."""
-        teacher_taps = self.teacher.inner_taps(objective.names_read(self.terms, "teacher"))
-        student_taps = inner_taps(self.student, objective.names_read(self.terms, "student"), role="student")
-        objective.build_terms(
+        teacher_taps = self.teacher.inner_taps(names_read(self.terms, "teacher"))
+        student_taps = inner_taps(self.student, names_read(self.terms, "student"), role="student")
+        build_terms(
             self.terms,
             ModelOutputs(self.teacher.output_shapes, teacher_taps),
             ModelOutputs(self._student_shapes, student_taps),
@@ -350,6 +428,17 @@ class Distiller(keras.Model):
     def _retrace(self):
         if getattr(self, "train_function", None) is not None:
             self.make_train_function(force=True)
+
+
+def _log_values(
+    loss: Any, supervised: Any, values: dict[str, Any], size: Any, unlabelled: Unlabelled
+) -> dict[str, LogValue]:
+    """The parts of the loss by their names in the logs, with the number of examples of each."""
+    logs = {"loss": LogValue(loss, size)}
+    if supervised is not None:
+        logs["student_loss"] = LogValue(supervised, size * unlabelled.loss_share())
+    logs["distillation_loss"] = LogValue(sum(values.values(), start=ops.zeros(())), size)
+    return logs | {name: LogValue(value, size) for name, value in values.items()}
 
 
 class _AsGiven:

@@ -1,94 +1,117 @@
-"""From terms to one number: the weighted sum that the student descends, and its named parts."""
+"""From terms to the loss of a step and its named parts. Pure: nothing is assigned, no gradient is taken."""
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
+from typing import Any, NamedTuple
 
 from keras import ops
 
-from keras_kd.distillers.unlabelled import Unlabelled, multiply
+from keras_kd.distillers.unlabelled import Unlabelled
 from keras_kd.errors import ConfigurationError, explain
 from keras_kd.features import ModelOutputs
-from keras_kd.features.shapes import same_shape
 from keras_kd.losses import Context, DistillationLoss
-from keras_kd.losses.keras_distiller import ShapeOnly
+from keras_kd.losses.reduction import PerExample
 from keras_kd.serialization import nearest
 
-RESERVED = ("loss", "student_loss", "distillation_loss", "alpha")
+
+class LogValue(NamedTuple):
+    """A value for the logs, and the number of examples that it is the mean of."""
+
+    value: Any
+    size: Any
 
 
-def combine(supervised: Any, distillation: Any, regularization: Any, alpha: Any, unlabelled: Any = 0.0) -> Any:
-    """`(1 - alpha) * (supervised + unlabelled) + alpha * distillation + regularization`: alpha weighs the TEACHER.
+class Parts(NamedTuple):
+    """What one batch contributes to a step; `Distiller.loss_and_parts` computes it.
 
-    `unlabelled` is the part of `distillation` that examples without a label have in it: the teacher stands in for their
-    labels, so that it weighs 1 there.
-
-    >>> float(combine(supervised=1.0, distillation=3.0, regularization=0.5, alpha=0.25))
-    2.0
-    >>> float(combine(supervised=0.0, distillation=3.0, regularization=0.5, alpha=0.25, unlabelled=3.0))
-    3.5
+    Attributes:
+        loss: the scalar to minimize.
+        outputs: the student's outputs as its model returns them, for the compiled metrics.
+        logs: scalars by name, each with the number of examples that it is the mean of. The values of the terms are
+            those before alpha.
+        alpha: the weight of the teacher at this step, a scalar.
     """
-    return (1.0 - alpha) * (supervised + unlabelled) + alpha * distillation + regularization
+
+    loss: Any
+    outputs: Any
+    logs: dict[str, LogValue]
+    alpha: Any
 
 
-def distillation_terms(
+def combine(supervised: Any, distillation: Any, regularization: Any, alpha: Any) -> Any:
+    """`(1 - alpha) * supervised + distillation + regularization`, where `distillation` has been weighted by alpha.
+
+    Alpha weighs the TEACHER. It reaches the terms as a weight of each row (`distill`), since it is 1 for a row without
+    a label.
+
+    >>> float(combine(supervised=1.0, distillation=0.25 * 3.0, regularization=0.5, alpha=0.25))
+    2.0
+    """
+    return (1.0 - alpha) * supervised + distillation + regularization
+
+
+def distill(
+    terms: list[DistillationLoss], losses: dict[str, PerExample], alpha: Any, unlabelled: Unlabelled
+) -> tuple[dict[str, Any], Any]:
+    """The value of each term by name, before alpha; and the sum of the terms with every row weighted by its alpha.
+
+    A row without a label has an alpha of 1. In a term that is a single number for the batch, all rows have the same
+    alpha. Alpha multiplies the values, not the sample weights: a row of alpha 0 is present all the same.
+
+    Args:
+        terms: the losses.
+        losses: what each returned, from `losses_per_example`.
+        alpha: the weight of the teacher, a scalar.
+        unlabelled: which rows have no label.
+    """
+    values, total = {}, ops.zeros(())
+    for term in terms:
+        own = losses[term.name]
+        values[term.name] = term.reduce(own)
+        total += term.reduce(own.scaled(alpha if own.is_scalar else unlabelled.alpha_of_rows(term, alpha)))
+    return values, total
+
+
+def losses_per_example(
     terms: list[DistillationLoss],
     teacher: ModelOutputs,
     student: ModelOutputs,
     *,
     labels: Any = None,
     sample_weight: Any = None,
-    step: Any = 0,
-    temperature: Any = None,
-    unlabelled: Unlabelled | None = None,
-    extra: Any = 0.0,
-) -> dict[str, Any]:
-    """The value of each term by its name, scalars.
-
-    A term is linear in the weights of the examples. So its slope in `extra`, at 0, is what the unlabelled examples
-    contribute to it, found without computing it twice.
+    context: Context,
+) -> dict[str, PerExample]:
+    """What each term returns before its reduction, by its name.
 
     Args:
         terms: the losses; each names what it reads.
-        teacher, student: what the two say, `[batch, ...]`.
+        teacher, student: the outputs and taps of both models, each `[batch, ...]`.
         labels, sample_weight: as in the batch: one tensor, or a dict by output name.
-        step: the optimizer's step.
-        temperature: for the terms without one of their own.
-        unlabelled: which examples have no label; None where all have one.
-        extra: a scalar; an example without a label counts `1 + extra` times.
+        context: what is the same for all terms: the optimizer's step, the temperature, example ids and view.
     """
-    values = {}
+    losses = {}
     for term in terms:
-        context = Context(
-            labels=_of_output(labels, term.student),
-            step=step,
-            temperature=temperature,
-            teacher_logits=_logits_beside(term, teacher.outputs),
-            are_given=_of_output(sample_weight, term.student) is not None,
-        )
-        values[term.name] = term(
+        logits = _logits_beside(term, teacher.outputs)
+        own = dataclasses.replace(context, labels=_of_output(labels, term.student), teacher_logits=logits)
+        losses[term.name] = term.per_example(
             select(teacher, term.teacher, term, "teacher"),
             select(student, term.student, term, "student"),
-            sample_weight=_weights(term, _of_output(sample_weight, term.student), unlabelled, extra),
-            context=context,
+            sample_weight=_of_output(sample_weight, term.student),
+            context=own,
         )
-    return values
+    return losses
 
 
-def total(values: dict[str, Any]) -> Any:
-    """The sum of the terms, 0 where there are none."""
-    return sum(values.values(), start=ops.zeros(()))
-
-
-def select(read: ModelOutputs, name: str | tuple[str, ...] | None, term: DistillationLoss, role: str) -> Any:
-    """What a term reads: a tensor, or a list of them; None where it is the shape of an output that is not known yet.
+def select(model: ModelOutputs, name: str | tuple[str, ...] | None, term: DistillationLoss, role: str) -> Any:
+    """The tensor, or the list of tensors, that a term reads; None for the shape of an output that is not known yet.
 
     Raises:
-        ConfigurationError: nothing of that name, or no name where there are several outputs.
+        ConfigurationError: the model has nothing of that name, or several outputs of which none is named.
     """
     if isinstance(name, tuple):
-        return [select(read, item, term, role) for item in name]
-    outputs, taps = read
+        return [select(model, item, term, role) for item in name]
+    outputs, taps = model
     if name in taps:
         return taps[name]
     if outputs is None:
@@ -101,7 +124,7 @@ def select(read: ModelOutputs, name: str | tuple[str, ...] | None, term: Distill
         explain(
             f"The loss {term.name!r} does not say which {role} output it reads."
             if name is None
-            else f"The loss {term.name!r} reads something of the {role} that does not exist.",
+            else f"The loss {term.name!r} reads something from the {role} that does not exist.",
             received=repr(name),
             expected="one of " + ", ".join(map(repr, outputs)),
             fix=(nearest(name, outputs) if name else "") or f"Pass {role}=... to the loss.",
@@ -109,95 +132,15 @@ def select(read: ModelOutputs, name: str | tuple[str, ...] | None, term: Distill
     )
 
 
-def names_read(terms: list[DistillationLoss], role: str) -> list[str]:
-    """The outputs and layers that the terms name of the `"teacher"` or the `"student"`, each once."""
-    read = [getattr(term, role) for term in terms]
-    flat = [name for item in read for name in (item if isinstance(item, tuple) else (item,))]
-    return [name for name in dict.fromkeys(flat) if name is not None]
-
-
-def check_names(terms: list[DistillationLoss]) -> None:
-    """Raises `ConfigurationError` where names collide."""
-    names = [term.name for term in terms]
-    taken = sorted({name for name in names if names.count(name) > 1 or name in RESERVED})
-    if taken:
-        raise ConfigurationError(
-            explain(
-                "Each loss needs a name of its own in the logs.",
-                received=f"{names}",
-                expected=f"other names for {taken}",
-                fix="Pass name=... to the losses.",
-            )
-        )
-
-
-def build_terms(terms: list[DistillationLoss], teacher: ModelOutputs, student: ModelOutputs) -> None:
-    """Checks each term against the shapes that it will read, and builds what it learns; skips what is not known yet.
-
-    Raises:
-        ConfigurationError: shapes that do not fit a term.
-    """
-    for term in terms:
-        shapes = [
-            select(model, getattr(term, role), term, role)
-            for model, role in ((teacher, "teacher"), (student, "student"))
-        ]
-        if any(shape is None or None in (shape if isinstance(shape, list) else ()) for shape in shapes):
-            continue
-        term.validate_outputs(*map(_shaped, shapes))
-        if not term.built:
-            term.build(*shapes)
-        elif term.weights:
-            _check_learned_for(term, shapes)
-
-
-def _check_learned_for(term: DistillationLoss, shapes: list[Any]) -> None:
-    """Raises `ConfigurationError` where what a term has learned is for features of other shapes."""
-    learned_for = list(term.get_build_config()["shapes_dict"].values())
-    sizes = [
-        [tuple(shape) for shape in (side if isinstance(side[0], (list, tuple)) else [side])] for side in learned_for
-    ]
-    given = [side if isinstance(side, list) else [side] for side in shapes]
-    if all(_agree(a, b) for a, b in zip(sizes, given, strict=True)):
-        return
-    raise ConfigurationError(
-        explain(
-            f"The loss {term.name!r} has learned to compare other features.",
-            received=f"teacher {shapes[0]}, student {shapes[1]}",
-            expected=f"teacher {learned_for[0]}, student {learned_for[1]}",
-            fix="Make a new loss, and a new Distiller, for other models.",
-        )
-    )
-
-
-def _agree(one: list[tuple], other: list[tuple]) -> bool:
-    """Whether shapes are the same where both are known."""
-    return len(one) == len(other) and all(map(same_shape, one, other))
-
-
-def _shaped(shape: Any) -> Any:
-    """Shapes as things that have a `shape`."""
-    return [ShapeOnly(item) for item in shape] if isinstance(shape, list) else ShapeOnly(shape)
-
-
 def _of_output(value: Any, name: Any) -> Any:
-    """What a batch says of one output; what a loss on inner layers reads is that of the only one."""
+    """The part of a batch that belongs to one output; for a loss on inner layers, that of the only output."""
     if not isinstance(value, dict):
         return value
     return next(iter(value.values())) if len(value) == 1 else value.get(name if isinstance(name, str) else None)
 
 
-def _weights(term: DistillationLoss, sample_weight: Any, unlabelled: Unlabelled | None, extra: Any) -> Any:
-    """The weights of the examples in a term, the unlabelled ones `1 + extra` times."""
-    rows = unlabelled.rows(term) if unlabelled else None
-    if rows is None:
-        return sample_weight
-    weights = 1.0 + extra * rows
-    return weights if sample_weight is None else multiply(sample_weight, weights)
-
-
 def _logits_beside(term: DistillationLoss, outputs: dict[str, Any]) -> Any:
-    """The teacher's logits that go with what a term compares; None where it has several outputs and none is named."""
+    """The teacher's logits that belong to what a term compares; None if it has several outputs and none is named."""
     if len(outputs) == 1:
         return next(iter(outputs.values()))
     return next((outputs[name] for name in (term.teacher, term.student) if name in outputs), None)

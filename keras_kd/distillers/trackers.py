@@ -1,4 +1,4 @@
-"""Running means of the parts of the loss, kept where neither a checkpoint nor `evaluate` meets them."""
+"""Running means of the parts of the loss, kept where neither a checkpoint nor `evaluate` finds them."""
 
 from __future__ import annotations
 
@@ -8,16 +8,20 @@ import keras
 
 
 class Trackers:
-    """One running mean per name, over the examples seen since the last reset."""
+    """One running mean per name, over the examples since the last reset."""
 
     def __init__(self, names: list[str]):
         self._means = {name: keras.metrics.Mean(name=name.replace("/", "_")) for name in names}
 
-    def update(self, values: dict[str, Any], batch_size: Any) -> dict[str, Any]:
-        """Takes in a batch's values and returns the means of the same names."""
-        for name, value in values.items():
-            self._means[name].update_state(value, sample_weight=batch_size)
-        return {name: self._means[name].result() for name in values}
+    @property
+    def variables(self) -> list[keras.Variable]:
+        """The state of the means."""
+        return [variable for mean in self._means.values() for variable in mean.variables]
+
+    def update(self, name: str, value: Any, size: Any) -> Any:
+        """Adds the mean `value` of a batch of `size` examples, and returns the running mean of that name."""
+        self._means[name].update_state(value, sample_weight=size)
+        return self._means[name].result()
 
     def reset(self) -> None:
         for mean in self._means.values():

@@ -1,4 +1,4 @@
-"""What every distillation loss shares: which taps it reads, what it learns, masks, sample weights, reduction."""
+"""The base class of the losses: which taps a loss reads, what it learns, masks, sample weights, reduction."""
 
 from __future__ import annotations
 
@@ -14,15 +14,18 @@ from keras import ops
 from keras_kd.errors import ConfigurationError, explain
 from keras_kd.features import name_outputs
 from keras_kd.features.shapes import same_shape
+from keras_kd.hyperparameters import Hyperparameter
 from keras_kd.losses import keras_distiller
 from keras_kd.losses.reduction import (
+    PerExample,
+    Reduction,
     any_position,
     as_weights,
     checked_values,
     has_weight,
     mask_of,
+    mean_per_example,
     only,
-    per_example,
     what_counts,
 )
 from keras_kd.serialization import Registry, snake_case
@@ -37,17 +40,17 @@ class Context:
     """What a loss may read besides the tensors it compares.
 
     Attributes:
-        labels: the labels of the output it looks at, or None where the batch has none.
+        labels: the labels of the output that the loss compares; None if the batch has none.
         step: the optimizer's step, an integer or an integer scalar tensor.
-        temperature: the distiller's temperature, a scalar, for losses that were given none of their own.
-        teacher_logits: what the teacher says of the classes, `[batch, ..., classes]`, whatever the loss compares.
-        present: `[batch]`, False for a row whose sample weight is 0; None where all count. A loss that compares rows
-            with each other leaves these out.
+        temperature: the distiller's temperature, a scalar, for losses without one of their own.
+        teacher_logits: the teacher's logits, `[batch, ..., classes]`, whatever the loss compares.
+        present: `[batch]`, False for a row whose sample weight is 0; None if all rows are present. A loss that compares
+            rows with each other or computes statistics of the batch leaves the others out.
         weighted: the same in the shape of the sample weights, `[batch, ...]`: where these are not 0.
         mask: the student's Keras mask, `[batch, positions]`, or None.
-        training: whether layers of the loss are to learn from the batch.
-        are_given: whether the sample weights are the user's; otherwise they only set the examples without a label
-            apart, and a loss that is one number for the batch does without them.
+        training: whether layers of the loss learn from the batch.
+        ids: int64 `[batch]`, the number of each example in its source; None if the source has no numbers.
+        view: int64 `[batch]`, the augmented view of each example; None if the source has none.
     """
 
     labels: Any = None
@@ -58,22 +61,23 @@ class Context:
     weighted: Any = None
     mask: Any = None
     training: bool = True
-    are_given: bool = True
+    ids: Any = None
+    view: Any = None
 
     def counts(self, features: Any) -> Any:
-        """Bool `[batch, ..., 1]`: what counts of features, neither padding nor of weight 0; None where all does.
+        """Bool `[batch, ..., 1]`: the positions of features that are neither padding nor of weight 0; None for all.
 
-        Where features have a mask of their own, that is the one.
+        A mask of the features themselves takes precedence over `mask`.
         """
         own = getattr(features, "_keras_mask", None)
         return what_counts(features, self.mask if own is None else own, self.weighted)
 
 
 def without_padding(teacher: Any, student: Any, context: Context) -> tuple[Any, Any]:
-    """Both with 0 at what does not count in the student's features, for losses that compare examples as vectors.
+    """Both with zeros at the student's padding and absent rows, for losses that compare examples as vectors.
 
     Raises:
-        ConfigurationError: padding in the student's features, and none of these positions in the teacher's.
+        ConfigurationError: the student's features have padding, and the teacher's have other positions.
     """
     counts = context.counts(student)
     if counts is None:
@@ -94,31 +98,34 @@ def without_padding(teacher: Any, student: Any, context: Context) -> tuple[Any, 
 
 
 class DistillationLoss(keras.distillation.DistillationLoss, keras.layers.Layer):
-    """Base of all distillation losses; also usable alone, and inside `keras.distillation.Distiller`.
+    """Base class of all distillation losses; also works on its own and inside `keras.distillation.Distiller`.
 
-    A subclass writes `call(teacher, student, context) -> [batch, ...]`; this class averages what follows the batch axis
-    (over the unmasked positions), applies sample weights and reduces. A loss with something to learn (a projector)
-    makes its layers in `build(teacher_shape, student_shape)`: a loss is a Keras layer, so that a distiller trains and
-    saves what it learns, and the student knows nothing of it.
+    A subclass implements `call(teacher, student, context) -> [batch, ...]`; this class averages over the axes behind
+    the batch axis (over unmasked positions), applies sample weights and reduces. A loss that learns something (a
+    projector) creates its layers in `build(teacher_shape, student_shape)`. A loss is a Keras layer, so the distiller
+    trains and saves these layers, and they never become part of the student.
+
+    Variables that a loss updates in a step (a memory) must be created with `add_weight`: a backend without mutable
+    variables carries them from step to step.
 
     Args:
-        teacher: what to read of the teacher: the name of an output (its logits), the path of a layer, or a list of
+        teacher: what to read from the teacher: the name of an output (its logits), the path of a layer, or a list of
             these for a loss that reads several; None is its only output.
-        student: the same of the student.
-        name: the name in the logs; None is the class name in snake_case, with what is read of the student behind it.
+        student: the same for the student.
+        name: the name in the logs; None is the class name in snake_case followed by what is read from the student.
         reduction: as in `keras.losses.Loss`; by default the sum over the batch divided by its size.
 
     Attributes:
-        several_taps: whether a loss of this class compares lists of tensors rather than one with one.
-        leaves_out_padding: whether `call` leaves out what `context.mask` does where it returns a value per example. One
-            that does not is refused under a mask; of a value per position the base class takes the mean over the rest.
+        several_taps: whether losses of this class compare lists of tensors rather than two tensors.
+        leaves_out_padding: whether `call` ignores what `context.mask` hides when it returns a value per example. A loss
+            that does not is refused under a mask; of a value per position this class averages the unmasked ones.
     """
 
     several_taps = False
     leaves_out_padding = False
 
     def __init_subclass__(cls, **settings):
-        """Shows what `**options` of a subclass stands for: the arguments of the class above."""
+        """Replaces `**options` in the signature of a subclass by the arguments of its base class."""
         super().__init_subclass__(**settings)
         parameters = inspect.signature(cls.__init__).parameters.values()
         own = [parameter for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD][1:]
@@ -145,36 +152,51 @@ class DistillationLoss(keras.distillation.DistillationLoss, keras.layers.Layer):
         self.teacher = teacher
         self.student = student
         self.reduction = reduction
-        self._reduce = _Reduction(reduction=reduction, name="distillation")
+        self.reduce = Reduction(reduction=reduction, name="distillation")
         self._layer_names: tuple[str | None, str | None] = (None, None)
 
     def build(self, teacher_shape: Any, student_shape: Any) -> None:
-        """Makes the layers that the loss learns, for these shapes (lists of shapes where several taps are read)."""
+        """Creates the layers that the loss learns for these shapes (lists of shapes if it reads several taps)."""
 
     @property
     def projection(self) -> str | None:
-        """What brings the student's features to the teacher's shape, in words; None where nothing does."""
+        """A description of the layer that maps the student's features to the teacher's shape; None without one."""
         return None
+
+    @property
+    def hyperparameters(self) -> list[Hyperparameter]:
+        """The hyperparameters that this loss and the losses inside it read in a step."""
+        found = []
+        for value in vars(self).values():
+            found += [value] if isinstance(value, Hyperparameter) else []
+            found += value.hyperparameters if isinstance(value, DistillationLoss) else []
+        return found
 
     def call(self, teacher: Any, student: Any, context: Context) -> Any:
         """The loss of each example, `[batch, ...]`, or a scalar, which is refused under weights or a mask.
 
-        `teacher` and `student` are tensors, or lists of tensors where several taps are read.
+        `teacher` and `student` are tensors, or lists of tensors if the loss reads several taps.
         """
         raise NotImplementedError
 
     def __call__(self, teacher: Any, student: Any, *, sample_weight: Any = None, context: Context | None = None):
-        """The reduced loss, a float32 scalar.
+        """The reduced loss, a float32 scalar; arguments and errors as for `per_example`."""
+        return self.reduce(self.per_example(teacher, student, sample_weight=sample_weight, context=context))
+
+    def per_example(
+        self, teacher: Any, student: Any, *, sample_weight: Any = None, context: Context | None = None
+    ) -> PerExample:
+        """The loss before its reduction: a value and a weight for each example.
 
         Args:
-            teacher: what the teacher said, `[batch, ...]`, or a list of that.
-            student: what the student said; its Keras mask, if any, is honoured.
+            teacher: tensor from the teacher, `[batch, ...]`, or a list of tensors.
+            student: the same from the student; its Keras mask, if any, is respected.
             sample_weight: `[batch]`, or of the shape of the unreduced loss.
-            context: labels, step and the like, for the losses that read them.
+            context: labels, step and so on, for the losses that read them.
 
         Raises:
-            ConfigurationError: `call` returned something else than a value per example or a number, or a value in
-                which weights or the mask cannot count.
+            ConfigurationError: `call` returned neither a value per example nor a scalar, or a value to which weights or
+                the mask cannot be applied.
         """
         teacher, student = self._prepare(teacher, student)
         mask, sample_weight = as_weights(mask_of(student), sample_weight)
@@ -182,15 +204,11 @@ class DistillationLoss(keras.distillation.DistillationLoss, keras.layers.Layer):
         context = dataclasses.replace(
             context or Context(), mask=mask, weighted=weighted, present=any_position(weighted)
         )
-        given = sample_weight if context.are_given else None
-        values = checked_values(self, self.call(teacher, student, context), student, mask, given)
-        if len(values.shape) == 0:
-            sample_weight = given
-        values, sample_weight = per_example(values, mask, sample_weight)
-        return self._reduce(values, values, sample_weight=sample_weight)
+        values = checked_values(self, self.call(teacher, student, context), student, mask, sample_weight)
+        return mean_per_example(values, mask, sample_weight)
 
     def _prepare(self, teacher: Any, student: Any) -> tuple[Any, Any]:
-        """Both as tensors, or as lists of them; builds what is learned where that has not been done."""
+        """Both as tensors or lists of tensors; builds the loss if it has not been built."""
         teacher, student = _tensors(teacher, self.several_taps), _tensors(student, self.several_taps)
         if not isinstance(teacher, dict):
             self.validate_outputs(teacher, student)
@@ -199,30 +217,30 @@ class DistillationLoss(keras.distillation.DistillationLoss, keras.layers.Layer):
             self.build(_shapes(teacher), _shapes(student))
         return teacher, student
 
-    # What `keras.distillation.Distiller` calls.
+    # Called by `keras.distillation.Distiller`.
 
     def validate_model_compatibility(self, teacher: keras.Model, student: keras.Model) -> None:
-        """Finds what this loss reads in two models that are given to `keras.distillation.Distiller`."""
+        """Finds what this loss reads in the two models of a `keras.distillation.Distiller`."""
         keras_distiller.prepare(self, teacher, student)
 
     @property
     def teacher_layer_name(self) -> str | None:
-        """The teacher's layer, as Keras' Distiller asks for it."""
+        """The teacher's layer, for Keras' Distiller."""
         return self._layer_names[0]
 
     @property
     def student_layer_name(self) -> str | None:
-        """The student's layer, as Keras' Distiller asks for it."""
+        """The student's layer, for Keras' Distiller."""
         return self._layer_names[1]
 
     def compute_loss(self, teacher_outputs, student_outputs, **kwargs):
-        """The loss of what Keras' Distiller read."""
+        """The loss, called by Keras' Distiller."""
         named = zip((teacher_outputs, student_outputs), (self.teacher, self.student), strict=True)
         teacher, student = (name_outputs(outputs).get(name, outputs) for outputs, name in named)
         return self(teacher, student, **kwargs)
 
     def validate_outputs(self, teacher_outputs: Any, student_outputs: Any) -> None:
-        """Raises `ConfigurationError` where shapes do not fit (tensors, or whatever has a `shape`; lists of these)."""
+        """Raises `ConfigurationError` if shapes do not fit; arguments are objects with a `shape`, or lists of these."""
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -237,19 +255,12 @@ class DistillationLoss(keras.distillation.DistillationLoss, keras.layers.Layer):
         return cls(**config)
 
 
-class _Reduction(keras.losses.Loss):
-    """Keras' own weighting and reduction of values that are computed already, many replicas included."""
-
-    def call(self, y_true, y_pred):
-        return y_pred
-
-
 def _checked_tap(tap: Any, several: bool) -> str | tuple[str, ...] | None:
     taps = () if tap is None else tuple(tap) if isinstance(tap, (list, tuple)) else (tap,)
     if not all(isinstance(item, str) for item in taps) or (len(taps) > 1 and not several):
         raise ConfigurationError(
             explain(
-                "This is not what the loss can read.",
+                "The loss cannot read this.",
                 received=repr(tap),
                 expected="names of outputs or paths of layers" if several else "the name of one output or layer",
                 fix=None if several else "Give each pair of layers a loss of its own.",
@@ -270,9 +281,9 @@ def _check_same_batch(name: str, teacher: Any, student: Any) -> None:
         shapes = [[tuple(tensor.shape) for tensor in keras.tree.flatten(side)] for side in (teacher, student)]
         raise ConfigurationError(
             explain(
-                f"The loss {name!r} compares outputs of the same examples.",
+                f"The loss {name!r} needs teacher and student outputs of the same examples.",
                 received=f"teacher {shapes[0]}, student {shapes[1]}",
-                expected="the same batch in the first axis of all",
+                expected="the same batch size in the first axis",
             )
         )
 

@@ -57,8 +57,8 @@ class _StepWeighted(Weighted):
         super().__init__(loss)
         self._step_weights = step_weights
 
-    def __call__(self, teacher, student, *, sample_weight=None, context=None):
+    def per_example(self, teacher, student, *, sample_weight=None, context=None):
         context = context or Context()
-        value = super().__call__(teacher, student, sample_weight=sample_weight, context=context)
+        losses = super().per_example(teacher, student, sample_weight=sample_weight, context=context)
         index = ops.mod(context.step, len(self._step_weights))
-        return ops.take(ops.convert_to_tensor(self._step_weights), index) * value
+        return losses.scaled(ops.take(ops.convert_to_tensor(self._step_weights), index))

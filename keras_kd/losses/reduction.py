@@ -2,13 +2,46 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 from keras import ops
 
 from keras_kd.errors import ConfigurationError, explain
 from keras_kd.features.shapes import same_shape, same_size
+
+
+class PerExample(NamedTuple):
+    """A loss before its reduction.
+
+    Attributes:
+        values: float32 `[batch]`; a scalar for a loss that returns a single number for the batch.
+        weights: `[batch]`, the sample weights still to be applied, 0 for a row that is absent; None if all weigh 1.
+    """
+
+    values: Any
+    weights: Any = None
+
+    @property
+    def is_scalar(self) -> bool:
+        return len(self.values.shape) == 0
+
+    def scaled(self, factor: Any) -> PerExample:
+        """The values times a scalar or `[batch]`, which rows are present unchanged."""
+        return self._replace(values=ops.multiply(self.values, factor))
+
+
+class Reduction(keras.losses.Loss):
+    """Keras' own weighting and reduction, replicas included, of a loss that has been computed per example."""
+
+    def __call__(self, per_example: PerExample) -> Any:
+        values, weights = per_example
+        if per_example.is_scalar:
+            values = ops.expand_dims(values, 0)
+        return super().__call__(values, values, sample_weight=weights)
+
+    def call(self, y_true, y_pred):
+        return y_pred
 
 
 def mask_of(student: Any) -> Any:
@@ -72,22 +105,22 @@ def expand_like(value: Any, like: Any) -> Any:
     return value
 
 
-def per_example(values: Any, mask: Any, sample_weight: Any) -> tuple[Any, Any]:
-    """`[batch, ...]` to `[batch]`: the mean over the positions that count, and the weights still to apply.
+def mean_per_example(values: Any, mask: Any, sample_weight: Any) -> PerExample:
+    """`[batch, ...]` to `[batch]`: the mean over the unmasked positions, and the weights still to be applied.
 
-    Weights of more axes than the values are averaged over these, padding left out.
+    Weights with more axes than the values are averaged over these, without padding. A scalar stays one.
     """
     if len(values.shape) == 0:
-        return ops.expand_dims(values, 0), None
+        return PerExample(values)
     if sample_weight is not None:
         sample_weight = ops.cast(sample_weight, values.dtype)
         if len(sample_weight.shape) > len(values.shape):
             sample_weight = _mean(sample_weight, mask, first=len(values.shape))
     if len(values.shape) == 1:
-        return values, sample_weight
+        return PerExample(values, sample_weight)
     if sample_weight is not None and len(sample_weight.shape) > 1:
         values, sample_weight = values * expand_like(sample_weight, values), None
-    return _mean(values, mask, first=1), sample_weight
+    return PerExample(_mean(values, mask, first=1), sample_weight)
 
 
 def mean_of_positions(values: Any, counts: Any) -> Any:

@@ -36,7 +36,7 @@ class Weighted(DistillationLoss):
     def __init__(self, loss: Any, weight: Any = 1.0, *, examples: str | Callable[[Any, Any], Any] | None = None):
         loss = get(loss)
         self.several_taps = loss.several_taps
-        super().__init__(teacher=loss.teacher, student=loss.student, name=loss.name)
+        super().__init__(teacher=loss.teacher, student=loss.student, name=loss.name, reduction=loss.reduction)
         self.loss = loss
         self._weight = Hyperparameter("weight", weight, at_least=0.0)
         if examples is not None and not callable(examples):
@@ -64,13 +64,13 @@ class Weighted(DistillationLoss):
         if not self.loss.built:
             self.loss.build(teacher_shape, student_shape)
 
-    def __call__(self, teacher, student, *, sample_weight=None, context=None):
+    def per_example(self, teacher, student, *, sample_weight=None, context=None):
         teacher, student = self._prepare(teacher, student)
         context = context or Context()
         if self.examples is not None:
             sample_weight = self._example_weights(teacher, sample_weight, context)
-        value = self.loss(teacher, student, sample_weight=sample_weight, context=context)
-        return self._weight.at(context.step) * value
+        losses = self.loss.per_example(teacher, student, sample_weight=sample_weight, context=context)
+        return losses.scaled(self._weight.at(context.step))
 
     def validate_outputs(self, teacher_outputs, student_outputs):
         self.loss.validate_outputs(teacher_outputs, student_outputs)

@@ -39,6 +39,11 @@ class Copies:
             folding = self.folding.without(read, "a loss reads what enters it")
             self._made[read] = Copy(self._model, self._precision, folding)
 
+    @property
+    def variables(self) -> list[keras.Variable]:
+        """Those of all copies made so far."""
+        return [variable for copy in self._made.values() for variable in copy.model.variables]
+
     def find(self, places: Iterable[Place]) -> Copy | None:
         """That copy, where it was prepared and has all of `places`."""
         copy = self._made.get(self.folding.read(places))

@@ -1,5 +1,6 @@
 """Where the targets come from."""
 
+from keras_kd.features import ModelOutputs
 from keras_kd.teachers.absent import AbsentTeacher, check_fingerprint
 from keras_kd.teachers.base import Batch, OfflineTeacher, Teacher
 from keras_kd.teachers.cache.cached import CachedTeacher
@@ -21,6 +22,7 @@ __all__ = [
     "Ensemble",
     "FrozenTeacher",
     "FunctionTeacher",
+    "ModelOutputs",
     "OfflineTeacher",
     "Panel",
     "Resized",

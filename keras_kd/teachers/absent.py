@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_kd.errors import TeacherError, explain
+from keras_kd.features import ModelOutputs
 from keras_kd.serialization import register
 from keras_kd.teachers.base import Batch, Teacher
 
@@ -21,7 +22,7 @@ class AbsentTeacher(Teacher):
         self.settings = settings  # the rest of the teacher's config, for the next to be saved
         self._fingerprint = fingerprint
 
-    def __call__(self, batch: Batch, taps: Sequence[str] = ()) -> dict[str, Any]:
+    def __call__(self, batch: Batch, taps: Sequence[str] = ()) -> ModelOutputs:
         where = f"the file {self.path}, which is not there" if self.path else "a model in memory, without a file"
         inference = self.settings.get("inference")
         model = "model" if inference is None else f"FrozenTeacher(model, inference={inference!r})"

@@ -11,6 +11,7 @@ import numpy as np
 
 from keras_kd.data.pipeline_inputs import PipelineInputs
 from keras_kd.errors import TeacherError, explain
+from keras_kd.features import ModelOutputs
 
 
 class Batch(NamedTuple):
@@ -18,28 +19,32 @@ class Batch(NamedTuple):
 
     Attributes:
         teacher_outputs: outputs of an `OfflineTeacher` for these examples, where the pipeline attached them; else None.
+        ids: int64 `[batch]`, the number of each example in its source; None if the source has no numbers.
+        view: int64 `[batch]`, the augmented view of each example; None if the source has none.
     """
 
     x: Any
     y: Any = None
     sample_weight: Any = None
     teacher_outputs: dict[str, Any] | None = None
+    ids: Any = None
+    view: Any = None
 
     @classmethod
     def of(cls, data: Any) -> Batch:
         """From an item of a Keras data iterator, whose `x` may be a `PipelineInputs`."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         if isinstance(x, PipelineInputs):
-            return cls(x.x, y, sample_weight, x.teacher_outputs)
+            return cls(x.x, y, sample_weight, x.teacher_outputs or None, x.ids, x.view)
         return cls(x, y, sample_weight)
 
 
 class Teacher(abc.ABC):
-    """Where the targets come from: `(batch) -> {name: tensor}`.
+    """Where the targets come from: `(batch) -> ModelOutputs`.
 
     A teacher is a plain object and never a tracked attribute of a model: it is not trained, not changed, and not
-    written into the student's checkpoints. The names are those of its outputs (`"output"` for a single one), the
-    tensors logits; and the paths of inner layers that were asked for.
+    written into the student's checkpoints. It returns logits by output name (`"output"` for a single one) and, apart
+    from these, inner layers by path.
 
     Attributes:
         runs_outside_step: whether the outputs are computed outside the training step, see `OfflineTeacher`.
@@ -52,12 +57,12 @@ class Teacher(abc.ABC):
     knows_one_set = False
 
     @abc.abstractmethod
-    def __call__(self, batch: Batch, taps: Sequence[str] = ()) -> dict[str, Any]:
-        """The targets of a batch, each `[batch, ...]`, without a gradient.
+    def __call__(self, batch: Batch, taps: Sequence[str] = ()) -> ModelOutputs:
+        """The outputs for a batch, each `[batch, ...]`, without a gradient.
 
         Args:
-            batch: as `fit` hands it over.
-            taps: paths of inner layers whose outputs are wanted besides, of those that `inner_taps` knows.
+            batch: the batch.
+            taps: paths of inner layers to return besides, of those that `inner_taps` accepts.
         """
 
     def inner_taps(self, names: Iterable[str]) -> dict[str, tuple[int | None, ...] | None]:
@@ -129,10 +134,10 @@ class OfflineTeacher(Teacher):
         """Raises `TeacherError` if the outputs belong to other data, another order or another augmentation."""
 
     @abc.abstractmethod
-    def decode(self, attached: dict[str, Any], taps: Sequence[str]) -> dict[str, Any]:
+    def decode(self, attached: dict[str, Any], taps: Sequence[str]) -> ModelOutputs:
         """Turns the outputs attached to a batch (tensors) into logits by output name and inner tensors by path."""
 
-    def __call__(self, batch: Batch, taps: Sequence[str] = ()) -> dict[str, Any]:
+    def __call__(self, batch: Batch, taps: Sequence[str] = ()) -> ModelOutputs:
         if batch.teacher_outputs is None:
             raise TeacherError(
                 explain(

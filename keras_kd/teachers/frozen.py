@@ -14,7 +14,7 @@ from keras import ops
 
 from keras_kd import files
 from keras_kd.errors import ConfigurationError, TeacherError, check_choice, check_integer, explain
-from keras_kd.features import Head, Place, find_heads, find_place, forward, inner_taps, output_shapes
+from keras_kd.features import Head, ModelOutputs, Place, find_heads, find_place, forward, inner_taps, output_shapes
 from keras_kd.serialization import register
 from keras_kd.surgery.folding import Folding
 from keras_kd.surgery.precision import PRECISIONS, make_copies
@@ -95,15 +95,15 @@ class FrozenTeacher(Teacher):
         if expected_fingerprint is not None:
             check_fingerprint(self, expected_fingerprint)
 
-    def __call__(self, batch: Batch, taps: Sequence[str] = ()) -> dict[str, Any]:
+    def __call__(self, batch: Batch, taps: Sequence[str] = ()) -> ModelOutputs:
         run = functools.partial(self._run, taps)
         return run(batch.x) if self.batch_size is None else in_pieces(run, batch.x, self.batch_size)
 
-    def _run(self, taps: Sequence[str], x: Any) -> dict[str, Any]:
+    def _run(self, taps: Sequence[str], x: Any) -> ModelOutputs:
         model, heads, places = self._running(self._places(taps))
         _, logits, inner = forward(model, heads, x, places=places)
-        answers = {name: ops.stop_gradient(value) for name, value in (logits | inner).items()}
-        return answers if self.inference is None else {name: _float32(value) for name, value in answers.items()}
+        outputs = keras.tree.map_structure(ops.stop_gradient, ModelOutputs(logits, inner))
+        return outputs if self.inference is None else keras.tree.map_structure(_float32, outputs)
 
     def _running(self, places: list[Place]) -> tuple[keras.Model, dict[str, Head], list[Place]]:
         """The copy in which all of `places` are as in the model; the model where there is none."""
@@ -143,7 +143,7 @@ class FrozenTeacher(Teacher):
 
     @property
     def variables(self) -> list[Any]:
-        return self.model.variables
+        return self.model.variables if self._copies is None else [*self.model.variables, *self._copies.variables]
 
     @property
     def supports_jit(self) -> bool:

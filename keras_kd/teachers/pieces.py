@@ -9,14 +9,14 @@ import keras
 from keras import ops
 
 
-def in_pieces(function: Callable[[Any], dict[str, Any]], inputs: Any, size: int) -> dict[str, Any]:
+def in_pieces(function: Callable[[Any], Any], inputs: Any, size: int) -> Any:
     """What `function(inputs)` gives, from pieces of at most `size` examples.
 
     The pieces are of one length, the smallest that needs no more of them; where it does not divide the batch, the
     last example is run again and what it gave dropped. Works on a batch whose size is known only when it comes.
 
     Args:
-        function: `[n, ...] -> {name: [n, ...]}`, example by example and with any n.
+        function: `[n, ...] -> [n, ...]`, example by example and with any n; its outputs may be nested.
         inputs: a tensor `[batch, ...]`, or several in a list, a tuple or a dict.
         size: examples, at least 1.
 
@@ -36,10 +36,12 @@ def in_pieces(function: Callable[[Any], dict[str, Any]], inputs: Any, size: int)
 
     starts = ops.arange(num_pieces, dtype="int32") * length
     _, answers = ops.scan(run, _room(function, inputs, length), starts)  # in TensorFlow, unlike `map`, one by one
-    return {name: ops.reshape(pieces, (-1, *ops.shape(pieces)[2:]))[:batch] for name, pieces in answers.items()}
+    return keras.tree.map_structure(lambda p: ops.reshape(p, (-1, *ops.shape(p)[2:]))[:batch], answers)
 
 
-def _room(function: Callable[[Any], dict[str, Any]], inputs: Any, length: Any) -> dict[str, Any]:
+def _room(function: Callable[[Any], Any], inputs: Any, length: Any) -> Any:
     """Zeros in the shapes of one piece's answers, as `scan` asks for: it returns what has the shape of its state."""
     answers = function(keras.tree.map_structure(lambda x: x[:1], inputs))
-    return {name: ops.zeros((length, *ops.shape(value)[1:]), dtype=value.dtype) for name, value in answers.items()}
+    return keras.tree.map_structure(
+        lambda value: ops.zeros((length, *ops.shape(value)[1:]), dtype=value.dtype), answers
+    )

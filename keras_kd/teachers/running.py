@@ -37,8 +37,8 @@ class Runner:
         """
         if not self._teacher.runs_outside_step:
             return self._run(x, y)
-        said = self._teacher.decode(self._teacher.outputs_for(ids, view, x), self._taps)
-        return {name: ops.convert_to_numpy(value) for name, value in said.items()}
+        outputs, taps = self._teacher.decode(self._teacher.outputs_for(ids, view, x), self._taps)
+        return {name: ops.convert_to_numpy(value) for name, value in (outputs | taps).items()}
 
     def _run(self, x: Any, y: Any) -> dict[str, np.ndarray]:
         """A batch smaller than one before it, such as the last, is filled up: a new size would compile anew."""
@@ -62,5 +62,5 @@ class _Compiled(keras.Model):
 
     def call(self, inputs):
         batch = Batch(inputs["x"], inputs.get("y"))
-        said = self._teacher(batch, self._paths) if self._paths else self._teacher(batch)
-        return {name: ops.cast(value, "float32") for name, value in said.items()}
+        outputs, taps = self._teacher(batch, self._paths)
+        return {name: ops.cast(value, "float32") for name, value in (outputs | taps).items()}

@@ -18,6 +18,7 @@ from keras_kd.diagnosis.answering import Answers
 from keras_kd.diagnosis.findings import TEMPERATURES, find
 from keras_kd.errors import ConfigurationError, TeacherError
 from keras_kd.evaluation.summary import wilson_interval as interval_of_the_report
+from keras_kd.features import ModelOutputs
 from keras_kd.teachers import AbsentTeacher, FrozenTeacher, StoredLogits, calibration
 from keras_kd.teachers.base import OfflineTeacher, Teacher
 
@@ -60,7 +61,7 @@ class Recorded(OfflineTeacher):
         return {"stored": self.logits[ids]}
 
     def decode(self, attached, taps):
-        return {"output": attached["stored"]}
+        return ModelOutputs({"output": attached["stored"]})
 
 
 # the numbers
@@ -222,7 +223,7 @@ def test_a_teacher_that_reads_the_labels():
         fingerprint, output_shapes = "knowing", None
 
         def __call__(self, batch, taps=()):
-            return {"output": 9.0 * keras.ops.one_hot(batch.y, CLASSES)}
+            return ModelOutputs({"output": 9.0 * keras.ops.one_hot(batch.y, CLASSES)})
 
     logits, labels = chances(size=50)
     assert diagnose(Knowing(), (logits, labels), progress=False).train.accuracy == 1.0
@@ -272,7 +273,7 @@ def test_inputs_reach_the_teacher_as_they_are():
 
         def __call__(self, batch, taps=()):
             seen.append({name: keras.backend.standardize_dtype(value.dtype) for name, value in batch.x.items()})
-            return {"output": keras.ops.cast(batch.x["a"], "float32")}
+            return ModelOutputs({"output": keras.ops.cast(batch.x["a"], "float32")})
 
     logits, labels = chances(size=10)
     x = {"a": logits.astype("float64"), "b": np.zeros((10, 2), "uint8")}
@@ -312,7 +313,7 @@ def test_is_traced_once_whatever_the_batches():
 
         def __call__(self, batch, taps=()):
             traces.append(batch.x.shape)
-            return {"output": batch.x}
+            return ModelOutputs({"output": batch.x})
 
     logits, labels = chances(size=50)
     diagnose(Counting(), (logits, labels), validation=(logits[:9], labels[:9]), batch_size=20, progress=False)

@@ -7,7 +7,7 @@ import tensorflow as tf
 from scipy.special import log_softmax, softmax
 
 import keras_kd as kd
-from keras_kd.distillers.unlabelled import Unlabelled, declared_by
+from keras_kd.distillers.unlabelled import LabelDeclarations, Unlabelled, declared_by
 from keras_kd.losses import DecoupledKD, Hint, RelationalKD, SimilarityPreserving, SoftTargets, Weighted
 
 RATE = 0.1
@@ -151,20 +151,29 @@ def test_any_loss_is_weighed_by_example(data, losses, alpha):
         np.testing.assert_allclose(ours, theirs, atol=2e-5)
 
 
-@pytest.mark.parametrize(
-    "term",
-    [
-        lambda: lambda teacher, student: keras.ops.mean(keras.ops.square(teacher - student)),
-        lambda: Weighted(SoftTargets(reduction="mean_with_sample_weight"), 1.0),
-    ],
-)
-def test_a_term_without_a_share_per_example_counts_alpha_times(data, term):
+def test_a_term_that_is_one_number_has_one_alpha(data):
     (x, y), unlabelled = data, ROWS["some"]
-    distiller = kd.Distiller(linear_model(), linear_model(), alpha=0.25, losses=[term()])
+    terms = [lambda teacher, student: keras.ops.mean(keras.ops.square(teacher - student))]
+    distiller = kd.Distiller(linear_model(), linear_model(), alpha=0.25, losses=terms)
     distiller.compile(keras.optimizers.SGD(RATE), loss=SPARSE(from_logits=True, ignore_class=-1))
     logs = distiller.train_on_batch(x, np.where(unlabelled, -1, y), return_dict=True)
     expected = 0.75 * logs["student_loss"] + 0.25 * logs["distillation_loss"]
     assert logs["loss"] == pytest.approx(expected, rel=1e-6) and logs["distillation_loss"] > 0
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.25])
+def test_a_mean_over_sample_weights_is_divided_by_these_and_not_by_alpha(data, alpha):
+    (x, y), unlabelled = data, ROWS["some"]
+    weights = np.linspace(0.0, 2, 12).astype("float32")
+    teacher, student = linear_model(), linear_model()
+    each = kd.losses.soft_targets(teacher(x), student(x), 4.0).numpy().astype("float64")
+    term = Weighted(SoftTargets(reduction="mean_with_sample_weight"), 3.0)
+    distiller = kd.Distiller(teacher, student, alpha=alpha, losses=[term])
+    distiller.compile(keras.optimizers.SGD(RATE), loss=SPARSE(from_logits=True, ignore_class=-1))
+    logs = distiller.train_on_batch(x, np.where(unlabelled, -1, y), sample_weight=weights, return_dict=True)
+    assert logs["distillation_loss"] == pytest.approx(3 * np.average(each, weights=weights), rel=1e-4)
+    distillation = 3 * (np.where(unlabelled, 1.0, alpha) * each * weights).sum() / weights.sum()
+    assert logs["loss"] == pytest.approx((1 - alpha) * logs["student_loss"] + distillation, rel=1e-4)
 
 
 @pytest.mark.parametrize("losses", [name for name in LOSSES])
@@ -176,7 +185,7 @@ def test_with_every_label_nothing_changes_by_a_bit(data, losses, kind, monkeypat
     results = []
     for is_known in (True, False):
         if not is_known:
-            monkeypatch.setattr(kd.Distiller, "unlabelled", lambda self, batch: Unlabelled(None, None, []))
+            monkeypatch.setattr(kd.Distiller, "_unlabelled", lambda self, batch: Unlabelled({}, {}, is_single=True))
         student = copy_of(start)
         distiller = kd.Distiller(teacher, student, alpha=0.3, losses=LOSSES[losses]())
         distiller.compile(keras.optimizers.SGD(RATE), loss=loss, run_eagerly=losses == "pairs")
@@ -305,15 +314,16 @@ def test_an_output_that_declares_nothing_makes_every_example_labelled_for_inner_
     x, y = data
     labels = {"a": np.where(y == 0, -1, y), "b": y}
     losses = {"a": SPARSE(from_logits=True, ignore_class=-1), "b": SPARSE(from_logits=True)}
-    found = Unlabelled(losses, labels, ["a", "b"])
+    found = LabelDeclarations(losses, ["a", "b"]).find(labels)
     np.testing.assert_array_equal(found.rows(SoftTargets(teacher="a", student="a")), y == 0)
     assert found and found.rows(SoftTargets(teacher="b", student="b")) is None
     assert found.rows(Hint(teacher="inner", student="inner")) is None
-    only_a = Unlabelled({"a": losses["a"]}, labels, ["a", "b"])
+    only_a = LabelDeclarations({"a": losses["a"]}, ["a", "b"]).find(labels)
     np.testing.assert_array_equal(only_a.rows(Hint(teacher="inner", student="inner")), y == 0)
-    in_a_list = Unlabelled([losses["a"], losses["b"]], [labels["a"], labels["b"]], ["0", "1"])
+    in_a_list = LabelDeclarations([losses["a"], losses["b"]], ["0", "1"]).find([labels["a"], labels["b"]])
     np.testing.assert_array_equal(in_a_list.rows(SoftTargets(teacher="0", student="0")), y == 0)
-    assert not Unlabelled(losses["b"], y, ["output"]) and not Unlabelled(losses["a"], None, ["output"])
+    assert not LabelDeclarations(losses["b"], ["output"]).find(y)
+    assert not LabelDeclarations(losses["a"], ["output"]).find(None)
 
 
 def test_losses_of_this_package_know_no_label_as_minus_1_whatever_the_number(data):

@@ -17,7 +17,7 @@ def test_it_gives_logits_in_inference_mode(make_model, digits):
     model = make_model(8, activation="softmax", dropout=0.9, norm=True)
     teacher = FrozenTeacher(model)
     before = [w.copy() for w in model.get_weights()]
-    first, second = (teacher(Batch(digits[0][:5])) for _ in range(2))
+    first, second = (teacher(Batch(digits[0][:5])).outputs for _ in range(2))
     np.testing.assert_array_equal(first["output"], second["output"])  # no dropout
     np.testing.assert_allclose(keras.ops.softmax(first["output"]), model(digits[0][:5]), rtol=1e-5)
     for one, other in zip(before, model.get_weights(), strict=True):
@@ -73,8 +73,8 @@ def test_a_teacher_of_ones_own(make_model, digits):
         fingerprint = "constant"
         output_shapes = None
 
-        def __call__(self, batch):
-            return {"output": keras.ops.one_hot(batch.y, 10) * 10.0}
+        def __call__(self, batch, taps=()):
+            return kd.teachers.ModelOutputs({"output": keras.ops.one_hot(batch.y, 10) * 10.0})
 
     assert as_teacher(teacher := Constant()) is teacher
     distiller = kd.Distiller(teacher, make_model(8), alpha=1.0, temperature=1.0)

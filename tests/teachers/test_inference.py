@@ -51,7 +51,8 @@ def answers(teacher, x, taps=(), *, jit=None):
 
     if jit is not None:
         run = tf.function(run, jit_compile=jit, input_signature=[tf.TensorSpec((None, *x.shape[1:]))])
-    return {name: np.asarray(value) for name, value in run(tf.constant(x)).items()}
+    outputs, inner = run(tf.constant(x))
+    return {name: np.asarray(value) for name, value in (outputs | inner).items()}
 
 
 @pytest.mark.parametrize("fold", [True, False])

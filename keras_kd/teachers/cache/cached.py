@@ -8,6 +8,7 @@ from typing import Any
 
 from keras_kd.data import Pipeline
 from keras_kd.errors import ConfigurationError, TeacherError, check_integer, explain
+from keras_kd.features import ModelOutputs
 from keras_kd.serialization import nearest, register
 from keras_kd.teachers.absent import AbsentTeacher, check_fingerprint
 from keras_kd.teachers.base import OfflineTeacher, Teacher
@@ -158,7 +159,8 @@ class CachedTeacher(OfflineTeacher):
         return {name: encoding.decode(records[name]) for name, encoding in self._encodings.items()}
 
     def decode(self, attached, taps):
-        return {name: value for name, value in attached.items() if name in self._store.manifest.outputs or name in taps}
+        outputs = {name: attached[name] for name in self._store.manifest.outputs}
+        return ModelOutputs(outputs, {path: attached[path] for path in taps})
 
     def check_pipeline(self, pipeline: Any) -> None:
         manifest = self._store.manifest

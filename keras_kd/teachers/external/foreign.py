@@ -11,6 +11,7 @@ import numpy as np
 from keras import ops
 
 from keras_kd.errors import TeacherError, explain
+from keras_kd.features import ModelOutputs
 from keras_kd.features.outputs import ONLY_OUTPUT
 from keras_kd.features.shapes import same_shape
 from keras_kd.teachers.base import OfflineTeacher
@@ -72,8 +73,8 @@ class ForeignTeacher(OfflineTeacher):
         self._shapes = self._shapes or shapes
         return {name: self._logits(name, value) for name, value in said.items()}
 
-    def decode(self, attached: dict[str, Any], taps: Sequence[str]) -> dict[str, Any]:
-        return {name: ops.cast(value, "float32") for name, value in attached.items()}
+    def decode(self, attached: dict[str, Any], taps: Sequence[str]) -> ModelOutputs:
+        return ModelOutputs({name: ops.cast(value, "float32") for name, value in attached.items()})
 
     @property
     def output_shapes(self):

@@ -12,6 +12,7 @@ from keras import ops
 from keras.src.saving.serialization_lib import in_safe_mode
 
 from keras_kd.errors import ConfigurationError, TeacherError, explain
+from keras_kd.features import ModelOutputs
 from keras_kd.features.logits import logits_from_probabilities
 from keras_kd.features.outputs import name_outputs
 from keras_kd.serialization import register
@@ -67,9 +68,9 @@ class SavedModelTeacher(Teacher):
         if outputs is None:
             self._try_out()
 
-    def __call__(self, batch: Batch, taps: Sequence[str] = ()) -> dict[str, Any]:
+    def __call__(self, batch: Batch, taps: Sequence[str] = ()) -> ModelOutputs:
         named = _named(self._layer(batch.x))
-        return {name: ops.stop_gradient(self._logits(value)) for name, value in named.items()}
+        return ModelOutputs({name: ops.stop_gradient(self._logits(value)) for name, value in named.items()})
 
     def _logits(self, value: Any) -> Any:
         if self.outputs != "probabilities":

@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 
 from keras_kd.errors import ConfigurationError, TeacherError, check_choice, check_number, explain
+from keras_kd.features import ModelOutputs
 from keras_kd.features.outputs import ONLY_OUTPUT
 from keras_kd.features.shapes import same_shape
 from keras_kd.serialization import register
@@ -73,7 +74,7 @@ class Ensemble(Group):
         self._check_activations()
         self._shapes = self._find_shapes()
 
-    def __call__(self, batch: Batch, taps: Sequence[str] = ()) -> dict[str, Any]:
+    def __call__(self, batch: Batch, taps: Sequence[str] = ()) -> ModelOutputs:
         if self.weights == "learned":
             raise TeacherError(
                 explain(
@@ -82,8 +83,9 @@ class Ensemble(Group):
                     fix="Call ensemble.learn(x, y) with labelled data before the distillation.",
                 )
             )
-        answers, inner = self.ask(batch, taps)
-        return {name: self._combined(name, logits, batch.y) for name, logits in self._by_name(answers).items()} | inner
+        outputs, inner = self.ask(batch, taps)
+        named = self._by_name(outputs)
+        return ModelOutputs({name: self._combined(name, logits, batch.y) for name, logits in named.items()}, inner)
 
     @property
     def reads_labels(self) -> bool:

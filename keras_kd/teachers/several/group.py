@@ -10,6 +10,7 @@ from keras import ops
 
 from keras_kd import files
 from keras_kd.errors import ConfigurationError, TeacherError, check_number, explain
+from keras_kd.features import ModelOutputs
 from keras_kd.serialization import deserialize, nearest, register, serialize
 from keras_kd.teachers.absent import AbsentTeacher
 from keras_kd.teachers.base import Batch, Teacher
@@ -40,15 +41,15 @@ class Group(Teacher):
         self.labels = list(map(str, range(len(self.members)))) if labels is None else list(labels)
 
     def ask(self, batch: Batch, taps: Sequence[str]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-        """What each member says, logits by output name; and the inner tensors by the group's paths."""
-        answers, inner = [], {}
+        """The logits of each member by output name; and the inner layers by the group's paths."""
+        outputs, inner = [], {}
         for label, member, prepare in zip(self.labels, self.members, self.inputs, strict=True):
             own = [path.partition("/")[2] for path in taps if path.partition("/")[0] == label]
             seen = batch if prepare is None else batch._replace(x=prepare(batch.x))
-            named = dict(member(seen, own) if own else member(seen))
-            inner |= {f"{label}/{path}": named.pop(path) for path in own}
-            answers.append(named)
-        return answers, inner
+            of_member = member(seen, own)
+            inner |= {f"{label}/{path}": value for path, value in of_member.taps.items()}
+            outputs.append(of_member.outputs)
+        return outputs, inner
 
     def inner_taps(self, names: Iterable[str]) -> dict[str, tuple[int | None, ...] | None]:
         """The inner layers among `names`, each `"member/path"`.
@@ -156,7 +157,7 @@ class AbsentGroup(AbsentTeacher):
         self.group = group
         self.config = config  # as it was saved, so that files that come back are found again
 
-    def __call__(self, batch: Batch, taps: Sequence[str] = ()) -> dict[str, Any]:
+    def __call__(self, batch: Batch, taps: Sequence[str] = ()) -> ModelOutputs:
         missing = [
             f"{label!r} ({getattr(member, 'path', None) or 'never in a file'})"
             for label, member in zip(self.group.labels, self.group.members, strict=True)

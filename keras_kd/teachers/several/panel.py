@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from keras_kd.errors import ConfigurationError, explain
+from keras_kd.features import ModelOutputs
 from keras_kd.serialization import register
 from keras_kd.teachers.base import Batch
 from keras_kd.teachers.several.group import Group
@@ -46,9 +47,9 @@ class Panel(Group):
         self.labels = [name or f"teacher_{number}" for number, name in enumerate(names, start=1)]
         _check_names(self.labels)
 
-    def __call__(self, batch: Batch, taps: Sequence[str] = ()) -> dict[str, Any]:
-        answers, inner = self.ask(batch, taps)
-        return self._named(answers) | inner
+    def __call__(self, batch: Batch, taps: Sequence[str] = ()) -> ModelOutputs:
+        outputs, inner = self.ask(batch, taps)
+        return ModelOutputs(self._named(outputs), inner)
 
     @property
     def output_shapes(self) -> dict[str, tuple[int | None, ...]] | None:

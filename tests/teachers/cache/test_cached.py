@@ -112,7 +112,7 @@ def test_several_outputs(images, tmp_path):
     model = keras.Model(inputs, {"fine": keras.layers.Dense(10)(x), "coarse": keras.layers.Dense(3, "softmax")(x)})
     pipeline = Pipeline(images)
     cached = CachedTeacher.build(model, pipeline, tmp_path / "c", progress=False)
-    live = FrozenTeacher(model)(Batch(images[0][:4]))
+    live = FrozenTeacher(model)(Batch(images[0][:4])).outputs
     for name, value in cached.outputs_for(np.arange(4), 0, None).items():
         np.testing.assert_allclose(value, live[name], atol=1e-3)
     assert cached.output_shapes == {"fine": (None, 10), "coarse": (None, 3)}

@@ -49,7 +49,7 @@ def test_logits_pass_as_they_are_in_single_precision():
     assert seen == ["float32"] and answers["output"].dtype == "float32"
     np.testing.assert_allclose(answers["output"], 2 * x, rtol=1e-6)
     decoded = teacher.decode({"output": tf.constant(answers["output"], "float16")}, ())
-    assert decoded["output"].dtype == "float32"
+    assert decoded.outputs["output"].dtype == "float32"
 
 
 def test_integers_stay_integers():

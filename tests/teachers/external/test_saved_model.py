@@ -52,7 +52,7 @@ def test_it_says_what_the_keras_model_says(make_model, exported, x, endpoint):
     assert teacher.output_shapes == {"output": (None, 10)} and teacher.activations == {"output": "linear"}
     assert not teacher.runs_outside_step
     for call in (teacher, tf.function(teacher)):
-        np.testing.assert_allclose(call(Batch(x))["output"], model(x), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(call(Batch(x)).outputs["output"], model(x), rtol=1e-5, atol=1e-6)
 
 
 def test_probabilities_become_logits(make_model, exported, x):
@@ -62,8 +62,9 @@ def test_probabilities_become_logits(make_model, exported, x):
         SavedModelTeacher(path)
     teacher = SavedModelTeacher(path, outputs="probabilities")
     assert teacher.activations == {"output": "softmax"}
-    np.testing.assert_allclose(teacher(Batch(x))["output"], np.log(model(x)), rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(SavedModelTeacher(path, outputs="logits")(Batch(x))["output"], model(x), rtol=1e-5)
+    np.testing.assert_allclose(teacher(Batch(x)).outputs["output"], np.log(model(x)), rtol=1e-5, atol=1e-6)
+    declared = SavedModelTeacher(path, outputs="logits")(Batch(x)).outputs["output"]
+    np.testing.assert_allclose(declared, model(x), rtol=1e-5)
 
 
 @pytest.mark.parametrize("endpoint", ["serving_default", "serve"])
@@ -74,18 +75,18 @@ def test_outputs_by_name(exported, x, endpoint, names):
     model = keras.Model(inputs, heads if names[0] == "0" else dict(zip(names, heads, strict=True)))
     teacher = SavedModelTeacher(exported(model), endpoint=endpoint)
     assert teacher.output_shapes == dict(zip(names, [(None, 3), (None, 2)], strict=True))
-    live = kd.teachers.FrozenTeacher(model)(Batch(x))
+    live = kd.teachers.FrozenTeacher(model)(Batch(x)).outputs
     for name in names:
-        np.testing.assert_allclose(teacher(Batch(x))[name], live[name], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(teacher(Batch(x)).outputs[name], live[name], rtol=1e-5, atol=1e-6)
 
 
 def test_a_module_of_plain_tensorflow(tmp_path, x):
     module = Module()
     tf.saved_model.save(module, tmp_path / "m", signatures={"serving_default": module.logits, "odds": module.odds})
     logits = x.reshape(6, 64) @ module.weights.numpy()
-    np.testing.assert_allclose(from_path(tmp_path / "m")(Batch(x))["output"], logits, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(from_path(tmp_path / "m")(Batch(x)).outputs["output"], logits, rtol=1e-5, atol=1e-6)
     settings = {"endpoint": "odds", "outputs": "probabilities", "activation": "sigmoid"}
-    named = SavedModelTeacher(tmp_path / "m", **settings)(Batch(x))
+    named = SavedModelTeacher(tmp_path / "m", **settings)(Batch(x)).outputs
     np.testing.assert_allclose(named["all"], logits, rtol=1e-3, atol=1e-5)
     np.testing.assert_allclose(scipy.special.expit(named["first"]), scipy.special.expit(logits[:, :1]), rtol=1e-5)
 
@@ -95,7 +96,7 @@ def test_it_keeps_its_own_precision_under_any_policy(make_model, exported, x):
     path = exported(model)
     keras.config.set_dtype_policy("mixed_float16")
     try:
-        said = SavedModelTeacher(path)(Batch(x))["output"]
+        said = SavedModelTeacher(path)(Batch(x)).outputs["output"]
     finally:
         keras.config.set_dtype_policy("float32")
     assert said.dtype == "float32"
@@ -116,14 +117,14 @@ def test_it_trains_as_the_live_model_does_and_stays_as_it_is(make_model, exporte
     for name, values in histories[0].items():
         np.testing.assert_allclose(histories[1][name], values, rtol=1e-4, err_msg=name)
     assert len(distiller.trainable_variables) == 4 and histories[0]["loss"][1] < histories[0]["loss"][0]
-    np.testing.assert_allclose(saved(Batch(x))["output"], model(x), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(saved(Batch(x)).outputs["output"], model(x), rtol=1e-5, atol=1e-5)
 
 
 def test_there_is_no_gradient_into_it(make_model, exported, x):
     teacher, inputs = SavedModelTeacher(exported(make_model(4))), tf.constant(x)
     with tf.GradientTape() as tape:
         tape.watch(inputs)
-        said = teacher(Batch(inputs))["output"]
+        said = teacher(Batch(inputs)).outputs["output"]
     assert tape.gradient(said, inputs) is None
 
 

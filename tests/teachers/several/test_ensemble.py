@@ -9,7 +9,7 @@ import keras_kd as kd
 from keras_kd.errors import ConfigurationError, TeacherError
 from keras_kd.losses import Hint, SoftTargets
 from keras_kd.serialization import deserialize, register, serialize
-from keras_kd.teachers import Batch, FrozenTeacher, OfflineTeacher, Teacher
+from keras_kd.teachers import Batch, FrozenTeacher, ModelOutputs, OfflineTeacher, Teacher
 from keras_kd.teachers.several.combining import combine_subsets
 from keras_kd.teachers.several.ensemble import Ensemble
 from keras_kd.teachers.several.group import AbsentGroup, Resized
@@ -27,8 +27,8 @@ class Says(Teacher):
     def __init__(self, logits, name="output"):
         self.logits, self.name = np.asarray(logits), name
 
-    def __call__(self, batch):
-        return {self.name: keras.ops.convert_to_tensor(self.logits.astype("float32"))}
+    def __call__(self, batch, taps=()):
+        return ModelOutputs({self.name: keras.ops.convert_to_tensor(self.logits.astype("float32"))})
 
 
 def draw(*shape, seed=0, size=2.0):
@@ -45,7 +45,7 @@ def sigmoid(z):
 
 
 def ask(ensemble, y=None):
-    return np.asarray(ensemble(Batch(np.zeros((4, 1)), y))["output"])
+    return np.asarray(ensemble(Batch(np.zeros((4, 1)), y)).outputs["output"])
 
 
 def of(logits, **settings):
@@ -317,9 +317,9 @@ def test_inputs_and_inner_layers_of_a_member(make_model, digits):
     expected = (small(x) + large(keras.ops.image.resize(x, (16, 16)))) / 2
     path = small.layers[0].name
     assert ensemble.inner_taps(["output", f"0/{path}"]) == {f"0/{path}": (None, 3, 3, 4)}
-    said = ensemble(Batch(x), [f"0/{path}"])
-    np.testing.assert_allclose(said["output"], expected, rtol=1e-5, atol=1e-6)
-    np.testing.assert_array_equal(said[f"0/{path}"], small.layers[0](x))
+    outputs, taps = ensemble(Batch(x), [f"0/{path}"])
+    np.testing.assert_allclose(outputs["output"], expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(taps[f"0/{path}"], small.layers[0](x))
     for name, message in (("stage_3", "'stage_3'.*member in front.*'0/...'"), ("0/nowhere", "'nowhere'")):
         with pytest.raises(ConfigurationError, match=message):
             ensemble.inner_taps([name])
@@ -337,10 +337,10 @@ def test_outputs_of_the_same_names_are_combined_one_by_one():
     assert ensemble.output_shapes == {"a": (None, 3), "b": (None, 4)}
     assert ensemble.activations == {"a": "linear", "b": "linear"}
     x = draw(4, 2).astype("float32")
-    said = ensemble(Batch(x, {"a": LABELS % 3}))
+    said = ensemble(Batch(x, {"a": LABELS % 3})).outputs
     one = Ensemble([Says(model(x)["a"]) for model in models], combine="logits", weights="label_loss")
-    np.testing.assert_allclose(said["a"], one(Batch(x, LABELS % 3))["output"], rtol=1e-6)
-    said = ensemble(Batch(x, {"a": LABELS % 3, "c": LABELS}))
+    np.testing.assert_allclose(said["a"], one(Batch(x, LABELS % 3)).outputs["output"], rtol=1e-6)
+    said = ensemble(Batch(x, {"a": LABELS % 3, "c": LABELS})).outputs
     np.testing.assert_allclose(said["b"], (models[0](x)["b"] + models[1](x)["b"]) / 2, rtol=1e-5, atol=1e-6)
 
 
@@ -445,7 +445,7 @@ def test_the_step_sees_what_the_ensemble_says(make_model, digits):
     distiller.compile(keras.optimizers.SGD(0.0), loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     x, y = digits[0][:16], digits[1][:16]
     logs = distiller.fit(x, y, batch_size=16, verbose=0).history
-    p, q = (softmax(np.asarray(z, "float64") / 2) for z in (ensemble(Batch(x, y))["output"], student(x)))
+    p, q = (softmax(np.asarray(z, "float64") / 2) for z in (ensemble(Batch(x, y)).outputs["output"], student(x)))
     assert logs["soft_targets"][0] == pytest.approx(4 * (p * np.log(p / q)).sum(-1).mean(), rel=1e-4)
 
 
@@ -459,7 +459,7 @@ def test_saved_with_a_distiller(make_model, digits, tmp_path):
     loaded = keras.models.load_model(tmp_path / "d.keras")
     assert isinstance(loaded.teacher, Ensemble) and loaded.teacher.fingerprint == ensemble.fingerprint
     batch = Batch(digits[0][:4])
-    np.testing.assert_array_equal(loaded.teacher(batch)["output"], ensemble(batch)["output"])
+    np.testing.assert_array_equal(loaded.teacher(batch).outputs["output"], ensemble(batch).outputs["output"])
 
     paths[1].rename(tmp_path / "elsewhere.keras")
     absent = keras.models.load_model(tmp_path / "d.keras")

@@ -34,12 +34,13 @@ def test_each_member_has_its_name(make_model, digits):
     path = one.layers[0].name
     found = panel.inner_taps(["large", "teacher_2/b", f"large/{path}", "teacher_2/flat"])
     assert found == {f"large/{path}": (None, 3, 3, 4), "teacher_2/flat": (None, 64)}
-    said = panel(Batch(digits[0][:3]), list(found))
-    assert {name: tuple(value.shape) for name, value in said.items()} == {
-        name: (3, *shape[1:]) for name, shape in (shapes | found).items()
-    }
-    np.testing.assert_array_equal(said["large"], one(digits[0][:3]))
-    np.testing.assert_allclose(softmax(np.asarray(said["teacher_2/b"])), two(digits[0][:3])["b"], rtol=1e-5)
+    outputs, taps = panel(Batch(digits[0][:3]), list(found))
+    for tensors, expected in ((outputs, shapes), (taps, found)):
+        assert {name: tuple(value.shape) for name, value in tensors.items()} == {
+            name: (3, *shape[1:]) for name, shape in expected.items()
+        }
+    np.testing.assert_array_equal(outputs["large"], one(digits[0][:3]))
+    np.testing.assert_allclose(softmax(np.asarray(outputs["teacher_2/b"])), two(digits[0][:3])["b"], rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["conv", "third/conv"])
@@ -102,7 +103,7 @@ def test_saved_with_a_distiller(make_model, digits, tmp_path):
     loaded = keras.models.load_model(tmp_path / "d.keras").teacher
     assert loaded.fingerprint == panel.fingerprint and loaded.labels == ["one", "all"]
     batch = Batch(digits[0][:4])
-    np.testing.assert_array_equal(loaded(batch)["all"], panel(batch)["all"])
+    np.testing.assert_array_equal(loaded(batch).outputs["all"], panel(batch).outputs["all"])
     paths[2].unlink()
     absent = deserialize(serialize(panel))
     assert isinstance(absent, AbsentGroup) and absent.fingerprint == panel.fingerprint
