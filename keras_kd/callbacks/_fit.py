@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from keras.callbacks import CallbackList
-from keras.src.trainers.epoch_iterator import EpochIterator
+
+from keras_kd.keras_private import EpochIterator
 
 
 class RunningFit(NamedTuple):

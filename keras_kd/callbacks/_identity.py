@@ -14,6 +14,14 @@ from keras_kd import files
 from keras_kd.callbacks._fit import RunningFit
 from keras_kd.data import Pipeline
 from keras_kd.errors import ConfigurationError, explain
+from keras_kd.keras_private import (
+    all_layers,
+    array_inputs,
+    array_shuffle,
+    data_source,
+    has_learning_rate_schedule,
+    holds_layers,
+)
 
 _AUTOMATIC = ("name", "module", "registered_name", "build_config", "compile_config", "shared_object_id")
 _HASHED_BYTES = 256 * 2**20
@@ -45,9 +53,7 @@ def numbers_of(model: keras.Model) -> Flat:
     """
     numbers: Flat = {}
     optimizer = model.optimizer
-    if optimizer is not None and not isinstance(
-        getattr(optimizer, "_learning_rate", None), keras.optimizers.schedules.LearningRateSchedule
-    ):
+    if optimizer is not None and not has_learning_rate_schedule(optimizer):
         numbers["learning rate"] = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
     for name in ("alpha", "temperature"):
         if hasattr(model, name):
@@ -67,16 +73,15 @@ def identity_of_data(fit: RunningFit) -> Flat:
             "labels": files.digest_of_arrays(keras.tree.flatten(examples.labels())) if with_labels else None,
             **{name: getattr(adapter, name) for name in ("batch_size", "seed", "shuffle", "views")},
         }
-    elif hasattr(adapter, "_inputs"):
-        arrays = [array for array in keras.tree.flatten(adapter._inputs) if array is not None]
+    elif (arrays := array_inputs(adapter)) is not None:
         parts = {
             "shapes": ", ".join(f"{array.dtype} {tuple(array.shape)}" for array in arrays),
             "content": _content(arrays),
             "batch_size": adapter.batch_size,
-            "shuffle": plain(adapter._shuffle),
+            "shuffle": plain(array_shuffle(adapter)),
         }
     else:
-        source = next((getattr(adapter, name) for name in _SOURCES if hasattr(adapter, name)), adapter)
+        source = data_source(adapter)
         parts = {
             "kind": type(adapter).__name__ if hasattr(source, "element_spec") else type(source).__name__,
             "elements": str(getattr(source, "element_spec", None)),
@@ -85,14 +90,11 @@ def identity_of_data(fit: RunningFit) -> Flat:
     return flatten({"data": {**parts, "steps_per_epoch": fit.steps_per_epoch}})
 
 
-_SOURCES = ("_dataset", "py_dataset", "_dataloader")
-
-
 def replays(fit: RunningFit) -> bool:
     """Whether the batches of each epoch are known to be the same again in another process."""
     if isinstance(fit.adapter, Pipeline):
         return fit.steps_per_epoch in (None, fit.adapter.steps_per_epoch)
-    return getattr(fit.adapter, "_shuffle", True) is False and fit.steps_per_epoch is None
+    return array_shuffle(fit.adapter) is False and fit.steps_per_epoch is None
 
 
 def check_same(saved: Flat, present: Flat, where: Any) -> None:
@@ -148,7 +150,7 @@ def flatten(nested: Any, path: str = "") -> Flat:
 
 
 def _student(student: keras.Model) -> Any:
-    leaves = [layer for layer in student._flatten_layers() if not list(layer._flatten_layers(include_self=False))]
+    leaves = [layer for layer in all_layers(student) if not holds_layers(layer)]
     return {
         "layers": [_layer(layer) for layer in leaves],
         "weights": ", ".join(str(tuple(weight.shape)) for weight in student.weights),

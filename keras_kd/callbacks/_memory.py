@@ -8,6 +8,8 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import keras
 import numpy as np
 
+from keras_kd.keras_private import PRIVATE_MEMORY
+
 
 @runtime_checkable
 class Remembers(Protocol):
@@ -33,10 +35,10 @@ _OF_KERAS: dict[type, _Attributes] = {
         ("monitor", "mode", "factor", "patience", "min_delta", "cooldown", "min_lr"),
     ),
     keras.callbacks.ModelCheckpoint: _Attributes(
-        ("best", "_current_epoch", "_last_batch_seen", "_batches_seen_since_last_saving"),
+        ("best", *PRIVATE_MEMORY[keras.callbacks.ModelCheckpoint]),
         ("monitor", "mode", "save_best_only", "save_freq"),
     ),
-    keras.callbacks.SwapEMAWeights: _Attributes(("_ema_weights_in_model",), ("swap_on_epoch",)),
+    keras.callbacks.SwapEMAWeights: _Attributes(PRIVATE_MEMORY[keras.callbacks.SwapEMAWeights], ("swap_on_epoch",)),
 }
 
 

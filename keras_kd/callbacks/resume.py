@@ -16,6 +16,7 @@ from keras_kd.callbacks._fit import RunningFit, calling_list, running_fit
 from keras_kd.callbacks._state_folder import Saved, StateFolder
 from keras_kd.data import Pipeline
 from keras_kd.errors import ConfigurationError, Notice, explain
+from keras_kd.keras_private import set_initial_epoch
 
 _NUMBERS_SEEN: weakref.WeakKeyDictionary[keras.Model, _identity.Flat] = weakref.WeakKeyDictionary()
 
@@ -125,7 +126,7 @@ class Resume(keras.callbacks.Callback):
         self._last_save = time.monotonic()
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.model._initial_epoch = None  # or the next `fit` would begin there too
+        set_initial_epoch(self.model, None)  # or the next `fit` would begin there too
         _NUMBERS_SEEN[self.model] = _identity.numbers_of(self.model)
 
     def on_epoch_end(self, epoch, logs: dict[str, Any] | None = None):
@@ -140,7 +141,7 @@ class Resume(keras.callbacks.Callback):
             self._last_save = time.monotonic()
 
     def on_train_end(self, logs=None):
-        self.model._initial_epoch = None
+        set_initial_epoch(self.model, None)
         if self._is_complete and not self.keep_finished:
             self.clear()
 
@@ -187,7 +188,7 @@ class Resume(keras.callbacks.Callback):
             kept.epoch = list(range(saved.state["first_epoch"], saved.epoch))
         if fit is None:
             return
-        self.model._initial_epoch = self.params["epochs"] if saved.state["stopped"] else saved.epoch
+        set_initial_epoch(self.model, self.params["epochs"] if saved.state["stopped"] else saved.epoch)
         self._move_data(fit, saved)
 
     def _move_data(self, fit: RunningFit, saved: Saved) -> None:

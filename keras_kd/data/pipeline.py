@@ -9,7 +9,6 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 
 from keras_kd import files
 from keras_kd.data import augmentation, splits
@@ -20,6 +19,7 @@ from keras_kd.data.pipeline_inputs import PipelineInputs
 from keras_kd.data.sources.contents import check_labels
 from keras_kd.data.sources.numbered import examples_of
 from keras_kd.errors import ConfigurationError, check_integer, explain
+from keras_kd.keras_private import DataAdapter
 
 _PREFETCH = 4
 

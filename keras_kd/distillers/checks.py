@@ -8,6 +8,7 @@ import keras
 
 from keras_kd.errors import ConfigurationError, explain
 from keras_kd.features import ModelOutputs
+from keras_kd.keras_private import all_layers, holds_layers
 from keras_kd.teachers import Teacher
 
 
@@ -109,13 +110,13 @@ def check_can_learn(student: keras.Model, teacher: Teacher) -> None:
 def _changed_by_training(student: keras.Model) -> list[Any]:
     """The trainable variables, and the running means of the layers that are not frozen."""
     changed = {id(variable): variable for variable in student.trainable_variables}
-    for layer in student._flatten_layers():
-        if layer.trainable and not list(layer._flatten_layers(include_self=False)):
+    for layer in all_layers(student):
+        if layer.trainable and not holds_layers(layer):
             changed |= {id(variable): variable for variable in layer.non_trainable_weights}
     return list(changed.values())
 
 
 def policy_of(student: keras.Model) -> Any:
     """The policy by which `compile` decides on loss scaling: mixed_float16 where any part of the student is."""
-    policies = [layer.dtype_policy for layer in student._flatten_layers()]
+    policies = [layer.dtype_policy for layer in all_layers(student)]
     return next((policy for policy in policies if policy.name == "mixed_float16"), student.dtype_policy)

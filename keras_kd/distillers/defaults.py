@@ -9,6 +9,7 @@ import keras
 from keras_kd.distillers.supervision import known_name, losses_by_output
 from keras_kd.errors import ConfigurationError, explain
 from keras_kd.features import Head
+from keras_kd.keras_private import loss_settings
 from keras_kd.losses import DistillationLoss, OutputRegression, SoftTargets
 from keras_kd.teachers import Teacher
 
@@ -203,4 +204,4 @@ def _delta(loss: Any) -> float:
     if not isinstance(loss, keras.losses.Loss):
         return 1.0
     config = loss.get_config()
-    return config["delta"] if "delta" in config else loss._fn_kwargs["delta"]
+    return config["delta"] if "delta" in config else loss_settings(loss)["delta"]

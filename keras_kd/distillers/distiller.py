@@ -23,6 +23,7 @@ from keras_kd.errors import ConfigurationError, Notice, explain
 from keras_kd.features import ModelOutputs, find_heads, find_place, forward, inner_taps, name_outputs, output_shapes
 from keras_kd.features.tracing import ensure_built, trace
 from keras_kd.hyperparameters import Hyperparameter
+from keras_kd.keras_private import compiled_loss, compiled_metrics
 from keras_kd.losses import Context
 from keras_kd.losses import get as get_loss
 from keras_kd.losses.base import DEFAULT_TEMPERATURE
@@ -221,12 +222,12 @@ class Distiller(keras.Model):
     def test_step(self, *args):
         *state, data = args  # JAX passes its state first
         results = super().test_step(*state, tuple(Batch.of(data)[:3]))
-        if self._compile_loss is None:
+        if compiled_loss(self) is None:
             (results[0] if state else results).pop("loss")  # nothing was compiled that could be measured
         return results
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        if self._compile_loss is None:
+        if compiled_loss(self) is None:
             return ops.zeros(())
         return super().compute_loss(x, y, y_pred, sample_weight, training)
 
@@ -236,7 +237,7 @@ class Distiller(keras.Model):
         return [*super().metrics_variables, *self.trackers.variables]
 
     def get_metrics_result(self):
-        if self._compile_metrics is not None and not self._compile_metrics.built:
+        if compiled_metrics(self) is not None and not compiled_metrics(self).built:
             return {}  # no batch had labels so far
         return super().get_metrics_result()
 
@@ -354,9 +355,9 @@ class Distiller(keras.Model):
 
     def _supervised_loss(self, batch: Batch, outputs: Any, unlabelled: Unlabelled) -> Any:
         """The compiled loss, or None if the batch has no labels or no loss was compiled."""
-        if batch.y is None or self._compile_loss is None:
+        if batch.y is None or compiled_loss(self) is None:
             return None
-        return self._compile_loss(batch.y, outputs, unlabelled.loss_weights(batch.sample_weight))
+        return compiled_loss(self)(batch.y, outputs, unlabelled.loss_weights(batch.sample_weight))
 
     def _regularization(self) -> Any:
         """The sum of the losses that layers add, divided among replicas as Keras divides the others."""

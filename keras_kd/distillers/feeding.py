@@ -5,16 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import keras
-from keras.src.trainers.data_adapters import array_data_adapter, array_slicing
-from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 
 from keras_kd.data.splits import without_autotune
 from keras_kd.errors import ConfigurationError, explain
+from keras_kd.keras_private import ArrayDataAdapter, DataAdapter, can_convert_arrays, train_validation_split
 
 _BESIDE_DATA = ("y", "sample_weight", "class_weight")
 
 
-class Arrays(array_data_adapter.ArrayDataAdapter):
+class Arrays(ArrayDataAdapter):
     """Keras' own batches of arrays, in Keras' own order, without tf.data's autotuner.
 
     With the autotuner the end of each epoch waits for its next round, for up to as long as the epoch took.
@@ -34,7 +33,7 @@ def for_fit(settings: dict[str, Any]) -> dict[str, Any]:
     if settings.get("validation_split") and settings.get("validation_data") is None:
         parts = tuple(settings.get(name) for name in ("x", "y", "sample_weight"))
         if _are_arrays(*parts):
-            train, settings["validation_data"] = array_slicing.train_validation_split(
+            train, settings["validation_data"] = train_validation_split(
                 parts, validation_split=settings.pop("validation_split")
             )
             settings |= dict(zip(("x", "y", "sample_weight"), train, strict=True))
@@ -73,7 +72,7 @@ def _validation(data: Any, batch_size: int | None, steps: int | None) -> Any:
 
 
 def _are_arrays(x: Any, y: Any, sample_weight: Any) -> bool:
-    return x is not None and array_data_adapter.can_convert_arrays((x, y, sample_weight))
+    return x is not None and can_convert_arrays((x, y, sample_weight))
 
 
 def _check_alone(given: dict[str, Any]) -> None:

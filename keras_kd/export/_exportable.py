@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from keras_kd.errors import ConfigurationError, explain
-from keras_kd.export._saved_model import all_layers
+from keras_kd.keras_private import all_layers
 
 _NUM_SHOWN = 3
 _LOOKUPS = tuple(

@@ -14,6 +14,7 @@ import keras
 import numpy as np
 
 from keras_kd.errors import ConfigurationError, ExportError, explain
+from keras_kd.keras_private import all_layers
 
 _HALF = ("float16", "bfloat16", "mixed_float16", "mixed_bfloat16")
 
@@ -187,11 +188,6 @@ def _policy_name(value: Any) -> Any:
     if isinstance(value, dict) and isinstance(value.get("config"), dict):
         return value["config"].get("name")
     return value if isinstance(value, str) else None
-
-
-def all_layers(model: keras.Model) -> list[keras.Layer]:
-    """The model and every layer inside it, nested and wrapped ones too."""
-    return list(model._flatten_layers())  # Keras has no public way into wrappers
 
 
 def _readable(name: str, automatic: str, instead: str) -> str:

@@ -15,6 +15,7 @@ import keras
 from keras_kd.errors import ConfigurationError, check_choice, explain
 from keras_kd.features.outputs import is_graph, symbolic_outputs
 from keras_kd.features.paths import has_activation
+from keras_kd.keras_private import call_that_made
 
 _SOFTMAX_OR_SIGMOID = {"softmax": "softmax", "softmax_v2": "softmax", "sigmoid": "sigmoid"}
 # values between 0 and 1, or made for them: neither logits nor what logits can be read from
@@ -99,7 +100,7 @@ def _ask(model: keras.Model, role: str, tensor: Any = None) -> Head:
     where = "FrozenTeacher(model, outputs=...)" if role == "teacher" else "Distiller(..., student_outputs=...)"
     end = "without a graph of layers"
     if tensor is not None:
-        last = tensor._keras_history.operation
+        last = call_that_made(tensor)[0].operation
         end = f"that ends in {last.name!r} ({type(last).__name__}), from which it cannot be told"
     raise ConfigurationError(
         explain(
@@ -130,9 +131,8 @@ def _find(tensor: Any, scope: _Scope | None = None) -> Head | None:
     """Walks from an output back to what made it; None where that is not known."""
     if scope is not None and id(tensor) in scope.outside:
         return _find(scope.outside[id(tensor)], scope.parent)
-    operation, node_index, tensor_index = tensor._keras_history
-    node = operation._inbound_nodes[node_index] if operation._inbound_nodes else None
-    inputs = () if node is None else node.input_tensors
+    call, tensor_index = call_that_made(tensor)
+    operation, inputs = call.operation, call.inputs
     if isinstance(operation, keras.Model) and is_graph(operation):
         inner = keras.tree.flatten(operation.inputs)
         outside = {id(a): b for a, b in zip(inner, inputs, strict=False)} if len(inner) == len(inputs) else {}

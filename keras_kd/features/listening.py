@@ -10,6 +10,7 @@ from typing import Any
 
 from keras_kd.errors import ConfigurationError, explain
 from keras_kd.features.paths import Place
+from keras_kd.keras_private import MASKED_SOFTMAX, without_flash_attention
 
 Event = tuple[str, Any]
 Wrap = Callable[[Callable], Callable]
@@ -162,11 +163,8 @@ def _scores(attention: Any, hear: Callable[[Any], None]) -> Iterator[None]:
 
     def wrap(original):
         def call(*args, return_attention_scores=False, **kwargs):
-            flash, attention._flash_attention = attention._flash_attention, False  # Keras refuses scores beside it
-            try:
+            with without_flash_attention(attention):
                 output, scores = original(*args, return_attention_scores=True, **kwargs)
-            finally:
-                attention._flash_attention = flash
             hear(scores)
             return (output, scores) if return_attention_scores else output
 
@@ -178,7 +176,7 @@ def _scores(attention: Any, hear: Callable[[Any], None]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _raw_scores(attention: Any, hear: Callable[[Any], None]) -> Iterator[None]:
-    with _scores(attention, lambda scores: None), hear_input(attention, hear, "_masked_softmax"):
+    with _scores(attention, lambda scores: None), hear_input(attention, hear, MASKED_SOFTMAX):
         yield
 
 

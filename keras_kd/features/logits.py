@@ -17,6 +17,7 @@ from keras_kd.features.listening import hear_input, listen, pick
 from keras_kd.features.outputs import name_outputs
 from keras_kd.features.paths import Place, has_activation
 from keras_kd.features.tracing import ensure_built
+from keras_kd.keras_private import keras_mask, set_keras_mask
 
 
 def forward(
@@ -50,9 +51,9 @@ def forward(
 
 def _masked_as(output: Any, logits: Any) -> Any:
     """The logits with the output's Keras mask, which is set after the activation and which losses read."""
-    mask = getattr(output, "_keras_mask", None)
+    mask = keras_mask(output)
     if mask is not None and logits is not output:
-        logits._keras_mask = mask
+        set_keras_mask(logits, mask)
     return logits
 
 

@@ -12,6 +12,7 @@ import keras
 
 from keras_kd.errors import ConfigurationError, explain
 from keras_kd.features.outputs import output_shapes
+from keras_kd.keras_private import MASKED_SOFTMAX, inner_layers, is_bookkeeping
 
 POINTS = ("output", "input", "preactivation", "scores", "raw_scores")
 
@@ -101,7 +102,7 @@ def _children(owner: Any, *, by_attribute: bool) -> Iterator[tuple[str, Any]]:
         yield from ((operation.name, operation) for operation in owner.operations)
     elif isinstance(owner, keras.layers.Layer):
         names = _attribute_names(owner) if by_attribute else {}
-        for layer in owner._flatten_layers(include_self=False, recursive=False):
+        for layer in inner_layers(owner):
             yield names.get(id(layer), layer.name), layer
 
 
@@ -109,7 +110,7 @@ def _attribute_names(owner: Any) -> dict[int, str]:
     """The attribute that holds each layer; a private one counts where the layer itself has no more than Keras' name."""
     names: dict[int, str] = {}
     for attribute, value in vars(owner).items():
-        if attribute == "_layers" or attribute.startswith("_self_"):  # all of them, as Keras and TensorFlow keep them
+        if is_bookkeeping(attribute):
             continue
         for layer, path in _held(value, attribute):
             if not attribute.startswith("_") or _is_named_by_keras(layer):
@@ -159,8 +160,8 @@ def has_activation(operation: Any) -> bool:
 def _check_point(path: str, operation: Any, point: str) -> None:
     is_there = {
         "preactivation": has_activation(operation),
-        "scores": hasattr(operation, "_masked_softmax"),
-        "raw_scores": hasattr(operation, "_masked_softmax"),
+        "scores": hasattr(operation, MASKED_SOFTMAX),
+        "raw_scores": hasattr(operation, MASKED_SOFTMAX),
     }
     if not is_there.get(point, True):
         needed = "a layer with an activation" if point == "preactivation" else "a MultiHeadAttention layer"

@@ -10,6 +10,7 @@ from keras import ops
 
 from keras_kd.errors import ConfigurationError, explain
 from keras_kd.features.shapes import same_shape
+from keras_kd.keras_private import loss_settings
 from keras_kd.losses.base import DistillationLoss
 from keras_kd.losses.keras_losses import check_compares_raw_outputs, is_of_library, name_of
 from keras_kd.losses.numerics import upcast
@@ -48,8 +49,8 @@ class KerasLoss(DistillationLoss):
 
     def get_config(self):
         # Keras omits settings such as the delta of Huber from a loss's own config
-        settings = getattr(self.loss, "_fn_kwargs", {}) if is_of_library(type(self.loss)) else {}
-        return {"loss": serialize(self.loss), "settings": dict(settings)}
+        settings = loss_settings(self.loss) if is_of_library(type(self.loss)) else {}
+        return {"loss": serialize(self.loss), "settings": settings}
 
     @classmethod
     def from_config(cls, config):

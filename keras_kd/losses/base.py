@@ -69,7 +69,7 @@ class Context:
 
         A mask of the features themselves takes precedence over `mask`.
         """
-        own = getattr(features, "_keras_mask", None)
+        own = mask_of(features)
         return what_counts(features, self.mask if own is None else own, self.weighted)
 
 
@@ -153,7 +153,7 @@ class DistillationLoss(keras.distillation.DistillationLoss, keras.layers.Layer):
         self.student = student
         self.reduction = reduction
         self.reduce = Reduction(reduction=reduction, name="distillation")
-        self._layer_names: tuple[str | None, str | None] = (None, None)
+        self.keras_layer_names: tuple[str | None, str | None] = (None, None)
 
     def build(self, teacher_shape: Any, student_shape: Any) -> None:
         """Creates the layers that the loss learns for these shapes (lists of shapes if it reads several taps)."""
@@ -226,12 +226,12 @@ class DistillationLoss(keras.distillation.DistillationLoss, keras.layers.Layer):
     @property
     def teacher_layer_name(self) -> str | None:
         """The teacher's layer, for Keras' Distiller."""
-        return self._layer_names[0]
+        return self.keras_layer_names[0]
 
     @property
     def student_layer_name(self) -> str | None:
         """The student's layer, for Keras' Distiller."""
-        return self._layer_names[1]
+        return self.keras_layer_names[1]
 
     def compute_loss(self, teacher_outputs, student_outputs, **kwargs):
         """The loss, called by Keras' Distiller."""

@@ -26,7 +26,7 @@ def prepare(loss: Any, teacher: keras.Model, student: keras.Model) -> None:
     names = [_layer_name(loss, model, role) for model, role in ((teacher, "teacher"), (student, "student"))]
     if any(names):  # for Keras, "" is the model's output; None for both models passes all outputs unchanged
         names = [name or "" for name in names]
-    loss._layer_names = tuple(names)
+    loss.keras_layer_names = tuple(names)
     shapes = [_shape(model, tap) for model, tap in ((teacher, loss.teacher), (student, loss.student))]
     if None not in shapes and not loss.built:
         loss.validate_outputs(*map(ShapeOnly, shapes))

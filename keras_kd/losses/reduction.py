@@ -9,6 +9,7 @@ from keras import ops
 
 from keras_kd.errors import ConfigurationError, explain
 from keras_kd.features.shapes import same_shape, same_size
+from keras_kd.keras_private import keras_mask
 
 
 class PerExample(NamedTuple):
@@ -46,7 +47,7 @@ class Reduction(keras.losses.Loss):
 
 def mask_of(student: Any) -> Any:
     """The Keras mask of what a loss reads of the student, the first where it reads several, or None."""
-    masks = (getattr(tensor, "_keras_mask", None) for tensor in keras.tree.flatten(student))
+    masks = map(keras_mask, keras.tree.flatten(student))
     return next((mask for mask in masks if mask is not None), None)
 
 

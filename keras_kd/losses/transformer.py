@@ -11,6 +11,7 @@ from keras import initializers, layers, ops
 
 from keras_kd.errors import ConfigurationError, check_choice, explain
 from keras_kd.features.shapes import same_size
+from keras_kd.keras_private import keras_mask
 from keras_kd.losses.base import DistillationLoss, registry
 from keras_kd.losses.numerics import upcast
 from keras_kd.losses.reduction import what_counts
@@ -235,7 +236,7 @@ class TransformerLayers(DistillationLoss):
     def _mask(self, student, context):
         if self.token_ids is not None:
             return ops.not_equal(student[-1], 0)
-        masks = (getattr(tensor, "_keras_mask", None) for tensor in student)
+        masks = map(keras_mask, student)
         return next((mask for mask in (context.mask, *masks) if mask is not None), None)
 
     def _project(self, states, teacher_width):

@@ -18,6 +18,7 @@ from keras_kd import data, models
 from keras_kd.errors import ConfigurationError, explain
 from keras_kd.features import find_heads, output_shapes
 from keras_kd.features.shapes import same_shape
+from keras_kd.keras_private import all_layers
 from keras_kd.recipes.folder import settings_key
 from keras_kd.serialization import nearest
 from keras_kd.teachers.frozen import fingerprint
@@ -234,7 +235,7 @@ def identity(model: keras.Model) -> str:
 
     The names of layers, which Keras numbers as they are made, do not count.
     """
-    numbers = {layer.name: f"#{number}" for number, layer in enumerate(model._flatten_layers())}
+    numbers = {layer.name: f"#{number}" for number, layer in enumerate(all_layers(model))}
 
     def unnamed(value: Any) -> Any:
         if isinstance(value, dict):

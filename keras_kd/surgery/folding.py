@@ -13,6 +13,7 @@ from keras import layers
 
 from keras_kd.features import Place
 from keras_kd.features.paths import layers_by_path
+from keras_kd.keras_private import call_that_made, calls_of
 
 _TRANSPOSED = (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
 _DEPTHWISE = (layers.DepthwiseConv1D, layers.DepthwiseConv2D)
@@ -129,7 +130,7 @@ def find_foldable(model: keras.Model) -> Folding:
     graphs = _plain_models(model).values()
     nodes = [node for _, nodes in graphs for node in nodes]
     runs = collections.Counter(id(node.operation) for node in nodes)
-    readers = collections.Counter(id(tensor) for node in nodes for tensor in node.input_tensors)
+    readers = collections.Counter(id(tensor) for node in nodes for tensor in node.inputs)
     readers.update(id(tensor) for owner, _ in graphs for tensor in owner.outputs)
     node_of = {id(node.operation): node for node in nodes}
     pairs, kept, seen = {}, {}, set()
@@ -139,7 +140,7 @@ def find_foldable(model: keras.Model) -> Folding:
         seen.add(id(norm))
         reason = _why_not(norm, node_of.get(id(norm)), runs, readers)
         if reason is None:
-            pairs[path] = (node_of[id(norm)].input_tensors[0]._keras_history.operation, norm)
+            pairs[path] = (call_that_made(node_of[id(norm)].inputs[0])[0].operation, norm)
         else:
             kept[path] = reason
     return Folding(pairs, kept)
@@ -151,8 +152,8 @@ def _why_not(norm: Any, node: Any, runs: collections.Counter, readers: collectio
         return "it lies in a part without a symbolic graph"
     if type(norm) is not layers.BatchNormalization:
         return f"it is a {type(norm).__name__}"
-    tensor = node.input_tensors[0]
-    layer = tensor._keras_history.operation
+    tensor = node.inputs[0]
+    layer = call_that_made(tensor)[0].operation
     if type(layer) not in _FOLDS_INTO:
         return f"it follows {layer.name!r}, a {type(layer).__name__}"
     if layer.activation is not keras.activations.linear:
@@ -165,7 +166,7 @@ def _why_not(norm: Any, node: Any, runs: collections.Counter, readers: collectio
         return f"its axis is not that of the channels of {layer.name!r}"
     if layer.quantization_mode is not None or getattr(layer, "lora_enabled", False):
         return f"{layer.name!r} before it is quantised or has LoRA weights"
-    if len(node.arguments.args) > 1 or node.arguments.kwargs.get("training"):
+    if len(node.args) > 1 or node.kwargs.get("training"):
         return "it is called in training mode"
     return None
 
@@ -195,7 +196,7 @@ def _plain_models(model: Any) -> dict[int, tuple[keras.Model, list[Any]]]:
         owner = waiting.pop()
         if id(owner) in found or not is_plain(owner):
             continue
-        nodes = [node for nodes in graph_of(owner)._nodes_by_depth.values() for node in nodes if not node.is_input]
+        nodes = calls_of(graph_of(owner))
         found[id(owner)] = (owner, nodes)
         waiting.extend(node.operation for node in nodes)
     return found

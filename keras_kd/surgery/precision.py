@@ -13,6 +13,7 @@ from keras import layers
 from keras_kd.errors import Notice
 from keras_kd.features import Head, Place
 from keras_kd.features.paths import layers_by_path
+from keras_kd.keras_private import call_that_made
 from keras_kd.surgery.folding import Folding, find_foldable, folded_weights, graph_of, is_plain
 
 PRECISIONS = ("float32", "bfloat16")
@@ -113,7 +114,7 @@ class Copy:
         graph = graph_of(model)
         copy = keras.models.clone_model(graph, clone_function=self._operation)
         for tensor, copied in zip(graph.inputs, copy.inputs, strict=True):
-            self._remember(tensor._keras_history.operation, copied._keras_history.operation)
+            self._remember(call_that_made(tensor)[0].operation, call_that_made(copied)[0].operation)
         return copy
 
     def _operation(self, original: Any) -> Any:
@@ -180,12 +181,12 @@ def _heads(model: keras.Model) -> set[int]:
     waiting = list(model.outputs)
     while waiting:
         tensor = waiting.pop()
-        operation, node_index, tensor_index = tensor._keras_history
+        call, tensor_index = call_that_made(tensor)
+        operation, inputs = call.operation, call.inputs
         if is_plain(operation):
             waiting.append(operation.outputs[tensor_index])
             continue
         found.add(id(operation))
-        inputs = operation._inbound_nodes[node_index].input_tensors
         if len(inputs) == 1 and not getattr(operation, "weights", None):
             waiting.append(inputs[0])
     return found

@@ -15,6 +15,7 @@ from keras import ops
 from keras_kd import files
 from keras_kd.errors import ConfigurationError, TeacherError, check_choice, check_integer, explain
 from keras_kd.features import Head, ModelOutputs, Place, find_heads, find_place, forward, inner_taps, output_shapes
+from keras_kd.keras_private import all_layers
 from keras_kd.serialization import register
 from keras_kd.surgery.folding import Folding
 from keras_kd.surgery.precision import PRECISIONS, make_copies
@@ -147,7 +148,7 @@ class FrozenTeacher(Teacher):
 
     @property
     def supports_jit(self) -> bool:
-        return all(layer.supports_jit for layer in self.model._flatten_layers())
+        return all(layer.supports_jit for layer in all_layers(self.model))
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -9,12 +9,12 @@ from typing import Any
 import keras
 import numpy as np
 from keras import ops
-from keras.src.saving.serialization_lib import in_safe_mode
 
 from keras_kd.errors import ConfigurationError, TeacherError, explain
 from keras_kd.features import ModelOutputs
 from keras_kd.features.logits import logits_from_probabilities
 from keras_kd.features.outputs import name_outputs
+from keras_kd.keras_private import in_safe_mode
 from keras_kd.serialization import register
 from keras_kd.teachers.absent import check_fingerprint, reopened
 from keras_kd.teachers.base import Batch, Teacher

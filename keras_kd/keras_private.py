@@ -1,0 +1,252 @@
+"""Every name that this package takes from Keras without Keras' promise to keep it.
+
+Nothing else imports `keras.src` or reads an underscored attribute of a Keras object; a test over the syntax trees holds
+that. Each entry gives the reason for it and what breaks when Keras moves the name. `tests/test_keras_private.py` tests
+each one by what it does, so a new Keras release fails there, by name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+from keras.src.saving.serialization_lib import in_safe_mode
+from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter, can_convert_arrays
+from keras.src.trainers.data_adapters.array_slicing import train_validation_split
+from keras.src.trainers.data_adapters.data_adapter import DataAdapter
+from keras.src.trainers.epoch_iterator import EpochIterator
+
+__all__ = [
+    "MASKED_SOFTMAX",
+    "PRIVATE_MEMORY",
+    "ArrayDataAdapter",
+    "Call",
+    "DataAdapter",
+    "EpochIterator",
+    "all_layers",
+    "array_inputs",
+    "array_shuffle",
+    "call_that_made",
+    "calls_of",
+    "can_convert_arrays",
+    "compiled_loss",
+    "compiled_metrics",
+    "copy_operation",
+    "data_source",
+    "has_learning_rate_schedule",
+    "holds_layers",
+    "in_safe_mode",
+    "inner_layers",
+    "is_bookkeeping",
+    "keras_mask",
+    "loss_settings",
+    "set_initial_epoch",
+    "set_keras_mask",
+    "set_trainable_flag",
+    "train_validation_split",
+    "without_flash_attention",
+]
+
+# The imported names.
+#
+# DataAdapter: `fit` takes one besides arrays and data sets, and only an adapter knows when an epoch begins and keeps
+#     its own order. Without it `Pipeline` cannot be passed to `fit`.
+# ArrayDataAdapter, can_convert_arrays, train_validation_split: Keras' way from arrays to batches. Without them
+#     arrays wait for tf.data's autotuner at the end of each epoch.
+# EpochIterator: tells the frame of a running `fit`. Without it `Resume` does not know which data it resumes.
+# in_safe_mode: whether a file that is being loaded is trusted. Without it loading a distiller could run a SavedModel
+#     that its user did not agree to run.
+
+
+# Layers.
+
+
+def all_layers(model: keras.layers.Layer) -> list[keras.layers.Layer]:
+    """A model and every layer inside it, at any depth.
+
+    `model.layers` ends at nested models and does not look into wrappers. Without this, float16 parts, shared weights
+    and layers that XLA cannot compile go unnoticed where they are nested.
+    """
+    return list(model._flatten_layers())
+
+
+def inner_layers(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
+    """The layers that a layer holds directly. Without this, paths end at subclassed layers and wrappers."""
+    return list(layer._flatten_layers(include_self=False, recursive=False))
+
+
+def holds_layers(layer: keras.layers.Layer) -> bool:
+    """Whether a layer has layers inside."""
+    return bool(inner_layers(layer))
+
+
+def is_bookkeeping(attribute: str) -> bool:
+    """Whether Keras or TensorFlow keeps lists of all layers in this attribute, which name none of them.
+
+    Without this a subclassed model's layers are called `_layers/0` instead of by the attribute that holds them.
+    """
+    return attribute == "_layers" or attribute.startswith("_self_")
+
+
+def set_trainable_flag(layer: keras.layers.Layer, value: bool) -> None:
+    """Sets `trainable` of a layer alone; the public setter passes it on to everything inside.
+
+    Without this a copy of a model that is frozen in part cannot be frozen in the same parts.
+    """
+    layer._trainable = bool(value)
+
+
+# The graph of a Functional or Sequential model.
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Call:
+    """One call of an operation while a symbolic graph was built.
+
+    Attributes:
+        operation: the layer, nested model or `keras.ops` operation.
+        args, kwargs: as it was called, with a `keras.KerasTensor` for each tensor.
+        inputs: the tensors among these.
+        outputs: the tensors that it returned, flat.
+    """
+
+    operation: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    inputs: tuple[keras.KerasTensor, ...]
+    outputs: tuple[keras.KerasTensor, ...]
+
+
+def call_that_made(tensor: keras.KerasTensor) -> tuple[Call, int]:
+    """The call that a symbolic tensor is an output of, and the number of that output.
+
+    Keras has no public way from a tensor back to its layer. Without this logits cannot be told from probabilities, and
+    batch normalization cannot be folded.
+    """
+    operation, node_index, tensor_index = tensor._keras_history
+    nodes = operation._inbound_nodes
+    return (_call(nodes[node_index]) if nodes else Call(operation, (), {}, (), (tensor,))), tensor_index
+
+
+def calls_of(model: keras.Model) -> list[Call]:
+    """The calls in a Functional model, inputs left out, each after those that it depends on.
+
+    Without this no model can be read as a graph: nothing is folded, copied or replaced.
+    """
+    by_depth = model._nodes_by_depth
+    nodes = [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth]]
+    return [_call(node) for node in nodes if not node.is_input]
+
+
+def _call(node: Any) -> Call:
+    arguments = node.arguments
+    return Call(node.operation, arguments.args, arguments.kwargs, tuple(node.input_tensors), tuple(node.outputs))
+
+
+def copy_operation(operation: Any) -> Any:
+    """An operation of `keras.ops` without its record of calls; its settings are shared.
+
+    An operation has a config only where its arguments can be serialized, and calling the original again would lengthen
+    its record. Without this a model with a bare operation such as `keras.ops.map` cannot be copied.
+    """
+    copy = object.__new__(type(operation))
+    vars(copy).update(vars(operation), _inbound_nodes=[], _outbound_nodes=[])
+    return copy
+
+
+# Tensors.
+
+
+def keras_mask(tensor: Any) -> Any:
+    """The mask that a layer left on its output, or None. Without this padding counts in every loss on features."""
+    return getattr(tensor, "_keras_mask", None)
+
+
+def set_keras_mask(tensor: Any, mask: Any) -> None:
+    """Puts a mask on a tensor. Without this logits lose the mask that the output of the activation has."""
+    tensor._keras_mask = mask
+
+
+# Attention.
+
+# The method of `MultiHeadAttention` that the scores enter before the softmax. Without it `:raw_scores` has no tensor.
+MASKED_SOFTMAX = "_masked_softmax"
+
+
+@contextlib.contextmanager
+def without_flash_attention(attention: keras.layers.MultiHeadAttention) -> Iterator[None]:
+    """Keeps an attention layer off the fused kernel, beside which Keras refuses to return scores.
+
+    Without this `:scores` fails on GPUs that have that kernel.
+    """
+    flash, attention._flash_attention = attention._flash_attention, False
+    try:
+        yield
+    finally:
+        attention._flash_attention = flash
+
+
+# Training.
+
+
+def compiled_loss(model: keras.Model) -> Any:
+    """What `compile(loss=...)` made, or None. Without this a student cannot be trained on labels beside a teacher."""
+    return model._compile_loss
+
+
+def compiled_metrics(model: keras.Model) -> Any:
+    """What `compile(metrics=...)` made, or None. Without this metrics fail where no batch has labels."""
+    return model._compile_metrics
+
+
+def set_initial_epoch(model: keras.Model, epoch: int | None) -> None:
+    """The epoch at which a `fit` that has begun starts counting; None leaves its argument in force.
+
+    A callback cannot change the arguments of `fit`. Without this a resumed training repeats its epochs.
+    """
+    model._initial_epoch = epoch
+
+
+def loss_settings(loss: Any) -> dict[str, Any]:
+    """The settings that a Keras loss passes to its function; empty for other losses.
+
+    Some losses leave them out of their config. Without this `Huber(delta=2)` is reloaded with `delta=1`.
+    """
+    return dict(getattr(loss, "_fn_kwargs", {}))
+
+
+def has_learning_rate_schedule(optimizer: keras.optimizers.Optimizer) -> bool:
+    """Whether a schedule sets the learning rate, of which the public property gives only the value at this step."""
+    rate = getattr(optimizer, "_learning_rate", None)
+    return isinstance(rate, keras.optimizers.schedules.LearningRateSchedule)
+
+
+# What Keras' callbacks keep from epoch to epoch beside their public attributes. Without it a resumed `ModelCheckpoint`
+# counts batches anew, and `SwapEMAWeights` swaps the wrong way round.
+PRIVATE_MEMORY: dict[type, tuple[str, ...]] = {
+    keras.callbacks.ModelCheckpoint: ("_current_epoch", "_last_batch_seen", "_batches_seen_since_last_saving"),
+    keras.callbacks.SwapEMAWeights: ("_ema_weights_in_model",),
+}
+
+
+def array_inputs(adapter: Any) -> list[Any] | None:
+    """The arrays behind an adapter of arrays; None for another adapter.
+
+    Without this `Resume` cannot tell whether it is resumed with the same data.
+    """
+    arrays = getattr(adapter, "_inputs", None)
+    return None if arrays is None else [array for array in keras.tree.flatten(arrays) if array is not None]
+
+
+def array_shuffle(adapter: Any) -> Any:
+    """The `shuffle=` of an adapter of arrays; True for another, which may shuffle."""
+    return getattr(adapter, "_shuffle", True)
+
+
+def data_source(adapter: Any) -> Any:
+    """The data set, `PyDataset` or loader that an adapter reads; the adapter itself where it has none."""
+    names = ("_dataset", "py_dataset", "_dataloader")
+    return next((getattr(adapter, name) for name in names if hasattr(adapter, name)), adapter)

@@ -1,0 +1,281 @@
+"""What this package takes from inside Keras still does what it is taken for."""
+
+import ast
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+import keras_kd
+from keras_kd import keras_private
+
+L = keras.layers
+PACKAGE = Path(keras_kd.__file__).parent
+PUBLIC = {"_replace", "_asdict", "_fields", "_make", "_exit", "_getframe"}  # of namedtuples, `os` and `sys`
+NOT_KERAS = {"_get_ops_details"}  # of the LiteRT interpreter
+
+
+def model():
+    x = keras.Input((4,), name="x")
+    y = L.Dense(3, name="dense")(x)
+    body = keras.Sequential([keras.Input((3,)), L.Dense(2, name="inside")], name="body")
+    return keras.Model(x, keras.ops.add(body(y), 1.0))
+
+
+# Layers.
+
+
+def test_all_layers_are_found_at_any_depth():
+    wrapped = L.TimeDistributed(L.Dense(2, name="wrapped"))
+    names = [layer.name for layer in keras_private.all_layers(keras.Sequential([keras.Input((3, 4)), wrapped]))]
+    assert "wrapped" in names
+    assert {"dense", "body", "inside"} <= {layer.name for layer in keras_private.all_layers(model())}
+
+
+def test_inner_layers_are_one_level():
+    built = model()
+    assert [layer.name for layer in keras_private.inner_layers(built)][:3] == ["x", "dense", "body"]
+    assert keras_private.holds_layers(built.get_layer("body"))
+    assert not keras_private.holds_layers(built.get_layer("dense"))
+
+
+def test_bookkeeping_attributes_are_told_from_those_that_name_layers():
+    class Own(L.Layer):
+        def __init__(self):
+            super().__init__()
+            self.stem = L.Dense(2)
+
+    held = {
+        name: keras.tree.flatten(value) for name, value in vars(Own()).items() if isinstance(value, (list, L.Layer))
+    }
+    holders = [name for name, values in held.items() if any(isinstance(value, L.Layer) for value in values)]
+    assert len(holders) > 1
+    assert [name for name in holders if not keras_private.is_bookkeeping(name)] == ["stem"]
+
+
+def test_the_trainable_flag_is_set_for_one_layer_alone():
+    built = model()
+    keras_private.set_trainable_flag(built, False)
+    assert not built.trainable and built.trainable_variables == []
+    assert built.get_layer("dense").trainable and built.get_layer("dense").kernel.trainable
+
+
+# The graph.
+
+
+def test_a_tensor_leads_back_to_the_call_that_made_it():
+    built = model()
+    call, index = keras_private.call_that_made(built.outputs[0])
+    assert (type(call.operation).__name__, index) == ("Add", 0)
+    assert call.args[1:] == (1.0,) or call.kwargs.get("x2") == 1.0
+    assert keras_private.call_that_made(call.inputs[0])[0].operation is built.get_layer("body")
+    assert keras_private.call_that_made(built.inputs[0])[0].inputs == ()
+
+
+def test_calls_come_after_those_that_they_depend_on():
+    calls = keras_private.calls_of(model())
+    assert [call.operation.name for call in calls][:2] == ["dense", "body"]
+    assert all(any(tensor is made for made in calls[0].outputs) for tensor in calls[1].inputs)
+
+
+def test_a_copied_operation_has_no_calls_and_computes_the_same():
+    original = keras_private.calls_of(model())[-1].operation
+    copy = keras_private.copy_operation(original)
+    copy(keras.KerasTensor((None, 2)), 2.0)
+    assert len(original._inbound_nodes) == 1 and len(copy._inbound_nodes) == 1 and copy.name == original.name
+    np.testing.assert_array_equal(copy(np.ones(2), 2.0), [3.0, 3.0])
+
+
+# Tensors.
+
+
+def test_a_layer_leaves_its_mask_where_it_is_read():
+    tensor = L.Embedding(3, 2, mask_zero=True)(np.array([[1, 0]]))
+    assert np.asarray(keras_private.keras_mask(tensor)).tolist() == [[True, False]]
+    other = keras.ops.ones((1, 2))
+    assert keras_private.keras_mask(other) is None
+    keras_private.set_keras_mask(other, keras_private.keras_mask(tensor))
+    np.testing.assert_array_equal(L.GlobalAveragePooling1D()(other[..., None]), [[1.0]])
+    assert keras_private.keras_mask(other) is keras_private.keras_mask(tensor)
+
+
+# Attention.
+
+
+def test_scores_enter_the_softmax_by_this_method(monkeypatch):
+    attention, x, seen = L.MultiHeadAttention(2, 3), np.ones((1, 4, 6), "float32"), []
+    attention(x, x)
+    method = getattr(attention, keras_private.MASKED_SOFTMAX)
+    monkeypatch.setattr(attention, keras_private.MASKED_SOFTMAX, lambda *a, **k: seen.append(a[0]) or method(*a, **k))
+    attention(x, x, return_attention_scores=True)
+    assert tuple(seen[0].shape) == (1, 2, 4, 4)
+
+
+def test_flash_attention_is_off_for_a_while():
+    attention, x = L.MultiHeadAttention(2, 3, flash_attention=True), np.ones((1, 4, 6), "float32")
+    attention.build(x.shape, x.shape)
+    with keras_private.without_flash_attention(attention):
+        attention(x, x, return_attention_scores=True)
+    with pytest.raises(ValueError, match="flash"):
+        attention(x, x, return_attention_scores=True)
+
+
+# Training.
+
+
+def test_what_compile_made():
+    built = model()
+    assert keras_private.compiled_loss(built) is None and keras_private.compiled_metrics(built) is None
+    built.compile(loss="mse", metrics=["mae"])
+    value = keras_private.compiled_loss(built)(np.zeros((1, 2)), np.full((1, 2), 3.0))
+    assert float(value) == 9.0 and not keras_private.compiled_metrics(built).built
+
+
+class Jump(keras.callbacks.Callback):
+    """Moves to an epoch as training begins, and notes which epochs follow."""
+
+    def __init__(self, epoch):
+        super().__init__()
+        self.epoch, self.seen = epoch, []
+
+    def on_train_begin(self, logs=None):
+        keras_private.set_initial_epoch(self.model, self.epoch)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.seen.append(epoch)
+
+
+def test_a_callback_can_move_the_initial_epoch():
+    built, jump = model(), Jump(2)
+    built.compile(loss="mse", optimizer="sgd")
+    built.fit(np.zeros((4, 4)), np.zeros((4, 2)), epochs=4, verbose=0, callbacks=[jump])
+    assert jump.seen == [2, 3]
+
+
+@pytest.mark.parametrize(("loss", "settings"), [(keras.losses.Huber(delta=2.0), {"delta": 2.0}), (None, {})])
+def test_the_settings_of_a_loss(loss, settings):
+    assert settings.items() <= keras_private.loss_settings(loss).items()
+
+
+def test_a_schedule_of_the_learning_rate_is_noticed():
+    schedule = keras.optimizers.schedules.ExponentialDecay(0.1, 10, 0.9)
+    assert keras_private.has_learning_rate_schedule(keras.optimizers.SGD(schedule))
+    assert not keras_private.has_learning_rate_schedule(keras.optimizers.SGD(0.1))
+
+
+@pytest.mark.parametrize(
+    "callback", [keras.callbacks.ModelCheckpoint("best.keras", save_freq=3), keras.callbacks.SwapEMAWeights()]
+)
+def test_the_private_memory_of_callbacks_is_there(callback):
+    callback.on_epoch_begin(0)
+    assert all(hasattr(callback, name) for name in keras_private.PRIVATE_MEMORY[type(callback)])
+
+
+# Data.
+
+
+def test_an_adapter_of_arrays_tells_what_it_holds():
+    x, y = np.zeros((4, 2)), np.ones(4)
+    adapter = keras_private.ArrayDataAdapter(x, y, batch_size=2, shuffle=False)
+    assert isinstance(adapter, keras_private.DataAdapter)
+    assert [array.shape for array in keras_private.array_inputs(adapter)] == [(4, 2), (4,)]
+    assert keras_private.array_shuffle(adapter) is False
+    assert keras_private.array_inputs(object()) is None and keras_private.array_shuffle(object()) is True
+
+
+def test_the_source_of_an_adapter():
+    class Batches(keras.utils.PyDataset):
+        def __len__(self):
+            return 1
+
+        def __getitem__(self, index):
+            return np.zeros((2, 2)), np.zeros(2)
+
+    batches = Batches()
+    iterator = keras_private.EpochIterator(batches)
+    assert keras_private.data_source(iterator.data_adapter) is batches
+    assert keras_private.data_source(iterator) is iterator
+
+
+def test_arrays_are_told_from_other_data_and_split():
+    x = np.arange(8.0)
+    assert keras_private.can_convert_arrays((x, None, None)) and not keras_private.can_convert_arrays((iter(x),))
+    (train,), (validation,) = keras_private.train_validation_split((x,), validation_split=0.25)
+    np.testing.assert_array_equal(train, x[:6])
+    np.testing.assert_array_equal(validation, x[6:])
+
+
+def test_safe_mode_is_known_while_a_file_is_loaded(tmp_path):
+    seen = []
+
+    @keras.saving.register_keras_serializable("test_keras_private")
+    class Asks(L.Layer):
+        @classmethod
+        def from_config(cls, config):
+            seen.append(keras_private.in_safe_mode())
+            return cls(**config)
+
+    keras.Sequential([keras.Input((2,)), Asks()]).save(tmp_path / "asks.keras")
+    keras.models.load_model(tmp_path / "asks.keras", safe_mode=False)
+    assert seen == [False]
+
+
+# Nothing else looks inside.
+
+
+def own_names(tree):
+    """The underscored names that a file defines: functions, classes, attributes of `self`, fields, module constants."""
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            yield node.name
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and owner(node) == "self":
+            yield node.attr
+
+
+def owner(node):
+    return node.value.id if isinstance(node.value, ast.Name) else None
+
+
+def looks_inside(tree, of_package):
+    """The private names that a file reads and that neither it nor, through `self`, the package defines."""
+    here = set(own_names(tree)) | PUBLIC | NOT_KERAS
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and is_private(node.attr):
+            known = here | of_package if owner(node) in ("self", "cls") else here
+            if node.attr not in known:
+                yield node.attr
+        elif isinstance(node, ast.Call) and getattr(node.func, "id", None) in ("getattr", "hasattr", "setattr"):
+            name = getattr(node.args[1], "value", None)
+            if isinstance(name, str) and is_private(name) and name not in here:
+                yield name
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            modules = [getattr(node, "module", None), *(alias.name for alias in node.names)]
+            yield from (module for module in modules if module and module.startswith("keras.src"))
+
+
+def is_private(name):
+    return name.startswith("_") and not name.startswith("__") and name != "_"
+
+
+def test_nothing_else_in_the_package_reads_private_names():
+    trees = {path.relative_to(PACKAGE): ast.parse(path.read_text()) for path in PACKAGE.rglob("*.py")}
+    of_package = {name for tree in trees.values() for name in own_names(tree)}
+    found = {str(path): sorted(set(looks_inside(tree, of_package))) for path, tree in trees.items()}
+    assert {path: names for path, names in found.items() if names and path != "keras_private.py"} == {}
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from keras.src.ops import node",
+        "import keras.src.backend",
+        "model._flatten_layers()",
+        "getattr(loss, '_fn_kwargs', {})",
+        "class Net(keras.Model):\n    def f(self):\n        return self._tracker",
+    ],
+)
+def test_such_a_read_is_noticed(code):
+    assert list(looks_inside(ast.parse(code), set()))
