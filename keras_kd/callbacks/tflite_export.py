@@ -11,7 +11,7 @@ import keras
 
 from keras_kd.errors import ConfigurationError, ExportError, Notice, check_choice, explain
 from keras_kd.export import Converter, ExportResult, export_tflite
-from keras_kd.export.tflite import check_quantization, check_target
+from keras_kd.export.tflite import check_format, check_target
 
 _RISES = ("acc", "auc", "f1", "f_", "iou", "precision", "recall")
 _FALLS = ("loss", "error", "entropy", "divergence", "mae", "mape", "mse", "msle")
@@ -24,8 +24,8 @@ class TFLiteExport(keras.callbacks.Callback):
 
     Args:
         path: the file to write; its name ends in `.tflite`.
-        quantization: None (float32), `"float16"`, `"dynamic"` or `"int8"`.
-        calibration: real inputs for `"int8"`, scaled as in training, `[samples, ...]`.
+        format: one of `keras_kd.litert.FORMATS`: `"float32"`, `"int8"`, ...
+        calibration: real inputs for the formats with integer activations, scaled as in training, `[samples, ...]`.
         monitor: None exports once, at the end. A metric's name (`"val_accuracy"`) keeps the weights of its best epoch
             in memory and exports those at the end.
         mode: `"min"`, `"max"`, or `"auto"` by the metric's name, where that tells.
@@ -38,7 +38,7 @@ class TFLiteExport(keras.callbacks.Callback):
         best: the best value of `monitor` in this training so far.
 
     Raises:
-        ConfigurationError: a path that is not one of a TFLite file, an unknown quantization, no calibration for one
+        ConfigurationError: a path that is not one of a TFLite file, an unknown format, no calibration for one
             that needs it, an unknown mode, or a metric whose name does not tell which way is better.
     """
 
@@ -46,16 +46,16 @@ class TFLiteExport(keras.callbacks.Callback):
         self,
         path: str | Path,
         *,
-        quantization: str | None = None,
+        format: str = "float32",
         calibration: Any = None,
         monitor: str | None = None,
         mode: str = "auto",
         every_improvement: bool = False,
     ):
         super().__init__()
-        check_quantization(quantization, calibration)
+        check_format(format, calibration)
         self.path = check_target(path)
-        self.quantization = quantization
+        self.format = format
         self.calibration = calibration
         self.monitor = monitor
         self.mode = _direction(monitor, mode)
@@ -117,7 +117,7 @@ class TFLiteExport(keras.callbacks.Callback):
             self.result = export_tflite(
                 self._student,
                 self.path,
-                quantization=self.quantization,
+                format=self.format,
                 calibration=self.calibration,
                 converter=self._converter,
             )

@@ -88,7 +88,7 @@ def _run_file(file: Path, samples: dict[str, np.ndarray], batch_size: int) -> di
         tensors = {name: to_tensor(array, inputs[name]) for name, array in samples.items() if name in inputs}
         parts = [runner(**batch) for batch in batches(tensors, batch_size)]
     except (RuntimeError, ValueError) as error:
-        fix = "Its kernels lack something that the converter wrote: try another `quantization`."
+        fix = "Its kernels lack something that the converter wrote: try another `format`."
         raise ExportError(explain(f"LiteRT cannot run the converted file: {error}", fix=fix)) from error
     return {
         name: from_tensor(np.concatenate([part[name] for part in parts])[:num_samples], details)

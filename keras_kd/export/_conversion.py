@@ -19,6 +19,7 @@ import numpy as np
 
 from keras_kd.errors import ExportError, explain
 from keras_kd.export import _convert
+from keras_kd.litert import Format
 
 SCRIPT = Path(_convert.__file__)
 _NUM_LINES, _LINE_LENGTH = 8, 240
@@ -113,7 +114,7 @@ def _end(child: subprocess.Popen[str], log: IO[str]) -> None:
 
 def run_converter(
     saved_model: Path,
-    quantization: str | None,
+    form: Format,
     calibration: dict[str, np.ndarray],
     batch_size: int,
     *,
@@ -124,7 +125,7 @@ def run_converter(
 
     Args:
         saved_model: the SavedModel's folder; the job's files are written beside it.
-        quantization: see `export_tflite`.
+        form: the file's format.
         calibration: input name -> array [n, ...]; empty where none is needed.
         batch_size: the batch of the SavedModel's signature.
         converter: the child process that does it; None does it in this one.
@@ -134,9 +135,9 @@ def run_converter(
         ExportError: the converter refused the model, or crashed.
     """
     if converter is not None:
-        return _convert_in_child(converter, saved_model, quantization, calibration, batch_size, crash_hint)
+        return _convert_in_child(converter, saved_model, form, calibration, batch_size, crash_hint)
     try:
-        return _convert.convert(saved_model, quantization, calibration, batch_size)
+        return _convert.convert(saved_model, form.weights, form.activations, calibration, batch_size)
     except Exception as error:
         raise ExportError(_refusal(traceback.format_exc())) from error
 
@@ -144,7 +145,7 @@ def run_converter(
 def _convert_in_child(
     converter: Converter,
     saved_model: Path,
-    quantization: str | None,
+    form: Format,
     calibration: dict[str, np.ndarray],
     batch_size: int,
     crash_hint: str | None,
@@ -152,7 +153,7 @@ def _convert_in_child(
     folder = saved_model.parent
     job = {name: str(folder / name) for name in ("output", "error")}
     job |= {"saved_model": str(saved_model), "calibration": str(folder / "calibration.npz")}
-    job |= {"quantization": quantization, "batch_size": batch_size}
+    job |= {"weights": form.weights, "activations": form.activations, "batch_size": batch_size}
     np.savez(job["calibration"], **calibration)
     (folder / "job.json").write_text(json.dumps(job))
     converter.run(folder / "job.json", crash_hint)
@@ -169,7 +170,7 @@ def _crash(return_code: int, log: str, hint: str | None) -> str:
         hint = "Something killed it, most often for want of memory: free some, or use less calibration data."
     lines = useful_lines(log)
     said = f" Its last words:\n{lines}\n" if lines else " It left no message."
-    fix = hint or "Try another `quantization`, or find the culprit by leaving out layers."
+    fix = hint or "Try another `format`, or find the culprit by leaving out layers."
     return f"The TFLite converter crashed: its process ended with {name}.{said} {fix}"
 
 

@@ -23,39 +23,42 @@ import numpy as np
 IDLE_SECONDS = 300.0
 
 
-def convert(saved_model: Path, quantization: str | None, calibration: dict[str, np.ndarray], batch_size: int):
-    """Converts the SavedModel and returns the TFLite file's bytes.
+def convert(
+    saved_model: Path, weights: str, activations: str, calibration: dict[str, np.ndarray], batch_size: int
+) -> bytes:
+    """Converts a SavedModel and returns the content of the TFLite file.
 
     Args:
         saved_model: the folder.
-        quantization: None, "float16", "dynamic", "int8" or "int16x8".
-        calibration: for the last two: input name -> array [n, ...].
-        batch_size: the batch of the SavedModel's signature.
+        weights: the dtype of the stored weights: "float32", "float16" or "int8".
+        activations: the dtype that the operators compute in: "float32", "int8" or "int16".
+        calibration: where that is an integer dtype: input name -> array [n, ...]; else empty.
+        batch_size: the batch size of the SavedModel's signature.
     """
     import tensorflow as tf
 
     converter = tf.lite.TFLiteConverter.from_saved_model(str(saved_model))
-    _set_quantization(converter, quantization, calibration, batch_size)
+    _set_format(converter, weights, activations, calibration, batch_size)
     with warnings.catch_warnings():  # the converter itself still uses the interpreter that TensorFlow deprecates
         warnings.filterwarnings("ignore", r"\s*Warning: tf\.lite\.Interpreter is deprecated", UserWarning)
         return converter.convert()
 
 
-def _set_quantization(
-    converter: Any, quantization: str | None, calibration: dict[str, np.ndarray], batch_size: int
+def _set_format(
+    converter: Any, weights: str, activations: str, calibration: dict[str, np.ndarray], batch_size: int
 ) -> None:
     import tensorflow as tf
 
-    if quantization is None:
+    if weights == "float32":
         return
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    if quantization == "float16":
+    if weights == "float16":
         converter.target_spec.supported_types = [tf.float16]
-    elif quantization != "dynamic":
+    elif activations != "float32":
         operators, dtype = {
             "int8": (tf.lite.OpsSet.TFLITE_BUILTINS_INT8, tf.int8),
-            "int16x8": (tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8, tf.int16),
-        }[quantization]
+            "int16": (tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8, tf.int16),
+        }[activations]
         converter.representative_dataset = lambda: batches(calibration, batch_size)
         converter.target_spec.supported_ops = [operators]
         converter.inference_input_type = converter.inference_output_type = dtype
@@ -75,7 +78,7 @@ def run_job(job_file: str) -> None:
     try:
         with np.load(job["calibration"]) as stored:
             calibration = dict(stored)
-        content = convert(job["saved_model"], job["quantization"], calibration, job["batch_size"])
+        content = convert(job["saved_model"], job["weights"], job["activations"], calibration, job["batch_size"])
         Path(job["output"]).write_bytes(content)
     except Exception:  # whatever it is, the parent reports it
         Path(job["error"]).write_text(traceback.format_exc())

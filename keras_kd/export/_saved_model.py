@@ -152,7 +152,7 @@ def _quiet_tensorflow() -> Iterator[None]:
 def as_float32(model: keras.Model) -> keras.Model:
     """The same model computing in float32: itself, or a copy where a layer has a half-precision policy.
 
-    TFLite has few half-precision kernels; half-precision weights are `quantization="float16"`.
+    TFLite has few half-precision kernels; half-precision weights are `format="float16"`.
 
     Raises:
         ExportError: the copy cannot be made.

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 
 from keras_kd import files
-from keras_kd.errors import ConfigurationError, ExportError, check_choice, check_integer, explain
+from keras_kd.errors import ConfigurationError, ExportError, check_integer, explain
 from keras_kd.export._comparison import compare
 from keras_kd.export._conversion import Converter, run_converter
 from keras_kd.export._exportable import check_exportable
@@ -29,9 +29,8 @@ from keras_kd.export._saved_model import (
     with_known_shapes,
     write_saved_model,
 )
+from keras_kd.litert import Format, get_format
 
-QUANTIZATIONS = (None, "float16", "dynamic", "int8", "int16x8")
-CALIBRATED = ("int8", "int16x8")
 MAX_COMPARED = 256
 NUM_RANDOM = 16
 
@@ -42,7 +41,7 @@ class ExportResult:
 
     Attributes:
         path: the file.
-        quantization: as it was asked for; None is float32.
+        format: its format, one of `keras_kd.litert.FORMATS`.
         num_bytes: the file's size.
         gzip_bytes: its size compressed by gzip, about what a phone downloads.
         max_difference: the largest absolute difference between the two models' outputs, over all outputs,
@@ -57,7 +56,7 @@ class ExportResult:
     """
 
     path: Path
-    quantization: str | None
+    format: str
     num_bytes: int
     gzip_bytes: int
     max_difference: float
@@ -72,7 +71,7 @@ class ExportResult:
         kind = "random" if self.samples_are_random else "real"
         floats = f"; still in float: {', '.join(self.float_operators)}" if self.float_operators else ""
         return (
-            f"{self.path.name}: {self.quantization or 'float32'}, {sizes}; against Keras: "
+            f"{self.path.name}: {self.format}, {sizes}; against Keras: "
             f"largest difference {self.max_difference:.2g}{same}, on {self.num_samples} {kind} samples{floats}"
         )
 
@@ -81,7 +80,7 @@ def export_tflite(
     model: keras.Model,
     path: str | Path,
     *,
-    quantization: str | None = None,
+    format: str = "float32",
     calibration: Any = None,
     samples: Any = None,
     batch_size: int = 1,
@@ -98,7 +97,7 @@ def export_tflite(
         model: a built Keras model with finite weights; of a distiller, its `student`. Its inputs and outputs keep their
             names in the file's signature.
         path: the file to write, whose name ends in `.tflite`; its folder is made where it is missing.
-        quantization: None: float32. "float16": weights in float16. "dynamic": weights in int8, arithmetic in float
+        format: "float32". "float16": weights in float16. "dynamic": weights in int8, arithmetic in float
             where there is no mixed kernel. "int8": integers throughout, input and output too (an integer input, such
             as token ids, stays as it is); the result names the operators that had to stay in float. "int16x8": int16
             activations and int8 weights, for the CPU.
@@ -131,48 +130,53 @@ def export_tflite(
     (20, 1.0)
     """
     path = check_target(path)
-    check_quantization(quantization, calibration)
+    form = check_format(format, calibration)
     check_integer("batch_size", batch_size, at_least=1)
     plain, inputs = _prepare_model(model)
     calibration, inputs = _read_calibration(calibration, inputs)
     samples, are_random, inputs = _read_samples(samples, calibration, inputs)
-    if quantization in CALIBRATED:
+    if form.needs_calibration:
         check_ranges(calibration, samples)
 
     with _owned(converter, isolate=isolate) as converter:
         try:
             with files.replacing(path) as draft:
-                content = _convert(plain, inputs, quantization, calibration, batch_size, converter)
+                content = _convert(plain, inputs, form, calibration, batch_size, converter)
                 draft.write_bytes(content)
-                exact = quantization is None and plain is model
+                exact = form.is_exact and plain is model
                 difference, agreement = compare(model, draft, samples, batch_size, exact=exact)
         except OSError as error:
             raise ExportError(explain(f"The TFLite file {path} could not be written: {error}.")) from error
     return ExportResult(
         path=path,
-        quantization=quantization,
+        format=form.name,
         num_bytes=len(content),
         gzip_bytes=len(gzip.compress(content)),
         max_difference=difference,
         agreement=agreement,
         num_samples=len(next(iter(samples.values()))),
         samples_are_random=are_random,
-        float_operators=float_operators(content) if quantization in CALIBRATED else (),
+        float_operators=float_operators(content) if form.needs_calibration else (),
     )
 
 
-def check_quantization(quantization: str | None, calibration: Any) -> None:
-    """Raises `ConfigurationError` for an unknown quantization, or for one that lacks its calibration samples."""
-    check_choice("quantization", quantization, QUANTIZATIONS)
-    if quantization in CALIBRATED and calibration is None:
+def check_format(format: str, calibration: Any) -> Format:
+    """The format with this name.
+
+    Raises:
+        ConfigurationError: an unknown name, or no calibration samples for a format that needs them.
+    """
+    form = get_format(format)
+    if form.needs_calibration and calibration is None:
         raise ConfigurationError(
             explain(
-                f"Quantisation to {quantization!r} needs 'calibration'.",
+                f"The format {format!r} needs 'calibration'.",
                 received="None",
                 expected="some hundred real samples, scaled as the model takes them",
                 fix="For example a part of the training images: `calibration=x_train[:200]`.",
             )
         )
+    return form
 
 
 def check_target(path: str | Path) -> Path:
@@ -249,7 +253,7 @@ def _read_samples(
 def _convert(
     model: keras.Model,
     inputs: list[ModelInput],
-    quantization: str | None,
+    form: Format,
     calibration: dict[str, np.ndarray],
     batch_size: int,
     converter: Converter | None,
@@ -262,8 +266,8 @@ def _convert(
         write_saved_model(model, inputs, batch_size, saved_model)
         return run_converter(
             saved_model,
-            quantization,
-            calibration if quantization in CALIBRATED else {},
+            form,
+            calibration if form.needs_calibration else {},
             batch_size,
             converter=converter,
             crash_hint=_rolled_layers(model),

@@ -11,9 +11,10 @@ import numpy as np
 from keras_kd import data, export
 from keras_kd.errors import ExportError
 from keras_kd.evaluation.summary import TEACHER
+from keras_kd.litert import FORMATS
 from keras_kd.recipes.folder import FINGERPRINT, RunFolder
 from keras_kd.recipes.progress import RunProgress
-from keras_kd.recipes.schema import FORMATS, Recipe
+from keras_kd.recipes.schema import Recipe
 from keras_kd.teachers import FrozenTeacher
 
 
@@ -67,7 +68,7 @@ class Exporter:
             result = export.export_tflite(
                 model,
                 file,
-                quantization=None if kind == "float32" else kind,
+                format=kind,
                 calibration=calibration,
                 converter=self.converter,
             )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from keras_kd.litert import FORMATS
 
 
 def is_given(model: str) -> bool:
@@ -135,8 +137,7 @@ class FewLabels(Distillation):
     alpha: Scheduled = 0.9
 
 
-Format = Literal["float32", "float16", "dynamic", "int8"]
-FORMATS: tuple[str, ...] = get_args(Format)
+Format = Literal[tuple(FORMATS)]
 
 
 class Export(_Section):

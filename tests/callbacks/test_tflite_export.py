@@ -82,9 +82,7 @@ def test_as_in_the_readme(make_model, digits, tmp_path, in_process):
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
-    export = TFLiteExport(
-        tmp_path / "student_int8.tflite", quantization="int8", calibration=x[:200], monitor="val_accuracy"
-    )
+    export = TFLiteExport(tmp_path / "student_int8.tflite", format="int8", calibration=x[:200], monitor="val_accuracy")
     kept = []
     keep = keras.callbacks.LambdaCallback(
         on_epoch_end=lambda epoch, logs: kept.append(distiller.student.predict(x_val, verbose=0))
@@ -102,7 +100,7 @@ def test_as_in_the_readme(make_model, digits, tmp_path, in_process):
     best = int(np.argmax(history["val_accuracy"]))
     assert history["alpha"] == sorted(history["alpha"], reverse=True) and history["alpha"][-1] < 0.9
     assert export.best == history["val_accuracy"][best] and export.error is None
-    assert (export.result.quantization, export.result.path) == ("int8", tmp_path / "student_int8.tflite")
+    assert (export.result.format, export.result.path) == ("int8", tmp_path / "student_int8.tflite")
     assert export.result.agreement > 0.95
     outputs = TFLiteRunner(tmp_path / "student_int8.tflite").predict(x_val)
     assert (outputs.argmax(1) == kept[best].argmax(1)).mean() > 0.95
@@ -116,7 +114,7 @@ def test_the_last_student_without_a_monitor(model, fit, digits, tmp_path, in_pro
     x = digits[0][:50]
     expected = model.predict(x, verbose=0)
     np.testing.assert_allclose(TFLiteRunner(tmp_path / "new" / "student.tflite").predict(x), expected, atol=1e-4)
-    assert export.result.quantization is None and export.best is None
+    assert export.result.format == "float32" and export.best is None
 
 
 def test_the_file_is_of_the_best_epoch_and_the_model_of_the_last(model, fit, digits, tmp_path, in_process):
@@ -228,11 +226,11 @@ def test_a_failed_export_costs_neither_training_nor_file(
 
 
 @pytest.mark.parametrize(
-    ("quantization", "message"), [("int8", "needs 'calibration'"), ("int4", "'int4'.*one of None, 'float16'")]
+    ("format", "message"), [("int8", "needs 'calibration'"), ("int4", "'int4'.*one of 'float32', 'float16'")]
 )
-def test_settings_that_cannot_work_are_refused_before_the_training(path, quantization, message):
+def test_settings_that_cannot_work_are_refused_before_the_training(path, format, message):
     with pytest.raises(ConfigurationError, match=message):
-        TFLiteExport(path, quantization=quantization)
+        TFLiteExport(path, format=format)
 
 
 @pytest.mark.parametrize("name", ["best.keras", "student", "student.tflite/"])
@@ -254,7 +252,7 @@ def test_one_child_serves_a_training_and_ends_with_it(model, fit, tmp_path, monk
 
 
 def test_calibration_of_another_shape(model, fit, path):
-    export = TFLiteExport(path, quantization="int8", calibration=np.zeros((4, 3, 3, 1), "float32"))
+    export = TFLiteExport(path, format="int8", calibration=np.zeros((4, 3, 3, 1), "float32"))
     with pytest.warns(Notice, match="failed, the training goes on. ConfigurationError: .*'calibration'"):
         fit(model, export)
     assert path.read_bytes() == b"the last good one"
@@ -271,10 +269,10 @@ def test_a_path_that_cannot_be_written(model, fit, path, in_process):
 
 
 def test_an_export_after_a_failed_one_clears_the_error(model, fit, path, in_process):
-    export = TFLiteExport(path, quantization="int8", calibration=np.zeros((0, 8, 8, 1), "float32"))
+    export = TFLiteExport(path, format="int8", calibration=np.zeros((0, 8, 8, 1), "float32"))
     with pytest.warns(Notice, match="'calibration'"):
         fit(model, export, epochs=1)
-    export.quantization = export.calibration = None
+    export.format, export.calibration = "float32", None
     fit(model, export, epochs=1)
     assert export.error is None and export.result.path == path
     assert TFLiteRunner(path).predict(np.zeros((2, 8, 8, 1), "float32")).shape == (2, 10)

@@ -40,4 +40,4 @@ def float_file(net, export):
 
 @pytest.fixture(scope="session")
 def int8_file(net, export, images):
-    return export(net, quantization="int8", calibration=images)
+    return export(net, format="int8", calibration=images)

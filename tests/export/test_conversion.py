@@ -14,6 +14,7 @@ from keras_kd.errors import ExportError
 from keras_kd.export import _conversion
 from keras_kd.export._conversion import Converter, run_converter, useful_lines
 from keras_kd.export._convert import batches
+from keras_kd.litert import FORMATS
 
 SERVER = """
 import json, os, pathlib, signal, sys
@@ -23,7 +24,7 @@ for line in sys.stdin:
     {action}
     print("done", flush=True)
 """
-WRITE = "pathlib.Path(job['output']).write_text(f\"{os.getpid()} {job['quantization']} {job['batch_size']}\")"
+WRITE = "pathlib.Path(job['output']).write_text(f\"{os.getpid()} {job['weights']} {job['batch_size']}\")"
 
 
 @pytest.fixture
@@ -34,7 +35,9 @@ def run_script(tmp_path, monkeypatch):
         (tmp_path / "script.py").write_text(SERVER.format(action=action))
         monkeypatch.setattr(_conversion, "SCRIPT", tmp_path / "script.py")
         with Converter() if converter is None else contextlib.nullcontext(converter) as used:
-            return run_converter(tmp_path / "saved_model", None, {}, 1, converter=used, **options).decode()
+            return run_converter(
+                tmp_path / "saved_model", FORMATS["float32"], {}, 1, converter=used, **options
+            ).decode()
 
     return run
 
@@ -61,7 +64,7 @@ def test_an_exit_code_is_told(code, run_script):
 
 
 def test_the_job_reaches_the_script_and_its_output_comes_back(run_script, capfd):
-    assert run_script(WRITE).endswith(" None 1")
+    assert run_script(WRITE).endswith(" float32 1")
     assert capfd.readouterr() == ("", "")
 
 
@@ -87,7 +90,7 @@ def test_a_crash_costs_one_job_and_its_last_words_are_not_told_twice(run_script)
         with pytest.raises(ExportError, match="exit code 3") as error:
             run_script("sys.exit(3)", converter)
         assert "the end" not in str(error.value)
-        assert run_script(WRITE, converter).endswith(" None 1")
+        assert run_script(WRITE, converter).endswith(" float32 1")
 
 
 def test_a_child_that_left_before_the_job_is_replaced(run_script):
@@ -103,7 +106,7 @@ def test_a_child_that_leaves_while_it_is_asked_is_replaced(run_script, tmp_path)
     mark = f"pathlib.Path({str(tmp_path / 'mark')!r})"
     with Converter() as converter:
         leave_once = f"first = not {mark}.exists(); {mark}.touch(); first and sys.exit(0); {WRITE}"
-        assert run_script(leave_once, converter).endswith(" None 1")
+        assert run_script(leave_once, converter).endswith(" float32 1")
 
 
 def test_a_converter_that_nobody_holds_takes_its_child_along(run_script):

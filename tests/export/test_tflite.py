@@ -29,7 +29,7 @@ def int8_export(conv_net, digits, tmp_path_factory):
     """Exported as users do it: in a child process."""
     path = tmp_path_factory.mktemp("int8") / "new" / "folder" / "net.tflite"
     calibration, samples = digits[0][:100], digits[0][1000:1300]
-    return export_tflite(conv_net, path, quantization="int8", calibration=calibration, samples=samples)
+    return export_tflite(conv_net, path, format="int8", calibration=calibration, samples=samples)
 
 
 def test_float32_agrees_with_keras(conv_net, digits, tmp_path, lite_model):
@@ -96,20 +96,20 @@ def test_a_child_says_nothing_on_the_terminal(conv_net, tmp_path, capfd):
 
 
 @pytest.mark.parametrize(
-    ("quantization", "limit", "share_of_bytes", "input_dtype", "weights_dtype"),
+    ("format", "limit", "share_of_bytes", "input_dtype", "weights_dtype"),
     [
         ("float16", 0.02, 0.6, np.float32, np.float16),
         ("dynamic", 0.5, 0.5, np.float32, np.int8),
         ("int16x8", 0.5, 0.5, np.int16, np.int8),
     ],
 )
-def test_other_quantizations(
-    quantization, limit, share_of_bytes, input_dtype, weights_dtype, conv_net, digits, tmp_path, lite_model
+def test_other_formats(
+    format, limit, share_of_bytes, input_dtype, weights_dtype, conv_net, digits, tmp_path, lite_model
 ):
     images = digits[0][:100]
     path = tmp_path / "net.tflite"
     plain = export_tflite(conv_net, path, samples=images, isolate=False)
-    result = export_tflite(conv_net, path, quantization=quantization, calibration=images, isolate=False)
+    result = export_tflite(conv_net, path, format=format, calibration=images, isolate=False)
     assert plain.max_difference < result.max_difference < limit
     assert result.agreement >= 0.98
     assert result.num_bytes < share_of_bytes * plain.num_bytes
@@ -123,7 +123,7 @@ def test_operators_that_stay_in_float_are_named(tmp_path, generator, int8_export
     features = keras.Input((4,))
     model = keras.Model(features, keras.ops.cumsum(keras.layers.Dense(3)(features), axis=1))
     options = {"calibration": generator.random((30, 4)), "isolate": False}
-    result = export_tflite(model, tmp_path / "net.tflite", quantization="int8", **options)
+    result = export_tflite(model, tmp_path / "net.tflite", format="int8", **options)
     assert result.float_operators == ("CUMSUM",)
     assert str(result).endswith("; still in float: CUMSUM")
     assert int8_export.float_operators == ()
@@ -136,10 +136,10 @@ def test_without_samples_the_result_says_that_they_were_random(conv_net, tmp_pat
     assert str(result).endswith("on 16 random samples")
 
 
-@pytest.mark.parametrize("quantization", ["int8", "int16x8"])
-def test_calibration_is_asked_for(quantization, conv_net, tmp_path):
+@pytest.mark.parametrize("format", ["int8", "int16x8"])
+def test_calibration_is_required(format, conv_net, tmp_path):
     with pytest.raises(ConfigurationError, match="needs 'calibration'.*x_train"):
-        export_tflite(conv_net, tmp_path / "net.tflite", quantization=quantization)
+        export_tflite(conv_net, tmp_path / "net.tflite", format=format)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -150,7 +150,7 @@ def test_calibration_is_asked_for(quantization, conv_net, tmp_path):
         ({"calibration": np.zeros((5, 8, 8, 1), "uint8")}, "Received: uint8. Expected: float32"),
         ({"calibration": np.zeros((0, 8, 8, 1), "float32")}, "'calibration' is empty"),
         ({"samples": np.zeros((5, 8, 8, 3), "float32")}, "'samples' has a shape"),
-        ({"quantization": "int4"}, "'int4'"),
+        ({"format": "int4"}, "'int4'"),
         ({"batch_size": 0}, "'batch_size'"),
         ({"path": "."}, "is a folder"),
         ({"model": "net.keras"}, "Received: str. Expected: a built keras.Model"),
@@ -158,7 +158,7 @@ def test_calibration_is_asked_for(quantization, conv_net, tmp_path):
     ],
 )
 def test_arguments_that_do_not_fit_are_named(options, message, conv_net, tmp_path):
-    arguments = {"model": conv_net, "path": tmp_path / "net.tflite", "quantization": "int8"}
+    arguments = {"model": conv_net, "path": tmp_path / "net.tflite", "format": "int8"}
     arguments["calibration"] = np.zeros((5, 8, 8, 1), "float32")
     with pytest.raises(ConfigurationError, match=message):
         export_tflite(**arguments | options)
@@ -182,7 +182,7 @@ def depends_on_the_batch():
 @pytest.mark.parametrize(
     ("model", "shape", "options", "message"),
     [
-        (rolled_lstm, (6, 4), {"quantization": "int8"}, "(?s)ended with SIG.*unroll=True in LSTM 'memory'"),
+        (rolled_lstm, (6, 4), {"format": "int8"}, "(?s)ended with SIG.*unroll=True in LSTM 'memory'"),
         (unknown_operator, (4,), {}, "(?s)refused the model.*Erfinv.*Replace"),
         (unknown_operator, (4,), {"isolate": False}, "(?s)refused the model.*Erfinv.*Replace"),
         (depends_on_the_batch, (4,), {"isolate": False}, "does not compute what the Keras model does"),
@@ -208,7 +208,7 @@ def test_a_failed_export_leaves_the_former_file_and_nothing_else(
 
 def test_an_unrolled_lstm_converts_to_int8(tmp_path, generator):
     model = keras.Sequential([keras.Input((6, 4)), keras.layers.LSTM(3, unroll=True), keras.layers.Dense(2)])
-    options = {"quantization": "int8", "calibration": generator.random((30, 6, 4)), "isolate": False}
+    options = {"format": "int8", "calibration": generator.random((30, 6, 4)), "isolate": False}
     assert export_tflite(model, tmp_path / "net.tflite", **options).max_difference < 0.1
 
 
@@ -222,10 +222,10 @@ def two_in_two_out(kind):
 
 
 @pytest.mark.parametrize(("kind", "outputs"), [("lists", {"left", "right"}), ("dicts", {"u", "b"})])
-@pytest.mark.parametrize(("quantization", "limit"), [(None, 1e-6), ("int8", 0.1)])
-def test_several_inputs_and_outputs(kind, outputs, quantization, limit, tmp_path, generator, lite_model):
+@pytest.mark.parametrize(("format", "limit"), [("float32", 1e-6), ("int8", 0.1)])
+def test_several_inputs_and_outputs(kind, outputs, format, limit, tmp_path, generator, lite_model):
     samples = {"zebra": generator.random((20, 4)), "ant": generator.random((20, 3)) - 3}
-    options = {"calibration": samples, "quantization": quantization, "isolate": False}
+    options = {"calibration": samples, "format": format, "isolate": False}
     result = export_tflite(two_in_two_out(kind), tmp_path / "net.tflite", **options)
     signature = lite_model(result.path).get_signature_list()["serving_default"]
     assert set(signature["inputs"]) == {"zebra", "ant"}
@@ -238,7 +238,7 @@ def test_token_ids_stay_integers(tmp_path, generator, lite_model):
     tokens = keras.Input((6,), dtype="int32", name="tokens")
     x = keras.layers.GlobalAveragePooling1D()(keras.layers.Embedding(20, 8)(tokens))
     model = keras.Model(tokens, keras.layers.Dense(4)(x))
-    options = {"quantization": "int8", "calibration": generator.integers(0, 20, (30, 6)), "isolate": False}
+    options = {"format": "int8", "calibration": generator.integers(0, 20, (30, 6)), "isolate": False}
     result = export_tflite(model, tmp_path / "net.tflite", **options)
     assert lite_model(result.path).get_input_details()[0]["dtype"] is np.int32
     assert result.max_difference < 0.01
@@ -420,7 +420,7 @@ def test_weights_that_are_not_finite_are_refused_by_name(value, tmp_path):
 def test_calibration_without_a_useful_range_is_refused(calibration, samples, message, conv_net, digits, tmp_path):
     images = digits[0][:20] if samples == "digits" else None if samples is None else digits[0][:20] * samples
     with pytest.raises(ConfigurationError, match=message):
-        options = {"quantization": "int8", "calibration": calibration, "samples": images, "isolate": False}
+        options = {"format": "int8", "calibration": calibration, "samples": images, "isolate": False}
         export_tflite(conv_net, tmp_path / "net.tflite", **options)
 
 
@@ -448,15 +448,13 @@ def test_one_child_gives_the_files_that_one_each_gives(conv_net, digits, tmp_pat
     options = {"calibration": images, "samples": images}
     crashing = keras.Sequential([keras.Input((6, 4)), keras.layers.LSTM(3), keras.layers.Dense(2)])
     with Converter() as converter:
-        first = export_tflite(conv_net, tmp_path / "a.tflite", quantization="int8", converter=converter, **options)
+        first = export_tflite(conv_net, tmp_path / "a.tflite", format="int8", converter=converter, **options)
         child = converter._child.pid
         export_tflite(conv_net, tmp_path / "b.tflite", converter=converter, **options)
         assert converter._child.pid == child
         with pytest.raises(ExportError, match="ended with SIG"):
             sequences = np.random.default_rng(0).random((8, 6, 4))
-            export_tflite(
-                crashing, tmp_path / "c.tflite", quantization="int8", calibration=sequences, converter=converter
-            )
-        again = export_tflite(conv_net, tmp_path / "d.tflite", quantization="int8", converter=converter, **options)
+            export_tflite(crashing, tmp_path / "c.tflite", format="int8", calibration=sequences, converter=converter)
+        again = export_tflite(conv_net, tmp_path / "d.tflite", format="int8", converter=converter, **options)
     assert int8_export.path.read_bytes() == first.path.read_bytes() == again.path.read_bytes()
     assert sorted(file.name for file in tmp_path.iterdir()) == ["a.tflite", "b.tflite", "d.tflite"]
