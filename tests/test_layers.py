@@ -42,6 +42,7 @@ LAYERS = {
 # Within layer 0 and 1, errors < serialization < schedules < hyperparameters: one line, top to bottom.
 CONFINED = {
     "tensorflow": ("distillers/_tensorflow.py", "data/", "export/", "evaluation/runners.py", "compression/tfmot.py"),
+    "ai_edge_litert": ("litert/",),
     "tensorflow_datasets": ("data/",),
     "matplotlib": ("evaluation/plots.py", "evaluation/drawing.py"),
     "tf_keras": ("compression/tfmot.py",),

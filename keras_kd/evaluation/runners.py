@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from keras_kd.errors import ConfigurationError, explain
-from keras_kd.export.tensors import from_tensor, to_tensor
+from keras_kd.litert import Model, check_examples
 
 
 class Runner(ABC):
@@ -84,7 +84,7 @@ class KerasRunner(Runner):
 
     def predict(self, x: np.ndarray) -> np.ndarray:
         x = np.asarray(x)
-        _check_examples(self.name, x, getattr(self._model, "input_shape", None))
+        check_examples(self.name, x, getattr(self._model, "input_shape", None))
         starts = range(0, len(x), self._batch_size)
         outputs = [self.run(x[start : start + self._batch_size]) for start in starts]
         return np.concatenate(outputs).astype(np.float32, copy=False)
@@ -117,12 +117,10 @@ class TFLiteRunner(Runner):
     def __init__(self, path: str | Path, *, name: str | None = None, num_threads: int = 1):
         self.path = Path(path)
         super().__init__(name or self.path.stem, num_threads)
-        self._interpreter = _load(self.path, num_threads)
-        inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
-        _check_single(self.name, "inputs", len(inputs))
-        _check_single(self.name, "outputs", len(outputs))
-        (self._input,), (self._output,) = inputs, outputs
-        self._input_index, self._output_index = self._input["index"], self._output["index"]
+        self._model = Model(self.path, num_threads=num_threads, name=self.name)
+        _check_single(self.name, "inputs", len(self._model.inputs))
+        _check_single(self.name, "outputs", len(self._model.outputs))
+        (self._output,) = self._model.outputs
 
     @property
     def num_bytes(self) -> int:
@@ -135,24 +133,15 @@ class TFLiteRunner(Runner):
         return file_sizes(self.path)[1]
 
     def predict(self, x: np.ndarray) -> np.ndarray:
-        x = np.asarray(x)
-        batch_size = int(self._input["shape"][0])
-        _check_examples(self.name, x, (None, *self._input["shape"][1:]))
-        tensor = to_tensor(x, self._input)
-        missing = -len(tensor) % batch_size
-        tensor = np.concatenate([tensor, np.repeat(tensor[-1:], missing, axis=0)]) if missing else tensor
-        starts = range(0, len(tensor), batch_size)
-        outputs = np.concatenate([self.run(tensor[start : start + batch_size]) for start in starts])
-        return from_tensor(outputs[: len(x)], self._output).astype(np.float32, copy=False)
+        return self._model.predict(np.asarray(x))[self._output].astype(np.float32, copy=False)
 
-    def prepare(self, x: np.ndarray) -> np.ndarray:
-        """One batch [1, ...] of real numbers as the input tensor's content: quantised where the tensor is."""
-        return np.ascontiguousarray(to_tensor(x, self._input))
+    def prepare(self, x: np.ndarray) -> dict[str, np.ndarray]:
+        """One batch [1, ...] as the content of the input tensor: quantized where the tensor is."""
+        contents, _ = self._model.encode(x)
+        return contents
 
-    def run(self, x: np.ndarray) -> np.ndarray:
-        self._interpreter.set_tensor(self._input_index, x)
-        self._interpreter.invoke()
-        return self._interpreter.get_tensor(self._output_index)
+    def run(self, x: dict[str, np.ndarray]) -> np.ndarray:
+        return self._model.run(x)[self._output]
 
 
 def file_sizes(path: str | Path) -> tuple[int, int]:
@@ -174,35 +163,8 @@ def _compile(model: keras.Model) -> Any:
     return tf.function(lambda x: model(x, training=False))
 
 
-def _load(path: Path, num_threads: int) -> Any:
-    """An interpreter with its tensors allocated."""
-    from ai_edge_litert.interpreter import Interpreter
-
-    if not path.is_file():
-        fix = "Write it with `export_tflite`."
-        raise ConfigurationError(explain("There is no TFLite file at this path.", received=path, fix=fix))
-    try:
-        interpreter = Interpreter(model_path=str(path), num_threads=num_threads)
-        interpreter.allocate_tensors()
-    except (RuntimeError, ValueError) as error:
-        raise ConfigurationError(f"LiteRT cannot load {path}: {error}") from error
-    return interpreter
-
-
 def _check_single(name: str, kind: str, number: int) -> None:
     if number != 1:
         problem = f"A runner serves models with one input and one output; {name!r} has more {kind}."
         fix = "Wrap the model: `keras.Model(one_input, one_output)`."
         raise ConfigurationError(explain(problem, received=number, expected=1, fix=fix))
-
-
-def _check_examples(name: str, x: np.ndarray, shape: Any) -> None:
-    """Whether `x` [n, ...] holds examples of the shape that the model takes; None in `shape` is open."""
-    fits = shape is None or (
-        x.ndim == len(shape)
-        and all(size is None or size == given for size, given in zip(shape[1:], x.shape[1:], strict=True))
-    )
-    if not fits or not len(x):
-        expected = "(" + ", ".join(["n >= 1", *(str(size) for size in (shape or ())[1:])]) + ")"
-        problem = f"{name!r} does not take these examples."
-        raise ConfigurationError(explain(problem, received=f"shape {x.shape}", expected=expected))

@@ -7,17 +7,16 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from keras_kd.errors import ExportError, explain
-from keras_kd.export._convert import batches
+from keras_kd.errors import ConfigurationError, ExportError, explain
 from keras_kd.export._saved_model import name_outputs, pack_inputs
-from keras_kd.export.tensors import from_tensor, to_tensor
+from keras_kd.litert import Model
 
 FLOAT32_TOLERANCE = 0.01
 _KERAS_BATCH = 32
 
 
 def compare(
-    model: keras.Model, file: Path, samples: dict[str, np.ndarray], batch_size: int, *, exact: bool
+    model: keras.Model, file: Path, samples: dict[str, np.ndarray], *, exact: bool
 ) -> tuple[float, float | None]:
     """The largest absolute difference and the lowest agreement, over the outputs.
 
@@ -25,13 +24,12 @@ def compare(
         model: the Keras model.
         file: the TFLite file.
         samples: input name in the file -> array [n, ...], in the order of the model's inputs.
-        batch_size: the file's static batch.
         exact: whether the two are meant to be equal up to rounding.
 
     Raises:
         ExportError: the file has other outputs, gives NaN or infinity, or is not exact where it should be.
     """
-    expected, received = _run_keras(model, samples), _run_file(file, samples, batch_size)
+    expected, received = _run_keras(model, samples), _run_file(file, samples)
     differences, agreements = [], []
     for name, reference in expected.items():
         output = received.get(name)
@@ -77,20 +75,11 @@ def _run_keras(model: keras.Model, samples: dict[str, np.ndarray]) -> dict[str, 
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _run_file(file: Path, samples: dict[str, np.ndarray], batch_size: int) -> dict[str, np.ndarray]:
-    """Outputs by name [n, ...], dequantised, computed by LiteRT on one thread."""
-    from ai_edge_litert.interpreter import Interpreter
-
-    num_samples = len(next(iter(samples.values())))
+def _run_file(file: Path, samples: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Outputs by name [n, ...], computed by LiteRT on one thread."""
     try:
-        runner = Interpreter(model_path=str(file), num_threads=1).get_signature_runner()
-        inputs, outputs = runner.get_input_details(), runner.get_output_details()
-        tensors = {name: to_tensor(array, inputs[name]) for name, array in samples.items() if name in inputs}
-        parts = [runner(**batch) for batch in batches(tensors, batch_size)]
-    except (RuntimeError, ValueError) as error:
+        model = Model(file, num_threads=1)
+        return model.predict({name: array for name, array in samples.items() if name in model.inputs})
+    except ConfigurationError as error:
         fix = "Its kernels lack something that the converter wrote: try another `format`."
         raise ExportError(explain(f"LiteRT cannot run the converted file: {error}", fix=fix)) from error
-    return {
-        name: from_tensor(np.concatenate([part[name] for part in parts])[:num_samples], details)
-        for name, details in outputs.items()
-    }

@@ -19,7 +19,6 @@ from keras_kd.errors import ConfigurationError, ExportError, check_integer, expl
 from keras_kd.export._comparison import compare
 from keras_kd.export._conversion import Converter, run_converter
 from keras_kd.export._exportable import check_exportable
-from keras_kd.export._operators import float_operators
 from keras_kd.export._samples import check_ranges, random_samples, read_samples
 from keras_kd.export._saved_model import (
     ModelInput,
@@ -29,7 +28,7 @@ from keras_kd.export._saved_model import (
     with_known_shapes,
     write_saved_model,
 )
-from keras_kd.litert import Format, get_format
+from keras_kd.litert import Format, float_operators, get_format
 
 MAX_COMPARED = 256
 NUM_RANDOM = 16
@@ -144,7 +143,7 @@ def export_tflite(
                 content = _convert(plain, inputs, form, calibration, batch_size, converter)
                 draft.write_bytes(content)
                 exact = form.is_exact and plain is model
-                difference, agreement = compare(model, draft, samples, batch_size, exact=exact)
+                difference, agreement = compare(model, draft, samples, exact=exact)
         except OSError as error:
             raise ExportError(explain(f"The TFLite file {path} could not be written: {error}.")) from error
     return ExportResult(

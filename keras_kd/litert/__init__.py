@@ -1,5 +1,8 @@
 """LiteRT (`.tflite`) files: their formats, and the interpreter that runs them."""
 
 from keras_kd.litert.formats import FORMATS, Format, get_format
+from keras_kd.litert.graph import float_operators, producer
+from keras_kd.litert.model import Model, check_examples
+from keras_kd.litert.tensors import Tensor
 
-__all__ = ["FORMATS", "Format", "get_format"]
+__all__ = ["FORMATS", "Format", "Model", "Tensor", "check_examples", "float_operators", "get_format", "producer"]

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 
+from keras_kd import litert
 from keras_kd.errors import ConfigurationError
 from keras_kd.evaluation.runners import KerasRunner, Runner, TFLiteRunner, file_sizes
 
@@ -91,7 +92,7 @@ def test_int8_file_is_near_keras(net, int8_file, images):
 def test_values_beyond_the_calibrated_range_are_clipped(int8_file, images):
     runner = TFLiteRunner(int8_file)
     bright = np.full((1, 8, 8, 1), 1000, "float32")
-    assert runner.prepare(bright).max() == 127
+    assert [one.max() for one in runner.prepare(bright).values()] == [127]
     np.testing.assert_array_equal(runner.predict(bright), runner.predict(bright * 10))
 
 
@@ -99,10 +100,11 @@ def test_run_takes_what_prepare_gives_and_returns_the_tensor_as_it_is(int8_file,
     runner = TFLiteRunner(int8_file)
     prepared = runner.prepare(images[:1])
     raw = runner.run(prepared)
-    assert (prepared.dtype, raw.dtype, raw.shape) == (np.int8, np.int8, (1, 5))
-    scale, zero_point = runner._output["quantization"]
+    assert ([one.dtype for one in prepared.values()], raw.dtype, raw.shape) == ([np.int8], np.int8, (1, 5))
+    output = next(iter(litert.Model(int8_file).outputs.values()))
+    scale, zero_point = output.scale, output.zero_point
     np.testing.assert_allclose((raw - float(zero_point)) * scale, runner.predict(images[:1]), rtol=1e-6)
-    assert TFLiteRunner(float_file).prepare(images[:1]).dtype == np.float32
+    assert [one.dtype for one in TFLiteRunner(float_file).prepare(images[:1]).values()] == [np.float32]
 
 
 def test_a_static_batch_that_does_not_divide_the_examples(net, export, images):
@@ -121,9 +123,9 @@ def test_sizes_of_the_file(float_file):
 
 def test_outputs_do_not_share_memory_with_the_interpreter(float_file, images):
     runner = TFLiteRunner(float_file)
-    first = runner.run(images[:1])
+    first = runner.run(runner.prepare(images[:1]))
     kept = first.copy()
-    runner.run(images[1:2])
+    runner.run(runner.prepare(images[1:2]))
     np.testing.assert_array_equal(first, kept)
 
 

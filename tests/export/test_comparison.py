@@ -29,7 +29,7 @@ def test_difference_and_agreement_are_those_of_the_two_outputs(three_units):
     other = keras.models.clone_model(model)
     other.set_weights([model.get_weights()[0][:, [1, 0, 2]], np.array([0, 0, 0.5], "float32")])
     outputs, others = model.predict(SAMPLES["input"], verbose=0), other.predict(SAMPLES["input"], verbose=0)
-    difference, agreement = compare(other, file, SAMPLES, 1, exact=False)
+    difference, agreement = compare(other, file, SAMPLES, exact=False)
     assert difference == pytest.approx(np.abs(outputs - others).max(), rel=1e-5)
     assert agreement == pytest.approx((outputs.argmax(1) == others.argmax(1)).mean())
     assert agreement < 1
@@ -37,7 +37,7 @@ def test_difference_and_agreement_are_those_of_the_two_outputs(three_units):
 
 def test_another_model_is_not_exact(three_units):
     with pytest.raises(ExportError, match=r"output 'scores'.*largest difference of .*at most"):
-        compare(dense(3), three_units[1], SAMPLES, 1, exact=True)
+        compare(dense(3), three_units[1], SAMPLES, exact=True)
 
 
 def test_integer_outputs_need_not_be_exact(three_units, tmp_path):
@@ -45,7 +45,7 @@ def test_integer_outputs_need_not_be_exact(three_units, tmp_path):
     model = keras.Model(features, {"scores": keras.ops.cast(features * 10, "int32")})
     other = keras.Model(features, {"scores": keras.ops.cast(features * 20, "int32")})
     export_tflite(model, tmp_path / "net.tflite", isolate=False)
-    assert compare(other, tmp_path / "net.tflite", SAMPLES, 1, exact=True)[0] > 5
+    assert compare(other, tmp_path / "net.tflite", SAMPLES, exact=True)[0] > 5
 
 
 @pytest.mark.parametrize(
@@ -57,10 +57,10 @@ def test_integer_outputs_need_not_be_exact(three_units, tmp_path):
 )
 def test_other_outputs_are_refused(model, message, three_units):
     with pytest.raises(ExportError, match=message):
-        compare(model, three_units[1], SAMPLES, 1, exact=False)
+        compare(model, three_units[1], SAMPLES, exact=False)
 
 
 def test_a_file_that_cannot_be_loaded_is_refused(three_units, tmp_path):
     (tmp_path / "net.tflite").write_bytes(three_units[1].read_bytes()[:100])
     with pytest.raises(ExportError, match="LiteRT cannot run the converted file"):
-        compare(three_units[0], tmp_path / "net.tflite", SAMPLES, 1, exact=False)
+        compare(three_units[0], tmp_path / "net.tflite", SAMPLES, exact=False)

@@ -178,7 +178,7 @@ def test_an_unknown_end_asks_where_it_looks_like_probabilities(tmp_path):
 def test_threads_take_turns(tmp_path, digits, monkeypatch):
     model = classifier()
     teacher = TFLiteTeacher(write(model, tmp_path / "t.tflite"), num_threads=1)
-    run, running, most = teacher._run, [], []
+    run, running, most = teacher._model._run, [], []
 
     def slow_run(x):
         running.append(x)
@@ -187,7 +187,7 @@ def test_threads_take_turns(tmp_path, digits, monkeypatch):
         running.pop()
         return run(x)
 
-    monkeypatch.setattr(teacher, "_run", slow_run)
+    monkeypatch.setattr(teacher._model, "_run", slow_run)
     pieces = [digits[0][start : start + 3 + start % 5] for start in range(0, 80, 4)]
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda piece: said(teacher, piece)["output"], pieces))
@@ -222,7 +222,7 @@ def test_what_is_no_teacher(tmp_path, x):
     with pytest.raises(ConfigurationError, match="'two.tflite' has more.*FunctionTeacher"):
         TFLiteTeacher(tmp_path / "two.tflite")
     teacher = TFLiteTeacher(write(classifier(), tmp_path / "t.tflite"))
-    with pytest.raises(TeacherError, match=r"'t.tflite' does not take.*shape \(7, 64\).*'batch', 8, 8, 1"):
+    with pytest.raises(TeacherError, match=r"'t.tflite' does not take.*shape \(7, 64\).*n >= 1, 8, 8, 1"):
         said(teacher, x.reshape(7, 64))
 
 

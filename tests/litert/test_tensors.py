@@ -4,7 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from keras_kd.export.tensors import dequantize, from_tensor, quantize, to_tensor
+from keras_kd.errors import ConfigurationError
+from keras_kd.litert.tensors import Tensor, dequantize, quantize
 
 
 @pytest.fixture(scope="module")
@@ -61,14 +62,55 @@ def test_dequantize_is_the_formula():
     assert dequantize(values, 0.1, 5).dtype == np.float32
 
 
+def tensor(dtype, scale=0.0, zero_point=0):
+    return Tensor("x", 0, (None, 4), np.dtype(dtype), scale, zero_point)
+
+
 def test_a_number_comes_back_within_half_a_step():
     values = np.random.default_rng(1).uniform(-1, 1, 1000).astype("float32")
-    details = {"quantization": (2 / 255, -1), "dtype": np.int8}
-    back = from_tensor(to_tensor(values, details), details)
+    quantized = tensor("int8", 2 / 255, -1)
+    back = quantized.decode(quantized.encode(values))
     assert np.abs(back - values).max() <= 1 / 255 + 1e-6
 
 
-def test_a_tensor_that_is_not_quantised_only_changes_its_dtype():
-    details = {"quantization": (0.0, 0), "dtype": np.int32}
-    assert to_tensor(np.array([3, 4], np.int64), details).dtype == np.int32
-    assert from_tensor(np.array([3.5]), details).tolist() == [3.5]
+@pytest.mark.parametrize("dtype", ["int64", "int32", "uint8", "bool"])
+def test_integers_stay_integers(dtype):
+    ids = np.array([0, 1, 100]).astype(dtype)
+    encoded = tensor("int32").encode(ids)
+    assert encoded.dtype == np.int32 and encoded.tolist() == ids.tolist()
+    np.testing.assert_array_equal(tensor("int32").decode(encoded), encoded)
+
+
+def test_large_token_ids_are_not_rounded():
+    """Above 2^24 a float32 does not hold every integer."""
+    ids = np.array([2**24 + 1, 2**31 - 1])
+    assert tensor("int32").encode(ids).tolist() == ids.tolist()
+    assert tensor("int64").encode(np.array([2**53 + 1])).tolist() == [2**53 + 1]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (np.array([3.0, 4.0]), "'x' takes whole numbers. Received: float64. Expected: integers that fit into int32"),
+        (
+            np.array([2**31]),
+            "'x' cannot hold these integers. Received: 2147483648..2147483648. Expected: .* -2147483648..",
+        ),
+    ],
+)
+def test_what_an_integer_tensor_cannot_hold_is_refused(values, message):
+    with pytest.raises(ConfigurationError, match=message):
+        tensor("int32").encode(values)
+
+
+def test_whole_numbers_become_floats_where_the_tensor_is_one():
+    encoded = tensor("float32").encode(np.array([3, 255], np.uint8))
+    assert encoded.dtype == np.float32 and encoded.tolist() == [3, 255]
+
+
+def test_open_dimensions_are_read_off_the_details():
+    details = {"index": 7, "shape": np.array([1, 4]), "dtype": np.int8, "quantization": (0.5, -3)}
+    read = Tensor.from_details("x", details | {"shape_signature": np.array([-1, 4])})
+    assert (read.name, read.index, read.shape, read.dtype) == ("x", 7, (None, 4), np.dtype("int8"))
+    assert (read.scale, read.zero_point, read.is_quantized) == (0.5, -3, True)
+    assert Tensor.from_details("x", details | {"shape_signature": np.array([])}).shape == (1, 4)

@@ -1,0 +1,85 @@
+"""The operators of a LiteRT file, read without running it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+_PASS_VALUES_ON = ("QUANTIZE", "DEQUANTIZE", "CAST", "RESHAPE", "SQUEEZE", "EXPAND_DIMS")
+
+
+class Operator(NamedTuple):
+    """One operator of a graph.
+
+    Attributes:
+        name: as in LiteRT's schema, for example "CONV_2D"; the custom code of a custom operator.
+        inputs: the numbers of its input tensors; -1 where an optional one is missing.
+        outputs: the numbers of its output tensors.
+        is_float: whether an output is float32.
+    """
+
+    name: str
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    is_float: bool
+
+
+def read_operators(content: bytes) -> list[list[Operator]]:
+    """The operators of each graph in a file, the main graph first.
+
+    Args:
+        content: a whole LiteRT file.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.Model.GetRootAs(content, 0)
+    codes = [_code_name(schema, model.OperatorCodes(number)) for number in range(model.OperatorCodesLength())]
+    return [_read_graph(schema, model.Subgraphs(number), codes) for number in range(model.SubgraphsLength())]
+
+
+def float_operators(content: bytes) -> tuple[str, ...]:
+    """The sorted names of the operators with a float32 output, except `DEQUANTIZE`, which only leads to them.
+
+    The converter leaves an operator without an integer kernel in float, and does not report it.
+
+    Args:
+        content: a whole LiteRT file.
+    """
+    names = {operator.name for graph in read_operators(content) for operator in graph if operator.is_float}
+    return tuple(sorted(names - {"DEQUANTIZE"}))
+
+
+def producer(content: bytes, index: int) -> str | None:
+    """The name of the operator that computes a tensor of the main graph; None for an input or a constant.
+
+    Operators that only pass values on (reshapes, casts, quantization) are skipped.
+
+    Args:
+        content: a whole LiteRT file.
+        index: the number of the tensor.
+    """
+    producers = {output: operator for operator in read_operators(content)[0] for output in operator.outputs}
+    while index in producers:
+        operator = producers[index]
+        if operator.name not in _PASS_VALUES_ON:
+            return operator.name
+        index = operator.inputs[0]
+    return None
+
+
+def _read_graph(schema, graph, codes: list[str]) -> list[Operator]:
+    operators = []
+    for number in range(graph.OperatorsLength()):
+        operator = graph.Operators(number)
+        inputs = tuple(operator.Inputs(place) for place in range(operator.InputsLength()))
+        outputs = tuple(operator.Outputs(place) for place in range(operator.OutputsLength()))
+        is_float = any(graph.Tensors(index).Type() == schema.TensorType.FLOAT32 for index in outputs)
+        operators.append(Operator(codes[operator.OpcodeIndex()], inputs, outputs, is_float))
+    return operators
+
+
+def _code_name(schema, code) -> str:
+    number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())  # old files have the second one alone
+    if number == schema.BuiltinOperator.CUSTOM:
+        return code.CustomCode().decode()
+    names = {value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
+    return names[number]

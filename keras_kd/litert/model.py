@@ -1,0 +1,221 @@
+"""A LiteRT file that is ready to run."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_kd.errors import ConfigurationError, check_integer, explain
+from keras_kd.litert.tensors import Tensor
+
+_ROWS_AT_ONCE = 256
+
+
+class Model:
+    """A LiteRT (`.tflite`) file on the CPU, with its inputs and outputs by their names in the file's signature.
+
+    One call runs at a time: further threads wait for it.
+
+    Args:
+        file: the path of a file, or its content.
+        num_threads: CPU threads; None uses one per core.
+        name: the name in error messages. Default: the file's name.
+
+    Attributes:
+        inputs: the input tensors by name.
+        outputs: the output tensors by name.
+        has_signature: whether the file has a signature. The names of one without are those of its tensors.
+        batch_size: the number of examples that the file takes at once; None where it takes any number.
+
+    Raises:
+        ConfigurationError: the file is missing or damaged, or has operators that LiteRT does not have.
+
+        model = litert.Model("student.tflite", num_threads=1)
+        probabilities = model.predict(images)["probabilities"]
+    """
+
+    def __init__(self, file: str | Path | bytes, *, num_threads: int | None = None, name: str | None = None):
+        self._file = file if isinstance(file, bytes) else Path(file)
+        self.name = name or ("a LiteRT file in memory" if isinstance(file, bytes) else self._file.name)
+        if num_threads is not None:
+            check_integer("num_threads", num_threads, at_least=1)
+        self.num_threads = num_threads or os.cpu_count()
+        self._lock = threading.Lock()
+        self._load()
+        self.inputs, self.outputs, self.has_signature = _named_tensors(self._interpreter)
+        is_open = all(tensor.shape[:1] == (None,) for tensor in self._tensors())
+        self.batch_size = None if is_open else self._allocated_batch()
+
+    @property
+    def content(self) -> bytes:
+        """The file as it is."""
+        return self._file if isinstance(self._file, bytes) else self._file.read_bytes()
+
+    def predict(self, x: Any) -> dict[str, np.ndarray]:
+        """The outputs for any number of examples.
+
+        The examples pass through in batches of the size that the file takes; the last batch is filled up with copies
+        of the last example, whose outputs are dropped.
+
+        Args:
+            x: the input [n, ...] of a model with one input, or a mapping from input names to arrays [n, ...], in the
+                scale and dtype of the Keras model: real numbers are quantized here where the file's input is, and
+                integers stay integers.
+
+        Returns:
+            Arrays [n, ...] by output name, dequantized where the file's output is quantized.
+
+        Raises:
+            ConfigurationError: other inputs, shapes or dtypes than the model takes, no examples, or an operator that
+                fails.
+        """
+        contents, num_examples = self.encode(x)
+        with self._lock:
+            outputs = self._run_all(contents, num_examples)
+        return {name: self.outputs[name].decode(content) for name, content in outputs.items()}
+
+    def encode(self, x: Any) -> tuple[dict[str, np.ndarray], int]:
+        """The content of the input tensors for some examples, and how many examples there are; see `predict`."""
+        arrays = self._check_inputs(x)
+        num_examples = len(next(iter(arrays.values())))
+        return {name: self.inputs[name].encode(array) for name, array in arrays.items()}, num_examples
+
+    def run(self, contents: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """One pass over one batch, and nothing else.
+
+        Args:
+            contents: from `encode`, with as many rows as the file takes at once.
+
+        Returns:
+            The content of each output tensor, in its own dtype.
+
+        Raises:
+            ConfigurationError: an operator fails.
+        """
+        with self._lock:
+            return self._run(contents)
+
+    # Running; the lock is held.
+
+    def _run_all(self, contents: dict[str, np.ndarray], num_examples: int) -> dict[str, np.ndarray]:
+        if self.batch_size is None:
+            try:
+                return self._run_in_pieces(contents, num_examples, min(num_examples, _ROWS_AT_ONCE))
+            except ConfigurationError:  # the inputs have an open batch dimension, but an operator inside has not
+                self._load()
+                self.batch_size = self._allocated_batch()
+        return self._run_in_pieces(contents, num_examples, self.batch_size)
+
+    def _run_in_pieces(self, contents: dict[str, np.ndarray], num_examples: int, size: int) -> dict[str, np.ndarray]:
+        pieces = []
+        for start in range(0, num_examples, size):
+            rows = np.minimum(np.arange(start, start + size), num_examples - 1)
+            pieces.append(self._run({name: content[rows] for name, content in contents.items()}))
+        return {name: np.concatenate([piece[name] for piece in pieces])[:num_examples] for name in self.outputs}
+
+    def _run(self, contents: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        try:
+            self._resize({name: content.shape for name, content in contents.items()})
+            for name, content in contents.items():
+                self._interpreter.set_tensor(self.inputs[name].index, content)
+            self._interpreter.invoke()
+        except (RuntimeError, ValueError) as error:
+            raise ConfigurationError(f"LiteRT cannot run {self.name}: {error}") from error
+        return {name: self._interpreter.get_tensor(tensor.index) for name, tensor in self.outputs.items()}
+
+    def _resize(self, shapes: dict[str, tuple[int, ...]]) -> None:
+        shapes = {self.inputs[name].index: shape for name, shape in shapes.items()}
+        if shapes == self._shapes:
+            return
+        for index, shape in shapes.items():
+            self._interpreter.resize_tensor_input(index, shape, strict=True)
+        self._interpreter.allocate_tensors()
+        self._shapes = shapes
+
+    def _load(self) -> None:
+        """Opens the interpreter with the shapes that stand in the file."""
+        from ai_edge_litert.interpreter import Interpreter
+
+        if isinstance(self._file, bytes):
+            source = {"model_content": self._file}
+        elif self._file.is_file():
+            source = {"model_path": str(self._file)}
+        else:
+            fix = "Write it with `export_tflite`."
+            raise ConfigurationError(explain("There is no TFLite file at this path.", received=self._file, fix=fix))
+        try:
+            self._interpreter = Interpreter(num_threads=self.num_threads, **source)
+            self._interpreter.allocate_tensors()
+        except (RuntimeError, ValueError) as error:
+            where = self.name if isinstance(self._file, bytes) else self._file
+            raise ConfigurationError(f"LiteRT cannot load {where}: {error}") from error
+        details = self._interpreter.get_input_details()
+        self._shapes = {int(one["index"]): tuple(map(int, one["shape"])) for one in details}
+
+    def _tensors(self) -> Iterable[Tensor]:
+        return (*self.inputs.values(), *self.outputs.values())
+
+    def _allocated_batch(self) -> int:
+        """The first dimension of the first input in the file, 1 where it is open."""
+        return int(self._interpreter.get_input_details()[0]["shape"][0])
+
+    # What is passed in.
+
+    def _check_inputs(self, x: Any) -> dict[str, np.ndarray]:
+        named = x if isinstance(x, Mapping) else {next(iter(self.inputs)): x} if len(self.inputs) == 1 else None
+        if named is None or set(named) != set(self.inputs):
+            problem = f"{self.name!r} does not take these inputs."
+            received = sorted(named) if named is not None else f"a {type(x).__name__}"
+            expected = f"arrays named {sorted(self.inputs)}"
+            raise ConfigurationError(explain(problem, received=received, expected=expected))
+        arrays = {name: np.asarray(named[name]) for name in self.inputs}
+        for name, array in arrays.items():
+            check_examples(self.name, array, self.inputs[name].shape)
+        if len({len(array) for array in arrays.values()}) > 1:
+            received = {name: len(array) for name, array in arrays.items()}
+            raise ConfigurationError(
+                explain("The inputs differ in their number of examples.", received=received, expected="equal numbers")
+            )
+        return arrays
+
+
+def check_examples(name: str, x: np.ndarray, shape: tuple[int | None, ...] | None) -> None:
+    """Raises `ConfigurationError` unless `x` [n, ...] holds at least one example of the shape that a model takes.
+
+    Args:
+        name: the model's name.
+        x: the examples.
+        shape: the shape of the model's input, batch first; None in it is open, None as a whole is unknown.
+    """
+    fits = shape is None or (
+        x.ndim == len(shape)
+        and all(size is None or size == given for size, given in zip(shape[1:], x.shape[1:], strict=True))
+    )
+    if not fits or not x.ndim or not len(x):
+        sizes = ["any" if size is None else str(size) for size in (shape or ())[1:]]
+        problem, expected = f"{name!r} does not take these examples.", f"({', '.join(['n >= 1', *sizes])})"
+        raise ConfigurationError(explain(problem, received=f"shape {x.shape}", expected=expected))
+
+
+def _named_tensors(interpreter: Any) -> tuple[dict[str, Tensor], dict[str, Tensor], bool]:
+    """Inputs and outputs of the main graph by the names of its signature, and whether it has one.
+
+    In a file without a signature, a tensor has its own name.
+    """
+    inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
+    indices = [{one["index"] for one in details} for details in (inputs, outputs)]
+    for signature in interpreter.get_signature_list():
+        runner = interpreter.get_signature_runner(signature)
+        named = runner.get_input_details(), runner.get_output_details()
+        if [{one["index"] for one in details.values()} for details in named] == indices:
+            return *(_by_name(sorted(details.items())) for details in named), True
+    return *(_by_name((one["name"], one) for one in details) for details in (inputs, outputs)), False
+
+
+def _by_name(details: Iterable[tuple[str, Mapping[str, Any]]]) -> dict[str, Tensor]:
+    return {name: Tensor.from_details(name, one) for name, one in details}
