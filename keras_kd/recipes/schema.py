@@ -101,7 +101,7 @@ class Cache(_Section):
 
     views: int = Field(default=1, ge=1, le=100_000)
     top_k: int | None = Field(default=None, ge=1)
-    remainder: Literal["uniform", "renormalised", "sampled"] = "uniform"
+    remainder: Literal["uniform", "renormalized", "sampled"] = "uniform"
     folder: str | None = None
 
 

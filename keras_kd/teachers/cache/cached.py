@@ -102,7 +102,7 @@ class CachedTeacher(OfflineTeacher):
             path: the folder.
             views: how many augmented views of each example; 1 where the pipeline does not augment.
             top_k: how many classes of each output to keep; None keeps whole rows.
-            remainder: what becomes of the mass of the other classes: `"uniform"`, `"renormalised"` or `"sampled"`, see
+            remainder: what becomes of the mass of the other classes: `"uniform"`, `"renormalized"` or `"sampled"`, see
                 `keras_kd.teachers.cache.encodings.TopK`.
             sampling_temperature: of `"sampled"`.
             taps: paths of inner layers to store besides, whole.

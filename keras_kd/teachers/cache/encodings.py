@@ -14,7 +14,7 @@ import numpy as np
 from keras_kd.data.draws import Draws
 from keras_kd.errors import ConfigurationError, TeacherError, check_choice, check_integer, explain
 
-REMAINDERS = ("uniform", "renormalised", "sampled")
+REMAINDERS = ("uniform", "renormalized", "sampled")
 _NOWHERE = 1e4
 """How far below the smallest stored logit a class lies that has no mass: e^-500 of it at temperature 20."""
 
@@ -79,7 +79,7 @@ class TopK(Encoding):
     """The `k` largest logits of a row, and what becomes of the mass of the others.
 
     - `"uniform"`: the mass that they have at temperature 1 is stored and spread evenly over them.
-    - `"renormalised"`: they get none, so that the kept classes make up the whole.
+    - `"renormalized"`: they get none, so that the kept classes make up the whole.
     - `"sampled"`: not the largest are kept but `k` draws with replacement from softmax(logits / temperature); what is
       stored, counts / k, is an unbiased estimate of the teacher's distribution at that temperature. A. Anshumann et
       al., "Sparse Logit Sampling: Accelerating Knowledge Distillation in LLMs", 2025.
@@ -90,7 +90,7 @@ class TopK(Encoding):
 
     k: int
     num_classes: int
-    remainder: Literal["uniform", "renormalised", "sampled"] = "uniform"
+    remainder: Literal["uniform", "renormalized", "sampled"] = "uniform"
     temperature: float = 1.0
 
     def __post_init__(self):
@@ -114,7 +114,7 @@ class TopK(Encoding):
         order = np.argsort(-_finite(logits), axis=-1, kind="stable")
         index, others = order[:, : self.k], order[:, self.k :]
         kept = {"index": index, "value": _stored(np.take_along_axis(logits, index, -1), "float16")}
-        if self.remainder == "renormalised":
+        if self.remainder == "renormalized":
             return kept
         return kept | {"rest": _stored(_log_mean_exp(np.take_along_axis(logits, others, -1)), "float16")}
 

@@ -133,7 +133,7 @@ def test_labels_count_where_the_teacher_reads_them(build, images, make_model):
         Pipeline((x, 9 - y), AUGMENT).with_teacher(cached)
 
 
-@pytest.mark.parametrize("remainder", ["uniform", "renormalised", "sampled"])
+@pytest.mark.parametrize("remainder", ["uniform", "renormalized", "sampled"])
 def test_top_k_trains(build, images, remainder):
     pipeline = Pipeline(images, AUGMENT, batch_size=16)
     cached = build(pipeline, top_k=4, remainder=remainder)

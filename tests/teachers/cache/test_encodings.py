@@ -21,7 +21,7 @@ def logits():
     return np.random.default_rng(0).normal(0, 4, (50, 40)).astype("float32")
 
 
-@pytest.mark.parametrize("encoding", [Rows((40,)), TopK(5, 40), TopK(5, 40, "renormalised"), TopK(5, 40, "sampled")])
+@pytest.mark.parametrize("encoding", [Rows((40,)), TopK(5, 40), TopK(5, 40, "renormalized"), TopK(5, 40, "sampled")])
 def test_config_round_trip(encoding):
     assert from_config(encoding.get_config()) == encoding
     assert encoding.num_bytes == np.dtype(encoding.fields).itemsize
@@ -35,7 +35,7 @@ def test_rows(logits, dtype, tolerance):
     np.testing.assert_allclose(Rows((4, 4, 2)).decode(records(Rows((4, 4, 2)), maps)), maps, rtol=2**-11)
 
 
-@pytest.mark.parametrize(("remainder", "temperature"), [("uniform", 1), ("uniform", 4), ("renormalised", 4)])
+@pytest.mark.parametrize(("remainder", "temperature"), [("uniform", 1), ("uniform", 4), ("renormalized", 4)])
 def test_top_k_is_the_distribution_that_it_says(logits, remainder, temperature):
     """The kept classes keep their logits; the others share their mass at temperature 1, or get none."""
     encoding = TopK(5, 40, remainder)
@@ -77,7 +77,7 @@ def test_sampling_replays(logits):
 @pytest.mark.parametrize(
     ("num_classes", "k", "remainder", "num_bytes"),
     [(10, None, None, 20), (100, 10, "uniform", 32), (1000, 10, "uniform", 42), (1000, 100, "uniform", 402),
-     (1000, 10, "renormalised", 40), (1000, 50, "sampled", 150), (70_000, 10, "uniform", 62)],
+     (1000, 10, "renormalized", 40), (1000, 50, "sampled", 150), (70_000, 10, "uniform", 62)],
 )  # fmt: skip
 def test_bytes_of_an_example(num_classes, k, remainder, num_bytes):
     encoding = Rows((num_classes,)) if k is None else TopK(k, num_classes, remainder)
@@ -94,7 +94,7 @@ def test_ties_and_saturated_rows():
 def test_errors(logits):
     with pytest.raises(ConfigurationError, match="1 <= top_k <= 39"):
         TopK(40, 40)
-    with pytest.raises(ConfigurationError, match="'uniform', 'renormalised', 'sampled'"):
+    with pytest.raises(ConfigurationError, match="'uniform', 'renormalized', 'sampled'"):
         TopK(4, 40, "spread")
     with pytest.raises(ConfigurationError, match="float16"):
         Rows((4,), "int8")
