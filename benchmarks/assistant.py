@@ -246,7 +246,7 @@ def spread(values: list[float]) -> tuple[str, str]:
 def notes(settings: dict) -> str:
     return f"""\
 One teacher, seed 0; a seed's three students start from the same weights and see the same batches. The test images are
-looked at once, after the last epoch; the paper reports the best epoch.
+used once, after the last epoch; the paper reports the best epoch.
 
 As in the paper: the networks, batches of {BATCH_SIZE}, SGD with momentum 0.9 from {settings["learning_rate"]:g}, weight
 decay. Otherwise here: {settings["num_images"]:,} training images (paper: 50,000); {settings["teacher_epochs"]} epochs

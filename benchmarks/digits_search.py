@@ -36,8 +36,8 @@ def train(source, teacher, labels, epochs, alpha, temperature, seed, learning_ra
     """The validation accuracy after the last epoch."""
     split = source.train
     if labels != "all":
-        labelled, partly = data.few_labels(split, labels, seed)
-        repeated = labelled.subset(sorted(i % labels for i in range(split.num_examples)), name="labelled, repeated")
+        labeled, partly = data.few_labels(split, labels, seed)
+        repeated = labeled.subset(sorted(i % labels for i in range(split.num_examples)), name="labeled, repeated")
         split = repeated if alpha is None else partly
     keras.utils.set_random_seed(seed)
     model = student = kd.models.build("digits_student", input_shape=source.input_shape, num_classes=10)

@@ -118,7 +118,7 @@ def make_teacher():
 
 
 def make_student():
-    """Two hidden layers of 800, not regularised: 1.3 M weights."""
+    """Two hidden layers of 800, not regularized: 1.3 M weights."""
     hidden = [keras.layers.Dense(800, activation="relu") for _ in range(2)]
     return keras.Sequential([keras.Input((784,)), *hidden, keras.layers.Dense(10)])
 
@@ -301,11 +301,11 @@ flatters; the last three rows choose it on the 60,000 training images, 3s includ
 
 Of the errors between the student alone and the teacher, distilling took away {closed:.0%} (paper: 91%).
 
-As in the paper: the sizes, jitter of {JITTER} pixels, temperature {TEMPERATURE:g}, students without regularisation.
+As in the paper: the sizes, jitter of {JITTER} pixels, temperature {TEMPERATURE:g}, students without regularization.
 The paper does not give the rest, so it is ours: Adam from {LEARNING_RATE:g} down a cosine, batches of {BATCH_SIZE};
 {arguments.teacher_epochs} epochs for the teacher, {arguments.student_epochs} for a student; dropout 0.2 on the input,
 0.5 on hidden layers; a unit's weights at most sqrt(15) long; alpha {ALPHA:g} (soft targets {ALPHA:.0%}, labels
-{1 - ALPHA:.0%}), without 3s too. Optimiser, rate and batch are the best of five tried for 8 epochs on the teacher, with
+{1 - ALPHA:.0%}), without 3s too. Optimizer, rate and batch are the best of five tried for 8 epochs on the teacher, with
 10,000 training images held out; nothing else was searched."""
 
 

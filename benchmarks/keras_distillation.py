@@ -91,7 +91,7 @@ def sample_weights(which, x, y):
     before = [w.copy() for w in student.get_weights()]
     pair(which, model(), student, DIVERGENCE).train_on_batch(x[:32], y[:32], sample_weight=np.zeros(32, "float32"))
     moved = any(np.any(a != b) for a, b in zip(before, student.get_weights(), strict=True))
-    return "ignored" if moved else "honoured"
+    return "ignored" if moved else "applied"
 
 
 def attempt(function):
@@ -102,7 +102,7 @@ def attempt(function):
         return type(error).__name__
 
 
-def unlabelled(which, x, y):
+def unlabeled(which, x, y):
     return attempt(lambda: pair(which, model(), model(), DIVERGENCE).fit(x[:32], verbose=0))
 
 
@@ -144,7 +144,7 @@ ROWS = {
     "loss and gradient at logits of +-60": saturated_logits,
     "`evaluate` and BatchNorm (Keras: with a feature loss)": evaluation,
     "`sample_weight`": sample_weights,
-    "batches without labels": unlabelled,
+    "batches without labels": unlabeled,
     "float32 teacher, mixed_float16 student": mixed_precision,
     "`fit` after saving and loading": training_on,
     "student with 8 hidden units on the digits, default loss": student_on_digits,

@@ -9,7 +9,7 @@ these and the teacher, or from all 60,000 images, of which 59,000 have no label:
 takes the same number of steps, of the same size, from the same weights; the seed is of the weights, of the order and
 of which labels there are. Images at half resolution, moved by up to a pixel and flipped at random.
 
-What the teacher says is computed once, for 3 views of all images and 30 of the labelled ones, and read by all that
+What the teacher says is computed once, for 3 views of all images and 30 of the labeled ones, and read by all that
 follows. Every finished training is a line of `results/semi_supervised.jsonl` and not run again; one that was killed
 goes on from its last saved epoch. On 2 cores about 10 minutes for the teacher and 20 for the students.
 """
@@ -36,14 +36,14 @@ from losses import Images, accuracy, halve, optimizer
 import keras_kd as kd
 from keras_kd.data.stratify import stratified_choice
 
-BATCH_SIZE = 50  # divides the 1,000 labelled images and all 60,000, so that steps can be the same
+BATCH_SIZE = 50  # divides the 1,000 labeled images and all 60,000, so that steps can be the same
 TEACHER_BATCH_SIZE = 128
 ALPHA = 0.9
 TEMPERATURE = 4.0
 FILE = "fashion_mnist"
 TRAININGS = {
     "alone": "the labels alone",
-    "labelled": "labels and teacher, the labelled images",
+    "labeled": "labels and teacher, the labeled images",
     "all": "labels and teacher, all images",
 }
 
@@ -56,7 +56,7 @@ class Settings:
     num_labels: int
     epochs: int
     views: int
-    views_of_labelled: int
+    views_of_labeled: int
     teacher: str = ""
 
     @property
@@ -142,7 +142,7 @@ def data_of(training: str, images: Images, keep: np.ndarray, settings: Settings,
         y = np.full_like(images.y, kd.data.UNLABELLED)
         y[keep] = images.y[keep]
         return pipeline(images.x, y, seed=seed, views=settings.views), settings.epochs
-    batches = pipeline(images.x[keep], images.y[keep], seed=seed, views=settings.views_of_labelled)
+    batches = pipeline(images.x[keep], images.y[keep], seed=seed, views=settings.views_of_labeled)
     return batches, settings.steps // batches.steps_per_epoch
 
 
@@ -208,10 +208,10 @@ def summarise(rows: list[dict], settings: Settings, teacher_accuracy: float) -> 
     by_seed = {key: {row["seed"]: 100 * row["accuracy"] for row in rows if row["training"] == key} for key in TRAININGS}
     gains = {
         key: [by_seed["all"][seed] - by_seed[key][seed] for seed in by_seed["all"] if seed in by_seed[key]]
-        for key in ("alone", "labelled")
+        for key in ("alone", "labeled")
     }
     labels = f"{settings.num_labels:,}"
-    seen = {"alone": labels, "labelled": labels, "all": f"{settings.num_images:,}"}
+    seen = {"alone": labels, "labeled": labels, "all": f"{settings.num_images:,}"}
     lines = [
         [
             text,
@@ -225,8 +225,8 @@ def summarise(rows: list[dict], settings: Settings, teacher_accuracy: float) -> 
     header = ["Fashion-MNIST, the student learns from", "labels", "images", "test accuracy %", "by seed"]
     note = (
         f"Teacher (wrn_16_2, all labels): {100 * teacher_accuracy:.2f}%. Student: resnet8, {settings.steps:,} steps of "
-        f"{BATCH_SIZE} images in each row, alpha {ALPHA:g}, temperature {TEMPERATURE:g}. All images over the labelled "
-        f"ones, seed by seed: {spread(gains['labelled'])} points; over the labels alone: {spread(gains['alone'])}."
+        f"{BATCH_SIZE} images in each row, alpha {ALPHA:g}, temperature {TEMPERATURE:g}. All images over the labeled "
+        f"ones, seed by seed: {spread(gains['labeled'])} points; over the labels alone: {spread(gains['alone'])}."
     )
     about = dataclasses.asdict(settings) | {"alpha": ALPHA, "temperature": TEMPERATURE, "batch_size": BATCH_SIZE}
     results = {"settings": about, "teacher_accuracy": teacher_accuracy, "accuracy": by_seed, "gains": gains}
