@@ -1,37 +1,23 @@
-"""How often a model is right, where it is wrong, and how often two models say the same. Pure NumPy in, numbers out.
+"""How often a model is right, where it is wrong, and how often two models decide alike. NumPy in, numbers out.
 
-Predictions are, everywhere in this file: `[n, C]` logits or probabilities, one column per class; or `[n, 1]` or
-`[n]` floats for two classes, where `from_logits` must say whether they are logits or the probability of class 1;
-or `[n]` integers, the predicted classes themselves. Labels are `[n]` or `[n, 1]` integers, or one-hot rows `[n, C]`.
+Predictions of a classification are `[n, C]` logits or probabilities, one column per class; or `[n, 1]` or `[n]` floats
+for two classes, where `from_logits` tells logits from the probability of class 1; or `[n]` integers, the predicted
+classes themselves. Labels are `[n]` or `[n, 1]` integers, or one-hot rows `[n, C]`; examples whose label is missing, -1
+or a row of zeros, are left out. Of outputs with positions, `[n, ..., C]`, each position with a label counts.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from keras_kd.errors import ConfigurationError, check_integer, explain
+from keras_kd.tasks import Classification, Scores, get, measures
+from keras_kd.tasks.decisions import check_probabilities
 from keras_kd.teachers.calibration import calibration_error, log_probabilities, reliability_bins
 
-
-@dataclass(frozen=True)
-class Quality:
-    """What `measure` found on one set of examples.
-
-    Attributes:
-        accuracy: the share of right predictions, 0 to 1.
-        macro_f1: F1 averaged over the classes, 0 to 1; see `macro_f1`.
-        confusion: counts, integers [C, C]; rows are the true classes, columns the predicted ones.
-        agreement: the share of examples, 0 to 1, on which the reference predicts the same class; None without one.
-        num_examples: the number of examples.
-    """
-
-    accuracy: float
-    macro_f1: float
-    confusion: np.ndarray = field(compare=False)
-    agreement: float | None
-    num_examples: int
+_CLASSES = Classification()
 
 
 def measure(
@@ -39,29 +25,27 @@ def measure(
     labels: np.ndarray,
     reference: np.ndarray | None = None,
     *,
+    task: Any = "classification",
     from_logits: bool | None = None,
-) -> Quality:
-    """Compares predictions with labels, and with the predictions of a reference model.
+) -> Scores:
+    """Compares predictions with labels, and with the predictions of a reference model, by the measures of a task.
 
     Args:
-        predictions: see the top of this file.
-        labels: the true classes.
+        predictions: the model's outputs, `[n, ...]`.
+        labels: in any form that the task reads.
         reference: predictions of another model on the same examples, in the same form.
-        from_logits: needed for predictions of one column only.
+        task: one of `keras_kd.tasks`, or its name.
+        from_logits: whether predictions are logits; needed for one column, and for independent labels.
 
     Raises:
         ConfigurationError: shapes that do not fit each other, labels out of range, NaN, or no examples.
 
-    >>> measure(np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([0, 0])).accuracy
+    >>> measure(np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([0, 0]))["accuracy"]
+    0.5
+    >>> measure(np.array([[1.0], [3.0]]), np.array([2.0, 3.0]), task="regression")["mean_absolute_error"]
     0.5
     """
-    return Quality(
-        accuracy=accuracy(predictions, labels, from_logits=from_logits),
-        macro_f1=macro_f1(predictions, labels, from_logits=from_logits),
-        confusion=confusion_matrix(predictions, labels, from_logits=from_logits),
-        agreement=None if reference is None else agreement(predictions, reference, from_logits=from_logits),
-        num_examples=len(predictions),
-    )
+    return get(task).measure(predictions, labels, reference, from_logits=from_logits)
 
 
 def accuracy(predictions: np.ndarray, labels: np.ndarray, *, from_logits: bool | None = None) -> float:
@@ -70,10 +54,7 @@ def accuracy(predictions: np.ndarray, labels: np.ndarray, *, from_logits: bool |
     >>> accuracy(np.array([[2.0, 1.0], [0.0, 3.0], [5.0, 4.0]]), np.array([0, 1, 1])).__round__(3)
     0.667
     """
-    from sklearn.metrics import accuracy_score
-
-    predicted, true, _ = _pair(predictions, labels, from_logits)
-    return float(accuracy_score(true, predicted))
+    return measures.accuracy(*_CLASSES.scored(predictions, labels, from_logits=from_logits))
 
 
 def macro_f1(predictions: np.ndarray, labels: np.ndarray, *, from_logits: bool | None = None) -> float:
@@ -84,10 +65,7 @@ def macro_f1(predictions: np.ndarray, labels: np.ndarray, *, from_logits: bool |
     >>> macro_f1(np.array([0, 1, 1, 1]), np.array([0, 0, 1, 1])).__round__(3)
     0.733
     """
-    from sklearn.metrics import f1_score
-
-    predicted, true, _ = _pair(predictions, labels, from_logits)
-    return float(f1_score(true, predicted, average="macro"))
+    return measures.macro_f1(*_CLASSES.scored(predictions, labels, from_logits=from_logits))
 
 
 def confusion_matrix(predictions: np.ndarray, labels: np.ndarray, *, from_logits: bool | None = None) -> np.ndarray:
@@ -97,10 +75,7 @@ def confusion_matrix(predictions: np.ndarray, labels: np.ndarray, *, from_logits
     array([[1, 1],
            [0, 1]])
     """
-    from sklearn.metrics import confusion_matrix as count
-
-    predicted, true, num_classes = _pair(predictions, labels, from_logits)
-    return count(true, predicted, labels=np.arange(num_classes))
+    return _CLASSES.confusion(predictions, _CLASSES.scored(predictions, labels, from_logits=from_logits))
 
 
 def agreement(predictions_a: np.ndarray, predictions_b: np.ndarray, *, from_logits: bool | None = None) -> float:
@@ -112,13 +87,7 @@ def agreement(predictions_a: np.ndarray, predictions_b: np.ndarray, *, from_logi
     >>> agreement(np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([[0.6, 0.4], [0.7, 0.3]]))
     0.5
     """
-    first, num_first = class_ids(predictions_a, from_logits=from_logits)
-    second, num_second = class_ids(predictions_b, from_logits=from_logits)
-    if len(first) != len(second) or None not in (num_first, num_second) and num_first != num_second:
-        received = f"shapes {np.shape(predictions_a)} and {np.shape(predictions_b)}"
-        problem, expected = "These predictions cannot be compared.", "the same examples and classes"
-        raise ConfigurationError(explain(problem, received=received, expected=expected))
-    return float(np.mean(first == second))
+    return _CLASSES.agreement(predictions_a, predictions_b, from_logits=from_logits)
 
 
 def expected_calibration_error(
@@ -131,101 +100,21 @@ def expected_calibration_error(
 
     Args:
         predictions: [n, C], [n, 1] or [n] floats.
-        labels: the true classes.
+        labels: the true classes; examples without one are left out.
         from_logits: whether the predictions are logits, and not probabilities.
         num_bins: the number of bins, 1 or more.
 
     Raises:
-        ConfigurationError: see `measure`; or the predictions are classes, or no probabilities.
+        ConfigurationError: see `measure`; or the predictions are classes, or not probabilities.
 
     >>> expected_calibration_error(np.array([[0.9, 0.1], [0.9, 0.1]]), np.array([0, 1]), from_logits=False)
     0.4
     """
     num_bins = check_integer("num_bins", num_bins, at_least=1)
-    predicted, true, _ = _pair(predictions, labels, from_logits)
-    confidence = _probabilities(predictions, from_logits).max(axis=1)
-    return calibration_error(reliability_bins(confidence, predicted == true, num_bins))
-
-
-def class_ids(predictions: np.ndarray, *, from_logits: bool | None = None) -> tuple[np.ndarray, int | None]:
-    """The predicted classes, integers [n], and the number of classes (None where only classes were given).
-
-    Args:
-        predictions: see the top of this file.
-        from_logits: needed for predictions of one column only: class 1 is above 0 for logits, else above 0.5.
-
-    Raises:
-        ConfigurationError: see `measure`.
-
-    >>> class_ids(np.array([[-1.0], [0.2]]), from_logits=True)
-    (array([0, 1]), 2)
-    """
-    predictions = _finite(predictions)
-    if predictions.ndim == 1 and predictions.dtype.kind in "iu":
-        return predictions, None
-    if predictions.ndim == 2 and predictions.shape[1] > 1:
-        return predictions.argmax(axis=1), predictions.shape[1]
-    if from_logits is None:
-        raise ConfigurationError(
-            explain(
-                "Predictions of one column need 'from_logits'.",
-                received=f"shape {predictions.shape} without it",
-                expected="from_logits=True for logits, False for the probability of class 1",
-            )
-        )
-    scores = predictions.reshape(-1)
-    if not from_logits:
-        _check_probabilities(scores)
-    return (scores > (0.0 if from_logits else 0.5)).astype(int), 2
-
-
-def _pair(predictions: np.ndarray, labels: np.ndarray, from_logits: bool | None) -> tuple[np.ndarray, np.ndarray, int]:
-    """Predicted classes [n], true classes [n], number of classes."""
-    predicted, num_classes = class_ids(predictions, from_logits=from_logits)
-    true = _label_ids(labels)
-    if len(true) != len(predicted):
-        received = f"{len(true)} labels, {len(predicted)} predictions"
-        raise ConfigurationError(
-            explain("Labels and predictions do not fit.", received=received, expected="one label each")
-        )
-    num_classes = num_classes or int(max(true.max(), predicted.max())) + 1
-    lowest, highest = min(true.min(), predicted.min()), true.max()
-    if lowest < 0 or highest >= num_classes:
-        received, expected = f"from {lowest} to {highest}", f"0 to {num_classes - 1}"
-        raise ConfigurationError(explain("A class is out of range.", received=received, expected=expected))
-    return predicted, true, num_classes
-
-
-def _label_ids(labels: np.ndarray) -> np.ndarray:
-    """Labels as integers [n]."""
-    labels = np.asarray(labels)
-    if labels.ndim == 2 and labels.shape[1] > 1:
-        if not (np.isin(labels, (0, 1)).all() and (labels.sum(axis=1) == 1).all()):
-            expected = "one-hot rows, or integers [n]"
-            raise ConfigurationError(
-                explain("Labels are no classes.", received="rows that are not one-hot", expected=expected)
-            )
-        return labels.argmax(axis=1)
-    if labels.ndim not in (1, 2) or not np.array_equal(labels, np.round(labels)):
-        received = f"{labels.dtype} in shape {labels.shape}"
-        expected = "integers [n] or [n, 1], or one-hot rows [n, C]"
-        raise ConfigurationError(explain("Labels are no classes.", received=received, expected=expected))
-    return labels.reshape(-1).astype(int)
-
-
-def _finite(predictions: np.ndarray) -> np.ndarray:
-    """The predictions as an array, checked for shape, NaN and infinity."""
-    predictions = np.asarray(predictions)
-    if predictions.ndim not in (1, 2) or not predictions.size:
-        fix = "Reshape predictions per pixel or per token to [n, C] first."
-        expected = "[n, C], [n, 1] or [n] with n >= 1"
-        problem = "The predictions have an unusable shape."
-        raise ConfigurationError(explain(problem, received=predictions.shape, expected=expected, fix=fix))
-    if not np.isfinite(predictions).all():
-        rows = int((~np.isfinite(predictions.reshape(len(predictions), -1))).any(axis=1).sum())
-        problem, expected = "The predictions hold NaN or infinity.", "finite numbers"
-        raise ConfigurationError(explain(problem, received=f"{rows} such rows", expected=expected))
-    return predictions
+    predicted, true = _CLASSES.scored(predictions, labels, from_logits=from_logits)
+    confidence = _probabilities(predictions, from_logits).max(axis=-1)
+    known = _CLASSES.read(labels) >= 0
+    return calibration_error(reliability_bins(confidence[known], predicted == true, num_bins))
 
 
 def _probabilities(predictions: np.ndarray, from_logits: bool) -> np.ndarray:
@@ -239,13 +128,6 @@ def _probabilities(predictions: np.ndarray, from_logits: bool) -> np.ndarray:
         scores = scores.reshape(-1, 1)
         scores = np.hstack([np.zeros_like(scores) if from_logits else 1 - scores, scores])
     if not from_logits:
-        _check_probabilities(scores)
+        check_probabilities(scores)
         return scores
     return np.exp(log_probabilities(scores))
-
-
-def _check_probabilities(scores: np.ndarray) -> None:
-    if scores.min() < 0 or scores.max() > 1:
-        problem, fix = "These predictions are no probabilities.", "Pass from_logits=True if they are logits."
-        received = f"values from {scores.min():.3g} to {scores.max():.3g}"
-        raise ConfigurationError(explain(problem, received=received, expected="0 to 1", fix=fix))

@@ -1,0 +1,42 @@
+"""Supervised losses that leave missing labels out, for the tasks whose Keras loss cannot."""
+
+from __future__ import annotations
+
+import keras
+from keras import ops
+
+from keras_kd.serialization import register
+
+
+@register
+class BinaryCrossentropy(keras.losses.BinaryCrossentropy):
+    """`keras.losses.BinaryCrossentropy` over the known labels: -1 is a missing one.
+
+    The value of an example is the mean over its known labels, 0 where it has none.
+    """
+
+    def call(self, y_true, y_pred):
+        y_true = ops.cast(y_true, y_pred.dtype)
+        known = ops.cast(y_true >= 0, y_pred.dtype)
+        values = super().call((y_true * known)[..., None], y_pred[..., None])
+        return _mean_of_known(values, known)
+
+
+@register
+class MeanSquaredError(keras.losses.MeanSquaredError):
+    """`keras.losses.MeanSquaredError` over the known targets: NaN is a missing one.
+
+    The value of an example is the mean over its known targets, 0 where it has none.
+    """
+
+    def call(self, y_true, y_pred):
+        y_true = ops.cast(y_true, y_pred.dtype)
+        is_missing = ops.isnan(y_true)
+        y_true = ops.where(is_missing, ops.zeros_like(y_true), y_true)
+        values = super().call(y_true[..., None], y_pred[..., None])
+        return _mean_of_known(values, 1 - ops.cast(is_missing, y_pred.dtype))
+
+
+def _mean_of_known(values, known):
+    """The mean over the last axis, `[...]`, of the values `[..., d]` whose `known` is 1."""
+    return ops.sum(values * known, axis=-1) / ops.maximum(ops.sum(known, axis=-1), 1)
