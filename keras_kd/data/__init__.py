@@ -9,7 +9,8 @@ from keras_kd.data.mixing import CutMix, Mixup
 from keras_kd.data.pipeline import Pipeline, epoch_order
 from keras_kd.data.pipeline_inputs import PipelineInputs
 from keras_kd.data.sources.opening import open_source
-from keras_kd.data.splits import UNLABELLED, DataSource, Split
+from keras_kd.data.splits import DataSource, Split
+from keras_kd.tasks import UNLABELLED
 
 __all__ = [
     "Augmentation",

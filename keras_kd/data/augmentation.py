@@ -9,13 +9,14 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from keras_kd.data.draws import Draws
 from keras_kd.errors import ConfigurationError, check_integer, check_number, explain
 from keras_kd.serialization import Registry, snake_case
+from keras_kd.tasks.labels import UNLABELLED
 
 registry = Registry("augmentation")
 
@@ -26,6 +27,10 @@ class Augmentation(abc.ABC):
 
     To write one, subclass it as a frozen dataclass whose fields are the settings, and take all that is random from
     `draws`, each number under a name of its own. `@registry.register` on top makes it known by name to recipes.
+
+    Attributes:
+        moves_positions: whether pixels or time steps change places: then labels of positions have to move along.
+        takes_token_ids: whether it takes whole numbers `[b, t]` as they are, and returns such numbers.
 
     >>> @dataclasses.dataclass(frozen=True)
     ... class Dim(Augmentation):
@@ -38,6 +43,9 @@ class Augmentation(abc.ABC):
     [{'name': 'dim', 'strength': 0.25}]
     """
 
+    moves_positions: ClassVar[bool] = True
+    takes_token_ids: ClassVar[bool] = False
+
     @abc.abstractmethod
     def __call__(self, x: np.ndarray, draws: Draws) -> np.ndarray:
         """Augments a batch.
@@ -49,6 +57,27 @@ class Augmentation(abc.ABC):
         Returns:
             A new array, float32 `[b, ...]` of the same shape.
         """
+
+    def move_labels(self, y: np.ndarray, draws: Draws) -> np.ndarray:
+        """Moves the labels of positions as `__call__` moves the positions.
+
+        Args:
+            y: class numbers of pixels `[b, H, W]` or steps `[b, T]`, int32.
+            draws: those that the inputs were augmented with.
+
+        Returns:
+            A new array of the same shape; -1 where a position has no label.
+
+        Raises:
+            ConfigurationError: this augmentation does not know how.
+        """
+        raise ConfigurationError(
+            explain(
+                f"{type(self).__name__} moves positions, and their labels would stay behind.",
+                received=f"labels of shape {('n', *y.shape[1:])}".replace("'", ""),
+                expected="an augmentation that leaves positions where they are, or moves labels too, such as Flip",
+            )
+        )
 
     def check(self, shape: tuple[int, ...]) -> None:  # noqa: B027 - most fit any shape
         """Raises `ConfigurationError` where examples of this shape (without the batch axis) do not fit."""
@@ -188,6 +217,7 @@ class GaussianNoise(Augmentation):
         stddev: of the noise, in the units of the input.
     """
 
+    moves_positions: ClassVar[bool] = False
     stddev: float = 0.1
 
     def __post_init__(self):
@@ -218,6 +248,9 @@ class TimeShift(Augmentation):
             shifted[row, max(shift, 0) : length + min(shift, 0)] = x[row, max(-shift, 0) : length - max(shift, 0)]
         return shifted
 
+    def move_labels(self, y, draws):
+        return self(y - UNLABELLED, draws) + UNLABELLED  # what is uncovered becomes 0, then -1
+
     def check(self, shape):
         fits = len(shape) in (1, 2) and shape[0] > self.steps
         check_shape(self, shape, fits, f"[T] or [T, C] with more than {self.steps} steps T")
@@ -233,8 +266,10 @@ class Custom(Augmentation):
 
     Args:
         function: `(x, rng) -> x`: float32 `[...]`, one example, and a `numpy.random.Generator` that is seeded for this
-            example and view; returns an example of the same shape. All that is random has to come from `rng`.
-        name: what a manifest says of it.
+            example and view; returns an example of the same shape. All that is random has to come from `rng`. Token ids
+            come as they are, and whole numbers have to come back.
+        name: its name in manifests.
+        keeps_positions: whether pixels or time steps stay where they are, which labels of positions need.
 
     >>> def invert(x, rng):
     ...     return 1 - x if rng.random() < 0.5 else x
@@ -244,6 +279,13 @@ class Custom(Augmentation):
 
     function: Callable[[np.ndarray, np.random.Generator], np.ndarray]
     name: str
+    keeps_positions: bool = False
+
+    takes_token_ids: ClassVar[bool] = True
+
+    @property
+    def moves_positions(self) -> bool:
+        return not self.keeps_positions
 
     def __post_init__(self):
         if not callable(self.function) or not isinstance(self.name, str) or not self.name:
@@ -257,7 +299,7 @@ class Custom(Augmentation):
         return changed
 
     def _one(self, example: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        shape = example.shape
+        shape, dtype = example.shape, example.dtype
         example = np.asarray(self.function(example, rng))
         if example.shape != shape:
             raise ConfigurationError(
@@ -265,6 +307,14 @@ class Custom(Augmentation):
                     f"The augmentation {self.name!r} changed the shape of an example.",
                     received=f"shape {example.shape}",
                     expected=f"shape {shape}",
+                )
+            )
+        if dtype.kind in "iu" and example.dtype.kind not in "iu":
+            raise ConfigurationError(
+                explain(
+                    f"The augmentation {self.name!r} made fractions of whole numbers.",
+                    received=f"dtype {example.dtype}",
+                    expected=f"dtype {dtype}, as the inputs have",
                 )
             )
         return example
@@ -280,7 +330,7 @@ class Custom(Augmentation):
     def _refuse(received: str) -> None:
         raise ConfigurationError(
             explain(
-                "This is no augmentation of your own.",
+                "This is not an augmentation of your own.",
                 received=received,
                 expected="a function (x, rng) of one example, and the name that stands for it",
                 fix="Pass Custom(function, name) itself: a function cannot be made again from its description.",

@@ -23,10 +23,12 @@ def evaluation_batches(split: Split, batch_size: int, *, with_labels: bool = Tru
         split: what to read.
         batch_size: of all batches but the last, which may be smaller.
         with_labels: whether labels are given.
-        one_hot: the number of classes, for labels as float32 `[b, classes]`, such as training on mixed labels takes.
+        one_hot: the number of classes, for labels of a classification as float32 `[b, classes]`, the form of mixed
+            labels.
 
     Returns:
-        A `tf.data.Dataset` of `(x float32 [b, *example_shape], y int64 [b])` or `(x,)`, of known cardinality.
+        A `tf.data.Dataset` of `(x [b, *example_shape], y [b, ...])` or `(x,)`, of known cardinality; dtypes as
+        `Split.arrays` has them.
 
     Raises:
         ConfigurationError: a batch size below 1.

@@ -14,6 +14,7 @@ from keras_kd.data import splits
 from keras_kd.data.sources.contents import check_finite
 from keras_kd.data.splits import Split
 from keras_kd.errors import ConfigurationError, explain
+from keras_kd.tasks import Task
 
 _CHUNK = 256
 
@@ -25,11 +26,13 @@ class Examples(ABC):
         num_examples: how many there are.
         parts: how many parts each has: 1 `(x,)`, 2 `(x, y)`, 3 `(x, y, sample_weight)`.
         random_access: whether `fetch` works; otherwise they are read in order by `stream`.
+        task: what the labels are, where that is known.
     """
 
     num_examples: int
     parts: int
     random_access = True
+    task: Task | None = None
 
     @abstractmethod
     def fetch(self, ids: np.ndarray) -> tuple[Any, ...]:
@@ -59,13 +62,14 @@ class Examples(ABC):
 class ArrayExamples(Examples):
     """Examples in memory: arrays, or structures of arrays, with a common first axis."""
 
-    def __init__(self, parts: tuple[Any, ...]):
+    def __init__(self, parts: tuple[Any, ...], task: Task | None = None):
+        self.task = task
         self._parts = tuple(keras.tree.map_structure(np.asarray, part) for part in parts)
         sizes = {np.shape(leaf)[:1] for leaf in keras.tree.flatten(self._parts)}
         if len(sizes) != 1 or sizes == {()} or sizes == {(0,)}:
             raise ConfigurationError(
                 explain(
-                    "These arrays are no set of examples.",
+                    "These arrays are not a set of examples.",
                     received="shapes " + ", ".join(str(np.shape(leaf)) for leaf in keras.tree.flatten(self._parts)),
                     expected="the same number of examples, at least one, in the first axis of each",
                 )
@@ -75,12 +79,12 @@ class ArrayExamples(Examples):
         self._fingerprint: str | None = None
         self._on_disk = any(isinstance(leaf, np.memmap) for leaf in keras.tree.flatten(parts))
         if not self._on_disk:
-            check_parts(self._parts)
+            check_parts(self._parts, task=task)
 
     def fetch(self, ids):
         parts = keras.tree.map_structure(lambda array: array[ids], self._parts)
         if self._on_disk:  # read when they are needed, and not twice
-            check_parts(parts, ids)
+            check_parts(parts, ids, self.task)
         return keras.tree.map_structure(_single_precision, parts)
 
     def labels(self):
@@ -100,6 +104,7 @@ class SplitExamples(Examples):
 
     def __init__(self, split: Split):
         self._split = split
+        self.task = split.task
         self.num_examples = split.num_examples
         self._fingerprint: str | None = None
 
@@ -130,7 +135,8 @@ class StreamedExamples(Examples):
 
     random_access = False
 
-    def __init__(self, dataset: Any, num_examples: int):
+    def __init__(self, dataset: Any, num_examples: int, task: Task | None = None):
+        self.task = task
         self._dataset = splits.without_autotune(dataset.batch(_CHUNK).prefetch(1))
         self.num_examples = num_examples
         self.parts = len(dataset.element_spec[1])
@@ -149,7 +155,7 @@ class StreamedExamples(Examples):
 
     def stream(self):
         for ids, parts in self._dataset.as_numpy_iterator():
-            check_parts(parts, ids)
+            check_parts(parts, ids, self.task)
             yield ids, parts
 
     @property
@@ -190,9 +196,15 @@ def _check_objects(name: str, values: np.ndarray) -> None:
         )
 
 
-def check_parts(parts: tuple[Any, ...], ids: np.ndarray | None = None) -> None:
-    """Raises `ConfigurationError` with the numbers of the examples whose inputs, labels or weights are not finite."""
+def check_parts(parts: tuple[Any, ...], ids: np.ndarray | None = None, task: Task | None = None) -> None:
+    """Raises `ConfigurationError` with the numbers of the examples whose inputs, labels or weights are not finite.
+
+    Labels of a known task are read by it, which knows how missing ones are marked.
+    """
     for name, part in zip(("x", "y", "sample_weight"), parts, strict=False):
+        if name == "y" and task is not None:
+            task.read(part)
+            continue
         for leaf in keras.tree.flatten(part):
             _check_objects(name, np.asarray(leaf))
             check_finite(name, np.asarray(leaf), ids)

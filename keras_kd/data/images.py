@@ -6,13 +6,14 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from numbers import Real
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from keras_kd.data.augmentation import Augmentation, check_shape, registry
 from keras_kd.data.draws import Draws
 from keras_kd.errors import ConfigurationError, check_integer, check_number, explain
+from keras_kd.tasks.labels import UNLABELLED
 
 _NUM_TRIES = 10  # for a crop that lies within the image
 _GRAY = (0.299, 0.587, 0.114)  # of red, green and blue in the brightness that the eye sees (ITU-R BT.601)
@@ -44,6 +45,9 @@ class PadAndCrop(Augmentation):
             cropped[row] = padded[row, top : top + height, left : left + width]
         return cropped
 
+    def move_labels(self, y, draws):
+        return dataclasses.replace(self, fill=UNLABELLED)(y[..., None], draws)[..., 0]
+
     def check(self, shape):
         fits = len(shape) == 3 and min(shape[:2]) > self.pixels
         check_shape(self, shape, fits, f"images [H, W, C] with more than {self.pixels} pixels a side")
@@ -68,6 +72,9 @@ class Flip(Augmentation):
         rows = np.flatnonzero(draws.uniform("applied") < self.probability)
         flipped[rows] = x[rows, :, ::-1]
         return flipped
+
+    def move_labels(self, y, draws):
+        return self(y, draws)
 
     def check(self, shape):
         check_image(self, shape)
@@ -180,6 +187,7 @@ class ColorJitter(Augmentation):
         probability: of an example being changed.
     """
 
+    moves_positions: ClassVar[bool] = False
     brightness: float = 0.4
     contrast: float = 0.4
     saturation: float = 0.4
@@ -237,6 +245,7 @@ class Cutout(Augmentation):
         probability: of an example being changed.
     """
 
+    moves_positions: ClassVar[bool] = False
     pixels: int = 8
     fill: float = 0.0
     probability: float = 1.0
@@ -274,7 +283,7 @@ def _in_span(starts: np.ndarray, sizes: np.ndarray, length: int) -> np.ndarray:
 
 
 def check_image(owner: Augmentation, shape: tuple[int, ...]) -> None:
-    """Raises `ConfigurationError` where examples are no images."""
+    """Raises `ConfigurationError` where examples are not images."""
     check_shape(owner, shape, len(shape) == 3 and min(shape) > 0, "images [H, W, C]")
 
 

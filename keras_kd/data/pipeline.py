@@ -12,11 +12,10 @@ import numpy as np
 
 from keras_kd import files
 from keras_kd.data import augmentation, splits
-from keras_kd.data.augmentation import Augmentation, Mixing
+from keras_kd.data.augmentation import Augmentation
+from keras_kd.data.augmenter import Augmenter
 from keras_kd.data.checks import check_seed
-from keras_kd.data.draws import Draws
 from keras_kd.data.pipeline_inputs import PipelineInputs
-from keras_kd.data.sources.contents import check_labels
 from keras_kd.data.sources.numbered import examples_of
 from keras_kd.errors import ConfigurationError, check_integer, explain
 from keras_kd.keras_private import DataAdapter
@@ -59,7 +58,10 @@ class Pipeline(DataAdapter):
         seed: of the order, 0..2**32 - 1.
         augment_seed: of the augmentation; None takes `seed`. Give it where runs of several seeds share one cache.
         views: how many views there are: epoch `e` sees view `e % views`. None gives a fresh one each epoch.
-        num_classes: of the labels, where mixing needs it; None takes the largest label + 1.
+        num_classes: the size of mixed labels; None finds it in the labels, as the largest class number + 1.
+        task: one of `keras_kd.tasks` or its name; it decides how labels are mixed, and whether they move with the
+            positions of the inputs. None takes that of a `Split`, and finds it for arrays where an augmentation needs
+            it. Labels of a task are checked, and may be missing as it marks them (NaN for a regression).
 
     Raises:
         ConfigurationError: settings out of range, a source without examples, an augmentation that does not fit it;
@@ -78,19 +80,19 @@ class Pipeline(DataAdapter):
         augment_seed: int | None = None,
         views: int | None = None,
         num_classes: int | None = None,
+        task: Any = None,
     ):
-        self.examples = examples_of(source)
-        self.augment = _augmentations(augment)
+        self.examples = examples_of(source, task)
         self._batch_size = check_integer("batch_size", batch_size, at_least=1)
         self.shuffle = bool(shuffle)
         self.seed = check_seed(seed)
         self.augment_seed = self.seed if augment_seed is None else check_seed(augment_seed)
         self.views = None if views is None else check_integer("views", views, at_least=1)
         self.teacher: Any = None
-        self._num_classes = None if num_classes is None else check_integer("num_classes", num_classes, at_least=1)
+        num_classes = None if num_classes is None else check_integer("num_classes", num_classes, at_least=1)
+        self._augmenter = Augmenter(self.examples, augment, self.augment_seed, num_classes)
         self._first_epoch = 0
         self._clock = _Clock(0)
-        self._check_augmentations()
 
     # What makes another pipeline of this one.
 
@@ -144,6 +146,11 @@ class Pipeline(DataAdapter):
         return self._first_epoch
 
     @property
+    def augment(self) -> tuple[Augmentation, ...]:
+        """The augmentations, in order."""
+        return self._augmenter.steps
+
+    @property
     def num_examples(self) -> int:
         return self.examples.num_examples
 
@@ -171,19 +178,19 @@ class Pipeline(DataAdapter):
     def batch(self, ids: Any, view: int = 0) -> tuple[Any, ...]:
         """The examples of these numbers in a view: `(x,)`, `(x, y)` or `(x, y, sample_weight)`, each `[b, ...]`."""
         ids = np.asarray(ids, np.int64)
-        return self._augmented(ids, view, self.examples.fetch(ids))
+        return self._augmenter(ids, view, self.examples.fetch(ids))
 
     def in_order(self, batch_size: int | None = None, view: int = 0) -> Iterator[tuple[np.ndarray, tuple[Any, ...]]]:
         """All examples once in the order of the source, as `(ids, parts)` batches."""
         for ids, parts in self._rebatched(self.examples.stream(), batch_size or self._batch_size):
-            yield ids, self._augmented(ids, view, parts)
+            yield ids, self._augmenter(ids, view, parts)
 
     def epoch(self, epoch: int) -> Iterator[tuple[Any, ...]]:
         """The batches of one epoch, as `fit` gets them."""
         view = self.view_of(epoch)
         chunks = self._ordered(epoch) if self.examples.random_access else self._streamed(epoch)
         for ids, parts in chunks:
-            yield self._with_teacher_outputs(ids, view, self._augmented(ids, view, parts))
+            yield self._with_teacher_outputs(ids, view, self._augmenter(ids, view, parts))
 
     def _ordered(self, epoch: int) -> Iterator[tuple[np.ndarray, tuple[Any, ...]]]:
         size = self.num_examples
@@ -225,70 +232,6 @@ class Pipeline(DataAdapter):
             return parts
         outputs = self.teacher.outputs_for(ids, view, parts[0])
         return (PipelineInputs(parts[0], ids, np.full(len(ids), view), outputs), *parts[1:])
-
-    # The augmentation.
-
-    def _augmented(self, ids: np.ndarray, view: int, parts: tuple[Any, ...]) -> tuple[Any, ...]:
-        if not self.augment:
-            return parts
-        x, y = self._apply(self.augment, ids, view, parts[0], parts[1] if len(parts) > 1 else None)
-        return (x, *((y,) if len(parts) > 1 else ()), *parts[2:])
-
-    def _apply(self, steps: tuple[Augmentation, ...], ids: np.ndarray, view: int, x: Any, y: Any) -> tuple[Any, Any]:
-        """Applies `steps` in turn. A partner for mixing goes through the steps before, as in its own place."""
-        draws = Draws(self.augment_seed, ids, view)
-        x = np.asarray(x, np.float32)
-        for number, step in enumerate(steps):
-            own = draws.under(f"{number}")
-            if not isinstance(step, Mixing):
-                x = step(x, own)
-                continue
-            partners = step.partners(own, self.num_examples)
-            fetched = self.examples.fetch(partners)
-            other = fetched[1] if y is not None else None
-            partner_x, partner_y = self._apply(steps[:number], partners, view, fetched[0], other)
-            x, share = step.mix(x, partner_x, own)
-            y = None if y is None else _mixed(self._one_hot(y), self._one_hot(partner_y), share)
-        return x, y
-
-    def _one_hot(self, labels: np.ndarray) -> np.ndarray:
-        """float32 `[b, C]`; a row of zeros where there is no label."""
-        labels = np.asarray(labels)
-        if _is_one_hot(labels):
-            return labels.astype(np.float32)
-        check_labels("y", labels, self._classes(), unlabelled=True)
-        labels = labels.reshape(-1)
-        return (labels[:, None] == np.arange(self._classes())).astype(np.float32)
-
-    def _classes(self) -> int:
-        if self._num_classes is None:
-            labels = np.asarray(self.examples.labels())
-            check_labels("y", labels, unlabelled=True)
-            self._num_classes = max(int(labels.max()), 0) + 1
-        return self._num_classes
-
-    def _check_augmentations(self) -> None:
-        if not self.augment:
-            return
-        x = next(iter(self.examples.stream()))[1][0]
-        if not isinstance(x, np.ndarray):
-            raise ConfigurationError(
-                explain(
-                    "Inputs of several parts cannot be augmented here.",
-                    received=f"inputs in a {type(x).__name__}",
-                    expected="one array",
-                )
-            )
-        for step in self.augment:
-            step.check(x.shape[1:])
-        if any(isinstance(step, Mixing) for step in self.augment):
-            self._check_mixing()
-
-    def _check_mixing(self) -> None:
-        """Partners have to be at hand, and labels to name classes, before the first of them is met in training."""
-        first = self.examples.fetch(np.arange(1))
-        if len(first) > 1 and not _is_one_hot(np.asarray(first[1])):
-            check_labels("y", np.asarray(self.examples.labels()), self._num_classes, unlabelled=True)
 
     # What Keras asks a data adapter for.
 
@@ -335,7 +278,7 @@ class Pipeline(DataAdapter):
     def _one_example(self) -> tuple[Any, ...]:
         ids, parts = next(self._rebatched(self.examples.stream(), 1))
         view = self.view_of(self._first_epoch)
-        return self._with_teacher_outputs(ids, view, self._augmented(ids, view, parts))
+        return self._with_teacher_outputs(ids, view, self._augmenter(ids, view, parts))
 
 
 class _Clock:
@@ -362,21 +305,6 @@ class _Clock:
         elif self._running:
             self.epoch += 1
         self._restarts = self._running = False
-
-
-def _augmentations(augment: Any) -> tuple[Augmentation, ...]:
-    steps = augment if isinstance(augment, (list, tuple)) else [] if augment is None else [augment]
-    return tuple(augmentation.get(step) for step in steps)
-
-
-def _is_one_hot(labels: np.ndarray) -> bool:
-    return labels.ndim > 1 and labels.shape[-1] > 1
-
-
-def _mixed(one: np.ndarray, other: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """Labels mixed as the inputs were; without a label where one of the two has none."""
-    mixed = share[:, None] * one + (1 - share[:, None]) * other
-    return np.where((one.sum(-1) * other.sum(-1) > 0)[:, None], mixed, 0).astype(np.float32)
 
 
 def _rows(structure: Any, rows: Any) -> Any:

@@ -1,8 +1,8 @@
 """What a data source gives: three splits, each a fixed sequence of examples that can be read again and again.
 
 A `Split` is what the rest of the package sees. Behind it stand `Records`: the examples as they are stored (mostly
-uint8), on disk or in memory. They become the model's float32 inputs only when they are read, so that a data set
-kept in memory takes a quarter of the room.
+uint8), on disk or in memory. They become the model's inputs only when they are read, so that a data set kept in memory
+takes a quarter of the room. Token ids stay whole numbers; everything else becomes float32.
 """
 
 from __future__ import annotations
@@ -17,11 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from keras_kd.data.sources.contents import check_class_names, check_finite, check_labels
+from keras_kd.data.sources.contents import check_class_names, check_finite
 from keras_kd.errors import ConfigurationError, explain
-
-UNLABELLED = -1
-"""The label of an example without one; `keras.losses.SparseCategoricalCrossentropy(ignore_class=-1)` skips it."""
+from keras_kd.tasks import Classification, Inputs, Task
 
 MEMORY_LIMIT_BYTES = 2**30
 """A split whose stored examples take more than this is streamed from disk; a smaller one is read once and kept."""
@@ -44,7 +42,7 @@ def without_autotune(dataset: Any) -> Any:
 
 @dataclass(frozen=True)
 class Scaling:
-    """How stored numbers become model inputs: `x / divisor + offset`, in float32.
+    """How stored numbers become model inputs: `x / divisor + offset`, in float32; token ids stay as they are, int32.
 
     >>> Scaling.to_range(255, (-1.0, 1.0))(np.array([0, 255], np.uint8)).tolist()
     [-1.0, 1.0]
@@ -52,6 +50,12 @@ class Scaling:
 
     divisor: float = 1.0
     offset: float = 0.0
+    dtype: str = "float32"
+
+    @classmethod
+    def of_token_ids(cls) -> Scaling:
+        """Leaves whole numbers as they are."""
+        return cls(dtype="int32")
 
     @classmethod
     def to_range(cls, stored_max: float, value_range: tuple[float, float]) -> Scaling:
@@ -61,11 +65,20 @@ class Scaling:
 
     def __call__(self, stored: Any) -> Any:
         """Scales a NumPy array, or a tensor inside a `tf.data` pipeline, of any shape."""
+        if self.dtype != "float32":
+            return self._cast(stored)
         if isinstance(stored, np.ndarray):
             return stored.astype(np.float32) / np.float32(self.divisor) + np.float32(self.offset)
         import tensorflow as tf
 
         return tf.cast(stored, tf.float32) / self.divisor + self.offset
+
+    def _cast(self, stored: Any) -> Any:
+        if isinstance(stored, np.ndarray):
+            return stored.astype(self.dtype)
+        import tensorflow as tf
+
+        return tf.cast(stored, self.dtype)
 
 
 class Records(ABC):
@@ -83,11 +96,11 @@ class Records(ABC):
 
     @abstractmethod
     def stream(self) -> Any:
-        """A `tf.data.Dataset` of single `(stored x, int64 label)` pairs, always in the same order."""
+        """A `tf.data.Dataset` of single `(stored x, label)` pairs, always in the same order."""
 
     @abstractmethod
     def read_labels(self) -> np.ndarray:
-        """The int64 labels `[n]`, without decoding images."""
+        """The labels `[n, ...]`, without decoding images."""
 
     @abstractmethod
     def select(self, rows: np.ndarray) -> Records:
@@ -132,7 +145,7 @@ class ArrayRecords(Records):
 
     def __init__(self, load: Callable[[], np.ndarray], labels: np.ndarray, *, shape: tuple[int, ...], dtype: Any):
         self._load = load
-        self._labels = np.asarray(labels, np.int64)
+        self._labels = np.asarray(labels)
         self.num_examples = len(self._labels)
         self.shape = tuple(shape)
         self.dtype = np.dtype(dtype)
@@ -202,19 +215,21 @@ class ReorderedRecords(Records):
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """One part of a data set: a fixed sequence of labelled examples.
+    """One part of a data set: a fixed sequence of examples with labels, as `task.read` returns them.
 
     Attributes:
         name: `"train"`, `"validation"`, `"test"`, or what `subset` was told.
         records: the examples as they are stored.
         scaling: how they become model inputs.
-        given_labels: int64 `[n]` labels that replace the stored ones, or None.
+        given_labels: labels `[n, ...]` that replace the stored ones, or None.
+        task: what the labels are.
     """
 
     name: str
     records: Records
     scaling: Scaling = Scaling()
     given_labels: np.ndarray | None = None
+    task: Task = Classification()
 
     @property
     def num_examples(self) -> int:
@@ -225,15 +240,15 @@ class Split:
         return self.records.shape
 
     def labels(self) -> np.ndarray:
-        """The labels, int64 `[n]`; -1 where an example has none."""
+        """The labels, `[n, ...]`: for a classification int64 `[n]`, -1 where an example has none."""
         return self.records.labels if self.given_labels is None else self.given_labels
 
     def arrays(self) -> tuple[np.ndarray, np.ndarray]:
-        """The whole split in memory: float32 `[n, *example_shape]` and int64 `[n]`."""
+        """The whole split in memory: inputs `[n, *example_shape]`, float32 or token ids in int32; labels `[n, ...]`."""
         return self.scaling(self.records.stored), self.labels()
 
     def dataset(self) -> Any:
-        """A `tf.data.Dataset` of single `(x float32 [*example_shape], y int64 [])`, always in the same order."""
+        """A `tf.data.Dataset` of single examples, as `arrays` has them, always in the same order."""
         import tensorflow as tf
 
         stream = self.stored_stream().map(lambda x, y: (self.scaling(x), y), tf.data.AUTOTUNE)
@@ -258,35 +273,39 @@ class Split:
         """
         rows = _check_rows(indices, self.num_examples)
         labels = None if self.given_labels is None else self.given_labels[rows]
-        return Split(name, self.records.select(rows), self.scaling, labels)
+        return Split(name, self.records.select(rows), self.scaling, labels, self.task)
 
     def relabelled(self, labels: np.ndarray, name: str) -> Split:
-        """The same examples (not read again) with other labels, whole numbers `[n]`, -1 where there is none.
+        """The same examples (not read again) with other labels `[n, ...]`, of the same task.
 
         Raises:
-            ConfigurationError: another shape, numbers that are not whole, or labels that cannot name a class.
+            ConfigurationError: another shape, or labels that are not of the task.
         """
+        shape = (self.num_examples, *self.labels().shape[1:])
         labels = np.asarray(labels)
-        if labels.shape != (self.num_examples,) or not np.issubdtype(labels.dtype, np.integer):
+        if labels.shape != shape:
             raise ConfigurationError(
                 explain(
                     f"The labels do not fit the split {self.name!r}.",
                     received=f"shape {labels.shape} of {labels.dtype}",
-                    expected=f"shape ({self.num_examples},), whole numbers",
+                    expected=f"shape {shape}",
                 )
             )
-        check_labels(f"The labels of {name!r}", labels, unlabelled=True)
-        labels = labels.astype(np.int64)
+        labels = self.task.read(labels, what=f"The labels of {name!r}")
         return dataclasses.replace(self, name=name, given_labels=labels)
 
 
 @dataclass(frozen=True, eq=False)
 class Opened:
-    """What each kind of source gives to `open_source`: its classes, its splits, and what identifies its data."""
+    """What each kind of source gives to `open_source`: its classes, its splits, and what identifies its data.
+
+    `found` is why the task was chosen, where nobody named it.
+    """
 
     class_names: tuple[str, ...]
     splits: Mapping[str, Split]
     identity: tuple[Any, ...]
+    found: str | None = None
 
     def __post_init__(self):
         check_class_names(self.class_names)
@@ -298,9 +317,10 @@ class DataSource:
 
     Attributes:
         name: as it was named to `open_source`.
-        class_names: the class of each label, `class_names[label]`.
+        class_names: the class of each label, `class_names[label]`; of a regression, the names of its targets.
         input_shape: the shape of one example, without the batch axis.
-        fingerprint: changes when the data, the splits or the scaling change; the same for the same data.
+        fingerprint: changes when the data, the splits, the task or the scaling change; the same for the same data.
+        found: why the data set has this task, such as `"masks of class numbers"`; None where the task was named.
     """
 
     name: str
@@ -310,10 +330,35 @@ class DataSource:
     validation: Split
     test: Split
     fingerprint: str
+    found: str | None = None
 
     @property
     def num_classes(self) -> int:
+        """The size of a model's last axis: the number of classes, of labels, or of a regression's targets."""
         return len(self.class_names)
+
+    @property
+    def task(self) -> Task:
+        """What the labels are."""
+        return self.train.task
+
+    @property
+    def label_shape(self) -> tuple[int, ...]:
+        """The shape of one example's labels: `()` for a class, `(height, width)` for a mask."""
+        return self.train.labels().shape[1:]
+
+    @property
+    def unit(self) -> str:
+        """The plural noun for the examples: `"images"`, `"sentences"` or `"examples"`."""
+        records = self.train.records
+        return self.task.words(Inputs((records.num_examples, *records.shape), np.dtype(records.dtype)))
+
+    @cached_property
+    def vocabulary_size(self) -> int | None:
+        """One more than the largest token id of all splits; None where the inputs are not token ids."""
+        if self.train.scaling.dtype == "float32":
+            return None
+        return 1 + max(int(split.records.stored.max()) for split in (self.train, self.validation, self.test))
 
 
 def _check_rows(indices: Any, num_examples: int) -> np.ndarray:

@@ -12,6 +12,9 @@ import numpy as np
 
 from keras_kd.data.splits import Records, Scaling, Split
 from keras_kd.errors import ConfigurationError, explain
+from keras_kd.tasks import Classification, Task
+
+_CLASSES = Classification()
 
 DEFAULT_FRACTION = 0.1
 """The part of the training examples that becomes a validation or test split where the source has none."""
@@ -56,22 +59,29 @@ def complete_splits(
     class_names: Sequence[str],
     scaling: Scaling,
     seed: int,
+    task: Task = _CLASSES,
 ) -> dict[str, Split]:
     """The train, validation and test splits from the `parts` that exist; the missing ones are cut from `train`.
 
     Args:
         parts: `"train"`, and `"validation"` and `"test"` where the source has them.
         fractions: the same three names; of the examples of the part `train`, or None for the default.
+        class_names: for errors.
+        scaling: how examples become inputs.
+        seed: of the cut.
+        task: what the labels are; the cut is stratified by its strata.
 
     Raises:
         ConfigurationError: a fraction for a part that exists, fractions that do not fit, a class with too few
             examples.
     """
     _refuse_fractions_of_own_parts(parts, fractions)
-    whole = Split("train", parts["train"], scaling)
-    rows = _cut(whole.labels(), _wanted(parts, fractions), class_names, seed)
+    whole = Split("train", parts["train"], scaling, task=task)
+    rows = _cut(task.strata(whole.labels()), _wanted(parts, fractions), seed)
+    for name, chosen in rows.items():
+        _check_share(name, chosen, task.strata(whole.labels()), class_names, is_class=isinstance(task, Classification))
     cut = {name: whole.subset(chosen, name) for name, chosen in rows.items()}
-    own = {name: Split(name, part, scaling) for name, part in parts.items() if name != "train"}
+    own = {name: Split(name, part, scaling, task=task) for name, part in parts.items() if name != "train"}
     return cut | own
 
 
@@ -105,9 +115,7 @@ def _wanted(parts: Mapping[str, Records], fractions: Mapping[str, float | None])
     return wanted | {"train": train}
 
 
-def _cut(
-    labels: np.ndarray, wanted: Mapping[str, float], class_names: Sequence[str], seed: int
-) -> dict[str, np.ndarray]:
+def _cut(labels: np.ndarray, wanted: Mapping[str, float], seed: int) -> dict[str, np.ndarray]:
     """Disjoint, stratified rows for each name in `wanted`."""
     left = np.arange(len(labels))
     cut = {}
@@ -115,22 +123,21 @@ def _cut(
         num_rows = min(round(fraction * len(labels)), len(left))
         cut[name] = left[stratified_choice(labels[left], num_rows, seed)]
         left = np.setdiff1d(left, cut[name])
-    for name, rows in cut.items():
-        _check_classes(name, labels[rows], labels, class_names)
     return cut
 
 
-def _check_classes(name: str, chosen: np.ndarray, labels: np.ndarray, class_names: Sequence[str]) -> None:
+def _check_share(
+    name: str, rows: np.ndarray, labels: np.ndarray, class_names: Sequence[str], *, is_class: bool
+) -> None:
     """A training split must know all classes, and no split may be empty."""
-    missing = np.setdiff1d(labels, chosen)
-    if chosen.size and not (name == "train" and missing.size):
+    missing = np.setdiff1d(labels, labels[rows])
+    if rows.size and not (name == "train" and is_class and missing.size):
         return
-    rare = class_names[missing[0]]
-    count = int((labels == missing[0]).sum())
+    rare = f", {(labels == missing[0]).sum()} of them of class {class_names[missing[0]]!r}" if is_class else ""
     raise ConfigurationError(
         explain(
             f"There are too few examples for a stratified {name!r} split.",
-            received=f"{len(labels)} examples, {count} of them of class {rare!r}",
+            received=f"{len(labels)} examples{rare}",
             expected="enough that each split gets some and 'train' some of each class",
             fix="Add examples, or give larger fractions to the splits that stay empty.",
         )

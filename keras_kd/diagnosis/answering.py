@@ -11,6 +11,7 @@ from keras import ops, tree
 
 from keras_kd.errors import ConfigurationError, explain
 from keras_kd.progress import bar
+from keras_kd.tasks.labels import class_numbers
 from keras_kd.teachers.base import Batch, Teacher
 from keras_kd.teachers.running import Runner
 
@@ -130,7 +131,7 @@ def _paired(logits: np.ndarray, batch: Batch, name: str, activation: str | None)
         raise ConfigurationError(
             explain("Classes that do not exclude each other cannot be judged.", received=received, expected=expected)
         )
-    labels = _class_numbers(_labels_of(batch.y, name), positions, num_classes)
+    labels = class_numbers(_labels_of(batch.y, name), positions, num_classes, what="y")
     if batch.sample_weight is not None:
         labels = np.where(_spread(batch.sample_weight, labels.shape) == 0, -1, labels)
     if logits.shape[-1] == 1:
@@ -155,30 +156,3 @@ def _spread(sample_weight: Any, shape: tuple[int, ...]) -> np.ndarray:
         weights = weights.reshape(shape[0], *[1] * (len(shape) - 1))
         return np.broadcast_to(weights, shape)
     return weights.reshape(shape)
-
-
-def _class_numbers(labels: np.ndarray, positions: tuple[int, ...], num_classes: int) -> np.ndarray:
-    """Class numbers, int64 `positions`, from those or from one-hot rows; -1 where there is no label."""
-    labels = np.asarray(labels)
-    if labels.shape == (*positions, num_classes):
-        if not (np.isin(labels, (0, 1)).all() and (labels.sum(axis=-1) <= 1).all()):
-            raise _no_classes("rows that are not one-hot", num_classes)
-        return np.where(labels.any(axis=-1), labels.argmax(axis=-1), -1)
-    if labels.shape not in (positions, (*positions, 1)):
-        received = f"labels {labels.shape} for answers {(*positions, num_classes)}"
-        raise ConfigurationError(
-            explain("Labels and answers do not fit.", received=received, expected="one label each")
-        )
-    if not np.array_equal(labels, np.round(labels)):
-        raise _no_classes(f"{labels.dtype} with fractions", num_classes)
-    labels = labels.reshape(positions).astype(np.int64)
-    if labels.size and not -1 <= labels.min() <= labels.max() < num_classes:
-        raise _no_classes(f"numbers from {labels.min()} to {labels.max()}", num_classes)
-    return labels
-
-
-def _no_classes(received: str, num_classes: int) -> ConfigurationError:
-    expected = f"class numbers 0 to {num_classes - 1}, -1 for no label, or one-hot rows"
-    return ConfigurationError(
-        explain("These labels are not the teacher's classes.", received=received, expected=expected)
-    )

@@ -9,10 +9,10 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_kd.data import UNLABELLED
 from keras_kd.distillers.supervision import losses_by_output
 from keras_kd.losses import DistillationLoss
 from keras_kd.serialization import snake_case
+from keras_kd.tasks import UNLABELLED, tensors
 
 _OF_SOFT_LABELS = {"categorical_crossentropy", "categorical_focal_crossentropy"}
 
@@ -29,12 +29,7 @@ class Declaration:
 
     def has_label(self, labels: Any) -> Any:
         """Bool `[batch, ...]`, from class numbers `[batch, ...(, 1)]` or probabilities `[batch, ..., classes]`."""
-        labels = ops.cast(labels, "float32")  # as Keras compares them: uint8 has no -1
-        if self.ignore_class is None:
-            return ops.any(ops.not_equal(labels, 0.0), axis=-1)
-        if len(labels.shape) > 1 and labels.shape[-1] == 1:
-            labels = ops.squeeze(labels, axis=-1)
-        return ops.not_equal(labels, float(self.ignore_class))
+        return tensors.has_label(labels, self.ignore_class)
 
     def with_minus_one(self, labels: Any) -> Any:
         """The labels with -1 for a missing one, the convention of this package's losses."""

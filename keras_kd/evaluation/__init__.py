@@ -1,7 +1,6 @@
 """Measures models: how right they are, how alike, how fast."""
 
 from keras_kd.evaluation.accuracy import (
-    Quality,
     accuracy,
     agreement,
     confusion_matrix,
@@ -14,14 +13,15 @@ from keras_kd.evaluation.reliability import reliability
 from keras_kd.evaluation.report import Report, write_html, write_json
 from keras_kd.evaluation.runners import KerasRunner, Runner, TFLiteRunner, file_sizes
 from keras_kd.evaluation.summary import ModelRow
+from keras_kd.tasks import Scores
 
 __all__ = [
     "KerasRunner",
     "Latency",
     "ModelRow",
-    "Quality",
     "Report",
     "Runner",
+    "Scores",
     "TFLiteRunner",
     "accuracy",
     "agreement",

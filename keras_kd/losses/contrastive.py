@@ -10,8 +10,9 @@ from keras import initializers, layers, ops
 from keras_kd.errors import ConfigurationError, check_integer, check_number, explain
 from keras_kd.features.projectors import published_uniform
 from keras_kd.losses.base import DistillationLoss, registry, without_padding
-from keras_kd.losses.numerics import class_indices, flatten, l2_normalize, upcast
+from keras_kd.losses.numerics import flatten, l2_normalize, upcast
 from keras_kd.losses.reduction import expand_like
+from keras_kd.tasks.tensors import class_indices
 
 UNLABELED = -1
 

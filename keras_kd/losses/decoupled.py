@@ -9,8 +9,9 @@ from keras import ops
 from keras_kd.errors import ConfigurationError, check_number, explain
 from keras_kd.losses.base import registry
 from keras_kd.losses.logits import LogitsLoss, binary_soft_targets, soft_targets
-from keras_kd.losses.numerics import class_indices, upcast
+from keras_kd.losses.numerics import upcast
 from keras_kd.schedules import Linear
+from keras_kd.tasks.tensors import class_indices
 
 IMPOSSIBLE = -1e30  # a logit with probability exactly 0 at any temperature of at least 1e-3, whatever the other logits
 

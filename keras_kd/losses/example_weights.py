@@ -8,7 +8,8 @@ from typing import Any
 
 from keras import ops
 
-from keras_kd.losses.numerics import class_indices, upcast
+from keras_kd.losses.numerics import upcast
+from keras_kd.tasks.tensors import class_indices
 
 
 def confidence_weights(teacher_logits: Any, labels: Any = None) -> Any:

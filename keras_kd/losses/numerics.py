@@ -54,18 +54,3 @@ def pair_mask(present: Any, like: Any) -> Any:
 def num_present_rows(pairs: Any) -> Any:
     """The number of rows present, repeated for each of them, `[batch]`; 1 for the other rows. Takes a `pair_mask`."""
     return ops.maximum(ops.sum(pairs, axis=-1), 1.0)
-
-
-def class_indices(labels: Any, num_axes: int) -> Any:
-    """Converts labels to int32 class indices with `num_axes` axes.
-
-    Accepts class indices, with or without a last axis of size 1, and one-hot labels. Unlabeled rows, marked by -1 or by
-    an all-zero one-hot vector, become -1.
-    """
-    labels = ops.convert_to_tensor(labels)
-    if len(labels.shape) == num_axes + 1:
-        if labels.shape[-1] > 1:
-            has_label = ops.max(labels, axis=-1) > 0
-            return ops.where(has_label, ops.cast(ops.argmax(labels, axis=-1), "int32"), -1)
-        labels = ops.squeeze(labels, axis=-1)
-    return ops.cast(labels, "int32")

@@ -10,7 +10,8 @@ from keras_kd.errors import ConfigurationError, check_integer, explain
 from keras_kd.features.shapes import same_size
 from keras_kd.losses.base import Context, DistillationLoss, registry
 from keras_kd.losses.logits import LogitsLoss, check_same_classes
-from keras_kd.losses.numerics import class_indices, upcast
+from keras_kd.losses.numerics import upcast
+from keras_kd.tasks.tensors import class_indices
 
 
 def token_level(teacher_logits: Any, student_logits: Any, temperature: Any = 1.0, mask: Any = None) -> Any:

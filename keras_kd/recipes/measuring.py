@@ -67,8 +67,8 @@ def model_rows(
             ModelRow(
                 name=name,
                 parameters=_count(models.get(name, models[DISTILLED])),
-                accuracy=quality.accuracy,
-                macro_f1=quality.macro_f1,
+                accuracy=quality["accuracy"],
+                macro_f1=quality["macro_f1"],
                 num_bytes=size[0],
                 gzip_bytes=size[1],
                 agreement=quality.agreement if is_own_file else None,

@@ -1,10 +1,10 @@
 """Tasks: what kind of problem a model solves, said once for labels, losses, models, measures and reports."""
 
 from keras_kd.tasks.base import Inputs, Scores, Task, get, names, registry
-from keras_kd.tasks.members.classification import Classification
 from keras_kd.tasks.finding import find
 from keras_kd.tasks.labels import UNLABELLED
 from keras_kd.tasks.measures import Measure
+from keras_kd.tasks.members.classification import Classification
 from keras_kd.tasks.members.multi_label import MultiLabel
 from keras_kd.tasks.members.regression import Regression
 from keras_kd.tasks.members.segmentation import Segmentation

@@ -228,9 +228,7 @@ class Task(abc.ABC):
         """What is compared when two models are compared with each other; None for numbers."""
         return None
 
-    def measure(
-        self, outputs: Any, labels: Any, reference: Any = None, *, from_logits: bool | None = None
-    ) -> Scores:
+    def measure(self, outputs: Any, labels: Any, reference: Any = None, *, from_logits: bool | None = None) -> Scores:
         """All measures of a model's outputs, and the agreement with those of a reference model.
 
         Args:

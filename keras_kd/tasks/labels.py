@@ -41,8 +41,8 @@ def class_numbers(
     """Class numbers, int64 `positions`, with -1 where a label is missing.
 
     Args:
-        labels: whole numbers of any dtype, shape `positions` or `[*positions, 1]`; or one-hot rows `[*positions, C]`, in
-            which a row of zeros is a missing label.
+        labels: whole numbers of any dtype, shape `positions` or `[*positions, 1]`; or one-hot rows `[*positions, C]`,
+            in which a row of zeros is a missing label.
         positions: the shape of what has one class each, such as `(n,)` examples or `(n, height, width)` pixels; None
             takes the shape of the labels, less an axis of one-hot rows.
         num_classes: C; None allows any number below `MAX_CLASSES`.
@@ -71,7 +71,7 @@ def class_numbers(
             f"shape {tuple(positions)}, or one-hot rows {(*positions, rows)}".replace("'", ""),
         )
     check_class_numbers(what, numbers, num_classes, missing=missing)
-    return numbers
+    return numbers.astype(np.int64)  # only now: 2^64 - 1 would have become -1
 
 
 def check_class_numbers(what: str, labels: np.ndarray, num_classes: int | None = None, *, missing: bool = True) -> None:
@@ -79,7 +79,7 @@ def check_class_numbers(what: str, labels: np.ndarray, num_classes: int | None =
 
     Args:
         what: the name of the labels in the error, such as `"y"`.
-        labels: integers.
+        labels: whole numbers, of any dtype.
         num_classes: the number of classes; None allows any number below `MAX_CLASSES`.
         missing: whether -1 may stand for a missing label.
     """
@@ -140,7 +140,9 @@ def real_targets(labels: Any, num_targets: int | None = None, *, what: str = "y"
     if np.isinf(targets).any():
         row = np.argwhere(np.isinf(targets))[0][0]
         raise _unusable(
-            f"{what} has targets beyond float32.", f"infinity or more than 3.4e38 in row {row}", "finite numbers, or NaN"
+            f"{what} has targets beyond float32.",
+            f"infinity or more than 3.4e38 in row {row}",
+            "finite numbers, or NaN",
         )
     return targets
 
@@ -156,9 +158,9 @@ def _whole(what: str, labels: np.ndarray) -> np.ndarray:
         raise _unusable(
             f"{what} does not hold classes.",
             f"{labels.dtype} with fractions" if labels.dtype.kind == "f" else f"dtype {labels.dtype}",
-            "class numbers or one-hot rows",
+            "whole numbers or one-hot rows",
         )
-    return labels.astype(np.int64)
+    return labels
 
 
 def _unusable(problem: str, received: str, expected: str, fix: str | None = None) -> ConfigurationError:

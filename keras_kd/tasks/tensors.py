@@ -10,7 +10,7 @@ from keras_kd.errors import ConfigurationError, explain
 from keras_kd.tasks.labels import UNLABELLED
 
 
-def class_numbers(labels: Any, num_axes: int) -> Any:
+def class_indices(labels: Any, num_axes: int) -> Any:
     """Class numbers, int32 with `num_axes` axes, from class numbers (an axis of 1 may follow) or one-hot rows.
 
     A missing label, -1 or a row of zeros, becomes -1.
@@ -39,7 +39,7 @@ def has_label(labels: Any, ignore_class: int | None) -> Any:
     return ops.not_equal(labels, float(ignore_class))
 
 
-def targets(labels: Any, logits: Any, activation: str) -> tuple[Any, Any]:
+def targets_of(labels: Any, logits: Any, activation: str) -> tuple[Any, Any]:
     """The targets that go with logits `[..., classes]`, and which of them are known.
 
     Args:
@@ -57,7 +57,7 @@ def targets(labels: Any, logits: Any, activation: str) -> tuple[Any, Any]:
     num_axes, num_classes = len(logits.shape), logits.shape[-1]
     is_narrow = len(labels.shape) == num_axes and labels.shape[-1] == 1
     if activation == "softmax" and (len(labels.shape) == num_axes - 1 or is_narrow):
-        numbers = class_numbers(labels, num_axes - 1)[..., None]
+        numbers = class_indices(labels, num_axes - 1)[..., None]
         one_hot = ops.equal(numbers, ops.arange(num_classes, dtype="int32"))
         return ops.cast(one_hot, logits.dtype), numbers >= 0
     if activation == "sigmoid" and num_classes == 1 and len(labels.shape) == num_axes - 1:

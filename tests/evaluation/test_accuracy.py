@@ -7,12 +7,12 @@ from keras_kd.errors import ConfigurationError
 from keras_kd.evaluation.accuracy import (
     accuracy,
     agreement,
-    class_ids,
     confusion_matrix,
     expected_calibration_error,
     macro_f1,
     measure,
 )
+from keras_kd.tasks.decisions import class_ids
 
 # true 0 0 0 0 1 1 2 2, predicted 0 0 0 1 1 2 2 0
 TRUE = np.array([0, 0, 0, 0, 1, 1, 2, 2])
@@ -34,10 +34,21 @@ def test_three_classes_in_every_form(predictions, labels):
 def test_measure_brings_all_of_it_together():
     reference = np.eye(3)[[0, 0, 0, 1, 1, 2, 0, 1]]  # differs from the predictions in the last two
     quality = measure(LOGITS, TRUE, reference)
-    assert (quality.accuracy, quality.agreement, quality.num_examples) == (5 / 8, 6 / 8, 8)
-    assert quality.macro_f1 == pytest.approx(MACRO_F1, rel=1e-12)
+    assert (quality["accuracy"], quality.agreement, quality.num_examples) == (5 / 8, 6 / 8, 8)
+    assert quality["macro_f1"] == pytest.approx(MACRO_F1, rel=1e-12)
     assert quality.confusion.tolist() == CONFUSION
     assert measure(LOGITS, TRUE).agreement is None
+
+
+def test_examples_without_a_label_are_left_out():
+    labels = np.where(np.arange(8) % 2, -1, TRUE)
+    rows = np.arange(8) % 2 == 0
+    for values in (labels, np.where(labels[:, None] == np.arange(3), 1, 0)):
+        quality = measure(LOGITS, values)
+        assert quality["accuracy"] == accuracy(LOGITS[rows], TRUE[rows])
+        assert quality.confusion.tolist() == confusion_matrix(LOGITS[rows], TRUE[rows]).tolist()
+        error = expected_calibration_error(LOGITS, values, from_logits=True)
+        assert error == expected_calibration_error(LOGITS[rows], TRUE[rows], from_logits=True)
 
 
 def test_a_class_that_never_occurs_has_a_row_but_no_share_in_macro_f1():
@@ -66,11 +77,11 @@ def test_one_column_is_two_classes(shape):
 def test_one_column_is_not_guessed():
     with pytest.raises(ConfigurationError, match="need 'from_logits'"):
         class_ids(np.array([[0.2], [0.8]]))
-    with pytest.raises(ConfigurationError, match="no probabilities.*-2 to 0.4.*from_logits=True"):
+    with pytest.raises(ConfigurationError, match="not probabilities.*-2 to 0.4.*from_logits=True"):
         class_ids(np.array([[-2.0], [0.4]]), from_logits=False)
 
 
-def test_agreement_is_about_classes_not_labels():
+def test_agreement_compares_classes_without_labels():
     other = np.eye(3)[[0, 0, 0, 1, 1, 2, 2, 1]]
     assert agreement(LOGITS, other) == 7 / 8
     assert agreement(LOGITS, PREDICTED) == 1.0
@@ -101,17 +112,18 @@ def test_calibration_error_is_finite_at_large_logits():
     ("call", "message"),
     [
         (lambda: accuracy(LOGITS, TRUE[:5]), "Received: 5 labels, 8 predictions"),
-        (lambda: accuracy(LOGITS, TRUE + 1), "Received: from 0 to 3. Expected: 0 to 2"),
-        (lambda: accuracy(LOGITS, TRUE - 1), "Received: from -1 to 1"),
-        (lambda: accuracy(LOGITS, TRUE + 0.5), "Labels are no classes"),
+        (lambda: accuracy(LOGITS, TRUE + 1), r"Received: 3 in row 6 and 1 more. Expected: whole numbers, 0\.\.2"),
+        (lambda: accuracy(LOGITS, TRUE - 2), "Received: -2 in row 0 and 3 more"),
+        (lambda: accuracy(LOGITS, TRUE + 0.5), "does not hold classes. Received: float64 with fractions"),
+        (lambda: accuracy(PREDICTED - 1, TRUE), "predicted class is out of range"),
         (lambda: accuracy(LOGITS, np.full((8, 3), 0.5)), "not one-hot"),
         (lambda: accuracy(LOGITS * np.nan, TRUE), "Received: 8 such rows"),
         (lambda: accuracy(np.zeros((0, 3)), TRUE[:0]), "unusable shape"),
-        (lambda: accuracy(np.zeros((2, 4, 4, 3)), TRUE), r"\(2, 4, 4, 3\).*Reshape"),
+        (lambda: accuracy(np.zeros((2, 4, 4, 3)), TRUE[:2]), r"shape \(2,\). Expected: shape \(2, 4, 4\)"),
         (lambda: agreement(LOGITS, LOGITS[:5]), "cannot be compared"),
         (lambda: agreement(LOGITS, LOGITS[:, :2]), "cannot be compared"),
         (lambda: expected_calibration_error(PREDICTED, TRUE, from_logits=False), "Classes have no confidence"),
-        (lambda: expected_calibration_error(LOGITS, TRUE, from_logits=False), "no probabilities"),
+        (lambda: expected_calibration_error(LOGITS, TRUE, from_logits=False), "not probabilities"),
         (lambda: expected_calibration_error(LOGITS, TRUE, from_logits=True, num_bins=2.5), "'num_bins'"),
     ],
 )

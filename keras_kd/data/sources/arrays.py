@@ -1,4 +1,4 @@
-"""Sources that lie in memory: scikit-learn's digits, and arrays in an .npz file."""
+"""Arrays in an `.npz` file, for every task."""
 
 from __future__ import annotations
 
@@ -9,49 +9,17 @@ from typing import Any
 
 import numpy as np
 
+from keras_kd import tasks
 from keras_kd.data.checks import refuse_image_size
-from keras_kd.data.sources.contents import check_labels, check_pixel_range
+from keras_kd.data.sources.contents import check_pixel_range
 from keras_kd.data.sources.npz import NPZ_FORMS, Header, load, read_headers
-from keras_kd.data.splits import ArrayRecords, Opened, Records, Scaling, Split
-from keras_kd.data.stratify import complete_splits, stratified_choice
+from keras_kd.data.splits import ArrayRecords, Opened, Records, Scaling
+from keras_kd.data.stratify import complete_splits
 from keras_kd.errors import ConfigurationError, explain
-
-DIGITS_SEED = 1797
-DIGITS_COUNTS = {"test": 360, "validation": 359}
-_DIGITS_MAX = 16
+from keras_kd.tasks import Inputs, Task
+from keras_kd.tasks.labels import check_class_numbers
 
 _PARTS = {"train": "train", "validation": "val", "test": "test"}
-
-
-def open_digits(fractions: Mapping[str, Any], image_size: Any, value_range: tuple[float, float]) -> Opened:
-    """The 1,797 digits of scikit-learn, in one fixed stratified split: 1,078 / 359 / 360."""
-    from sklearn.datasets import load_digits
-
-    refuse_image_size(image_size, "digits")
-    given = {name: value for name, value in fractions.items() if value is not None}
-    if given:
-        raise ConfigurationError(
-            explain(
-                "The digits come in one fixed split, so that all results on them compare.",
-                received=", ".join(f"{name}={value!r}" for name, value in given.items()),
-                expected="no 'train', 'validation' or 'test'",
-            )
-        )
-    digits = load_digits()
-    images = digits.images.astype(np.uint8)[..., None]
-    records = ArrayRecords(lambda: images, digits.target, shape=images.shape[1:], dtype=images.dtype)
-    whole = Split("digits", records, Scaling.to_range(_DIGITS_MAX, value_range))
-    rows = _digits_rows(whole.labels())
-    names = tuple(str(name) for name in digits.target_names)
-    return Opened(names, {n: whole.subset(r, n) for n, r in rows.items()}, (DIGITS_SEED, DIGITS_COUNTS))
-
-
-def _digits_rows(labels: np.ndarray) -> dict[str, np.ndarray]:
-    left, rows = np.arange(len(labels)), {}
-    for name, count in DIGITS_COUNTS.items():
-        rows[name] = left[stratified_choice(labels[left], count, DIGITS_SEED)]
-        left = np.setdiff1d(left, rows[name])
-    return rows | {"train": left}
 
 
 def open_npz(
@@ -60,21 +28,31 @@ def open_npz(
     image_size: Any,
     value_range: tuple[float, float],
     seed: int,
+    task: Task | None,
 ) -> Opened:
-    """Arrays from an .npz file; they are read once to find damage, and kept on first use."""
+    """Arrays from an .npz file; they are read once to find damage, and kept on first use.
+
+    What x holds follows from its dtype and shape alone: uint8 `[n, H, W(, C)]` are images, scaled to `value_range`;
+    floating point numbers are taken as they are, float32; other whole numbers `[n, t]` are token ids, int32.
+    """
     refuse_image_size(image_size, f"npz:{path}")
     headers = read_headers(path)
-    parts = _npz_parts(path, headers)
-    class_names = _npz_class_names(path, headers, parts)
+    suffixes = _suffixes(path, headers)
+    inputs = {name: _inputs(path, f"x{suffix}", headers) for name, suffix in suffixes.items()}
+    stored = {name: _stored_labels(path, suffix, headers) for name, suffix in suffixes.items()}
+    task, found = (task, None) if task is not None else _found(path, inputs["train"], stored)
+    labels = {name: _labels(path, f"y{suffixes[name]}", values, task) for name, values in stored.items()}
+    class_names = _class_names(path, headers, task, labels)
+    parts = {name: _records(path, f"x{suffixes[name]}", inputs[name], labels[name]) for name in suffixes}
     _check_same_examples(path, parts)
     _check_pixels(path, headers, value_range)
-    dtype = parts["train"].dtype
-    scaling = Scaling.to_range(255, value_range) if dtype == np.uint8 else Scaling()
-    splits = complete_splits(parts, fractions, class_names, scaling, seed)
-    return Opened(class_names, splits, tuple(sorted((k, h.checksum) for k, h in headers.items())))
+    scaling = _scaling(inputs["train"], value_range)
+    splits = complete_splits(parts, fractions, class_names, scaling, seed, task)
+    return Opened(class_names, splits, tuple(sorted((k, h.checksum) for k, h in headers.items())), found)
 
 
-def _npz_parts(path: Path, headers: Mapping[str, Header]) -> dict[str, Records]:
+def _suffixes(path: Path, headers: Mapping[str, Header]) -> dict[str, str]:
+    """What the names of the arrays of each part end in; `train` is always there."""
     if {"x_train", "y_train"} <= set(headers):
         suffixes = {name: f"_{suffix}" for name, suffix in _PARTS.items()}
     elif {"x", "y"} <= set(headers):
@@ -92,78 +70,150 @@ def _npz_parts(path: Path, headers: Mapping[str, Header]) -> dict[str, Records]:
                 fix=f"Add {', '.join(incomplete)}." if incomplete else None,
             )
         )
-    return {name: _npz_records(path, headers, suffix) for name, suffix in present.items()}
+    return present
 
 
-def _npz_records(path: Path, headers: Mapping[str, Header], suffix: str) -> Records:
-    x_key, y_key = f"x{suffix}", f"y{suffix}"
-    x = headers[x_key]
-    labels = _npz_labels(path, y_key)
-    if not x.shape or x.shape[0] != len(labels) or x.shape[0] == 0:
+# The inputs.
+
+
+def _inputs(path: Path, key: str, headers: Mapping[str, Header]) -> Inputs:
+    x = Inputs(headers[key].shape, headers[key].dtype)
+    if len(x.shape) < 2 or 0 in x.shape[1:]:
         raise ConfigurationError(
             explain(
-                f"{x_key!r} and {y_key!r} in {path} do not belong together.",
-                received=f"shapes {x.shape} and {labels.shape}",
-                expected="as many labels as examples, at least one",
-            )
-        )
-    if x.dtype != np.uint8 and x.dtype.kind != "f":
-        raise ConfigurationError(
-            explain(
-                f"{x_key!r} in {path} has a dtype that says nothing about its range.",
-                received=str(x.dtype),
-                expected="uint8 images (0..255), or floating point numbers, which are taken as they are",
-                fix="Convert it with .astype(np.uint8) or .astype(np.float32).",
-            )
-        )
-    if len(x.shape) < 2 or 0 in x.shape:
-        raise ConfigurationError(
-            explain(
-                f"{x_key!r} in {path} does not hold examples.",
+                f"{key!r} in {path} does not hold examples.",
                 received=f"shape {x.shape}",
                 expected="[n, ...] with at least one number an example",
             )
         )
-    greyscale = x.dtype == np.uint8 and len(x.shape) == 3
-    shape = (*x.shape[1:], 1) if greyscale else x.shape[1:]
-    load = functools.partial(_load_examples, path, x_key, shape)
-    return ArrayRecords(load, labels, shape=shape, dtype=x.dtype if x.dtype == np.uint8 else np.float32)
-
-
-def _load_examples(path: Path, key: str, shape: tuple[int, ...]) -> np.ndarray:
-    stored = load(path, key).reshape(-1, *shape)
-    return stored if stored.dtype == np.uint8 else stored.astype(np.float32)
-
-
-def _npz_labels(path: Path, key: str) -> np.ndarray:
-    labels = load(path, key)
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
+    if x.dtype == np.uint8 and len(x.shape) == 2:
         raise ConfigurationError(
             explain(
-                f"{key!r} in {path} does not hold labels.",
-                received=f"shape {labels.shape}, dtype {labels.dtype}",
-                expected="one integer label an example, 0..C-1, shape [n] or [n, 1]",
-                fix="Turn one-hot rows into labels with y.argmax(-1).",
+                f"{key!r} in {path} may hold pixels or token ids.",
+                received=f"uint8 of shape {x.shape}",
+                expected="images [n, H, W] or [n, H, W, C]; int32 token ids [n, t]; or float32 numbers [n, d]",
+                fix="Pixels: x.reshape(n, H, W). Token ids: x.astype(np.int32). Numbers: x.astype(np.float32).",
             )
         )
-    check_labels(f"{key!r} in {path}", labels)
-    return labels.astype(np.int64)
+    if x.dtype != np.uint8 and x.dtype.kind != "f" and not x.are_token_ids:
+        raise ConfigurationError(
+            explain(
+                f"{key!r} in {path} has a dtype that says nothing about its range.",
+                received=f"{x.dtype} of shape {x.shape}",
+                expected="uint8 images (0..255); floating point numbers, which are taken as they are; or token ids, "
+                "whole numbers [n, t]",
+                fix="Convert it with .astype(np.uint8) or .astype(np.float32).",
+            )
+        )
+    return x
 
 
-def _npz_class_names(path: Path, headers: Mapping[str, Header], parts: Mapping[str, Records]) -> tuple[str, ...]:
+def _scaling(inputs: Inputs, value_range: tuple[float, float]) -> Scaling:
+    if inputs.are_token_ids:
+        return Scaling.of_token_ids()
+    return Scaling.to_range(255, value_range) if inputs.dtype == np.uint8 else Scaling()
+
+
+def _records(path: Path, key: str, inputs: Inputs, labels: np.ndarray) -> Records:
+    if inputs.are_token_ids:
+        _check_token_ids(path, key)
+        dtype, shape = np.dtype(np.int32), inputs.shape[1:]
+    else:
+        is_greyscale = inputs.dtype == np.uint8 and len(inputs.shape) == 3
+        dtype = inputs.dtype if inputs.dtype == np.uint8 else np.dtype(np.float32)
+        shape = (*inputs.shape[1:], 1) if is_greyscale else inputs.shape[1:]
+    load_examples = functools.partial(_load_examples, path, key, shape, dtype)
+    return ArrayRecords(load_examples, labels, shape=shape, dtype=dtype)
+
+
+def _load_examples(path: Path, key: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    return load(path, key).reshape(-1, *shape).astype(dtype, copy=False)
+
+
+def _check_token_ids(path: Path, key: str) -> None:
+    ids = load(path, key)
+    if ids.min() < 0 or ids.max() > np.iinfo(np.int32).max:
+        raise ConfigurationError(
+            explain(
+                f"{key!r} in {path} has whole numbers that are not token ids.",
+                received=f"{ids.min()} to {ids.max()}",
+                expected="0 to 2^31 - 1",
+                fix="Where these are numbers rather than ids, store x.astype(np.float32).",
+            )
+        )
+
+
+def _check_pixels(path: Path, headers: Mapping[str, Header], value_range: tuple[float, float]) -> None:
+    """Of floating point images, `[n, H, W]` or more axes: what the range of a table's columns is says nothing."""
+    for key, header in headers.items():
+        if key.startswith("x") and header.dtype.kind == "f" and len(header.shape) > 2:
+            check_pixel_range(f"{key!r} in {path}", header.lowest, header.highest, value_range)
+
+
+def _check_same_examples(path: Path, parts: Mapping[str, Records]) -> None:
+    kinds = {name: (part.shape, str(part.dtype), part.labels.shape[1:]) for name, part in parts.items()}
+    if len(set(kinds.values())) > 1:
+        raise ConfigurationError(
+            explain(
+                f"The parts of {path} hold different kinds of examples.",
+                received=", ".join(f"{name}: x {x} {dtype}, y {y}" for name, (x, dtype, y) in kinds.items()),
+                expected="one shape and one dtype",
+            )
+        )
+
+
+# The labels.
+
+
+def _stored_labels(path: Path, suffix: str, headers: Mapping[str, Header]) -> np.ndarray:
+    labels, num_examples = load(path, f"y{suffix}"), headers[f"x{suffix}"].shape[0]
+    if labels.ndim < 1 or len(labels) != num_examples or num_examples == 0:
+        raise ConfigurationError(
+            explain(
+                f"'x{suffix}' and 'y{suffix}' in {path} do not belong together.",
+                received=f"shapes {headers[f'x{suffix}'].shape} and {labels.shape}",
+                expected="as many labels as examples, at least one",
+            )
+        )
+    return labels
+
+
+def _found(path: Path, inputs: Inputs, stored: Mapping[str, np.ndarray]) -> tuple[Task, str]:
+    """The task of the labels of all parts together, so that a small part does not look like another task."""
+    shapes = {labels.shape[1:] for labels in stored.values()}
+    together = np.concatenate(list(stored.values())) if len(shapes) == 1 else stored["train"]
+    shape = (len(together), *inputs.shape[1:])
+    try:
+        return tasks.find(Inputs(shape, inputs.dtype), together)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{path}: {error}") from None
+
+
+def _labels(path: Path, key: str, stored: np.ndarray, task: Task) -> np.ndarray:
+    labels = task.read(stored, what=f"{key!r} in {path}")
+    if not task.unlabelled_in_files:
+        check_class_numbers(f"{key!r} in {path}", labels, missing=False)
+    if not task.has_label(labels).any():
+        raise ConfigurationError(
+            explain(f"{key!r} in {path} has no label.", received="missing labels only", expected="at least one label")
+        )
+    return labels
+
+
+def _class_names(
+    path: Path, headers: Mapping[str, Header], task: Task, labels: Mapping[str, np.ndarray]
+) -> tuple[str, ...]:
     """The names in the file, or "0", "1", ..."""
-    num_classes = 1 + max(int(part.labels.max()) for part in parts.values())
-    names = tuple(str(i) for i in range(num_classes))
-    if "class_names" in headers:
-        names = _given_names(path)
-    if len(names) < max(num_classes, 2):
+    num_outputs = max(task.num_outputs(part) for part in labels.values())
+    names = _given_names(path) if "class_names" in headers else tuple(str(i) for i in range(num_outputs))
+    is_exact = not task.has_classes  # of exclusive classes, one may be missing in the labels
+    if len(names) < max(num_outputs, 2 if task.has_classes else 1) or (is_exact and len(names) != num_outputs):
+        wanted = "at least two classes, and a name for each label where there are 'class_names'"
         raise ConfigurationError(
             explain(
                 f"The labels in {path} do not fit its classes.",
-                received=f"labels up to {num_classes - 1}, {len(names)} class name(s)",
-                expected="at least two classes, and a name for each label where there are 'class_names'",
+                received=f"labels up to {num_outputs - 1}, {len(names)} class name(s)",
+                expected=f"{num_outputs} names, one per output" if is_exact else wanted,
             )
         )
     return names
@@ -181,22 +231,3 @@ def _given_names(path: Path) -> tuple[str, ...]:
             )
         )
     return tuple(str(name) for name in names.ravel())
-
-
-def _check_pixels(path: Path, headers: Mapping[str, Header], value_range: tuple[float, float]) -> None:
-    """Of floating point images, `[n, H, W]` or more axes: what the range of a table's columns is says nothing."""
-    for key, header in headers.items():
-        if key.startswith("x") and header.dtype.kind == "f" and len(header.shape) > 2:
-            check_pixel_range(f"{key!r} in {path}", header.lowest, header.highest, value_range)
-
-
-def _check_same_examples(path: Path, parts: Mapping[str, Records]) -> None:
-    kinds = {name: (part.shape, str(part.dtype)) for name, part in parts.items()}
-    if len(set(kinds.values())) > 1:
-        raise ConfigurationError(
-            explain(
-                f"The parts of {path} hold different kinds of examples.",
-                received=", ".join(f"{name}: {shape} {dtype}" for name, (shape, dtype) in kinds.items()),
-                expected="one shape and one dtype",
-            )
-        )

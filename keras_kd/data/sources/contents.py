@@ -11,9 +11,6 @@ import numpy as np
 
 from keras_kd.errors import ConfigurationError, explain
 
-MAX_CLASSES = 2**20
-"""Labels from here on are refused: a name and a column of one-hot labels for each class have to fit into memory."""
-
 _FAR_OUTSIDE = 10.0  # how many times the width of the value range images may span; standardized ones span about 5
 _PIECE_BYTES = 2**24
 _LARGEST = float(np.finfo(np.float32).max)
@@ -80,31 +77,6 @@ def check_pixel_range(what: str, lowest: float, highest: float, value_range: tup
             f"is to get them as they are, pass value_range=({min(lowest, 0):g}, {highest:g}).",
         )
     )
-
-
-def check_labels(what: str, labels: np.ndarray, num_classes: int | None = None, *, unlabelled: bool = False) -> None:
-    """Raises `ConfigurationError` with the first row of whole-number labels that does not name a class.
-
-    Args:
-        what: what they are, as "y".
-        labels: integers `[n]` or `[n, 1]`.
-        num_classes: the number of classes; None allows any label below `MAX_CLASSES`.
-        unlabelled: whether -1 may stand for an example without a label.
-    """
-    lowest, limit = -1 if unlabelled else 0, MAX_CLASSES if num_classes is None else num_classes
-    flat = labels.reshape(-1)
-    bad = np.flatnonzero((flat < lowest) | (flat >= limit))
-    if len(bad):
-        raise ConfigurationError(
-            explain(
-                f"{what} has labels that do not name a class.",
-                received=f"{flat[bad[0]]} in row {bad[0]}" + (f" and {len(bad) - 1} more" if len(bad) > 1 else ""),
-                expected=f"whole numbers, 0..{limit - 1}" + (", or -1 for an example without a label" * unlabelled),
-                fix="Number the classes from 0 on, as np.unique(y, return_inverse=True)[1] does."
-                if num_classes is None
-                else None,
-            )
-        )
 
 
 def check_class_names(names: Sequence[str]) -> None:

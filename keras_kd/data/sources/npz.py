@@ -99,7 +99,7 @@ def _read(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Header
                 raise unreadable(path, key, "it holds pickled objects")
             if file.tell() + math.prod(shape) * dtype.itemsize != info.file_size:
                 raise ValueError(f"its header says shape {shape} of {dtype}, and it has {info.file_size:,} bytes")
-            lowest, highest, bad = _scan(file, dtype)
+            lowest, highest, bad = _scan(file, dtype, missing=key.startswith("y"))
     except ConfigurationError:
         raise
     except _UNREADABLE as error:
@@ -116,14 +116,17 @@ def _header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
     return read(file)
 
 
-def _scan(file: Any, dtype: np.dtype) -> tuple[float, float, np.ndarray]:
-    """Lowest and highest value, and the first places that are not finite; the end is where the checksum is compared."""
+def _scan(file: Any, dtype: np.dtype, *, missing: bool) -> tuple[float, float, np.ndarray]:
+    """Lowest and highest value, and the first places that are not finite; the end is where the checksum is compared.
+
+    NaN passes where values may be `missing`: the target of a regression.
+    """
     lowest, highest, place = math.inf, -math.inf, 0
     while content := file.read(_PIECE_ITEMS * max(dtype.itemsize, 1)):
         if dtype.kind != "f":
             continue
         values = np.frombuffer(content, dtype)
-        bad = rows_not_finite(values)
+        bad = rows_not_finite(np.nan_to_num(values, nan=0.0, posinf=np.inf, neginf=-np.inf) if missing else values)
         if len(bad):
             return 0.0, 0.0, place + bad
         lowest, highest = min(lowest, float(values.min())), max(highest, float(values.max()))

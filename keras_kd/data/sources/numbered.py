@@ -10,6 +10,7 @@ from keras_kd.data.examples import ArrayExamples, Examples, SplitExamples, Strea
 from keras_kd.data.sources.tf_datasets import examples_of_dataset
 from keras_kd.data.splits import DataSource, Split
 from keras_kd.errors import ConfigurationError, explain
+from keras_kd.tasks import get
 
 _FORMS = (
     "(x,), (x, y) or (x, y, sample_weight) arrays; a split of kd.data.open_source(...); a DataSource (its training "
@@ -17,12 +18,17 @@ _FORMS = (
 )
 
 
-def examples_of(source: Any) -> Examples:
+def examples_of(source: Any, task: Any = None) -> Examples:
     """The numbered examples of a source.
+
+    Args:
+        source: arrays, a split or data source, or a `tf.data.Dataset`.
+        task: what the labels are, where the source does not know it; see `keras_kd.tasks`.
 
     Raises:
         ConfigurationError: nothing that is known to hold examples.
     """
+    task = None if task is None else get(task)
     if isinstance(source, Examples):
         return source
     if isinstance(source, DataSource):
@@ -32,11 +38,11 @@ def examples_of(source: Any) -> Examples:
     if isinstance(source, tuple) and 1 <= len(source) <= 3:
         while source[-1] is None and len(source) > 1:
             source = source[:-1]
-        return ArrayExamples(source)
+        return ArrayExamples(source, task)
     if isinstance(source, np.ndarray):
-        return ArrayExamples((source,))
+        return ArrayExamples((source,), task)
     if hasattr(source, "element_spec"):  # a tf.data.Dataset, without importing TensorFlow to ask
-        return examples_of_dataset(source)
+        return examples_of_dataset(source, task)
     raise ConfigurationError(
         explain(
             "This holds no examples.", received=f"{type(source).__module__}.{type(source).__name__}", expected=_FORMS
@@ -48,4 +54,4 @@ def _of_split(split: Split) -> Examples:
     if split.records.fits_in_memory:
         return SplitExamples(split)
     scaled = split.stored_stream().map(lambda x, y: (split.scaling(x), y))
-    return StreamedExamples(scaled.enumerate(), split.num_examples)
+    return StreamedExamples(scaled.enumerate(), split.num_examples, split.task)

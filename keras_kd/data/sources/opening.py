@@ -5,13 +5,15 @@ Opening is cheap: listings, headers and builder infos are read, pixels only when
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from keras_kd import files
+from keras_kd import files, tasks
 from keras_kd.data.checks import check_fraction, check_image_size, check_seed, check_value_range
-from keras_kd.data.sources.arrays import open_digits, open_npz
+from keras_kd.data.sources.arrays import open_npz
+from keras_kd.data.sources.digits import open_digits
 from keras_kd.data.sources.folders import open_folder
 from keras_kd.data.sources.tfds import open_tfds
 from keras_kd.data.splits import DataSource, Opened
@@ -30,6 +32,7 @@ def open_source(
     image_size: int | tuple[int, int] | None = None,
     value_range: tuple[float, float] = (0.0, 1.0),
     seed: int = 0,
+    task: Any = None,
 ) -> DataSource:
     """Opens a data set with its train, validation and test splits.
 
@@ -43,8 +46,9 @@ def open_source(
 
     `"folder:PATH"`: images in a sub-folder for each class, or in `train/CLASS`, `validation/CLASS` (or `val`) and
     `test/CLASS`. `"npz:PATH"`: `x_train, y_train[, x_val, y_val][, x_test, y_test][, class_names]`, or
-    `x, y[, class_names]`; uint8 `[n, H, W]` is taken as greyscale, floating point numbers as they are. Of both,
-    a missing validation or test split is cut from the training examples, stratified by class: `validation` and
+    `x, y[, class_names]`. There, uint8 x are images, `[n, H, W]` greyscale ones; floating point numbers are taken as
+    they are; other whole numbers `[n, t]` are token ids and stay whole. Its y may be of any task of `keras_kd.tasks`.
+    Of both, a missing validation or test split is cut from the training examples, stratified by class: `validation` and
     `test` are its fractions (0.1 each by default), `train` the fraction to train on (by default the rest).
 
     >>> source = open_source("digits")
@@ -56,6 +60,8 @@ def open_source(
         image_size: pixels, `(height, width)` or one number; needed where the images differ in size.
         value_range: what black and white become. For stored integers; floating point arrays are not scaled.
         seed: of the splits that are cut from folders and .npz files.
+        task: one of `keras_kd.tasks`, its name, or a mapping such as `{"name": "segmentation", "ignore_class": 255}`.
+            None finds it in the labels of an .npz file; every other source is a classification.
 
     Raises:
         ConfigurationError: an unknown source, data that is missing or not usable, settings that do not fit it.
@@ -63,12 +69,15 @@ def open_source(
     kind, place = _parse(source)
     expressions = {"train": train, "validation": validation, "test": test}
     value_range, seed = check_value_range(value_range), check_seed(seed)
+    task = None if task is None else tasks.get(task)
+    if kind != "npz":
+        _refuse_task(task, source)
     if kind == "tfds":
         opened = open_tfds(place, expressions, data_dir, image_size, value_range)
     else:
         _refuse_data_dir(data_dir, source)
         fractions = {name: check_fraction(name, value) for name, value in expressions.items()}
-        opened = _open_local(kind, place, fractions, image_size, value_range, seed)
+        opened = _open_local(kind, place, fractions, image_size, value_range, seed, task)
     settings = (kind, expressions, check_image_size(image_size), value_range)
     settings += (seed,) if kind in ("folder", "npz") else ()
     return DataSource(
@@ -76,6 +85,7 @@ def open_source(
         class_names=opened.class_names,
         input_shape=opened.splits["train"].example_shape,
         fingerprint=_fingerprint(settings, opened),
+        found=opened.found,
         **opened.splits,
     )
 
@@ -105,10 +115,11 @@ def _open_local(
     image_size: Any,
     value_range: tuple[float, float],
     seed: int,
+    task: tasks.Task | None,
 ) -> Opened:
     if kind == "digits":
         return open_digits(fractions, image_size, value_range)
-    open_path = open_folder if kind == "folder" else open_npz
+    open_path = open_folder if kind == "folder" else functools.partial(open_npz, task=task)
     try:
         Path(place).expanduser().exists()
     except (OSError, ValueError, RuntimeError) as error:  # a name that no file can have
@@ -117,6 +128,18 @@ def _open_local(
             explain(f"This place cannot be read: {error.args[-1]}.", received=received, expected=FORMS)
         ) from None
     return open_path(Path(place).expanduser(), fractions, image_size, value_range, seed)
+
+
+def _refuse_task(task: tasks.Task | None, source: str) -> None:
+    if task is not None and not isinstance(task, tasks.Classification):
+        raise ConfigurationError(
+            explain(
+                f"{source!r} holds one class per example.",
+                received=f"task {task.name!r}",
+                expected="'classification', or no task",
+                fix='Labels of other tasks come from "npz:PATH".',
+            )
+        )
 
 
 def _refuse_data_dir(data_dir: Any, source: str) -> None:
@@ -134,4 +157,7 @@ def _fingerprint(settings: tuple[Any, ...], opened: Opened) -> str:
     sizes = {name: split.num_examples for name, split in opened.splits.items()}
     shape = opened.splits["train"].example_shape
     text = repr((settings, opened.class_names, shape, sorted(sizes.items()), opened.identity))
+    task = opened.splits["train"].task
+    if not isinstance(task, tasks.Classification):
+        text += repr(task)
     return files.digest(text)[:32]

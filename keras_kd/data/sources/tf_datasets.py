@@ -10,12 +10,13 @@ import numpy as np
 from keras_kd.data import splits
 from keras_kd.data.examples import ArrayExamples, Examples, StreamedExamples
 from keras_kd.errors import ConfigurationError, explain
+from keras_kd.tasks import Task
 
 _CHUNK = 256
 _ID = "tfds_id"
 
 
-def examples_of_dataset(dataset: Any) -> Examples:
+def examples_of_dataset(dataset: Any, task: Task | None = None) -> Examples:
     """Reads the data set once: kept in memory where it fits, else read again in each epoch.
 
     Examples are numbered by the order in which the data set gives them. Where they carry a `tfds_id`
@@ -24,6 +25,7 @@ def examples_of_dataset(dataset: Any) -> Examples:
     Args:
         dataset: of single examples or batches: x, `(x,)`, `(x, y)`, `(x, y, sample_weight)`, or a mapping of image,
             label and `tfds_id`.
+        task: what the labels are, where known.
     """
     dataset = _unbatched(dataset)
     named, parts_of = _reader(dataset.element_spec)
@@ -33,12 +35,12 @@ def examples_of_dataset(dataset: Any) -> Examples:
         raise ConfigurationError(explain("This data set is empty.", received=repr(dataset), expected="examples"))
     ranks = _ranks(keys) if named else None
     if kept is None:
-        return StreamedExamples(_with_numbers(numbered, ranks), count)
+        return StreamedExamples(_with_numbers(numbered, ranks), count, task)
     arrays = keras.tree.map_structure(lambda *pieces: np.concatenate(pieces), *kept) if len(kept) > 1 else kept[0]
     if named:
         order = np.argsort(keys, kind="stable")
         arrays = keras.tree.map_structure(lambda array: array[order], arrays)
-    return ArrayExamples(tuple(arrays))
+    return ArrayExamples(tuple(arrays), task)
 
 
 def _unbatched(dataset: Any) -> Any:

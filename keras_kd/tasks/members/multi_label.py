@@ -17,8 +17,8 @@ from keras_kd.tasks.measures import Measure
 @registry.register
 @dataclass(frozen=True)
 class MultiLabel(Task):
-    """Independent labels. Labels: multi-hot rows `[n, C]` of 1 and 0, -1 for a missing one. A model ends in C logits, or
-    in their sigmoid.
+    """Independent labels. Labels: multi-hot rows `[n, C]` of 1 and 0, -1 for a missing one. A model ends in C logits,
+    or in their sigmoid.
 
     The mean average precision ranks the outputs; micro-F1 and exact match decide at probability 0.5.
 

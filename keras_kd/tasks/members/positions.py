@@ -8,8 +8,8 @@ from typing import ClassVar
 import numpy as np
 
 from keras_kd.errors import ConfigurationError, explain
-from keras_kd.tasks.members.classification import ClassTask
 from keras_kd.tasks.labels import UNLABELLED, check_class_numbers, class_numbers
+from keras_kd.tasks.members.classification import ClassTask
 
 
 @dataclass(frozen=True)

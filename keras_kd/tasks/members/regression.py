@@ -19,7 +19,8 @@ _NUM_STRATA = 10
 @registry.register
 @dataclass(frozen=True)
 class Regression(Task):
-    """One or more numbers per example. Labels: `[n]` or `[n, d]`, NaN for a missing one. A model ends in d linear outputs.
+    """One or more numbers per example. Labels: `[n]` or `[n, d]`, NaN for a missing one. A model ends in d linear
+    outputs.
 
     >>> scores = Regression().measure(np.array([[1.0], [3.0]]), np.array([2.0, 3.0]))
     >>> scores["mean_absolute_error"], scores["r_squared"]
@@ -56,7 +57,9 @@ class Regression(Task):
         targets = labels[:, 0]
         known = np.flatnonzero(~np.isnan(targets))
         groups = np.full(len(targets), -1, np.int64)
-        groups[known[np.argsort(targets[known], kind="stable")]] = np.arange(len(known)) * _NUM_STRATA // max(len(known), 1)
+        groups[known[np.argsort(targets[known], kind="stable")]] = (
+            np.arange(len(known)) * _NUM_STRATA // max(len(known), 1)
+        )
         return groups
 
     def mixed(self, labels, partners, share, num_outputs):

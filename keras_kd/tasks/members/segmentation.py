@@ -15,8 +15,8 @@ from keras_kd.tasks.members.positions import PositionTask
 @registry.register
 @dataclass(frozen=True)
 class Segmentation(PositionTask):
-    """One class per pixel. Labels: masks of class numbers `[n, H, W]`, -1 (or `ignore_class`) for an unlabelled pixel. A
-    model ends in logits `[n, H, W, C]`, or in their softmax.
+    """One class per pixel. Labels: masks of class numbers `[n, H, W]`, -1 (or `ignore_class`) for an unlabelled pixel.
+    A model ends in logits `[n, H, W, C]`, or in their softmax.
 
     Args:
         ignore_class: the class number that the stored masks give to unlabelled pixels, such as 255.

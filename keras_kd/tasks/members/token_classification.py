@@ -15,8 +15,8 @@ from keras_kd.tasks.members.positions import PositionTask
 @registry.register
 @dataclass(frozen=True)
 class TokenClassification(PositionTask):
-    """One class per token. Inputs: token ids `[n, t]`. Labels: class numbers `[n, t]`, -1 (or `ignore_class`) for padding
-    and for tokens without a label. A model ends in logits `[n, t, C]`, or in their softmax.
+    """One class per token. Inputs: token ids `[n, t]`. Labels: class numbers `[n, t]`, -1 (or `ignore_class`) for
+    padding and for tokens without a label. A model ends in logits `[n, t, C]`, or in their softmax.
 
     What a model computes at padding is left out of the supervised loss and of the measures. A model that masks padding
     (`Embedding(mask_zero=True)`) leaves it out of the distillation, too.

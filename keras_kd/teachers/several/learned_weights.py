@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from keras_kd.tasks.tensors import targets_of
 from keras_kd.teachers.calibration import log_probabilities
-from keras_kd.teachers.several.weights import targets_of
 
 _TOLERANCE = 1e-6
 _MAX_STEPS = 2000
@@ -23,7 +23,7 @@ def labelled(logits: np.ndarray, labels: Any, activation: str) -> tuple[np.ndarr
         logits: `[teachers, ..., classes]`.
         labels: as for `label_loss_weights`.
     """
-    found = targets_of(ops.convert_to_tensor(labels), logits, activation)
+    found = targets_of(ops.convert_to_tensor(labels), ops.convert_to_tensor(logits[0]), activation)
     targets, counts = (np.asarray(ops.convert_to_numpy(tensor)) for tensor in found)
     if activation == "sigmoid":
         logits, targets, counts = logits[..., None], targets[..., None], counts[..., None]

@@ -6,7 +6,7 @@ from typing import Any
 
 from keras import ops
 
-from keras_kd.errors import ConfigurationError, explain
+from keras_kd.tasks.tensors import targets_of
 
 EPSILON = 1e-6  # nats added to every entropy: teachers that are all sure count the same
 
@@ -65,7 +65,7 @@ def label_loss_weights(logits: Any, labels: Any, activation: str = "softmax") ->
 
 def cross_entropies(logits: Any, labels: Any, activation: str) -> tuple[Any, Any]:
     """The cross-entropy of each teacher, `[teachers, ..., 1]`, and which rows have a label, `[..., 1]`."""
-    targets, counts = targets_of(ops.convert_to_tensor(labels), logits, activation)
+    targets, counts = targets_of(ops.convert_to_tensor(labels), logits[0], activation)
     if activation == "softmax":
         losses = -targets * ops.log_softmax(logits, axis=-1)
         return ops.sum(losses, axis=-1, keepdims=True), counts
@@ -78,27 +78,3 @@ def _less_is_more(shares: Any) -> Any:
     """`(1 - share) / (K - 1)` along the first axis; 1 for a single teacher."""
     num_teachers = shares.shape[0]
     return ops.ones_like(shares) if num_teachers == 1 else (1.0 - shares) / (num_teachers - 1)
-
-
-def targets_of(labels: Any, logits: Any, activation: str) -> tuple[Any, Any]:
-    """Targets `[..., classes]` and what counts: rows `[..., 1]` of a softmax, outputs `[..., classes]` of sigmoids."""
-    num_axes, num_classes = len(logits.shape) - 1, logits.shape[-1]  # of one teacher
-    is_narrow = len(labels.shape) == num_axes and labels.shape[-1] == 1
-    if activation == "softmax" and (len(labels.shape) == num_axes - 1 or is_narrow):
-        numbers = ops.cast(ops.squeeze(labels, axis=-1) if is_narrow else labels, "int32")[..., None]
-        targets = ops.equal(numbers, ops.arange(num_classes, dtype="int32"))
-        return ops.cast(targets, logits.dtype), numbers >= 0
-    if activation == "sigmoid" and num_classes == 1 and len(labels.shape) == num_axes - 1:
-        labels = labels[..., None]
-    if len(labels.shape) != num_axes or labels.shape[-1] != num_classes:
-        raise ConfigurationError(
-            explain(
-                "These labels do not go with the teachers' logits.",
-                received=f"labels of shape {tuple(labels.shape)} for logits of shape {tuple(logits.shape[1:])}",
-                expected="class numbers or one-hot" if activation == "softmax" else "0 or 1 for each output",
-            )
-        )
-    targets = ops.cast(labels, logits.dtype)
-    if activation == "softmax":
-        return targets, ops.max(targets, axis=-1, keepdims=True) > 0
-    return targets, targets >= 0

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from keras_kd.data import Mixup, Pipeline, open_source, splits
-from keras_kd.data.sources.contents import check_class_names, check_labels, check_pixel_range, rows_not_finite
+from keras_kd.data.sources.contents import check_class_names, check_pixel_range, rows_not_finite
 from keras_kd.errors import ConfigurationError
 
 X = np.random.default_rng(0).random((60, 4, 4, 1))
@@ -168,11 +168,6 @@ def test_relabelled_refuses_what_is_not_a_label(labels):
         open_source("digits").train.subset(range(3), "few").relabelled(labels, "other")
 
 
-def test_check_labels_by_itself():
-    check_labels("y", np.array([[0], [2]]), 3)
-    check_labels("y", np.array([-1, 2], np.int8), 3, unlabelled=True)
-
-
 # Class names.
 
 
@@ -246,14 +241,13 @@ def test_a_header_that_promises_more_than_there_is(tmp_path):
         ({"x": X[:0], "y": Y[:0]}, "at least one"),
         ({"x": X[:, :0], "y": Y}, r"'x' in .* does not hold examples.*\(60, 0, 4, 1\)"),
         ({"x": X[:, 0, 0, 0], "y": Y}, r"does not hold examples.*\(60,\)"),
-        ({"x": np.array(5.0), "y": Y}, "do not belong together"),
+        ({"x": np.array(5.0), "y": Y}, "does not hold examples"),
         ({"x": X.astype(object), "y": Y}, "The array 'x' in .* pickled objects"),
         ({"x": X, "y": Y.astype(object)}, "The array 'y' in .* pickled objects"),
         ({"x": X.astype(complex), "y": Y}, "complex128"),
         ({"x": X > 0.5, "y": Y}, "Received: bool"),
-        ({"x": X, "y": Y > 1}, "dtype bool"),
         ({"x": X, "y": Y[:-1]}, r"shapes \(60, 4, 4, 1\) and \(59,\)"),
-        ({"x": X, "y": np.array(["a"] * 60)}, "dtype <U1"),
+        ({"x": X, "y": np.array(["a"] * 60)}, "No task fits.*of <U1"),
     ],
 )
 def test_arrays_that_are_not_a_data_set(write_npz, arrays, message):

@@ -1,0 +1,161 @@
+"""Applies augmentations to numbered examples: any view of any example can be made again, its labels included."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from keras_kd.data import augmentation
+from keras_kd.data.augmentation import Augmentation, Mixing
+from keras_kd.data.draws import Draws
+from keras_kd.data.examples import Examples
+from keras_kd.errors import ConfigurationError, explain
+from keras_kd.tasks import Classification, Inputs, Regression, Task, find
+
+
+class Augmenter:
+    """The views of a set of examples.
+
+    Args:
+        examples: what is augmented.
+        steps: the augmentations, applied in turn.
+        seed: of their draws.
+        num_outputs: the size of mixed labels; None finds it in the labels.
+
+    Raises:
+        ConfigurationError: augmentations that do not fit the inputs, or labels that they cannot be applied to.
+    """
+
+    def __init__(self, examples: Examples, steps: Any, seed: int, num_outputs: int | None = None):
+        self.steps = _augmentations(steps)
+        self.seed = seed
+        self._examples = examples
+        self._task: Task | None = examples.task  # found in the labels where an augmentation needs it
+        self._num_outputs = num_outputs
+        if self.steps:
+            self._check()
+
+    def __call__(self, ids: np.ndarray, view: int, parts: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The parts of the examples of these numbers, `(x[, y[, sample_weight]])`, in a view."""
+        if not self.steps:
+            return parts
+        x, y = self._apply(self.steps, ids, view, parts[0], parts[1] if len(parts) > 1 else None)
+        return (x, *((y,) if len(parts) > 1 else ()), *parts[2:])
+
+    def _apply(self, steps: tuple[Augmentation, ...], ids: np.ndarray, view: int, x: Any, y: Any) -> tuple[Any, Any]:
+        """Applies `steps` in turn. A partner for mixing goes through the steps before, as in its own place."""
+        draws = Draws(self.seed, ids, view)
+        x = x if _are_token_ids(x) else np.asarray(x, np.float32)
+        for number, step in enumerate(steps):
+            own = draws.under(f"{number}")
+            if isinstance(step, Mixing):
+                x, y = self._mix(steps[:number], step, own, view, x, y)
+                continue
+            x = step(x, own)
+            if y is not None and step.moves_positions and self._has_positions:
+                y = step.move_labels(self._task.read(y), own)
+        return x, y
+
+    def _mix(
+        self, before: tuple[Augmentation, ...], step: Mixing, draws: Draws, view: int, x: np.ndarray, y: Any
+    ) -> tuple[np.ndarray, Any]:
+        partners = step.partners(draws, self._examples.num_examples)
+        fetched = self._examples.fetch(partners)
+        other = fetched[1] if y is not None else None
+        partner_x, partner_y = self._apply(before, partners, view, fetched[0], other)
+        x, share = step.mix(x, partner_x, draws)
+        return x, None if y is None else self._mixed(np.asarray(y), np.asarray(partner_y), share)
+
+    def _mixed(self, labels: np.ndarray, partners: np.ndarray, share: np.ndarray) -> np.ndarray:
+        task = self._task
+        if not isinstance(task, Classification):  # whose labels may be shares already
+            labels, partners = task.read(labels), task.read(partners)
+        return task.mixed(labels, partners, share, self._outputs())
+
+    def _outputs(self) -> int:
+        if self._num_outputs is None:
+            labels = np.asarray(self._examples.labels())
+            is_share = isinstance(self._task, Classification) and _are_rows(labels)
+            self._num_outputs = labels.shape[-1] if is_share else self._task.num_outputs(self._task.read(labels))
+        return self._num_outputs
+
+    @property
+    def _has_positions(self) -> bool:
+        return self._task is not None and self._task.has_positions
+
+    # Checks, before the first batch.
+
+    def _check(self) -> None:
+        parts = next(iter(self._examples.stream()))[1]
+        x = parts[0]
+        if not isinstance(x, np.ndarray):
+            raise ConfigurationError(
+                explain(
+                    "Inputs of several parts cannot be augmented here.",
+                    received=f"inputs in a {type(x).__name__}",
+                    expected="one array",
+                )
+            )
+        for step in self.steps:
+            step.check(x.shape[1:])
+            if _are_token_ids(x) and not step.takes_token_ids:
+                raise _not_for_token_ids(step, x)
+        if len(parts) > 1:
+            self._check_labels(x, parts[1])
+
+    def _check_labels(self, x: np.ndarray, y: Any) -> None:
+        """That the labels can follow the inputs; partners for mixing have to be at hand."""
+        mixes = any(isinstance(step, Mixing) for step in self.steps)
+        moves = any(step.moves_positions for step in self.steps)
+        if self._task is None and isinstance(y, np.ndarray) and (mixes or moves):
+            self._task = _found(x, y, mixes)
+        if mixes:
+            self._check_mixing()
+        if moves and self._has_positions:
+            first, draws = self._task.read(y[:1]), Draws(self.seed, [0], 0)
+            for step in self.steps:
+                if step.moves_positions and not isinstance(step, Mixing):
+                    step.move_labels(first, draws)
+
+    def _check_mixing(self) -> None:
+        (x, y, *_) = self._examples.fetch(np.arange(1))
+        labels = np.asarray(self._examples.labels())
+        if not (isinstance(self._task, Classification) and _are_rows(labels)):
+            self._task.read(labels, num_outputs=self._num_outputs)
+        self._mixed(np.asarray(y), np.asarray(y), np.ones(1, np.float32))
+
+
+def _augmentations(augment: Any) -> tuple[Augmentation, ...]:
+    steps = augment if isinstance(augment, (list, tuple)) else [] if augment is None else [augment]
+    return tuple(augmentation.get(step) for step in steps)
+
+
+def _are_token_ids(x: Any) -> bool:
+    return isinstance(x, np.ndarray) and Inputs(x.shape, x.dtype).are_token_ids
+
+
+def _are_rows(labels: np.ndarray) -> bool:
+    """Whether labels are rows, one-hot or of shares, rather than numbers."""
+    return labels.ndim > 1 and labels.shape[-1] > 1
+
+
+def _found(x: np.ndarray, y: np.ndarray, mixes: bool) -> Task | None:
+    """The task of arrays, as far as an augmentation needs it: how labels are mixed, or whether they have positions."""
+    if y.ndim == 1 or (y.ndim == 2 and y.shape[1] == 1):
+        is_class = y.dtype.kind in "biu" or np.array_equal(y, np.round(y))
+        return Classification() if is_class else Regression()
+    if y.ndim == 2 and np.allclose(y.sum(axis=-1) * (y.sum(axis=-1) - 1), 0, atol=1e-5) and y.min() >= 0:
+        return Classification()  # one-hot rows or shares, zeros where a label is missing
+    return find(Inputs(x.shape, x.dtype), y)[0] if mixes or y.ndim > 2 else None
+
+
+def _not_for_token_ids(step: Augmentation, x: np.ndarray) -> ConfigurationError:
+    return ConfigurationError(
+        explain(
+            f"{type(step).__name__} computes with real numbers, and the inputs are whole ones, as token ids are.",
+            received=f"inputs {x.dtype} of shape {('n', *x.shape[1:])}".replace("'", ""),
+            expected="floating point inputs",
+            fix="Where these are numbers rather than ids, pass x.astype('float32').",
+        )
+    )
