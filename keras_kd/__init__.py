@@ -19,7 +19,7 @@ _NAMES = {
     "match_layers": "keras_kd.features",
     "taps": "keras_kd.features",
 }
-_SAVED_BY_NAME = ("distillers", "features", "losses", "schedules", "teachers")
+_SAVED_BY_NAME = ("distillers", "features", "losses", "schedules", "tasks.losses", "tasks.metrics", "teachers")
 
 __version__ = "0.1.0"
 
@@ -40,6 +40,7 @@ __all__ = [
     "recipes",
     "schedules",
     "taps",
+    "tasks",
     "teachers",
 ]
 
