@@ -9,6 +9,7 @@ import keras
 from keras_kd.errors import ConfigurationError, explain
 from keras_kd.features import Head, name_outputs
 from keras_kd.serialization import snake_case
+from keras_kd.tasks import losses as task_losses
 
 _ALIASES = {
     "bce": "binary_crossentropy",
@@ -82,6 +83,8 @@ def losses_by_output(loss: Any, names: list[str]) -> dict[str, Any]:
 def known_name(loss: Any) -> str | None:
     """The name of one of Keras' own losses, as `mean_squared_error`; None for any other, whatever it is called.
 
+    The losses of `keras_kd.tasks` count as those of Keras that they are named after.
+
     >>> known_name("mse"), known_name(keras.losses.MeanSquaredError()), known_name(lambda y_true, y_pred: y_pred)
     ('mean_squared_error', 'mean_squared_error', None)
     """
@@ -89,7 +92,7 @@ def known_name(loss: Any) -> str | None:
         name = snake_case(loss)
     else:
         described = type(loss) if isinstance(loss, keras.losses.Loss) else loss
-        if not (getattr(described, "__module__", None) or "").startswith("keras."):
+        if not (getattr(described, "__module__", None) or "").startswith(("keras.", task_losses.__name__)):
             return None
         name = snake_case(getattr(described, "__name__", ""))
     return _ALIASES.get(name, name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
@@ -13,6 +13,7 @@ from keras_kd.distillers.supervision import losses_by_output
 from keras_kd.losses import DistillationLoss
 from keras_kd.serialization import snake_case
 from keras_kd.tasks import UNLABELLED, tensors
+from keras_kd.tasks import losses as task_losses
 
 _OF_SOFT_LABELS = {"categorical_crossentropy", "categorical_focal_crossentropy"}
 
@@ -39,6 +40,17 @@ class Declaration:
         return ops.where(is_missing, UNLABELLED, ops.cast(labels, "int32"))
 
 
+@dataclasses.dataclass(frozen=True)
+class PartlyKnown(Declaration):
+    """Labels of which each has a mark of its own: a row has no label if none of its labels is known."""
+
+    is_known: Callable[[Any], Any]
+
+    def has_label(self, labels: Any) -> Any:
+        """Bool `[batch, ...]`, from labels `[batch, ..., outputs]`."""
+        return ops.any(self.is_known(labels), axis=-1)
+
+
 def declared_by(loss: Any) -> Declaration | None:
     """How a compiled loss marks missing labels: by its `ignore_class`, or by zeros in a cross-entropy of soft labels.
 
@@ -49,6 +61,8 @@ def declared_by(loss: Any) -> Declaration | None:
     >>> declared_by("mse") is None
     True
     """
+    if isinstance(loss, (task_losses.BinaryCrossentropy, task_losses.MeanSquaredError)):
+        return PartlyKnown(None, loss.is_known)
     if isinstance(loss, keras.losses.Loss):
         ignore_class = getattr(loss, "ignore_class", None)
         if ignore_class is not None:

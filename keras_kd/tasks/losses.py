@@ -15,9 +15,14 @@ class BinaryCrossentropy(keras.losses.BinaryCrossentropy):
     The value of an example is the mean over its known labels, 0 where it has none.
     """
 
+    @staticmethod
+    def is_known(y_true):
+        """Bool, like `y_true`: which labels are there."""
+        return ops.cast(y_true, "float32") >= 0
+
     def call(self, y_true, y_pred):
+        known = ops.cast(self.is_known(y_true), y_pred.dtype)
         y_true = ops.cast(y_true, y_pred.dtype)
-        known = ops.cast(y_true >= 0, y_pred.dtype)
         values = super().call((y_true * known)[..., None], y_pred[..., None])
         return _mean_of_known(values, known)
 
@@ -29,12 +34,16 @@ class MeanSquaredError(keras.losses.MeanSquaredError):
     The value of an example is the mean over its known targets, 0 where it has none.
     """
 
+    @staticmethod
+    def is_known(y_true):
+        """Bool, like `y_true`: which targets are there."""
+        return ops.logical_not(ops.isnan(y_true))
+
     def call(self, y_true, y_pred):
-        y_true = ops.cast(y_true, y_pred.dtype)
-        is_missing = ops.isnan(y_true)
-        y_true = ops.where(is_missing, ops.zeros_like(y_true), y_true)
+        known = self.is_known(y_true)
+        y_true = ops.where(known, ops.cast(y_true, y_pred.dtype), ops.cast(0, y_pred.dtype))
         values = super().call(y_true[..., None], y_pred[..., None])
-        return _mean_of_known(values, 1 - ops.cast(is_missing, y_pred.dtype))
+        return _mean_of_known(values, ops.cast(known, y_pred.dtype))
 
 
 def _mean_of_known(values, known):
