@@ -279,5 +279,5 @@ def test_features_of_an_unknown_size_are_refused():
 
 
 def test_an_all_zero_one_hot_row_is_unlabeled():
-    numbers = ContrastiveKD()._class_numbers(np.array([[0.0, 1.0], [0.0, 0.0], [1.0, 0.0]]))
+    numbers = ContrastiveKD()._class_indices(np.array([[0.0, 1.0], [0.0, 0.0], [1.0, 0.0]]))
     assert list(np.asarray(numbers)) == [1, -1, 0]
