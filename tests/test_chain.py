@@ -461,7 +461,7 @@ def test_progress(call, tmp_path, capsys):
     assert "assistant, taught by teacher" in shown and "student, taught by assistant" in shown
     call(tmp_path, progress=True, epochs=1)
     shown = capsys.readouterr().out
-    assert "assistant, as it is in" in shown and "taught by" not in shown
+    assert "assistant: loaded from" in shown and "taught by" not in shown
     call(tmp_path, progress=False, epochs=1)
     assert capsys.readouterr().out == ""
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
 
 from keras_kd.chain.links import check_links, for_each, take_models, teacher_name, unique
+from keras_kd.chain.progress import RunProgress
 from keras_kd.chain.result import Chain
 from keras_kd.chain.settings import Settings
 from keras_kd.chain.training import Training
@@ -100,11 +101,11 @@ def distill_chain(
     epochs = for_each(epochs, len(students))
     names = unique([teacher_name(teacher), *(student.name for student in students)])
     teachers, stages = [teacher], []
-    with _alone_in(folder), _bars(progress) as bar:
+    with _alone_in(folder), RunProgress(shown=progress) as shown:
         for index, (student, num_epochs) in enumerate(zip(students, epochs, strict=True)):
             first = 0 if guidance == "all" else index
             training = Training(student, teachers[first:], names[first : index + 2], num_epochs, index, settings)
-            stages.append(training.run(data, validation_data, folder and Path(folder), list(callbacks), bar))
+            stages.append(training.run(data, validation_data, folder and Path(folder), list(callbacks), shown))
             teachers.append(FrozenTeacher(student))
     return Chain(tuple(students), tuple(stages))
 
@@ -128,21 +129,3 @@ def born_again(teacher: Any, build: Callable[[], keras.Model], generations: int,
 def _alone_in(folder: str | Path | None) -> contextlib.AbstractContextManager[None]:
     """Keeps other calls out of the folder while this one works there."""
     return contextlib.nullcontext() if folder is None else locked(Path(folder) / ".lock")
-
-
-@contextlib.contextmanager
-def _bars(shown: bool) -> Iterator[Callable[[str, int, int], Callable[[str], None]]]:
-    """The function `bar(text, total, done)`: a new line of progress; it gives the function `advance(note)`."""
-    if not shown:
-        yield lambda text, total, done: lambda note: None
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    ends = (TimeRemainingColumn(compact=True, elapsed_when_finished=True), TextColumn("[dim]{task.fields[note]}"))
-    with Progress(TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), *ends) as progress:
-
-        def bar(text, total, done):
-            task = progress.add_task(text, total=total, completed=done, note="")
-            return lambda note: progress.update(task, advance=1, note=note)
-
-        yield bar

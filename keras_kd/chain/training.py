@@ -14,6 +14,8 @@ from keras import ops
 
 from keras_kd import files
 from keras_kd.callbacks import Resume
+from keras_kd.chain.fitting import fit
+from keras_kd.chain.progress import RunProgress
 from keras_kd.chain.result import Stage
 from keras_kd.chain.settings import Settings, plain
 from keras_kd.chain.stage_file import StageFile
@@ -49,25 +51,29 @@ class Training:
         self.seed = settings.seed + index
         self.settings = settings
 
-    def run(self, data: Any, validation_data: Any, folder: Path | None, callbacks: list[Any], bar: Any) -> Stage:
-        """Trains the student, or loads what an earlier call made of it."""
+    def run(
+        self, data: Any, validation_data: Any, folder: Path | None, callbacks: list[Any], progress: RunProgress
+    ) -> Stage:
+        """Trains the student, or loads the weights that an earlier call left."""
         data = _checked_data(data, self.settings.batch_size, self.seed)
         with _given_back(self.student):
             if folder is None:
-                return self._stage(self._fit(data, validation_data, callbacks, None, bar))
+                return self._stage(self._fit(data, validation_data, callbacks, None, progress))
             file = StageFile(folder, self.number, self._key(data))
             stage = file.load(self.student)
             if stage is None:
                 initial = fingerprint(self.student)
                 resume = Resume(file.unfinished(initial), every_seconds=SAVE_EVERY_SECONDS, keep_finished=True)
-                stage = self._stage(self._fit(data, validation_data, callbacks, resume, bar))
+                stage = self._stage(self._fit(data, validation_data, callbacks, resume, progress))
                 file.save(self.student, initial, stage)
                 resume.clear()
             else:
-                bar(f"{self.name}, as it is in {folder}", self.epochs, self.epochs)
+                progress.say(f"{self.name}: loaded from {folder}, trained before with these settings.")
             return stage
 
-    def _fit(self, data: Any, validation_data: Any, callbacks: list[Any], resume: Resume | None, bar: Any) -> dict:
+    def _fit(
+        self, data: Any, validation_data: Any, callbacks: list[Any], resume: Resume | None, progress: RunProgress
+    ) -> dict[str, list[float]]:
         teacher = self.teachers[0] if len(self.teachers) == 1 else Panel(self.teachers, names=self.teacher_names)
         keras.utils.set_random_seed(self.seed)  # before what the losses learn is made
         distiller = Distiller(
@@ -78,23 +84,18 @@ class Training:
             losses=self._losses(),
         )
         distiller.compile(**self.settings.compiled(self.student))
-        first = 0 if resume is None else resume.restore(distiller)
-        advance = bar(f"{self.name}, taught by {', '.join(self.teacher_names)}", self.epochs, first)
         is_pipeline = isinstance(data, Pipeline)
-        if is_pipeline:
-            data = data.with_teacher(teacher).from_epoch(first)
-        behind = [_Seconds(), *([] if resume is None else [resume]), _Advance(advance)]
-        history = distiller.fit(
-            data,
-            initial_epoch=first,
+        return fit(
+            distiller,
+            data.with_teacher(teacher) if is_pipeline else data,
+            name=f"{self.name}, taught by {', '.join(self.teacher_names)}",
             epochs=self.epochs,
+            progress=progress,
+            resume=resume,
             validation_data=validation_data,
             validation_batch_size=data.batch_size if isinstance(validation_data, tuple) and is_pipeline else None,
-            callbacks=[*callbacks, *behind],
-            shuffle=False,  # a pipeline does that itself, a tf.data.Dataset has to
-            verbose=0,
+            callbacks=[*callbacks, _Seconds()],
         )
-        return history.history if resume is None else resume.history
 
     def _losses(self) -> Any:
         if len(self.teachers) == 1:
@@ -170,22 +171,10 @@ def _given_back(model: keras.Model) -> Iterator[None]:
 
 
 class _Seconds(keras.callbacks.Callback):
-    """The time of each epoch among the logs, for the callbacks behind it."""
+    """Adds the seconds of each epoch to the logs, for the callbacks after it."""
 
     def on_epoch_begin(self, epoch, logs=None):
         self._start = time.perf_counter()
 
     def on_epoch_end(self, epoch, logs=None):
         logs["seconds"] = time.perf_counter() - self._start
-
-
-class _Advance(keras.callbacks.Callback):
-    """Moves a bar by an epoch at a time."""
-
-    def __init__(self, advance: Callable[[str], None]):
-        super().__init__()
-        self._advance = advance
-
-    def on_epoch_end(self, epoch, logs=None):
-        accuracy = logs.get("val_accuracy")
-        self._advance("" if accuracy is None else f"validation {accuracy:.1%}")

@@ -17,7 +17,7 @@ from keras_kd.cli.interrupts import working
 from keras_kd.cli.outcome import failing_cleanly, is_explained
 from keras_kd.cli.quiet import quiet_natives, touch_backend
 from keras_kd.recipes import Recipe, load
-from keras_kd.recipes.names import check_names
+from keras_kd.recipes.reading.names import check_names
 
 OptionalRecipe = Annotated[Path | None, typer.Argument(help="A recipe file. Default: the digits of scikit-learn.")]
 Overrides = Annotated[
@@ -50,7 +50,7 @@ def loaded(path: Path | None, overrides: list[str] | None, output_dir: Path | No
         with quiet_natives(is_explained):
             with errors.status("loading TensorFlow"):
                 check_keras()
-                importlib.import_module("keras_kd.recipes.running")
+                importlib.import_module("keras_kd.recipes.runs")
                 touch_backend()
             with working():
                 yield recipe

@@ -11,6 +11,7 @@ from keras_kd.evaluation.accuracy import (
 from keras_kd.evaluation.benchmark import Latency, compare_latency, measure_latency
 from keras_kd.evaluation.reliability import reliability
 from keras_kd.evaluation.report import Report, write_html, write_json
+from keras_kd.evaluation.roles import Role
 from keras_kd.evaluation.runners import KerasRunner, Runner, TFLiteRunner, file_sizes
 from keras_kd.evaluation.summary import ModelRow
 from keras_kd.tasks import Scores
@@ -20,6 +21,7 @@ __all__ = [
     "Latency",
     "ModelRow",
     "Report",
+    "Role",
     "Runner",
     "Scores",
     "TFLiteRunner",

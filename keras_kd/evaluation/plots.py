@@ -39,7 +39,8 @@ MAX_EXAMPLES = 4
 class Sized(Protocol):
     """What `size_accuracy` reads of a model."""
 
-    name: str
+    id: str
+    title: str
     num_bytes: int | None
     accuracy: float
 
@@ -159,7 +160,7 @@ def size_accuracy(rows: Sequence[Sized], *, intervals: Mapping[str, tuple[float,
         figure = new_figure(5.0)
         axes = figure.subplots()
         for row in drawn:
-            low, high = (intervals or {}).get(row.name, (row.accuracy, row.accuracy))
+            low, high = (intervals or {}).get(row.id, (row.accuracy, row.accuracy))
             axes.plot([row.num_bytes] * 2, [low, high], color=MUTED, linewidth=1, alpha=0.55, zorder=2)
         front = _front(drawn)
         axes.plot([r.num_bytes for r in front], [r.accuracy for r in front], color=BLUE, alpha=0.35, zorder=1)
@@ -169,7 +170,7 @@ def size_accuracy(rows: Sequence[Sized], *, intervals: Mapping[str, tuple[float,
         _size_axis(axes, [row.num_bytes for row in drawn])
         decorate(axes)
         _label_points(axes, drawn)
-        listing = "; ".join(f"{r.name}: {human_bytes(r.num_bytes)}, {r.accuracy:.1%}" for r in drawn)
+        listing = "; ".join(f"{r.title}: {human_bytes(r.num_bytes)}, {r.accuracy:.1%}" for r in drawn)
         return as_svg(figure, "size-accuracy", f"Accuracy against file size. {listing}.")
 
 
@@ -316,7 +317,7 @@ def _label_points(axes: Axes, rows: Sequence[Sized]) -> None:
     points = [tuple(axes.transData.transform((row.num_bytes, row.accuracy))) for row in rows]
     taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in points]
     for row, (x, y) in zip(rows, points, strict=True):
-        width, height = 5.6 * len(row.name), 11
+        width, height = 5.6 * len(row.title), 11
         sides = [(1, 0), (-1, 0)] if x < (room.x0 + room.x1) / 2 else [(-1, 0), (1, 0)]
         places = [(side, lift * step) for step in range(6) for lift in (13, -13) for side, _ in sides]
         side, lift = next(
@@ -325,7 +326,7 @@ def _label_points(axes: Axes, rows: Sequence[Sized]) -> None:
         )
         taken.append(_box(x, y, (side, lift), width, height))
         axes.annotate(
-            row.name,
+            row.title,
             (row.num_bytes, row.accuracy),
             xytext=(9 * side, lift),
             textcoords="offset points",

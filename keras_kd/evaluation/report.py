@@ -21,18 +21,19 @@ import numpy as np
 from keras_kd import files
 from keras_kd.errors import ConfigurationError, check_number, explain
 from keras_kd.evaluation import caveats, plots
+from keras_kd.evaluation.roles import Role
 from keras_kd.evaluation.summary import (
-    TEACHER,
     ModelRow,
     against_teacher,
     gains,
     likeness,
     milliseconds,
-    named,
     number,
     percent,
     summarise,
+    title_of,
     wilson_interval,
+    with_role,
 )
 from keras_kd.quantities import human_bytes
 
@@ -52,11 +53,11 @@ class Report:
         test_size: Number of test examples behind every accuracy.
         class_names: One name per class.
         summary: Sentences in plain language; built from the rows where none are given.
-        histories: Per training run what `fit` returned: `{"teacher": {"loss": [...], "accuracy": [...]}}`.
-        conditions: Per training run what it was done with: `{"student distilled": {"steps": 500, "views": 8}}`.
+        histories: By row id, what `fit` returned: `{"teacher": {"loss": [...], "accuracy": [...]}}`.
+        conditions: By row id, what the training was done with: `{"distilled": {"steps": 500, "views": 8}}`.
             Students that are compared were trained alike, or the report says what differed.
         confusion: Counts `[true class][predicted class]`, or nothing.
-        confusion_model: Name of the row that `confusion` is of.
+        confusion_of: Id of the row that `confusion` is of.
         soft_targets: `{"temperatures": [1, 4], "examples": [{"image": ..., "label": 3, "logits": [...]}]}`;
             an image is a nested list `[height][width]` or `[height][width][channels]`, a base64 PNG, or the numbers of
             an example that is not an image.
@@ -64,7 +65,7 @@ class Report:
         environment: Versions, machine, date.
 
     Raises:
-        ConfigurationError: no rows, a name twice, no test examples, or a confusion matrix of other classes.
+        ConfigurationError: no rows, an id twice, no test examples, or a confusion matrix of other classes.
     """
 
     title: str
@@ -75,17 +76,17 @@ class Report:
     histories: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     conditions: dict[str, dict[str, Any]] = field(default_factory=dict)
     confusion: list[list[int]] = field(default_factory=list)
-    confusion_model: str = ""
+    confusion_of: str = ""
     soft_targets: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_number("test_size", self.test_size, at_least=1)
-        names = [row.name for row in self.rows]
-        if not names or len(set(names)) < len(names):
-            expected = "at least one row, and no name twice"
-            raise ConfigurationError(explain("'rows' is not usable.", received=names, expected=expected))
+        ids = [row.id for row in self.rows]
+        if not ids or len(set(ids)) < len(ids):
+            expected = "at least one row, and no id twice"
+            raise ConfigurationError(explain("'rows' is not usable.", received=ids, expected=expected))
         if len(self.confusion):
             plots.check_confusion(self.confusion, self.class_names)
         if self.summary is None:
@@ -100,7 +101,7 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON can hold it: arrays become lists, NaN and infinity become null."""
-        return {"schema_version": SCHEMA_VERSION} | _plain(asdict(self))
+        return {"schema_version": SCHEMA_VERSION} | plain(asdict(self))
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Report:
@@ -120,7 +121,7 @@ class Report:
         try:
             rows = [ModelRow(**row) for row in content.pop("rows")]
             return cls(rows=rows, **content)
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise ConfigurationError(explain("A key of the report is missing or unknown.", received=error)) from error
 
 
@@ -151,7 +152,7 @@ def table(report: Report) -> Table:
     for row, cells in _grid(report):
         texts = [Text(cell.text, style="bold green" if cell.best else "") for cell in cells]
         texts[0].append(f" {cells[0].detail}" if cells[0].detail else "", style="dim")
-        result.add_row(Text(row.name), *texts)
+        result.add_row(Text(row.title), *texts)
     return result
 
 
@@ -160,7 +161,7 @@ def markdown_table(report: Report) -> str:
     lines = ["| Model | " + " | ".join(column.title for column in _COLUMNS) + " |"]
     lines.append("|---|" + "---:|" * len(_COLUMNS))
     for row, cells in _grid(report):
-        texts = [row.name.replace("|", r"\|")]
+        texts = [row.title.replace("|", r"\|")]
         for cell in cells:
             text = f"**{cell.text}**" if cell.best else cell.text
             texts.append(f"{text} ({cell.detail})" if cell.detail else text)
@@ -187,6 +188,7 @@ def render_html(report: Report) -> str:
     pictures, missing = _pictures(report)
     return environment.from_string(source).render(
         report=report,
+        confusion_title=title_of(report.rows, report.confusion_of),
         highlights=highlights(report),
         columns=_COLUMNS,
         grid=_grid(report),
@@ -233,7 +235,7 @@ def _cell(report: Report, row: ModelRow, column: _Column, best: Any) -> _Cell:
 
 
 def _share_of_teacher(row: ModelRow, report: Report) -> str:
-    teacher = named(report.rows, TEACHER)
+    teacher = with_role(report.rows, Role.TEACHER)
     if teacher is None or row is teacher or not row.parameters or not teacher.parameters:
         return ""
     ratio = teacher.parameters / row.parameters
@@ -281,7 +283,7 @@ def _notes(report: Report) -> list[str]:
     runtimes: dict[str, list[str]] = {}
     for row in report.rows:
         if row.latency_p50_ms is not None:
-            runtimes.setdefault(row.runtime or "an unnamed runtime", []).append(row.name)
+            runtimes.setdefault(row.runtime or "an unnamed runtime", []).append(row.title)
     if len(runtimes) == 1:
         notes.append(f"Latency: one example on {next(iter(runtimes))}.")
     elif runtimes:
@@ -293,7 +295,7 @@ def _notes(report: Report) -> list[str]:
 
 
 def _remarks(report: Report) -> list[str]:
-    return [f"{row.name.capitalize()}: {row.note.rstrip('.')}." for row in report.rows if row.note]
+    return [f"{row.title.capitalize()}: {row.note.rstrip('.')}." for row in report.rows if row.note]
 
 
 def _pictures(report: Report) -> tuple[dict[str, str], dict[str, str]]:
@@ -313,10 +315,11 @@ def _drawn(report: Report) -> dict[str, Callable[[], str]]:
     """What draws each section, for those that have something to show."""
     draws = {}
     if any(row.num_bytes for row in report.rows):
-        intervals = {row.name: wilson_interval(row.accuracy, report.test_size) for row in report.rows}
+        intervals = {row.id: wilson_interval(row.accuracy, report.test_size) for row in report.rows}
         draws["size_accuracy"] = partial(plots.size_accuracy, report.rows, intervals=intervals)
     if report.histories:
-        draws["training_curves"] = partial(plots.training_curves, report.histories)
+        titled = {title_of(report.rows, id): history for id, history in report.histories.items()}
+        draws["training_curves"] = partial(plots.training_curves, titled)
     if report.soft_targets.get("examples"):
         draws["soft_targets"] = partial(_soft_targets, report)
     if len(report.confusion):
@@ -342,14 +345,14 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]
     return pairs
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """The value in the types that JSON knows; what is none of them (a path, a date) becomes text."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (np.ndarray, np.generic)):
-        return _plain(value.tolist())
+        return plain(value.tolist())
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value if value is None or isinstance(value, (bool, int, str)) else str(value)

@@ -7,30 +7,15 @@ noise".
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from keras_kd.errors import check_number
 from keras_kd.evaluation.caveats import is_at_chance, unlike
+from keras_kd.evaluation.roles import Role
 from keras_kd.quantities import human_bytes
 from keras_kd.teachers.calibration import wilson_interval
-
-# The names that the sentences go by; a row of another name stands in the table only.
-TEACHER = "teacher"
-
-
-SCRATCH = "student from scratch"
-
-
-DISTILLED = "student distilled"
-
-
-_EXPORTED = re.compile(r"distilled, (?P<format>.+) TFLite")  # "distilled, int8 TFLite"
-
-
-_FEW_LABELS = re.compile(r"scratch, (?P<labels>.+ labels)")  # beside "distilled, 100 labels"
 
 
 @dataclass(frozen=True)
@@ -38,20 +23,28 @@ class ModelRow:
     """One model of the report.
 
     Attributes:
-        name: Such as `"teacher"`, `"distilled, int8 TFLite"`, `"scratch, 100 labels"`.
+        id: names the model; no other row has it.
+        title: what the reader sees, such as `"distilled, int8 TFLite"`; nothing depends on it.
+        role: what the model is for; the headline and the comparisons follow it.
         parameters: Number of weights.
         accuracy: Share of the whole test split that is right, 0 to 1.
         macro_f1: F1 averaged over the classes, 0 to 1.
         num_bytes: Size of the TFLite file.
         gzip_bytes: Size of that file after gzip.
-        agreement: Share of the test split on which it answers as the Keras student does, 0 to 1.
+        agreement: Share of the test split on which it predicts the same class as the model that it was made from, 0
+            to 1.
         latency_p50_ms: Median time of one example.
         latency_p95_ms: Time that 95 of 100 examples stay under.
         runtime: What ran it, such as `"LiteRT, 1 thread"`.
         note: A remark for the reader.
+        derived_from: The id of the model that it was made from; None for one that was trained from its own start.
+        labels: Number of labeled examples that it was trained with; None for all of them.
+        format: Of an exported file, such as `"int8"`.
     """
 
-    name: str
+    id: str
+    title: str
+    role: Role
     parameters: int
     accuracy: float
     macro_f1: float
@@ -62,8 +55,12 @@ class ModelRow:
     latency_p95_ms: float | None = None
     runtime: str | None = None
     note: str = ""
+    derived_from: str | None = None
+    labels: int | None = None
+    format: str | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "role", Role(self.role))
         shares = {"accuracy", "macro_f1", "agreement"}
         for name in (*shares, "parameters", "num_bytes", "gzip_bytes", "latency_p50_ms", "latency_p95_ms"):
             value = getattr(self, name)
@@ -94,23 +91,23 @@ def summarise(
 ) -> list[str]:
     """What the rows say in sentences: smallest file against teacher, what distillation and export did.
 
-    Rows are found by their names: `TEACHER`, `SCRATCH`, `DISTILLED`, `"distilled, int8 TFLite"`, and
-    `"scratch, 100 labels"` beside `"distilled, 100 labels"`. What has no row has no sentence.
+    Rows are found by role, by what they are derived from, and by the number of labels. What has no row has no sentence.
 
     Args:
         rows: the models.
         test_size: number of test examples behind every accuracy.
         chance: the accuracy of always naming the most frequent class, where it is known; models that are no better
             come first, and are not praised.
-        diverged: the last losses of trainings that diverged, by name; they come first too.
+        diverged: the last losses of trainings that diverged, by row id; they come first too.
     """
-    sentences, (small, keras_student) = warnings_first(rows, test_size, chance, diverged or {}), _students(rows)
+    sentences, small = warnings_first(rows, test_size, chance, diverged or {}), shipped_student(rows)
     if facts := against_teacher(rows, test_size, chance):
         *phrases, last = (fact.phrase for fact in facts)
         sentences.append(f"The {_format(small)} student {', '.join(phrases)} and {last}.")
     sentences += [f"{fact.phrase}." for fact in gains(rows, test_size, chance)]
-    if small and keras_student and small is not keras_student:
-        sentences.append(_cost_of_export(small, keras_student, test_size, chance))
+    source = small and with_id(rows, small.derived_from)
+    if source is not None and small.role is Role.EXPORTED:
+        sentences.append(_cost_of_export(small, source, test_size, chance))
     return sentences
 
 
@@ -118,10 +115,12 @@ def warnings_first(
     rows: Sequence[ModelRow], test_size: int, chance: float | None, diverged: Mapping[str, float]
 ) -> list[str]:
     """Trainings that diverged, and models that are no better than guessing."""
-    ends = {name: "NaN" if loss is None else f"{loss:.3g}" for name, loss in diverged.items()}
-    sentences = [f"The training of the {name} diverged: its loss ended at {end}." for name, end in ends.items()]
+    ends = {id: "NaN" if loss is None else f"{loss:.3g}" for id, loss in diverged.items()}
+    sentences = [
+        f"The training of the {title_of(rows, id)} diverged: its loss ended at {end}." for id, end in ends.items()
+    ]
     if at_chance := [row for row in rows if is_at_chance(row.accuracy, chance, test_size)]:
-        names = "; ".join(f"{row.name} {percent(row.accuracy, test_size)}%" for row in at_chance)
+        names = "; ".join(f"{row.title} {percent(row.accuracy, test_size)}%" for row in at_chance)
         always = f"always naming the most frequent class ({percent(chance, test_size)}%)"
         sentences.append(f"No better than {always}, as far as {test_size:,} test examples can tell: {names}.")
     return sentences
@@ -133,24 +132,40 @@ class _Fact(NamedTuple):
     caption: str  # "23.4 KiB instead of 1.4 MiB"
 
 
-def named(rows: Sequence[ModelRow], name: str) -> ModelRow | None:
-    return next((row for row in rows if row.name == name), None)
+def with_id(rows: Sequence[ModelRow], id: str | None) -> ModelRow | None:
+    return next((row for row in rows if row.id == id), None)
 
 
-def _students(rows: Sequence[ModelRow]) -> tuple[ModelRow | None, ModelRow | None]:
-    """The distilled student for the phone (its smallest file, else the Keras model), and the Keras model."""
-    keras_student = named(rows, DISTILLED)
-    files = [row for row in rows if _EXPORTED.fullmatch(row.name) and row.num_bytes]
-    return min(files, key=lambda row: row.num_bytes, default=keras_student), keras_student
+def with_role(rows: Sequence[ModelRow], role: Role, labels: int | None = None) -> ModelRow | None:
+    """The first row of a role that was trained with so many labels."""
+    return next((row for row in rows if row.role is role and row.labels == labels), None)
+
+
+def title_of(rows: Sequence[ModelRow], id: str) -> str:
+    """The title of a row; the id itself without one."""
+    row = with_id(rows, id)
+    return id if row is None else row.title
+
+
+def shipped_student(rows: Sequence[ModelRow]) -> ModelRow | None:
+    """The student for the phone: the smallest file made from the distilled student, else that student."""
+    student = with_role(rows, Role.DISTILLED)
+    files = [row for row in rows if row.role is Role.EXPORTED and row.num_bytes and _root(rows, row) is student]
+    return min(files, key=lambda row: row.num_bytes, default=student)
+
+
+def _root(rows: Sequence[ModelRow], row: ModelRow) -> ModelRow:
+    """The first model of those that a row is derived from, one after the other."""
+    source = with_id(rows, row.derived_from)
+    return row if source is None else _root(rows, source)
 
 
 def _format(row: ModelRow) -> str:
-    match = _EXPORTED.fullmatch(row.name)
-    return match["format"] if match else "distilled"
+    return row.format or "distilled"
 
 
 def against_teacher(rows: Sequence[ModelRow], test_size: int, chance: float | None = None) -> list[_Fact]:
-    teacher, (small, _) = named(rows, TEACHER), _students(rows)
+    teacher, small = with_role(rows, Role.TEACHER), shipped_student(rows)
     if teacher is None or small is None:
         return []
     facts = [_size(small, teacher), _accuracy(small, teacher, test_size, chance), _speed(small, teacher)]
@@ -202,11 +217,12 @@ def _both_at_chance(row: ModelRow, other: ModelRow, test_size: int, chance: floa
 
 def compared(rows: Sequence[ModelRow]) -> list[tuple[str, ModelRow, ModelRow]]:
     """The students that a report compares: the condition, the one alone, the one by distillation."""
-    pairs = [("all labels", named(rows, SCRATCH), named(rows, DISTILLED))]
+    pairs = []
     for row in rows:
-        if match := _FEW_LABELS.fullmatch(row.name):
-            pairs.append((match["labels"], row, named(rows, f"distilled, {match['labels']}")))
-    return [pair for pair in pairs if None not in pair]
+        other = with_role(rows, Role.DISTILLED, row.labels)
+        if row.role is Role.SCRATCH and other is not None:
+            pairs.append(("all labels" if row.labels is None else f"{row.labels} labels", row, other))
+    return pairs
 
 
 def likeness(rows: Sequence[ModelRow], conditions: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -214,11 +230,11 @@ def likeness(rows: Sequence[ModelRow], conditions: Mapping[str, Mapping[str, Any
 
     Args:
         rows: the models.
-        conditions: by row name, what the model was trained with: first weights, images, views, steps and so on.
+        conditions: by row id, what the model was trained with: first weights, images, views, steps and so on.
     """
     sentences = []
     for condition, *pair in compared(rows):
-        known = [conditions.get(row.name) for row in pair]
+        known = [conditions.get(row.id) for row in pair]
         if None in known:
             continue
         differences = unlike(*known)

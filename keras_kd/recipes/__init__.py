@@ -6,17 +6,17 @@ Reading a recipe is light; what runs one loads Keras and its backend when it is 
 import importlib
 from typing import Any
 
-from keras_kd.recipes.loading import default_text, load
-from keras_kd.recipes.schema import Recipe
+from keras_kd.recipes.reading.loading import default_text, load
+from keras_kd.recipes.reading.schema import Recipe
 
 __all__ = ["Recipe", "build_cache", "default_text", "diagnose_teacher", "load", "run"]
 
-_RUNNING = ("build_cache", "diagnose_teacher", "run")
+_RUN = ("build_cache", "diagnose_teacher", "run")
 
 
 def __getattr__(name: str) -> Any:
-    if name in _RUNNING:
-        return getattr(importlib.import_module("keras_kd.recipes.running"), name)
+    if name in _RUN:
+        return getattr(importlib.import_module("keras_kd.recipes.runs"), name)
     raise AttributeError(f"module 'keras_kd.recipes' has no attribute {name!r}")
 
 

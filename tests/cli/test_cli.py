@@ -41,7 +41,12 @@ def invoke(tmp_path, monkeypatch):
 def started(monkeypatch):
     """The recipes that would have been run; none is."""
     recipes = []
-    report = Report(title="Nothing", rows=[ModelRow("teacher", 1, 0.5, 0.5)], test_size=10, class_names=["a", "b"])
+    report = Report(
+        title="Nothing",
+        rows=[ModelRow("teacher", "teacher", "teacher", 1, 0.5, 0.5)],
+        test_size=10,
+        class_names=["a", "b"],
+    )
     monkeypatch.setattr(kd.recipes, "run", lambda recipe, console, overwrite: recipes.append(recipe) or report)
     return recipes
 

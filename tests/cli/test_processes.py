@@ -137,7 +137,7 @@ def stuck(recipe, console, overwrite):
     {}
 
 keras_kd.cli.recipe.touch_backend = lambda: None
-sys.modules["keras_kd.recipes.running"] = types.SimpleNamespace(run=stuck)
+sys.modules["keras_kd.recipes.runs"] = types.SimpleNamespace(run=stuck)
 sys.argv = ["keras-kd", "run"]
 main()
 """

@@ -9,18 +9,20 @@ from scipy.stats import binomtest
 from keras_kd.evaluation import Report
 from keras_kd.evaluation.caveats import chance_level, diverged, is_at_chance
 from keras_kd.evaluation.report import highlights, render_html
-from keras_kd.evaluation.summary import DISTILLED, SCRATCH, TEACHER, ModelRow, likeness, summarise
+from keras_kd.evaluation.roles import Role
+from keras_kd.evaluation.summary import ModelRow, likeness, summarise
 
-INT8 = "distilled, int8 TFLite"
+TEACHER, SCRATCH, DISTILLED, INT8 = "teacher", "student from scratch", "student distilled", "distilled, int8 TFLite"
 CLASSES = [str(number) for number in range(10)]
 
 
 def rows(teacher, scratch, distilled, int8):
     """Accuracies as counts of 360."""
-    counts = {TEACHER: teacher, SCRATCH: scratch, DISTILLED: distilled, INT8: int8}
     return [
-        ModelRow(name, 100_000 if name == TEACHER else 1000, count / 360, 0.1, 4000 if name == TEACHER else 1000)
-        for name, count in counts.items()
+        ModelRow("teacher", TEACHER, Role.TEACHER, 100_000, teacher / 360, 0.1, 4000),
+        ModelRow("scratch", SCRATCH, Role.SCRATCH, 1000, scratch / 360, 0.1, 1000),
+        ModelRow("distilled", DISTILLED, Role.DISTILLED, 1000, distilled / 360, 0.1, 1000),
+        ModelRow("int8", INT8, Role.EXPORTED, 1000, int8 / 360, 0.1, 1000, derived_from="distilled", format="int8"),
     ]
 
 
@@ -85,7 +87,7 @@ def test_divergence_is_seen_in_the_loss_on_the_labels(history, is_diverged):
 
 
 def test_a_diverged_training_is_said_first():
-    made = report((350, 36, 36, 36), {SCRATCH: {"loss": [2.0, 5e29]}, DISTILLED: {"student_loss": [2.0, 0.1]}})
+    made = report((350, 36, 36, 36), {"scratch": {"loss": [2.0, 5e29]}, "distilled": {"student_loss": [2.0, 0.1]}})
     assert made.summary[0] == "The training of the student from scratch diverged: its loss ended at 5e+29."
     again = Report.from_dict(made.to_dict() | {"summary": None})
     assert again.summary == made.summary
@@ -97,10 +99,10 @@ ALIKE = {"first weights": "sha256:1", "images": "train", "views": 2, "steps": 50
 def test_unlike_arms_are_named():
     models = rows(350, 340, 345, 345)
     both = "With all labels, the students alone and distilled"
-    same = likeness(models, {SCRATCH: ALIKE, DISTILLED: dict(ALIKE)})
+    same = likeness(models, {"scratch": ALIKE, "distilled": dict(ALIKE)})
     assert same == [f"{both} had the same first weights, images, views, steps."]
-    unlike = likeness(models, {SCRATCH: ALIKE, DISTILLED: ALIKE | {"views": 8, "steps": 400}})
+    unlike = likeness(models, {"scratch": ALIKE, "distilled": ALIKE | {"views": 8, "steps": 400}})
     assert unlike == [f"{both} differ in more than the teacher: views (2; 8), steps (500; 400)."]
-    assert likeness(models, {SCRATCH: ALIKE}) == likeness(models, {}) == []
-    made = report((350, 340, 345, 345), conditions={SCRATCH: ALIKE, DISTILLED: ALIKE | {"views": 8}})
+    assert likeness(models, {"scratch": ALIKE}) == likeness(models, {}) == []
+    made = report((350, 340, 345, 345), conditions={"scratch": ALIKE, "distilled": ALIKE | {"views": 8}})
     assert "differ in more than the teacher: views (2; 8)." in render_html(made)

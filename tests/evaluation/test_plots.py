@@ -28,9 +28,13 @@ LOGITS = [[3.0, 1.0, 0.0], [0.0, 2.0, 5.0]]
 
 @dataclass
 class Model:
-    name: str
+    title: str
     num_bytes: int | None
     accuracy: float
+
+    @property
+    def id(self):
+        return self.title
 
 
 MODELS = [

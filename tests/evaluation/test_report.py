@@ -25,16 +25,53 @@ from keras_kd.evaluation.report import (
     write_html,
     write_json,
 )
+from keras_kd.evaluation.roles import Role
 from keras_kd.evaluation.summary import ModelRow, is_within_noise, summarise, wilson_interval
 
 RUNTIME = "LiteRT, 1 thread"
-TEACHER = ModelRow("teacher", 430_000, 352 / 360, 0.977, 1_000_000, 900_000, None, 0.6, 0.7, RUNTIME)
-SCRATCH = ModelRow("student from scratch", 7_000, 342 / 360, 0.95)
-DISTILLED = ModelRow("student distilled", 7_000, 347 / 360, 0.963)
-FLOAT = ModelRow("distilled, float32 TFLite", 7_000, 347 / 360, 0.963, 32_000, 30_000, 1.0, 0.08, 0.09, RUNTIME)
-INT8 = ModelRow("distilled, int8 TFLite", 7_000, 346 / 360, 0.961, 16_000, 9_000, 358 / 360, 0.05, 0.06, RUNTIME)
-FEW_SCRATCH = ModelRow("scratch, 100 labels", 7_000, 300 / 360, 0.83)
-FEW_DISTILLED = ModelRow("distilled, 100 labels", 7_000, 330 / 360, 0.91, note="with <unlabelled> images")
+TEACHER = ModelRow("t", "teacher", Role.TEACHER, 430_000, 352 / 360, 0.977, 1_000_000, 900_000, None, 0.6, 0.7, RUNTIME)
+SCRATCH = ModelRow("s", "student from scratch", Role.SCRATCH, 7_000, 342 / 360, 0.95)
+DISTILLED = ModelRow("d", "student distilled", Role.DISTILLED, 7_000, 347 / 360, 0.963)
+FLOAT = ModelRow(
+    "float",
+    "distilled, float32 TFLite",
+    Role.EXPORTED,
+    7_000,
+    347 / 360,
+    0.963,
+    32_000,
+    30_000,
+    1.0,
+    0.08,
+    0.09,
+    RUNTIME,
+    derived_from="d",
+    format="float32",
+)
+INT8 = replace(
+    FLOAT,
+    id="int8",
+    title="distilled, int8 TFLite",
+    format="int8",
+    accuracy=346 / 360,
+    macro_f1=0.961,
+    num_bytes=16_000,
+    gzip_bytes=9_000,
+    agreement=358 / 360,
+    latency_p50_ms=0.05,
+    latency_p95_ms=0.06,
+)
+FEW_SCRATCH = ModelRow("fs", "scratch, 100 labels", Role.SCRATCH, 7_000, 300 / 360, 0.83, labels=100)
+FEW_DISTILLED = ModelRow(
+    "fd",
+    "distilled, 100 labels",
+    Role.DISTILLED,
+    7_000,
+    330 / 360,
+    0.91,
+    labels=100,
+    note="with <unlabelled> images",
+)
 ROWS = [TEACHER, SCRATCH, DISTILLED, FLOAT, INT8, FEW_SCRATCH, FEW_DISTILLED]
 
 
@@ -46,7 +83,7 @@ def _report(**changes):
         "class_names": ["cat", "<script>", '"dog"'],
         "histories": {"teacher <1>": {"loss": [1.0, 0.5], "accuracy": [0.5, 0.9], "val_accuracy": [0.4, 0.8]}},
         "confusion": [[5, 1, 0], [0, 4, 2], [0, 0, 6]],
-        "confusion_model": "student distilled",
+        "confusion_of": "d",
         "soft_targets": {
             "temperatures": [1, 4],
             "examples": [{"image": [[0.0, 1.0], [1.0, 0.0]], "label": 1, "logits": [1.0, 2.0, 0.0]}],
@@ -117,20 +154,25 @@ def test_no_gain_is_called_no_gain():
 
 def test_a_larger_slower_and_better_student_is_said_to_be_one():
     student = replace(INT8, num_bytes=1_500_000, accuracy=1.0, latency_p50_ms=1.2)
-    assert summarise([TEACHER, student], 360) == [
+    assert summarise([TEACHER, DISTILLED, student], 360)[:1] == [
         "The int8 student is 1.5x larger than the teacher, 2.2 points more accurate (8 of 360 test examples) and "
         "2.0x slower (LiteRT, 1 thread)."
     ]
 
 
+def _like_the_teacher():
+    same = {name: getattr(TEACHER, name) for name in ("parameters", "accuracy", "macro_f1", "num_bytes")}
+    return replace(INT8, **same, latency_p50_ms=0.61)
+
+
 def test_an_equal_student_is_said_to_be_equal():
-    assert summarise([TEACHER, replace(TEACHER, name="distilled, int8 TFLite", latency_p50_ms=0.61)], 360) == [
+    assert summarise([TEACHER, DISTILLED, _like_the_teacher()], 360)[:1] == [
         "The int8 student is as large as the teacher, just as accurate and as fast (LiteRT, 1 thread)."
     ]
 
 
 def test_a_missing_latency_is_left_out():
-    (sentence,) = summarise([TEACHER, replace(INT8, latency_p50_ms=None, runtime=None)], 360)
+    sentence, _ = summarise([TEACHER, DISTILLED, replace(INT8, latency_p50_ms=None, runtime=None)], 360)
     assert sentence.endswith(
         "than the teacher and 1.7 points less accurate (6 of 360 test examples, within the noise)."
     )
@@ -138,7 +180,7 @@ def test_a_missing_latency_is_left_out():
 
 @pytest.mark.parametrize("teacher", [replace(TEACHER, runtime="Keras"), replace(TEACHER, latency_p50_ms=None)])
 def test_times_of_different_runtimes_are_not_compared(teacher):
-    (sentence,) = summarise([teacher, INT8], 360)
+    sentence, _ = summarise([teacher, DISTILLED, INT8], 360)
     assert sentence.endswith(" and takes 0.050 ms per example (LiteRT, 1 thread).")
     assert "faster" not in sentence
 
@@ -149,9 +191,30 @@ def test_without_files_the_parameters_are_compared():
     assert sentence.startswith("The distilled student is 61x smaller than the teacher (by parameters) and 1.4 points")
 
 
-def test_rows_of_other_names_have_no_sentence():
-    assert summarise([replace(TEACHER, name="a"), replace(INT8, name="b")], 360) == []
+def test_models_that_are_not_compared_have_no_sentence():
+    assert summarise([replace(TEACHER, role=Role.MODEL), INT8], 360) == []
     assert summarise([TEACHER], 360) == []
+    assert summarise([TEACHER, INT8], 360) == []  # made from nothing that is known
+
+
+def test_titles_are_words_and_nothing_else():
+    """Rows whose titles are turned around say the same about the same models."""
+    titles = [row.title for row in ROWS]
+    renamed = [replace(row, title=title) for row, title in zip(ROWS, titles[::-1], strict=True)]
+    conditions = {"s": {"steps": 1}, "d": {"steps": 2}}
+    one, other = _report(conditions=conditions), _report(rows=renamed, conditions=conditions)
+    assert one.summary == other.summary and highlights(one) == highlights(other)
+    tables = [markdown_table(report).splitlines() for report in (one, other)]
+    cells = [[line.partition(" | ")[2] for line in lines[2:9]] for lines in tables]
+    assert cells[0] == cells[1]
+
+
+def test_the_shipped_file_may_be_made_in_several_steps():
+    """From a pruned student, which was made from the distilled one."""
+    pruned = replace(DISTILLED, id="p", title="pruned", role=Role.MODEL, derived_from="d", accuracy=340 / 360)
+    first, *_, last = summarise([TEACHER, DISTILLED, pruned, FLOAT, replace(INT8, derived_from="p")], 360)
+    assert first.startswith("The int8 student is 62x smaller than the teacher")
+    assert last.startswith("Exporting to int8 gains 1.7 points (6 of 360 test examples")
 
 
 def test_large_test_sets_get_another_digit():
@@ -219,9 +282,9 @@ def test_another_schema_is_refused():
         Report.from_dict(_report().to_dict() | {"schema_version": 2})
 
 
-@pytest.mark.parametrize("change", [{"colour": 1}, {"rows": [{"name": "a"}]}])
+@pytest.mark.parametrize("change", [{"colour": 1}, {"rows": [{"id": "a"}]}])
 def test_unknown_and_missing_keys_are_named(change):
-    with pytest.raises(ConfigurationError, match="colour|parameters"):
+    with pytest.raises(ConfigurationError, match="colour|parameters|missing"):
         Report.from_dict(_report().to_dict() | change)
 
 
@@ -270,7 +333,7 @@ def test_the_page_has_every_section_and_only_with_something_in_it():
     headings = ["In short", "Models", "Size against accuracy", "Training", "Soft targets of the teacher"]
     headings += ["Which classes are confused", "How it was made"]
     assert re.findall("<h2>(.*)</h2>", render_html(_report())) == headings
-    bare = Report("Bare", [ModelRow("only", 10, 0.5, 0.5)], 20, ["a", "b"])
+    bare = Report("Bare", [ModelRow("only", "only", Role.MODEL, 10, 0.5, 0.5)], 20, ["a", "b"])
     assert re.findall("<h2>(.*)</h2>", render_html(bare)) == ["Models"]
 
 
@@ -290,7 +353,7 @@ def test_the_best_value_is_marked_unless_most_share_it():
 
 
 def test_markdown_table():
-    report = _report(rows=[TEACHER, replace(INT8, name="int8|4"), replace(SCRATCH, note="of old")])
+    report = _report(rows=[TEACHER, replace(INT8, title="int8|4"), replace(SCRATCH, note="of old")])
     lines = markdown_table(report).splitlines()
     wilson = [binomtest(k, 360).proportion_ci(method="wilson") for k in (352, 346, 342)]
     teacher, int8, scratch = (f"({100 * ends.low:.1f}–{100 * ends.high:.1f})" for ends in wilson)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from keras_kd import recipes
 from keras_kd.errors import RecipeError
-from keras_kd.recipes.names import check_names
+from keras_kd.recipes.reading.names import check_names
 
 DEFAULT = yaml.safe_load(recipes.default_text())
 MAX_CPU_SECONDS = 1.0

@@ -4,7 +4,7 @@ import pytest
 
 from keras_kd import recipes
 from keras_kd.errors import RecipeError
-from keras_kd.recipes.assembly import assemble
+from keras_kd.recipes.checks.recipe import assemble
 
 # What a key cannot hold, by key; each value is a row.
 VALUES = {

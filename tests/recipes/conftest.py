@@ -10,6 +10,13 @@ import yaml
 from rich.console import Console
 
 from keras_kd import export, recipes
+from keras_kd.chain.progress import RunProgress
+from keras_kd.evaluation.roles import MODELS, Role
+from keras_kd.recipes.checks.recipe import assemble
+from keras_kd.recipes.engine import loop
+from keras_kd.recipes.engine.context import Context
+from keras_kd.recipes.engine.folder import RunFolder
+from keras_kd.recipes.engine.plan import plan
 
 SECTIONS = {
     "data": {"source": "digits"},
@@ -60,6 +67,30 @@ def run_recipe(make_recipe):
         return report, console.file.getvalue()
 
     return run
+
+
+class Started:
+    """A run over a folder, of which single stages can be run."""
+
+    def __init__(self, recipe):
+        self.console = Console(file=io.StringIO(), width=300)
+        self.plan = plan(assemble(recipe), RunFolder(recipe.folder))
+        progress = RunProgress(self.console)
+        self.context = Context(self.plan.assembly, self.plan.folder, progress, export.Converter())
+
+    def run(self, *roles):
+        """The artifacts of the stages of some roles, by id; of all models by default."""
+        only = self.plan.of(*(roles or (*MODELS, Role.CACHE)))
+        return loop.run(self.plan.stages, self.context, only)
+
+    def said(self):
+        return self.console.file.getvalue()
+
+
+@pytest.fixture(scope="session")
+def start_recipe(make_recipe):
+    """Checks and plans a recipe, without running it."""
+    return lambda folder, *overrides: Started(make_recipe(folder, *overrides))
 
 
 @pytest.fixture(scope="session")

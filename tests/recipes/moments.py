@@ -1,6 +1,6 @@
 """Moments of a run at which it may be killed.
 
-Each takes a `pytest.MonkeyPatch`, the stage of the run ("teacher", "student distilled"), and what ends the run there.
+Each takes a `pytest.MonkeyPatch`, the id of a stage ("teacher", "distilled"), and what ends the run there.
 As a script, `python moments.py MOMENT STAGE run recipe.yaml ...`, it is `keras-kd` in a process that ends itself by
 SIGKILL; all states of trainings are saved, and conversions are not given a process of their own.
 """
@@ -17,7 +17,8 @@ import pytest
 
 from keras_kd import export, files
 from keras_kd.evaluation import report
-from keras_kd.recipes import training
+from keras_kd.recipes.engine.context import Context
+from keras_kd.recipes.stages import training
 
 
 def in_an_epoch(patch, stage, end):
@@ -55,7 +56,7 @@ def between_weights_and_state(patch, stage, end):
 
 
 def before_the_model_is_saved(patch, stage, end):
-    _when_training(patch, stage, lambda: patch.setattr(training, "finish_training", lambda *args: end()))
+    _when_training(patch, stage, lambda: patch.setattr(Context, "save_model", lambda *args, **record: end()))
 
 
 def between_stamp_and_model(patch, stage, end):
@@ -86,14 +87,14 @@ def before_the_report(patch, stage, end):
 
 def _when_training(patch, stage, arm):
     """Calls `arm` at the beginning of the training of this stage."""
-    train = training.train
+    train = training.Training.run
 
-    def watched(*args):
-        if args[6] == stage:
+    def watched(self, context):
+        if self.id == stage:
             arm()
-        return train(*args)
+        return train(self, context)
 
-    patch.setattr(training, "train", watched)
+    patch.setattr(training.Training, "run", watched)
 
 
 def _before_moving(patch, name, act):

@@ -10,10 +10,13 @@ import pytest
 
 import keras_kd as kd
 from keras_kd.errors import ConfigurationError, Notice, RecipeError
-from keras_kd.recipes.assembly import assemble, make_distiller, make_optimizer, scheduled
-from keras_kd.recipes.building import build, check_apart, identity
-from keras_kd.recipes.running import Run
-from keras_kd.recipes.schema import Training
+from keras_kd.recipes.checks.models import check_apart
+from keras_kd.recipes.checks.recipe import assemble
+from keras_kd.recipes.engine.folder import RunFolder
+from keras_kd.recipes.engine.plan import plan
+from keras_kd.recipes.making import make_distiller, make_optimizer, scheduled
+from keras_kd.recipes.models import build, identity
+from keras_kd.recipes.reading.schema import Training
 from keras_kd.schedules import Cosine, Piecewise
 
 
@@ -138,7 +141,7 @@ BAD = [
     ("distillation.losses=[{{name: hint, teacher: relu, student: rellu}}]", "'relu'", "taps(model)"),
     ("distillation.losses=[{{name: soft_targets, temprature: 3}}]", "distillation.losses:", "temprature"),
     ("distillation.losses=[{{name: soft_targets, weight: -1}}]", "distillation.losses:", "0 <= weight"),
-    ("distillation.losses=[soft_targets, soft_targets]", "distillation.losses:", "a name of its own"),
+    ("distillation.losses=[soft_targets, soft_targets]", "distillation.losses:", "a unique name"),
     (
         "few_labels.num_labels=9",
         "few_labels.num_labels: not usable.",
@@ -147,8 +150,8 @@ BAD = [
         "null",
     ),
     ("few_labels.num_labels=1079", "few_labels.num_labels: not usable.", "to 1078 (the training images)"),
-    ("output_dir={here}/text.npz", "output_dir: this is no folder.", "text.npz"),
-    ("output_dir={here}/text.npz/below", "output_dir: this is no folder.", "text.npz."),
+    ("output_dir={here}/text.npz", "output_dir: this is not a folder.", "text.npz"),
+    ("output_dir={here}/text.npz/below", "output_dir: this is not a folder.", "text.npz."),
     ("data.source=digit", "data: Unknown data source.", "'digit'", '"npz:PATH"'),
     ("data.source=npz:{here}/none.npz", "data: There is no such .npz file.", "none.npz"),
     ("data.source=npz:{here}/text.npz", "data: The file is not a readable .npz", "text.npz"),
@@ -256,11 +259,11 @@ def test_a_teacher_that_was_put_into_the_run_folder_has_to_fit(make_recipe, exam
     before = tree(tmp_path)
     assembly = assemble(make_recipe(tmp_path / "run"))
     with pytest.raises(RecipeError, match=f"{re.escape(str(file))}: the file cannot be loaded"):
-        Run(assembly)
+        plan(assembly, RunFolder(assembly.recipe.folder))
     assert tree(tmp_path) == before
     example_models.with_another_class_count((8, 8, 1)).save(file)
     with pytest.raises(RecipeError, match=f"{re.escape(str(file))}: The teacher's outputs do not fit the data.*11"):
-        Run(assembly)
+        plan(assembly, RunFolder(assembly.recipe.folder))
 
 
 def test_a_schedule_is_checked_over_the_whole_training(make_recipe, tmp_path):
@@ -300,18 +303,18 @@ def test_the_optimizer():
 
 def test_a_function_is_given_what_it_takes(make_recipe, tmp_path):
     assembly = assemble(make_recipe(tmp_path / "run", "student.model=example_models:of_fixed_shape"))
-    assert assembly.roles["student"].build().output_shape == (None, 10)
+    assert assembly.models["student"].build().output_shape == (None, 10)
     softmax = assemble(make_recipe(tmp_path / "run", "student.model=example_models:softmax_student"))
-    assert softmax.roles["student"].build().layers[-1].activation is keras.activations.softmax
+    assert softmax.models["student"].build().layers[-1].activation is keras.activations.softmax
 
 
 def test_models_depend_on_the_seed_alone(make_recipe, tmp_path):
     assembly = assemble(make_recipe(tmp_path / "run", "seed=3"))
     other = assemble(make_recipe(tmp_path / "run", "seed=4"))
-    first = assembly.roles["student"].build()
+    first = assembly.models["student"].build()
     np.random.random(5)
     keras.random.normal((3,))
-    second, third = assembly.roles["student"].build(), other.roles["student"].build()
+    second, third = assembly.models["student"].build(), other.models["student"].build()
     for a, b in zip(first.get_weights(), second.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
     assert np.abs(first.get_weights()[0] - third.get_weights()[0]).max() > 0.01
@@ -333,7 +336,7 @@ def test_losses_are_made_with_their_layers_and_schedules(make_recipe, tmp_path):
     recipe = make_recipe(tmp_path, f"distillation.losses=[soft_targets, {hint}]", *models)
     assembly = assemble(recipe)
     assert recipe.few_labels.losses == recipe.distillation.losses
-    teacher, student = assembly.roles["teacher"].build(), assembly.roles["student"].build()
+    teacher, student = assembly.models["teacher"].build(), assembly.models["student"].build()
     with pytest.warns(Notice, match="hint_block_4_relu: .*1x1 convolution to 128 channels"):
         distiller = make_distiller(teacher, student, recipe.distillation, total_steps=50)
     assert [term.name for term in distiller.terms] == ["soft_targets", "hint_block_4_relu"]

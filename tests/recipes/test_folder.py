@@ -1,5 +1,6 @@
 """What a run folder remembers, whenever the run is killed."""
 
+import dataclasses
 import errno
 import os
 from pathlib import Path
@@ -8,9 +9,41 @@ import pytest
 
 from keras_kd import files
 from keras_kd.errors import RecipeError, StorageError
-from keras_kd.recipes.folder import RunFolder, digest, settings_key
+from keras_kd.evaluation.roles import Role
+from keras_kd.recipes.engine import stamps
+from keras_kd.recipes.engine.artifact import Artifact
+from keras_kd.recipes.engine.folder import RunFolder, digest, removed_on_error, settings_key
+from keras_kd.recipes.engine.stage import Stage
 
 KEY, OTHER, OLD, NEW = ({"epochs": epochs} for epochs in (1, 2, 3, 4))
+
+
+class Piece(Stage):
+    def run(self, context):
+        raise NotImplementedError
+
+
+def made(name, record):
+    return Artifact(role=Role.TEACHER, title="a file", kind="keras", file=Path(name), record=record)
+
+
+def piece(id, settings, name="teacher.keras"):
+    """A stage that makes a file."""
+    return Piece(id, settings=settings, makes=Artifact(role=Role.TEACHER, title=id, kind="keras", file=Path(name)))
+
+
+def finish(folder, id, settings, record, content, name="teacher.keras"):
+    """Writes the draft of a stage and marks it as done."""
+    stage = piece(id, settings, name)
+    draft = folder.draft(Path(name))
+    draft.write_text(content)
+    stamps.finish(folder, stage, dataclasses.replace(stage.makes, draft=draft, record=record), {})
+
+
+def finished(folder, id, settings, name="teacher.keras"):
+    """The record of a stage that is done, or None."""
+    artifact = stamps.finished(folder, piece(id, settings, name), {})
+    return artifact if artifact is None else artifact.record
 
 
 class Killed(BaseException):
@@ -20,16 +53,6 @@ class Killed(BaseException):
 @pytest.fixture
 def folder(tmp_path):
     return RunFolder(tmp_path / "runs" / "digits")
-
-
-class Model:
-    """Saves itself as text."""
-
-    def __init__(self, text):
-        self.text = text
-
-    def save(self, path):
-        path.write_text(self.text)
 
 
 def kill_at(monkeypatch, method, name):
@@ -55,36 +78,36 @@ def killing_move(move, draft, file, name):
 
 
 def test_a_new_folder_has_finished_nothing_and_writes_nothing(folder, tmp_path):
-    assert folder.finished("teacher", KEY, folder.path / "teacher.keras") is None
+    assert finished(folder, "teacher", KEY) is None
     assert not folder.wrote("teacher", folder.path / "teacher.keras")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_finished_stage_is_known_by_settings_and_file(folder):
     file = folder.path / "teacher.keras"
-    folder.finish_model("teacher", KEY, {"history": {"loss": [1.0]}}, file, Model("weights"))
+    finish(folder, "teacher", KEY, {"history": {"loss": [1.0]}}, "weights")
     assert file.read_text() == "weights"
     again = RunFolder(folder.path)
-    assert again.finished("teacher", KEY, file) == {"history": {"loss": [1.0]}}
-    assert again.finished("teacher", OTHER, file) is None
-    assert again.finished("student", KEY, file) is None
+    assert finished(again, "teacher", KEY) == {"history": {"loss": [1.0]}}
+    assert finished(again, "teacher", OTHER) is None
+    assert finished(again, "student", KEY) is None
     assert again.wrote("teacher", file)
 
 
 @pytest.mark.parametrize("content", ["somebody else's", ""])
 def test_a_file_that_was_replaced_is_not_the_stage_s_own(folder, content):
     file = folder.path / "teacher.keras"
-    folder.finish_model("teacher", KEY, {}, file, Model("weights"))
+    finish(folder, "teacher", KEY, {}, "weights")
     file.write_text(content)
-    assert folder.finished("teacher", KEY, file) is None
+    assert finished(folder, "teacher", KEY) is None
     assert not folder.wrote("teacher", file)
 
 
 def test_a_file_that_was_removed_has_to_be_made_again(folder):
     file = folder.path / "teacher.keras"
-    folder.finish_model("teacher", KEY, {}, file, Model("weights"))
+    finish(folder, "teacher", KEY, {}, "weights")
     file.unlink()
-    assert folder.finished("teacher", KEY, file) is None
+    assert finished(folder, "teacher", KEY) is None
 
 
 def test_a_file_without_a_stamp_is_somebody_else_s(folder):
@@ -102,16 +125,16 @@ def test_a_file_without_a_stamp_is_somebody_else_s(folder):
 def test_killed_while_a_model_is_finished(folder, monkeypatch, method, name):
     """The model of the settings before is still known as the run's own, and the stage is run again."""
     file = folder.path / "teacher.keras"
-    folder.finish_model("teacher", OLD, {}, file, Model("old weights"))
+    finish(folder, "teacher", OLD, {}, "old weights")
     with monkeypatch.context() as patch:
         kill_at(patch, method, name)
         with pytest.raises(Killed):
-            folder.finish_model("teacher", NEW, {}, file, Model("new weights"))
+            finish(folder, "teacher", NEW, {}, "new weights")
     assert file.read_text() == "old weights"
     assert folder.wrote("teacher", file)
-    assert folder.finished("teacher", NEW, file) is None
-    folder.finish_model("teacher", NEW, {"history": 1}, file, Model("new weights"))
-    assert folder.finished("teacher", NEW, file) == {"history": 1}
+    assert finished(folder, "teacher", NEW) is None
+    finish(folder, "teacher", NEW, {"history": 1}, "new weights")
+    assert finished(folder, "teacher", NEW) == {"history": 1}
     assert sorted(path.name for path in folder.path.rglob("*")) == [".state", "teacher.json", "teacher.keras"]
 
 
@@ -119,19 +142,18 @@ def test_a_stage_that_writes_its_file_itself_is_finished_without_a_draft(folder)
     file = folder.path / "student.tflite"
     file.parent.mkdir(parents=True)
     file.write_text("flat")
-    folder.finish("export", KEY, {"export": "said"}, file)
-    assert folder.finished("export", KEY, file) == {"export": "said"}
+    stamps.finish(folder, piece("export", KEY, "student.tflite"), made("student.tflite", {"export": "text"}), {})
+    assert finished(folder, "export", KEY, "student.tflite") == {"export": "text"}
     assert file.read_text() == "flat"
 
 
 def test_stamps_are_written_atomically(folder, monkeypatch):
     written = []
     monkeypatch.setattr(files, "write_json", lambda path, value: written.append((path.name, value)))
-    file = folder.path / "student.tflite"
-    folder.finish("export", KEY, {"export": "said"}, file)
-    assert written == [
-        ("export.json", {"settings": KEY, "result": {"export": "said"}, "digest": None, "replaced": None})
-    ]
+    stamps.finish(folder, piece("export", KEY, "student.tflite"), made("student.tflite", {"export": "text"}), {})
+    (name, stamp), *others = written
+    assert (name, others) == ("export.json", [])
+    assert stamp["settings"] == KEY and stamp["record"] == {"export": "text"} and stamp["digest"] is None
 
 
 def test_digest(tmp_path):
@@ -206,52 +228,46 @@ def test_what_a_kill_left_half_written_is_swept(folder):
 
 def test_what_is_replaced_is_said(folder):
     file = folder.path / "teacher.keras"
-    assert folder.replaces("teacher", KEY, file) is None
+    assert stamps.replaces(folder, piece("teacher", KEY), {}) is None
     before = {"epochs": 25, "seed": 0, "distillation": {"alpha": 0.5, "losses": None}, "data fingerprint": "a"}
-    folder.finish_model("teacher", before, {}, file, Model("weights"))
+    finish(folder, "teacher", before, {}, "weights")
     after = before | {"epochs": 3, "distillation": {"alpha": 0.9, "losses": None}, "data fingerprint": "b"}
-    assert folder.replaces("teacher", after, file) == "epochs 25 -> 3, distillation.alpha 0.5 -> 0.9"
-    assert folder.replaces("teacher", before | {"data fingerprint": "b"}, file) == "the data changed"
+    assert stamps.replaces(folder, piece("teacher", after), {}) == "epochs 25 -> 3, distillation.alpha 0.5 -> 0.9"
+    assert stamps.replaces(folder, piece("teacher", before | {"data fingerprint": "b"}), {}) == "the data changed"
     file.write_text("somebody's")
-    assert folder.replaces("teacher", before, file) == "not the file that this run wrote"
+    assert stamps.replaces(folder, piece("teacher", before), {}) == "not the file that this run wrote"
 
 
 def test_a_damaged_stamp_is_a_stage_that_was_not_finished(folder):
-    file = folder.path / "teacher.keras"
-    folder.finish_model("teacher", KEY, {}, file, Model("weights"))
+    finish(folder, "teacher", KEY, {}, "weights")
     (folder.state / "teacher.json").write_text("{")
-    assert folder.finished("teacher", KEY, file) is None
+    assert finished(folder, "teacher", KEY) is None
 
 
 def test_only_files_of_the_stage_are_discarded(folder):
     file = folder.path / "student_int8.tflite"
     file.parent.mkdir(parents=True)
     file.write_text("theirs")
-    assert not folder.discard("export", file) and file.exists()
-    folder.finish("export", KEY, {}, file)
-    assert folder.discard("export", file) and not file.exists()
-    assert folder.finished("export", KEY, file) is None
+    assert not folder.discard("export") and file.exists()
+    stamps.finish(folder, piece("export", KEY, "student_int8.tflite"), made("student_int8.tflite", {}), {})
+    assert folder.discard("export") and not file.exists()
+    assert finished(folder, "export", KEY, "student_int8.tflite") is None
 
 
 # A disk that is full.
 
 
-class Growing(Model):
-    """Meets the end of the disk after half of the file."""
-
-    def save(self, path):
-        path.write_text("half")
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-
-
 def test_a_full_disk_leaves_the_old_model_and_no_draft(folder):
     file = folder.path / "teacher.keras"
-    folder.finish_model("teacher", OLD, {}, file, Model("old weights"))
+    finish(folder, "teacher", OLD, {}, "old weights")
     message = "No space left on device. Received: .*saving-teacher.keras.*a disk with free space"
     with pytest.raises(StorageError, match=message), folder.held(MINE, overwrite=True):
-        folder.finish_model("teacher", NEW, {}, file, Growing(""))
+        draft = folder.draft(file)
+        with removed_on_error(draft):
+            draft.write_text("half")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(draft))
     assert file.read_text() == "old weights"
-    assert folder.finished("teacher", OLD, file) == {}
+    assert finished(folder, "teacher", OLD) == {}
     assert sorted(path.name for path in folder.state.iterdir()) == ["lock", "recipe.json", "teacher.json"]
 
 

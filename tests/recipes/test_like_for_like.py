@@ -10,13 +10,12 @@ from sklearn.datasets import load_digits
 from keras_kd import data
 from keras_kd.data.pipeline_inputs import PipelineInputs
 from keras_kd.evaluation.caveats import unlike
-from keras_kd.recipes.assembly import assemble
-from keras_kd.recipes.running import Run
+from keras_kd.evaluation.roles import Role
 
 AUGMENT = "augment=[{name: gaussian_noise, stddev: 0.1}]"
 ASSISTANT = "assistants=[{model: 'example_models:other_student', epochs: 3, batch_size: 50}]"
 QUICK = ["student.epochs=3", "student.batch_size=50", "teacher.batch_size=50", "teacher.epochs=1"]
-SCRATCH, DISTILLED = "student from scratch", "student distilled"
+SCRATCH, DISTILLED = "scratch", "distilled"
 
 
 @pytest.fixture(scope="module")
@@ -31,8 +30,8 @@ def few_digits(tmp_path_factory):
 
 
 @pytest.fixture
-def trained(make_recipe, few_digits, tmp_path, monkeypatch):
-    """The trainings of a run by row name: what each began with and saw, and what the run says of it."""
+def trained(start_recipe, few_digits, tmp_path, monkeypatch):
+    """The trainings of a run by id: what each began with and saw, and what the run says of it."""
     seen, fit, epoch = [], keras.Model.fit, data.Pipeline.epoch
 
     @functools.wraps(fit)
@@ -48,10 +47,11 @@ def trained(make_recipe, few_digits, tmp_path, monkeypatch):
             yield batch
 
     def trained(*overrides):
-        run = Run(assemble(make_recipe(tmp_path / "run", few_digits, *QUICK, *overrides)))
-        teacher, _ = run.teacher()
+        run = start_recipe(tmp_path / "run", few_digits, *QUICK, *overrides)
+        run.run(Role.TEACHER)
         seen.clear()
-        said = {name: result["conditions"] for name, _, result in run.assistants_and_students(teacher)}
+        said = {id: made.record["conditions"] for id, made in run.run().items() if made.kind == "keras"}
+        del said["teacher"]
         return {name: (watched, said[name]) for name, watched in zip(said, seen, strict=True)}
 
     compile_ = keras.Model.compile
@@ -96,7 +96,7 @@ def test_a_cache_that_holds_more_views_changes_nothing(trained):
 
 def test_what_differs_with_few_labels_is_said(trained):
     arms = trained("few_labels={num_labels: 20}", AUGMENT, "cache={views: 2}")
-    (alone, says_alone), (distilled, says_distilled) = (arms[f"{arm}, 20 labels"] for arm in ("scratch", "distilled"))
+    (alone, says_alone), (distilled, says_distilled) = (arms[f"few_{arm}"] for arm in ("scratch", "distilled"))
     assert alone["start"] == distilled["start"] == arms[SCRATCH][0]["start"]
     assert [len(batches) for batches in alone["epochs"].values()] == [2, 2, 2]
     assert distilled["epochs"] == arms[SCRATCH][0]["epochs"]

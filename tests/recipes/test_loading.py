@@ -9,7 +9,7 @@ import pytest
 
 from keras_kd import recipes
 from keras_kd.errors import RecipeError
-from keras_kd.recipes.schema import Data, Distillation, Export, FewLabels, Recipe, Teacher, Training
+from keras_kd.recipes.reading.schema import Data, Distillation, Export, FewLabels, Recipe, Teacher, Training
 
 MINIMAL = """
 data: {source: digits}

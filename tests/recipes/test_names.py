@@ -7,7 +7,7 @@ from keras_kd import models, recipes, schedules
 from keras_kd.data import augmentation
 from keras_kd.errors import RecipeError
 from keras_kd.losses.base import registry as losses
-from keras_kd.recipes.names import check_names, known
+from keras_kd.recipes.reading.names import check_names, known
 
 
 @pytest.mark.parametrize(

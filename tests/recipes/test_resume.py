@@ -16,9 +16,8 @@ import yaml
 from processes import finished_cpu_seconds
 
 from keras_kd import data, evaluation
-from keras_kd.recipes import training
-from keras_kd.recipes.assembly import assemble
-from keras_kd.recipes.running import Run
+from keras_kd.evaluation.roles import Role
+from keras_kd.recipes.stages import training
 
 FEW = "few_labels={num_labels: 50}"
 MODELS = ("teacher.keras", "student.keras", ".state/scratch.keras", ".state/few_scratch.keras")
@@ -53,13 +52,13 @@ def assert_same_models(folder, expected, names=MODELS):
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(make_recipe, tmp_path_factory):
+def uninterrupted(start_recipe, tmp_path_factory):
     """The folder with a teacher whose training was not interrupted, and its history."""
     folder = tmp_path_factory.mktemp("uninterrupted") / "run"
     with pytest.MonkeyPatch.context() as patch:
         run_eagerly(patch)
-        _, histories = Run(assemble(make_recipe(folder))).teacher()
-    return folder, histories
+        artifacts = start_recipe(folder).run(Role.TEACHER)
+    return folder, artifacts["teacher"].record
 
 
 @pytest.mark.parametrize(
@@ -72,25 +71,24 @@ def uninterrupted(make_recipe, tmp_path_factory):
         "before_the_state_is_cleared",
     ],
 )
-def test_a_training_goes_on_from_its_last_save(moment, moments, uninterrupted, make_recipe, tmp_path, monkeypatch):
+def test_a_training_goes_on_from_its_last_save(moment, moments, uninterrupted, start_recipe, tmp_path, monkeypatch):
     """With dropout and Adam. What was saved is not trained twice."""
     monkeypatch.setattr(training, "SAVE_EVERY_SECONDS", 0.0)
     run_eagerly(monkeypatch)
-    recipe = make_recipe(tmp_path / "run")
     with monkeypatch.context() as patch, pytest.raises(Killed):
         getattr(moments, moment)(patch, "teacher", end)
-        Run(assemble(recipe)).teacher()
+        start_recipe(tmp_path / "run").run(Role.TEACHER)
 
     first_epochs = []
     fit = keras.Sequential.fit
     monkeypatch.setattr(
         keras.Sequential, "fit", lambda *args, **kw: first_epochs.append(kw["initial_epoch"]) or fit(*args, **kw)
     )
-    _, histories = Run(assemble(recipe)).teacher()
+    artifacts = start_recipe(tmp_path / "run").run(Role.TEACHER)
     expected = {"in_an_epoch": 1, "while_weights_are_written": 1, "before_the_state_is_cleared": None}
     assert first_epochs == [epoch for epoch in [expected.get(moment, 3)] if epoch is not None]
     assert_same_models(tmp_path / "run", uninterrupted[0], MODELS[:1])
-    assert histories == uninterrupted[1]
+    assert artifacts["teacher"].record == uninterrupted[1]
 
 
 def environment():
@@ -106,12 +104,12 @@ def test_a_run_that_is_killed_again_and_again(start, finished, run_recipe, make_
     script = Path(__file__).with_name("moments.py")
     for moment, stage, left in (
         ("in_an_epoch", "teacher", set()),
-        ("while_weights_are_written", "student distilled", {"teacher.keras", ".state/scratch.keras"}),
+        ("while_weights_are_written", "distilled", {"teacher.keras", ".state/scratch.keras"}),
         ("while_a_file_is_exported", "", set(MODELS) | {".state/teacher_float32.tflite"}),
     ):
         done = start(sys.executable, script, moment, stage, "run", file, env=environment()).wait()
         assert done.returncode == -signal.SIGKILL, done.stderr
-        names = {str(path.relative_to(folder)) for path in folder.rglob("*")}
+        names = {str(path.relative_to(folder)) for path in folder.rglob("[!.]*")}
         assert {name for name in names if name.endswith((".keras", ".tflite"))} == left
 
     report, said = run_recipe(folder, FEW)
@@ -122,7 +120,7 @@ def test_a_run_that_is_killed_again_and_again(start, finished, run_recipe, make_
     for name in ("student_float32.tflite", "student_int8.tflite"):
         one, other = (evaluation.TFLiteRunner(place / name).predict(x) for place in (folder, finished[0]))
         np.testing.assert_array_equal(one, other)
-    assert [(row.name, row.accuracy) for row in report.rows] == [(row.name, row.accuracy) for row in finished[1].rows]
+    assert [(row.id, row.accuracy) for row in report.rows] == [(row.id, row.accuracy) for row in finished[1].rows]
 
 
 @pytest.mark.long

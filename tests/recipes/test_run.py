@@ -1,6 +1,6 @@
 """Whole runs of small recipes, in this process."""
 
-import io
+import dataclasses
 import json
 import shutil
 
@@ -8,18 +8,19 @@ import keras
 import numpy as np
 import pytest
 from PIL import Image
-from rich.console import Console
 from sklearn.datasets import load_digits
 
-from keras_kd import data, evaluation, export
+from keras_kd import data, evaluation, export, recipes
+from keras_kd.chain.fitting import check_weights
 from keras_kd.errors import ExportError, Notice, RecipeError, TrainingError
 from keras_kd.evaluation.report import Report
-from keras_kd.recipes import training
-from keras_kd.recipes.assembly import assemble
-from keras_kd.recipes.exporting import Exporter
-from keras_kd.recipes.running import Run
+from keras_kd.evaluation.roles import MODELS, Role
+from keras_kd.recipes.checks.recipe import assemble
+from keras_kd.recipes.stages import training
+from keras_kd.recipes.stages.few_labels import few_label_splits
 
-TEACHER, SCRATCH, DISTILLED = "teacher", "student from scratch", "student distilled"
+TEACHER, SCRATCH, DISTILLED = "teacher", "scratch", "distilled"
+FEW_SCRATCH, FEW_DISTILLED = "few_scratch", "few_distilled"
 FEW = "few_labels={num_labels: 50}"
 FLOAT32 = "export.formats=[float32]"
 
@@ -36,26 +37,22 @@ def copy(finished, folder):
 
 
 @pytest.fixture
-def start(make_recipe):
-    """A run over a folder, of which single stages can be called; `said()` is what it printed."""
-
-    def start(folder, *overrides):
-        console = Console(file=io.StringIO(), width=300)
-        run = Run(assemble(make_recipe(folder, *overrides)), console)
-        run.said = console.file.getvalue
-        return run
-
-    return start
+def start(start_recipe):
+    """A run over a folder, of which single stages can be run; `said()` is what it printed."""
+    return start_recipe
 
 
 @pytest.fixture
 def asked(monkeypatch):
-    """The names of the trainings that a run asks for; none takes place."""
-    names = []
-    nothing = {"history": {}, "conditions": {}}
-    monkeypatch.setattr(training, "train", lambda *args: names.append(args[6]) or nothing)
-    monkeypatch.setattr(training, "finish_training", lambda *args: None)
-    return names
+    """The ids of the trainings that a run asks for; none takes place."""
+    ids = []
+
+    def watched(stage, context):
+        ids.append(stage.id)
+        return dataclasses.replace(stage.makes, is_complete=False)
+
+    monkeypatch.setattr(training.Training, "run", watched)
+    return ids
 
 
 @pytest.fixture(scope="module")
@@ -90,10 +87,10 @@ def same(first, second):
 def test_the_files_of_a_run(finished):
     folder, _, _ = finished
     state = {".state/scratch.keras", ".state/few_scratch.keras", ".state/few_distilled.keras"}
-    state |= {".state/teacher_float32.tflite", ".state/recipe.json"}
-    stamps = {f".state/{name}.json" for name in (TEACHER, SCRATCH, DISTILLED, "scratch, few labels")}
-    stamps |= {f".state/{name}.json" for name in ("distilled, few labels", "export teacher")}
-    stamps |= {f".state/export distilled, {kind} TFLite.json" for kind in ("float32", "int8")}
+    state |= {".state/teacher_float32.tflite", ".state/recipe.json", ".state/rows.json"}
+    trained = (TEACHER, SCRATCH, DISTILLED, FEW_SCRATCH, FEW_DISTILLED)
+    others = ("diagnosis", "measurements", "export_teacher", "export_float32", "export_int8")
+    stamps = {f".state/{id}.json" for id in (*trained, *others)}
     results = {"teacher.keras", "student.keras", "student_float32.tflite", "student_int8.tflite"}
     results |= {"labels.txt", "history.json", "report.json", "report.html", "teacher_diagnosis.json"}
     assert set(files(folder)) == state | stamps | results
@@ -105,13 +102,13 @@ def test_the_report_is_about_the_files(finished, digits):
     """Accuracies counted anew from the files in the folder, on the test split."""
     folder, report, _ = finished
     x, y = data.open_source("digits").test.arrays()
-    rows = {row.name: row for row in report.rows}
+    rows = {row.id: row for row in report.rows}
     keras_files = {TEACHER: "teacher.keras", SCRATCH: ".state/scratch.keras", DISTILLED: "student.keras"}
     keras_files |= {
-        "scratch, 50 labels": ".state/few_scratch.keras",
-        "distilled, 50 labels": ".state/few_distilled.keras",
+        FEW_SCRATCH: ".state/few_scratch.keras",
+        FEW_DISTILLED: ".state/few_distilled.keras",
     }
-    lite_files = {f"distilled, {kind} TFLite": f"student_{kind}.tflite" for kind in ("float32", "int8")}
+    lite_files = {f"export_{kind}": f"student_{kind}.tflite" for kind in ("float32", "int8")}
     assert list(rows) == [*keras_files, *lite_files]
     predicted = {n: keras.models.load_model(folder / f).predict(x, verbose=0).argmax(1) for n, f in keras_files.items()}
     predicted |= {n: evaluation.TFLiteRunner(folder / f).predict(x).argmax(1) for n, f in lite_files.items()}
@@ -124,8 +121,8 @@ def test_the_report_is_about_the_files(finished, digits):
         assert rows[name].latency_p50_ms > 0
     assert rows[TEACHER].num_bytes == (folder / ".state/teacher_float32.tflite").stat().st_size
     matrix = np.zeros((10, 10), int)
-    np.add.at(matrix, (y, predicted["distilled, int8 TFLite"]), 1)
-    assert (report.confusion_model, report.confusion) == ("distilled, int8 TFLite", matrix.tolist())
+    np.add.at(matrix, (y, predicted["export_int8"]), 1)
+    assert (report.confusion_of, report.confusion) == ("export_int8", matrix.tolist())
 
 
 def test_the_report_on_disk_is_the_one_that_was_returned(finished, make_recipe):
@@ -140,7 +137,7 @@ def test_the_histories(finished):
     folder, report, _ = finished
     histories = json.loads((folder / "history.json").read_text())
     assert histories == report.histories
-    students = (SCRATCH, DISTILLED, "scratch, 50 labels", "distilled, 50 labels")
+    students = (SCRATCH, DISTILLED, FEW_SCRATCH, FEW_DISTILLED)
     lengths = {name: {len(values) for values in history.values()} for name, history in histories.items()}
     assert lengths == {TEACHER: {3}, **dict.fromkeys(students, {2})}
     assert set(histories[SCRATCH]) == {"loss", "accuracy", "val_loss", "val_accuracy"}
@@ -156,7 +153,8 @@ def test_the_soft_targets_are_of_test_images_of_different_classes(finished):
 
 def test_what_is_said(finished):
     _, _, said = finished
-    for stage in (TEACHER, SCRATCH, DISTILLED, "scratch, few labels", "distilled, few labels", "export to TFLite"):
+    students = ("student from scratch", "student distilled", "scratch, 50 labels", "distilled, 50 labels")
+    for stage in ("teacher", *students, "export distilled, int8 TFLite", "measure"):
         assert f"\n{stage}: " in f"\n{said}"
     assert "loaded" not in said
 
@@ -171,7 +169,7 @@ def test_a_second_run_trains_and_exports_nothing(finished, copy, run_recipe):
     changed = {name for name in after if after[name] != before.get(name)}
     assert changed == {"labels.txt", "history.json", "report.json", "report.html"}
     assert after["history.json"][1] == before["history.json"][1]
-    accuracies = [[(row.name, row.accuracy, row.num_bytes) for row in r.rows] for r in (report, finished[1])]
+    accuracies = [[(row.id, row.accuracy, row.num_bytes) for row in r.rows] for r in (report, finished[1])]
     assert accuracies[0] == accuracies[1]
     assert f"teacher: loaded {copy / 'teacher.keras'}, trained before with these settings." in said
     assert said.count("trained before with these settings") == 5
@@ -186,7 +184,7 @@ def test_other_epochs_of_the_student_keep_the_teacher(copy, run_recipe, eager):
     for name in ("student.keras", ".state/scratch.keras", "student_float32.tflite", "student_int8.tflite"):
         assert after[name][1] != before[name][1]
     assert said.count("trained before with these settings") == 1
-    assert [row.name for row in report.rows[:3]] == [TEACHER, SCRATCH, DISTILLED] and len(report.rows) == 5
+    assert [row.id for row in report.rows[:3]] == [TEACHER, SCRATCH, DISTILLED] and len(report.rows) == 5
     assert {name: len(history["loss"]) for name, history in report.histories.items()} == {
         TEACHER: 3,
         SCRATCH: 1,
@@ -194,7 +192,8 @@ def test_other_epochs_of_the_student_keep_the_teacher(copy, run_recipe, eager):
     }
 
 
-STUDENTS = [SCRATCH, DISTILLED, "scratch, few labels", "distilled, few labels"]
+STUDENTS = [SCRATCH, DISTILLED, FEW_SCRATCH, FEW_DISTILLED]
+TAUGHT = [DISTILLED, FEW_DISTILLED]
 
 
 @pytest.mark.parametrize(
@@ -206,17 +205,17 @@ STUDENTS = [SCRATCH, DISTILLED, "scratch, few labels", "distilled, few labels"]
         ("few_labels.alpha=0.5", [STUDENTS[3]]),
         ("student.batch_size=32", STUDENTS),
         ("student.model=example_models:other_student", STUDENTS),
-        ("teacher.learning_rate=0.02", [TEACHER]),  # it stays as it was here, so its students do
-        ("teacher.model=example_models:student", [TEACHER]),
+        ("teacher.learning_rate=0.02", [TEACHER, *TAUGHT]),
+        ("teacher.model=example_models:student", [TEACHER, *TAUGHT]),
+        ("teacher.inference=bfloat16", TAUGHT),
+        ("cache={}", TAUGHT),
         ("seed=1", [TEACHER, *STUDENTS]),
         ("data.value_range=[-1, 1]", [TEACHER, *STUDENTS]),
         ("export.num_threads=2", []),
     ],
 )
 def test_only_what_a_change_concerns_is_trained_again(override, trained, copy, start, asked):
-    run = start(copy, FEW, override)
-    teacher, _ = run.teacher()
-    list(run.students(teacher))
+    start(copy, FEW, override).run()
     assert asked == trained
 
 
@@ -229,15 +228,13 @@ def test_a_function_that_was_edited_is_noticed(copy, start, asked, example_model
         return model
 
     monkeypatch.setattr(example_models, "student", edited)
-    run = start(copy, FEW)
-    list(run.students(run.teacher()[0]))
+    start(copy, FEW).run()
     assert asked == STUDENTS
 
 
 def test_a_damaged_student_is_trained_again(copy, start, asked):
     (copy / "student.keras").write_bytes(b"half a file")
-    run = start(copy, FEW)
-    list(run.students(run.teacher()[0]))
+    start(copy, FEW).run()
     assert asked == [DISTILLED]
 
 
@@ -247,10 +244,10 @@ def test_another_format_is_exported_alone(copy, run_recipe):
     after = files(copy)
     assert all(after[name] == before[name] for name in before if name.endswith((".tflite", ".keras")))
     assert "student_dynamic.tflite" in after
-    assert report.rows[-1].name == report.confusion_model == "distilled, dynamic TFLite"
+    assert report.rows[-1].id == report.confusion_of == "export_dynamic"
 
 
-def test_a_failed_export_keeps_what_was_trained(finished, folder, start, monkeypatch):
+def test_a_failed_export_keeps_what_was_trained(finished, folder, make_recipe, monkeypatch):
     shutil.copytree(finished[0], folder, ignore=shutil.ignore_patterns("*.tflite", "export*", "report.*"))
     before = files(folder)
 
@@ -260,7 +257,7 @@ def test_a_failed_export_keeps_what_was_trained(finished, folder, start, monkeyp
     with monkeypatch.context() as patch:
         patch.setattr(export, "export_tflite", refuse)
         with pytest.raises(ExportError, match="refused"):
-            start(folder, FEW).go()
+            recipes.run(make_recipe(folder, FEW))
     assert files(folder) == before
 
 
@@ -277,7 +274,7 @@ def test_a_teacher_that_cannot_be_exported_costs_its_size_and_latency_only(finis
     report, said = run_recipe(folder, FEW)
     assert "teacher cannot be compared as a TFLite file. The converter refused." in " ".join(said.split())
     teacher = report.rows[0]
-    assert (teacher.name, teacher.num_bytes, teacher.latency_p50_ms, teacher.note) == (TEACHER, None, None, "")
+    assert (teacher.id, teacher.num_bytes, teacher.latency_p50_ms, teacher.note) == (TEACHER, None, None, "")
     assert report.rows[-1].num_bytes > 0 and teacher.accuracy == finished[1].rows[0].accuracy
 
 
@@ -289,9 +286,9 @@ def test_a_teacher_that_lies_in_the_folder_is_used_as_it_is(start, asked, folder
     shutil.copy(teacher_file, folder / "teacher.keras")
     before = files(folder)
     run = start(folder)
-    teacher, histories = run.teacher()
-    assert histories == {} and asked == []
-    assert same(teacher.model.get_weights(), weights_of(teacher_file))
+    artifacts = run.run(Role.TEACHER)
+    assert artifacts[TEACHER].record == {} and asked == []
+    assert same(run.context.teacher.model.get_weights(), weights_of(teacher_file))
     assert files(folder) == before
     assert f"teacher: loaded {folder / 'teacher.keras'}, which was there before." in run.said()
 
@@ -299,29 +296,26 @@ def test_a_teacher_that_lies_in_the_folder_is_used_as_it_is(start, asked, folder
 def test_a_teacher_that_replaced_the_trained_one_is_used(copy, start, asked, teacher_file):
     shutil.copy(teacher_file, copy / "teacher.keras")
     run = start(copy, FEW)
-    teacher, histories = run.teacher()
-    list(run.students(teacher))
-    assert histories == {}
+    assert run.run()[TEACHER].record == {}
     assert "which was there before" in run.said()
     assert (copy / "teacher.keras").read_bytes() == teacher_file.read_bytes()
-    assert asked == [DISTILLED, "distilled, few labels"]
+    assert asked == TAUGHT
 
 
 def test_a_teacher_file_is_copied_and_not_trained(start, asked, folder, teacher_file):
     run = start(folder, f"teacher={{model: {teacher_file}}}")
-    teacher, histories = run.teacher()
-    assert histories == {} and asked == []
+    assert run.run(Role.TEACHER)[TEACHER].record == {} and asked == []
     assert same(weights_of(folder / "teacher.keras"), weights_of(teacher_file))
     assert f"teacher: loaded {teacher_file}." in run.said()
     before = files(folder)
-    start(folder, f"teacher={{model: {teacher_file}}}").teacher()
+    start(folder, f"teacher={{model: {teacher_file}}}").run(Role.TEACHER)
     assert files(folder) == before
 
 
 def test_from_a_teacher_file_back_to_a_trained_one(start, asked, folder, teacher_file):
     """The copy in the folder is the run's own: it is not taken for one that somebody put there."""
-    start(folder, f"teacher={{model: {teacher_file}}}").teacher()
-    start(folder).teacher()
+    start(folder, f"teacher={{model: {teacher_file}}}").run(Role.TEACHER)
+    start(folder).run(Role.TEACHER)
     assert asked == [TEACHER]
 
 
@@ -331,10 +325,9 @@ def test_from_a_teacher_file_back_to_a_trained_one(start, asked, folder, teacher
 def test_without_a_teacher_s_weight_distilling_is_training_alone(start, folder, teacher_file, eager):
     """At alpha 0 only another start, another order of the batches, or other dropout could make a difference."""
     run = start(folder, f"teacher={{model: {teacher_file}}}", "distillation.alpha=0", "student.batch_size=128")
-    teacher, _ = run.teacher()
-    (_, alone, result), (_, distilled, other) = run.students(teacher)
-    history, other = result["history"], other["history"]
-    for one, two in zip(alone.get_weights(), distilled.get_weights(), strict=True):
+    artifacts = run.run()
+    history, other = (artifacts[id].record["history"] for id in (SCRATCH, DISTILLED))
+    for one, two in zip(*(weights_of(run.context.file(id)) for id in (SCRATCH, DISTILLED)), strict=True):
         np.testing.assert_allclose(one, two, atol=1e-6)
     np.testing.assert_allclose(history["val_loss"], other["val_loss"], rtol=1e-5)
     np.testing.assert_allclose(history["loss"], other["student_loss"], rtol=1e-5)
@@ -342,7 +335,7 @@ def test_without_a_teacher_s_weight_distilling_is_training_alone(start, folder, 
 
 def test_few_labels_and_many_images(make_recipe, folder):
     assembly = assemble(make_recipe(folder, FEW))
-    labelled, partly = training.few_label_splits(assembly)
+    labelled, partly = few_label_splits(assembly)
     whole = assembly.source.train
     assert labelled.num_examples == partly.num_examples == whole.num_examples
     known = partly.labels() != data.UNLABELLED
@@ -362,7 +355,7 @@ def test_models_that_end_in_softmax(run_recipe, folder, eager):
     few_steps += ["teacher.learning_rate=0.03", "student.learning_rate=0.03"]
     with pytest.warns(Notice, match="the student's 'output' ends in softmax"):
         report, _ = run_recipe(folder, *models, *few_steps, FLOAT32, "distillation.alpha=0.9")
-    accuracies = {row.name: row.accuracy for row in report.rows}
+    accuracies = {row.id: row.accuracy for row in report.rows}
     assert accuracies[DISTILLED] > 0.3 and accuracies[SCRATCH] > 0.3
     x, _ = data.open_source("digits").test.arrays()
     outputs = evaluation.TFLiteRunner(folder / "student_float32.tflite").predict(x)
@@ -420,7 +413,7 @@ def test_other_sources(write, test_size, digit_images, run_recipe, folder, tmp_p
     report, _ = run_recipe(folder, *settings, f"teacher={{model: {teacher_file}}}", "student.epochs=1", FLOAT32)
     assert report.test_size == test_size
     assert (folder / "labels.txt").read_text().splitlines() == list(NAMES) == report.class_names
-    rows = {row.name: row.accuracy for row in report.rows}
+    rows = {row.id: row.accuracy for row in report.rows}
     assert rows[TEACHER] > 0.8  # images and labels are those of the digits that it was trained on
     assert report.settings["data"]["source"] == settings[0].removeprefix("data.source=")
 
@@ -430,9 +423,9 @@ def test_a_student_file_is_trained_further(start, folder, teacher_file, tmp_path
     started.set_weights([0.9 * weight for weight in started.get_weights()])
     started.save(file)
     run = start(folder, f"teacher={{model: {teacher_file}}}", f"student.model={file}", "student.epochs=1")
-    name, model, result = next(run.students(run.teacher()[0]))
-    assert name == SCRATCH and result["history"]["accuracy"][0] > 0.8
-    assert not same(model.get_weights(), weights_of(file))
+    artifacts = run.run(Role.TEACHER, Role.SCRATCH)
+    assert artifacts[SCRATCH].record["history"]["accuracy"][0] > 0.8
+    assert not same(weights_of(run.context.file(SCRATCH)), weights_of(file))
     assert same(started.get_weights(), weights_of(file))
 
 
@@ -445,7 +438,7 @@ def test_tables_are_trained_and_reported_too(run_recipe, folder, tmp_path, eager
     report, _ = run_recipe(folder, f"data.source=npz:{tmp_path}/table.npz", *few_steps, FLOAT32, "data.test=0.2")
     page = (folder / "report.html").read_text()
     assert page.count("<svg") == 4 and "could not be drawn" not in page and "60 test examples" in page
-    assert {row.name: row.accuracy for row in report.rows}[DISTILLED] > 0.6
+    assert {row.id: row.accuracy for row in report.rows}[DISTILLED] > 0.6
     assert len(report.soft_targets["examples"]) == 3
     assert np.shape(report.soft_targets["examples"][0]["image"]) == (20,)
 
@@ -453,48 +446,46 @@ def test_tables_are_trained_and_reported_too(run_recipe, folder, tmp_path, eager
 # Runs that cannot end well.
 
 
-def test_a_training_that_diverges_ends_the_run(start, folder, eager):
-    run = start(folder, "teacher.optimizer=sgd", "teacher.learning_rate=1000", "teacher.weight_decay=1000")
+def test_a_training_that_diverges_ends_the_run(make_recipe, folder, eager):
+    recipe = make_recipe(folder, "teacher.optimizer=sgd", "teacher.learning_rate=1000", "teacher.weight_decay=1000")
     with pytest.raises(
         TrainingError, match=r"teacher, epoch 1: the training diverged. Received: loss nan.*learning_rate"
     ):
-        run.go()
+        recipes.run(recipe)
     assert set(files(folder)) == {".state/recipe.json"}
 
 
 def test_weights_that_are_not_finite_end_the_run(example_models):
     model = example_models.teacher((8, 8, 1), 10)
-    training._check_weights(model, "teacher")
+    check_weights(model, "teacher")
     model.layers[-1].bias.assign(np.full(10, np.inf))
     with pytest.raises(TrainingError, match="teacher: the training diverged. Received: NaN or infinity in .*bias"):
-        training._check_weights(model, "teacher")
+        check_weights(model, "teacher")
 
 
 def test_a_changed_setting_says_what_it_replaces(copy, start, asked):
     run = start(copy, FEW, "teacher.epochs=1", "distillation.alpha=0.7")
-    list(run.students(run.teacher()[0]))
+    run.run()
     assert "teacher.keras: epochs 3 -> 1, trained again." in run.said()
     assert "student.keras: distillation.alpha 0.5 -> 0.7, trained again." in run.said()
-    assert "few_distilled.keras" not in run.said().replace(f"loaded {copy}/.state/few_distilled.keras", "")
+    assert "few_distilled.keras: the teacher changed, trained again." in run.said()
 
 
 @pytest.mark.parametrize("override", ["student.model=example_models:other_student", "teacher.model=digits_teacher"])
-def test_the_folder_of_another_recipe_is_refused(override, copy, start, asked):
+def test_the_folder_of_another_recipe_is_refused(override, copy, make_recipe, asked):
     before = files(copy)
-    for work in (lambda run: run.go(), lambda run: run.diagnose()):
+    for work in (recipes.run, recipes.diagnose_teacher):
         with pytest.raises(RecipeError, match="results of another recipe lie there.*->.*--overwrite"):
-            work(start(copy, FEW, override))
+            work(make_recipe(copy, FEW, override))
     assert files(copy) == before and asked == []
 
 
-def test_a_file_of_an_earlier_student_does_not_stay_beside_a_new_one(copy, start, monkeypatch):
+def test_a_file_of_an_earlier_student_does_not_stay_beside_a_new_one(copy, start):
     """int8 is not asked for any more, and the student is another one."""
     run = start(copy, FEW, FLOAT32)
-    student = keras.models.load_model(copy / "student.keras", compile=False)
-    exporter = Exporter(run.recipe, run.assembly.source, run.folder, run.progress, converter=None)
-    exporter._discard_others(student, ("float32",))
+    run.run(*MODELS, Role.EXPORTED)
     assert (copy / "student_int8.tflite").exists()  # it is of this student
-    student.set_weights([2 * weight for weight in student.get_weights()])
-    exporter._discard_others(student, ("float32",))
+    run = start(copy, FEW, FLOAT32, "distillation.alpha=0.7")
+    run.run(*MODELS)
     assert not (copy / "student_int8.tflite").exists() and (copy / "student_float32.tflite").exists()
-    assert "student_int8.tflite: removed, it was of an earlier student." in run.said()
+    assert "student_int8.tflite: removed, it was made from an earlier model." in run.said()

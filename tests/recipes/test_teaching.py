@@ -9,10 +9,10 @@ from scipy.special import log_softmax
 
 from keras_kd import data, export, recipes
 from keras_kd.errors import RecipeError, TeacherError
-from keras_kd.evaluation.summary import DISTILLED, TEACHER
-from keras_kd.recipes.assembly import assemble
+from keras_kd.recipes.checks.recipe import assemble
 from keras_kd.teachers import CachedTeacher, FrozenTeacher
 
+TEACHER, DISTILLED = "teacher", "distilled"
 QUICK = ["few_labels=null", "export.formats=[float32]"]
 AUGMENT = "augment=[{name: pad_and_crop, pixels: 1}]"
 
@@ -51,7 +51,7 @@ def test_a_cached_run_with_an_assistant(tmp_path, run_recipe):
         "assistants=[{model: 'example_models:student', epochs: 2}]",
     ]
     report, said = run_recipe(tmp_path / "run", *overrides)
-    assert [row.name for row in report.rows][:3] == [TEACHER, "assistant 1", "student from scratch"]
+    assert [row.id for row in report.rows][:3] == [TEACHER, "assistant_1", "scratch"]
     caches = sorted((tmp_path / "run" / "teacher_cache").iterdir())
     assert [folder.name.rsplit("-", 1)[0] for folder in caches] == ["assistant_1", "teacher"]
     assistant = tmp_path / "run" / ".state" / "assistant_1.keras"
@@ -93,7 +93,7 @@ def test_shares_of_a_cache(tmp_path, make_recipe):
 def test_an_ensemble_in_half_precision(tmp_path, run_recipe, teacher_file):
     overrides = [f"teacher.ensemble_with=[{teacher_file}]", "teacher.weights=[1, 3]", "teacher.inference=bfloat16"]
     report, _ = run_recipe(tmp_path / "run", *QUICK, *overrides)
-    teacher = next(row for row in report.rows if row.name == TEACHER)
+    teacher = next(row for row in report.rows if row.id == TEACHER)
     assert teacher.parameters == 2 * keras.models.load_model(teacher_file).count_params()
     assert teacher.num_bytes is None and teacher.accuracy > 0.5
 
@@ -103,7 +103,7 @@ def test_a_tflite_teacher(tmp_path, run_recipe, teacher_file):
     file = tmp_path / "t.tflite"
     export.export_tflite(model, file, isolate=False)
     report, said = run_recipe(tmp_path / "run", *QUICK, f"teacher.model={file}", "cache={}")
-    rows = {row.name: row for row in report.rows}
+    rows = {row.id: row for row in report.rows}
     x, y = data.open_source("digits").test.arrays()
     assert rows[TEACHER].accuracy == pytest.approx((model.predict(x, verbose=0).argmax(-1) == y).mean())
     assert rows[DISTILLED].accuracy > 0.3 and f"teacher: loaded {file}." in said
@@ -114,8 +114,8 @@ def test_mixed_images_have_mixed_labels(tmp_path, run_recipe, teacher_file):
     """Losses are those of shares of classes, of the validation split still those of its labels."""
     overrides = [f"teacher.model={teacher_file}", "augment=[{name: cut_mix, alpha: 0.5}, mixup]", "cache={views: 2}"]
     report, _ = run_recipe(tmp_path / "run", *overrides, "few_labels={num_labels: 100}", "export.formats=[float32]")
-    rows = {row.name: row for row in report.rows}
-    assert rows[DISTILLED].accuracy > 0.3 and rows["distilled, 100 labels"].accuracy > 0.3
+    rows = {row.id: row for row in report.rows}
+    assert rows[DISTILLED].accuracy > 0.3 and rows["few_distilled"].accuracy > 0.3
     x, y = data.open_source("digits").validation.arrays()
     student = keras.models.load_model(tmp_path / "run" / "student.keras", compile=False)
     log_p = log_softmax(student.predict(x, verbose=0).astype("float64"), axis=-1)
@@ -137,7 +137,7 @@ def test_stored_logits(tmp_path, run_recipe, make_recipe, teacher_file):
     )
     for one, other in zip(stored.get_weights(), live.get_weights(), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-4)
-    assert TEACHER not in [row.name for row in report.rows] and not report.soft_targets
+    assert TEACHER not in [row.id for row in report.rows] and not report.soft_targets
     assert (
         recipes.diagnose_teacher(make_recipe(tmp_path / "stored", *QUICK, f"teacher.model={file}")).train.accuracy > 0.5
     )
@@ -151,7 +151,7 @@ def test_a_function_as_the_teacher(tmp_path, run_recipe, make_recipe, monkeypatc
     (tmp_path / "neighbours.py").write_text(NEIGHBOURS)
     monkeypatch.syspath_prepend(tmp_path)
     report, said = run_recipe(tmp_path / "run", *QUICK, "teacher.model=neighbours:teacher", "cache={top_k: 3}", AUGMENT)
-    rows = {row.name: row for row in report.rows}
+    rows = {row.id: row for row in report.rows}
     assert rows[TEACHER].accuracy > 0.95 and rows[DISTILLED].accuracy > 0.3
     assert "teacher: loaded neighbours:teacher." in said and TEACHER not in report.histories
     with pytest.raises(RecipeError, match="teacher: Only a Keras model can be made faster"):

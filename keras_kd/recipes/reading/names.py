@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from keras_kd.errors import ConfigurationError, RecipeError
-from keras_kd.recipes.schema import Recipe, Training, is_given
+from keras_kd.recipes.reading.schema import Recipe, Training, is_given
 from keras_kd.serialization import look_up, snake_case
 
-_PACKAGE = Path(__file__).parents[1]
+_PACKAGE = Path(__file__).parents[2]
 _REGISTERED = re.compile(r"^@registry\.register\n(?:@.*\n)*class (\w+)", re.MULTILINE)
 _MODEL = re.compile(r'^    "(\w+)": \w+,$', re.MULTILINE)
 _SOURCE = re.compile(r'"(\w+)[:"]')
@@ -55,7 +55,7 @@ def known(kind: str) -> dict[str, str]:
     if kind == "model":
         return dict.fromkeys(_MODEL.findall(_text("models/building.py")), "")
     if kind == "data source":
-        forms = re.search(r"^FORMS = .*$", _text("data/sources.py"), re.MULTILINE)
+        forms = re.search(r"^FORMS = .*$", _text("data/sources/opening.py"), re.MULTILINE)
         return dict.fromkeys(_SOURCE.findall(forms[0]) if forms else (), "")
     place = {"loss": "losses/*.py", "augmentation": "data/*.py", "schedule": "schedules.py"}[kind]
     return {snake_case(name): name for name in _REGISTERED.findall(_text(place))}

@@ -11,8 +11,8 @@ from rich.console import Console
 
 from keras_kd import interruption
 from keras_kd.callbacks import Resume
-from keras_kd.recipes import progress
-from keras_kd.recipes.progress import EpochProgress, RunProgress
+from keras_kd.chain import progress
+from keras_kd.chain.progress import EpochProgress, RunProgress
 
 
 @pytest.fixture(autouse=True)

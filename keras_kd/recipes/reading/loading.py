@@ -11,8 +11,9 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from keras_kd.errors import RecipeError, explain
-from keras_kd.recipes.reading import MAX_DEPTH, parse, printable, read
-from keras_kd.recipes.schema import Recipe
+from keras_kd.recipes.reading.schema import Recipe
+from keras_kd.recipes.reading.yaml_text import MAX_DEPTH, parse, printable, read
+from keras_kd.recipes.registry import recipe_class
 from keras_kd.serialization import nearest
 
 
@@ -40,7 +41,7 @@ def load(
     if output_dir is not None:
         settings["output_dir"] = str(output_dir)
     try:
-        return Recipe.model_validate(settings)
+        return recipe_class().model_validate(settings)
     except ValidationError as error:
         raise RecipeError("\n".join(_describe(error.errors()))) from None
 
@@ -140,7 +141,7 @@ def _shown(value: Any) -> str:
 
 def _keys_at(path: tuple[Any, ...]) -> list[str]:
     """The keys that the schema knows in the section at `path`."""
-    section: Any = Recipe
+    section: Any = recipe_class()
     for part in path:
         if isinstance(part, int):  # an item of a list, whose kind the step before has found
             continue

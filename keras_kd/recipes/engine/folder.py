@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -88,66 +88,49 @@ class RunFolder:
 
     # Stages.
 
-    def finished(self, stage: str, settings: Mapping[str, Any], file: Path) -> dict[str, Any] | None:
-        """What `finish` kept for this stage, settings and file, or None where it has to be run."""
-        stamp = self._stamp(stage)
-        if stamp is None or stamp["settings"] != _plain(settings) or stamp["digest"] != digest(file):
-            return None
-        return stamp["result"]
-
-    def wrote(self, stage: str, file: Path) -> bool:
-        """Whether this stage wrote the file that lies there, with whatever settings."""
-        stamp = self._stamp(stage)
+    def wrote(self, id: str, file: Path) -> bool:
+        """Whether the stage of this id wrote the file that is there, with whatever settings."""
+        stamp = self.stamp(id)
         return stamp is not None and digest(file) in (stamp["digest"], stamp["replaced"])
 
-    def replaces(self, stage: str, settings: Mapping[str, Any], file: Path) -> str | None:
-        """What running this stage again replaces, and why: `"epochs 25 -> 3"`; None where nothing lies there."""
-        if not file.exists():
-            return None
-        stamp = self._stamp(stage)
-        if stamp is None or not self.wrote(stage, file):
-            return "not the file that this run wrote"
-        return ", ".join(changes(stamp["settings"], _plain(settings))) or "left half finished"
-
-    def finish(
-        self, stage: str, settings: Mapping[str, Any], result: dict[str, Any], file: Path, draft: Path | None = None
-    ) -> None:
-        """Marks a stage as done, and moves its `draft` to `file` where there is one.
-
-        The stamp comes first and names the file to be replaced too: killed before the move, the stage is not finished,
-        and the file that still lies there is known as one of the run's own.
-        """
-        stamp = {
-            "settings": _plain(settings),
-            "result": result,
-            "digest": digest(draft or file),
-            "replaced": digest(file),
-        }
-        files.write_json(self.state / f"{stage}.json", stamp)
-        if draft is not None:
-            files.move(draft, file)
-
-    def finish_model(
-        self, stage: str, settings: Mapping[str, Any], result: dict[str, Any], file: Path, model: Any
-    ) -> None:
-        """Saves a Keras model, so that `file` is never a part of one, and marks its stage as done."""
+    def draft(self, file: Path) -> Path:
+        """Where a file is written before it is moved into place."""
         self.state.mkdir(parents=True, exist_ok=True)
-        draft = self.state / f"saving-{file.name}"
-        with _removed_on_error(draft):
-            model.save(draft)
-            self.finish(stage, settings, result, file, draft)
+        return self.state / f"saving-{file.name}"
 
-    def discard(self, stage: str, file: Path) -> bool:
-        """Removes the file of a stage and its stamp, where this stage wrote it; says whether it did."""
-        if not file.exists() or not self.wrote(stage, file):
+    def outdated(self, planned: Set[str], contents: Mapping[str, str | None]) -> Iterator[tuple[str, Path]]:
+        """Stage ids and result files of stages that are not planned, made from inputs that have changed since.
+
+        Args:
+            planned: the ids of the stages of this run.
+            contents: the digests of the artifacts of this run, by stage id.
+        """
+        for path in sorted(self.state.glob("*.json")):
+            stamp = self.stamp(path.stem)
+            if path.stem in planned or stamp is None or not stamp["file"]:
+                continue
+            file = Path(stamp["file"])
+            has_changed = any(contents.get(id, digest) != digest for id, digest in stamp["read"].items())
+            if has_changed and file.parent == Path():  # a result, not a file in `.state`
+                yield path.stem, self.path / file
+
+    def discard(self, id: str) -> bool:
+        """Removes the file of a stage and its stamp if the stage wrote that file; returns whether it did."""
+        stamp = self.stamp(id)
+        file = stamp and stamp["file"] and self.path / stamp["file"]
+        if not file or not file.exists() or not self.wrote(id, file):
             return False
         file.unlink()
-        (self.state / f"{stage}.json").unlink()
+        (self.state / f"{id}.json").unlink()
         return True
 
-    def _stamp(self, stage: str) -> dict[str, Any] | None:
-        stamp = files.read_json(self.state / f"{stage}.json")
-        return stamp if stamp is not None and {"settings", "result", "digest", "replaced"} <= set(stamp) else None
+    def stamp(self, id: str) -> dict[str, Any] | None:
+        """What was written when the stage of this id was finished; None if it was not."""
+        stamp = files.read_json(self.state / f"{id}.json")
+        return stamp if stamp is not None and _STAMP <= set(stamp) else None
+
+
+_STAMP = {"key", "settings", "inputs", "read", "file", "record", "digest", "replaced"}
 
 
 def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
@@ -178,7 +161,7 @@ def _shown(value: Any) -> str:
 
 
 @contextlib.contextmanager
-def _removed_on_error(*drafts: Path) -> Iterator[None]:
+def removed_on_error(*drafts: Path) -> Iterator[None]:
     """A kill leaves them; an error does not."""
     try:
         yield
@@ -198,6 +181,6 @@ def settings_key(*settings: Any) -> str:
     return files.digest_of_json(settings, default=str)[:16]
 
 
-def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+def plain(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings as they come back from a JSON file."""
     return json.loads(json.dumps(settings, default=str))

@@ -20,11 +20,13 @@ def is_given(model: str) -> bool:
         return False
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """A part of a recipe: unknown keys are errors, and so are values of another type, NaN and infinity."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
-class Data(_Section):
+class Data(Section):
     """Where the images come from and how they are cut up; see `keras_kd.data.open_source`."""
 
     source: str = "digits"
@@ -52,7 +54,7 @@ def _check_format(name: str) -> str:
     return name
 
 
-class Training(_Section):
+class Training(Section):
     """How one model is trained."""
 
     model: str
@@ -93,7 +95,7 @@ class Teacher(Training):
         return tuple(map(_check_format, value))
 
 
-class Cache(_Section):
+class Cache(Section):
     """The teacher's answers on disk, see `keras_kd.teachers.CachedTeacher.build`.
 
     Without a `folder` it lies in the run folder.
@@ -108,7 +110,7 @@ class Cache(_Section):
 Scheduled = float | dict[str, Any]
 
 
-class Distillation(_Section):
+class Distillation(Section):
     """How much of the teacher, and how soft: numbers, or schedules such as `{name: cosine, start: 0.9, end: 0.1}`.
 
     A schedule without `steps` takes the whole training. `losses` are those of `keras_kd.losses`, by name or as
@@ -140,7 +142,7 @@ class FewLabels(Distillation):
 Format = Literal[tuple(FORMATS)]
 
 
-class Export(_Section):
+class Export(Section):
     """Which files to write for the phone."""
 
     formats: tuple[Format, ...] = ("float32", "int8")
@@ -157,7 +159,7 @@ class Export(_Section):
         return tuple(item for index, item in enumerate(value) if item not in value[:index])
 
 
-class Recipe(_Section):
+class Recipe(Section):
     """A whole run: data, teacher, student, how to distil, what to export."""
 
     name: str = Field(default="digits", max_length=100, pattern=r"^\w[\w.-]*$")

@@ -1,21 +1,13 @@
-"""What a person sees during a run: on a terminal a bar per stage, in a file a line per stage and per minute."""
+"""Progress of a run: a bar per stage on a terminal; in a file, a line per stage and one per minute."""
 
 from __future__ import annotations
 
 import contextlib
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import keras
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeRemainingColumn,
-)
 
 from keras_kd import interruption
 from keras_kd.callbacks import Resume
@@ -25,11 +17,15 @@ _SHORT_EPOCH_SECONDS = 2.0
 
 
 class RunProgress:
-    """The stages of a run on one console."""
+    """The stages of a run on one console.
 
-    def __init__(self, console: Console | None = None):
-        self.console = console or Console()
-        self._bars: Bars | Lines = Bars(self.console) if shows_bars(self.console) else Lines(self.console)
+    Args:
+        console: where they are shown; None is standard output.
+        shown: whether anything is shown.
+    """
+
+    def __init__(self, console: Any = None, *, shown: bool = True):
+        self._bars = _display(console) if shown else Nothing()
 
     def __enter__(self) -> RunProgress:
         self._bars.start()
@@ -39,26 +35,61 @@ class RunProgress:
         self._bars.stop()
 
     def say(self, text: str) -> None:
-        """A line that stays."""
+        """Prints a line that stays."""
         self._bars.say(text)
 
     @contextlib.contextmanager
-    def stage(self, name: str, total: int = 1, done: int = 0) -> Iterator[Stage]:
-        """A stage of `total` steps, `done` of them before the start; all are done at the end."""
+    def stage(self, name: str, total: int = 1, done: int = 0) -> Iterator[StageProgress]:
+        """Shows a stage of `total` steps, `done` of them before the start; all are done at the end."""
         interruption.check()
         task = self._bars.add(name, total, done)
         try:
-            yield Stage(self._bars, task)
+            yield StageProgress(self._bars, task)
         finally:
             interruption.release()
         interruption.check()
         self._bars.finish(task)
 
 
+def _display(console: Any) -> Bars | Lines:
+    from rich.console import Console
+
+    console = console or Console()
+    return Bars(console) if shows_bars(console) else Lines(console)
+
+
+class Nothing:
+    """No output."""
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+    def say(self, text: str) -> None: ...
+
+    def add(self, name: str, total: int, done: int) -> int:
+        return 0
+
+    def advance(self, task: int, steps: int, note: str | None) -> None: ...
+
+    def tick(self, task: int) -> None: ...
+
+    def finish(self, task: int) -> None: ...
+
+
 class Bars:
     """A bar per stage."""
 
-    def __init__(self, console: Console):
+    def __init__(self, console: Any):
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            SpinnerColumn,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+
         self._progress = Progress(
             SpinnerColumn(finished_text="[green]✓"),
             TextColumn("{task.description:<28}"),
@@ -80,42 +111,42 @@ class Bars:
         self._progress.update(task, advance=steps, **({} if note is None else {"note": note}))
 
     def tick(self, task: int) -> None:
-        """A bar moves by itself."""
+        """Does nothing: the spinner moves by itself."""
 
     def finish(self, task: int) -> None:
         self._progress.update(task, completed=self._progress.tasks[task].total)
 
 
-class Stage:
-    """One stage; each step of it is a moment at which Ctrl-C ends the run."""
+class StageProgress:
+    """The progress of one stage; Ctrl-C ends the run at each of its steps."""
 
-    def __init__(self, bars: Bars | Lines, task: int):
+    def __init__(self, bars: Bars | Lines | Nothing, task: int):
         self._bars = bars
         self._task = task
 
     def advance(self, note: str = "", steps: int = 1, *, check: bool = True) -> None:
-        """Some steps are done; `note` says what came out. Without `check` the caller looks for Ctrl-C."""
+        """Counts finished steps and shows `note`. Without `check`, the caller checks for Ctrl-C."""
         self._bars.advance(self._task, steps, note)
         if check:
             interruption.check()
 
     def note(self, text: str) -> None:
-        """What is being done."""
+        """Shows what is being done."""
         self._bars.advance(self._task, 0, text)
         interruption.check()
 
     def tick(self) -> None:
-        """Still at work, between two steps."""
+        """Called between two steps, so that a line per minute can be printed."""
         self._bars.tick(self._task)
 
 
 class EpochProgress(keras.callbacks.Callback):
-    """Moves a stage by an epoch at a time, and ends the training at Ctrl-C, between two batches.
+    """Advances a stage by one per epoch, and ends the training between two batches after Ctrl-C.
 
-    Where epochs are short, the one in progress is finished and saved by `resume` first.
+    A short epoch in progress is finished and saved by `resume` first.
     """
 
-    def __init__(self, stage: Stage, resume: Resume | None = None):
+    def __init__(self, stage: StageProgress, resume: Resume | None = None):
         super().__init__()
         self._stage = stage
         self._resume = resume
@@ -129,7 +160,7 @@ class EpochProgress(keras.callbacks.Callback):
         interruption.check()
 
     def on_epoch_begin(self, epoch, logs=None):
-        interruption.check()  # not where the epoch before it ended: `resume`, the last callback, had to save it first
+        interruption.check()  # not at the end of the previous epoch: `resume`, the last callback, had to save it first
         self._epoch_start = time.monotonic()
 
     def on_train_batch_begin(self, batch, logs=None):
@@ -139,7 +170,7 @@ class EpochProgress(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         if self._resume is not None and interruption.is_pressed():
-            self._resume.every_seconds = 0.0  # saves at the end of this epoch, if that comes
+            self._resume.every_seconds = 0.0  # saves at the end of this epoch, if it is reached
 
     def on_test_batch_begin(self, batch, logs=None):
         self.on_train_batch_begin(batch)

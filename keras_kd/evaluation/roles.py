@@ -1,0 +1,24 @@
+"""What a model or file of a run is for."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Role(StrEnum):
+    """The part that an artifact plays in a run; comparisons, headlines and exports follow it, never a title."""
+
+    TEACHER = "teacher"
+    ASSISTANT = "assistant"
+    SCRATCH = "scratch"  # a student trained without a teacher
+    DISTILLED = "distilled"  # a student trained with one
+    MODEL = "model"  # any other model
+    EXPORTED = "exported"  # a file made from one of these
+    REFERENCE = "reference"  # the teacher's file, measured for its size and latency
+    CACHE = "cache"
+    DIAGNOSIS = "diagnosis"
+    MEASUREMENTS = "measurements"
+    REPORT = "report"
+
+
+MODELS = frozenset({Role.TEACHER, Role.ASSISTANT, Role.SCRATCH, Role.DISTILLED, Role.MODEL})

@@ -1,0 +1,1 @@
+"""The checks of a recipe before anything heavy starts."""

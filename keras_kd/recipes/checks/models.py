@@ -1,0 +1,134 @@
+"""Whether models fit the data and each other, and can be trained."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from keras_kd import data, models
+from keras_kd.chain.fitting import non_finite_weights
+from keras_kd.errors import ConfigurationError, explain
+from keras_kd.features import find_heads, output_shapes
+from keras_kd.features.shapes import same_shape
+from keras_kd.recipes.models import identity, import_function, is_file
+from keras_kd.recipes.task import Classification
+from keras_kd.serialization import nearest
+
+
+def check_name(name: str) -> None:
+    """Raises `ConfigurationError` where a name is known to lead nowhere, without the data."""
+    if is_file(name):
+        if not Path(name).exists():
+            raise ConfigurationError(explain("the file is not there.", received=name, expected="a .keras file"))
+    elif ":" in name:
+        import_function(name)
+    elif name not in models.names():
+        raise ConfigurationError(
+            explain(
+                "unknown model.",
+                received=repr(name),
+                expected=f"one of {', '.join(models.names())}, a .keras file, or module:function",
+                fix=nearest(name, models.names()) or None,
+            )
+        )
+
+
+def check_model(model: Any, role: str, source: data.DataSource, task: Classification) -> None:
+    """Raises `ConfigurationError` where a model does not fit the data: its input, its classes, its last layer."""
+    if not isinstance(model, keras.Model):
+        raise ConfigurationError(
+            explain(
+                "This makes no model.",
+                received=type(model).__name__,
+                expected="a keras.Model" + " or a keras_kd teacher" * (role == "teacher"),
+            )
+        )
+    if not model.built:
+        model.build((None, *source.input_shape))
+    shapes = output_shapes(model) or {"output": model.compute_output_shape((None, *source.input_shape))}
+    task.check_outputs(shapes, role, source.name)
+    expected = (None, *source.input_shape)
+    wanted = tuple(model.input_shape) if getattr(model, "inputs", None) else expected
+    if not same_shape(wanted, expected):
+        raise ConfigurationError(
+            explain(
+                f"The {role}'s input does not fit the data.",
+                received=f"{wanted}",
+                expected=f"{expected}, as {source.name!r} has",
+                fix="data.image_size resizes the images.",
+            )
+        )
+    _check_finite(model, role)
+    try:
+        find_heads(model, role=role)
+    except ConfigurationError:
+        raise ConfigurationError(
+            explain(
+                f"Cannot tell whether the {role} ends in logits or in probabilities.",
+                received=f"a {type(model).__name__} whose last operation is not a known one",
+                expected="a Functional or Sequential model that ends in a layer such as Dense, or in a softmax",
+            )
+        ) from None
+
+
+def check_trainable(model: keras.Model, role: str) -> None:
+    """Raises `ConfigurationError` where training a model cannot change it."""
+    if not model.trainable_weights:
+        raise ConfigurationError(
+            explain(
+                f"The {role} has no trainable weights.",
+                received=f"{len(model.weights)} weights, none of them trainable",
+                expected="a model with trainable layers",
+                fix="Set `trainable = True` on the model or its layers.",
+            )
+        )
+
+
+def check_builds(model: keras.Model, again: keras.Model, name: str) -> None:
+    """Raises `ConfigurationError` where a model is not made anew, with the same weights, each time it is asked for."""
+    problem = None
+    if _variables(model) & _variables(again):
+        problem = "It gives the same layers at each call: what is trained first would change what is trained next."
+    elif identity(model) != identity(again):
+        problem = "It gives other weights or layers at each call: students would not start alike."
+    if problem:
+        raise ConfigurationError(
+            explain(
+                problem,
+                received=name,
+                expected="a new model at each call, whose weights depend on keras.utils.set_random_seed alone",
+            )
+        )
+
+
+def check_apart(models: Mapping[str, keras.Model]) -> None:
+    """Raises `ConfigurationError` where two models share layers: training one would change the other."""
+    for (name, model), (other_name, other) in itertools.combinations(models.items(), 2):
+        if shared := _variables(model) & _variables(other):
+            raise ConfigurationError(
+                explain(
+                    f"{name} and {other_name} share layers: training one changes the other.",
+                    received=f"{len(shared)} shared weights",
+                    expected="models without common layers",
+                    fix="Copy one with keras.models.clone_model.",
+                )
+            )
+
+
+def _variables(model: keras.Model) -> set[int]:
+    return {id(variable) for variable in model.variables}
+
+
+def _check_finite(model: keras.Model, role: str) -> None:
+    if lost := non_finite_weights(model):
+        raise ConfigurationError(
+            explain(
+                f"The {role} has weights that are not finite.",
+                received=f"NaN or infinity in {', '.join(lost[:3])}",
+                expected="finite weights",
+            )
+        )

@@ -1,0 +1,153 @@
+"""The check of a recipe before anything heavy starts: opens the data, builds the models, and tries every part once."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_kd import data
+from keras_kd.errors import RecipeError, explain
+from keras_kd.recipes.assembly import Assembly, TrainedModel
+from keras_kd.recipes.checks.key import checking
+from keras_kd.recipes.checks.models import check_apart, check_builds, check_model, check_trainable
+from keras_kd.recipes.checks.settings import check_schedules, check_settings, trained_models
+from keras_kd.recipes.checks.teachers import check_losses, check_teacher
+from keras_kd.recipes.models import build, identity, is_file, load_file
+from keras_kd.recipes.reading.schema import Recipe, Training
+from keras_kd.recipes.task import Classification
+from keras_kd.teachers import FrozenTeacher, Teacher
+
+
+def assemble(recipe: Recipe) -> Assembly:
+    """Tries every part once, what is quick before the data are opened; writes nothing.
+
+    Raises:
+        RecipeError: naming the key that does not fit; or Keras runs on another backend than TensorFlow.
+    """
+    check_settings(recipe)
+    with checking("data"):
+        settings = recipe.data.model_dump()
+        source = data.open_source(settings.pop("source"), **settings, seed=recipe.seed)
+    task = Classification(source.num_classes)
+    models, built = _build(recipe, source, task)
+    with checking("models"):
+        check_apart(built)
+    _check_not_the_teacher(recipe, models)
+    with checking("augment"):
+        _check_augment(recipe, source)
+    _check_top_k(recipe, source)
+    total_steps = recipe.student.epochs * data.steps_per_epoch(source.train, recipe.student.batch_size)
+    check_schedules(recipe, total_steps)
+    teacher = check_teacher(recipe, built, source, task)
+    check_losses(recipe, built, total_steps)
+    _check_few_labels(recipe, source)
+    return Assembly(
+        recipe=recipe,
+        source=source,
+        task=task,
+        models={name.replace(" ", "_"): model for name, model in models.items()},
+        teaching=_teaching(recipe, teacher, is_built="teacher" in built),
+        teacher_is_model=isinstance(teacher, FrozenTeacher),
+        teacher_knows_one_set=teacher.knows_one_set,
+    )
+
+
+def check_file(path: Path, role: str, assembly: Assembly) -> None:
+    """Raises `RecipeError` if a `.keras` file that the recipe does not name holds no model that fits the data."""
+    with checking(str(path)):
+        check_model(load_file(path), role, assembly.source, assembly.task)
+
+
+def _build(
+    recipe: Recipe, source: data.DataSource, task: Classification
+) -> tuple[dict[str, TrainedModel], dict[str, keras.Model]]:
+    """The models of the run, and each of them built once, by name."""
+    models, built = {}, {}
+    for name, settings in trained_models(recipe).items():
+        make = functools.partial(build, settings.model, source, recipe.seed)
+        with checking(f"{name}.model"):
+            model = make()
+            if name == "teacher" and isinstance(model, Teacher):
+                continue
+            check_model(model, name, source, task)
+            _check_new(model, make, name, settings)
+        if settings.epochs is None and not is_file(settings.model):
+            raise RecipeError(f"{name}.epochs: this key is missing.")
+        built[name], models[name] = model, TrainedModel(settings, make, identity(model))
+    return models, built
+
+
+def _teaching(recipe: Recipe, teacher: Teacher, *, is_built: bool) -> dict[str, Any]:
+    """What the teacher's outputs depend on besides the weights of its own model."""
+    settings = recipe.teacher.model_dump(include={"inference", "ensemble_with", "weights", "combine"})
+    if recipe.teacher.ensemble_with:
+        settings["ensemble fingerprint"] = [member.fingerprint for member in teacher.members[is_built:]]
+    elif not is_built:
+        settings["teacher fingerprint"] = teacher.fingerprint
+    return settings
+
+
+def _check_new(model: keras.Model, make: Callable[[], keras.Model], role: str, settings: Training) -> None:
+    """A model that the run trains can be trained, and is made anew each time."""
+    if role == "teacher" and is_file(settings.model):
+        return
+    check_trainable(model, role)
+    if not is_file(settings.model):
+        again = make()
+        if not again.built:
+            again.build(model.input_shape)
+        check_builds(model, again, settings.model)
+
+
+def _check_not_the_teacher(recipe: Recipe, models: dict[str, TrainedModel]) -> None:
+    """Raises `RecipeError` for a student that starts as the trained teacher."""
+    if "teacher" not in models or not is_file(recipe.teacher.model):
+        return
+    for name, model in models.items():
+        if name != "teacher" and model.identity == models["teacher"].identity:
+            raise RecipeError(
+                explain(
+                    f"{name}.model: this is the teacher, layers and weights.",
+                    received=f"{model.settings.model}, taught by {recipe.teacher.model}",
+                    expected="another model",
+                )
+            )
+
+
+def _check_top_k(recipe: Recipe, source: data.DataSource) -> None:
+    top_k = recipe.cache and recipe.cache.top_k
+    if top_k is not None and top_k >= source.num_classes:
+        raise RecipeError(
+            explain(
+                "cache.top_k: not usable.",
+                received=top_k,
+                expected=f"1 to {source.num_classes - 1}, fewer than the {source.num_classes} classes of the data",
+                fix="cache.top_k: null keeps whole rows.",
+            )
+        )
+
+
+def _check_augment(recipe: Recipe, source: data.DataSource) -> None:
+    """Augmentations that are known and fit the images."""
+    data.Pipeline(source.train.subset(np.array([0]), "one"), list(recipe.augment))
+
+
+def _check_few_labels(recipe: Recipe, source: data.DataSource) -> None:
+    few = recipe.few_labels
+    if few is None:
+        return
+    least, most = source.num_classes, source.train.num_examples
+    if not least <= few.num_labels <= most:
+        raise RecipeError(
+            explain(
+                "few_labels.num_labels: not usable.",
+                received=few.num_labels,
+                expected=f"{least} (one per class) to {most} (the training images)",
+                fix="few_labels: null leaves the comparison out.",
+            )
+        )

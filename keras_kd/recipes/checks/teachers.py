@@ -1,0 +1,73 @@
+"""Whether the teacher, alone or with assistants, can teach the student."""
+
+from __future__ import annotations
+
+import warnings
+
+import keras
+
+from keras_kd import data
+from keras_kd.errors import ConfigurationError, Notice, explain
+from keras_kd.recipes.checks.key import checking
+from keras_kd.recipes.making import make_distiller, pipeline, teacher_of
+from keras_kd.recipes.reading.schema import Recipe
+from keras_kd.recipes.task import Classification
+from keras_kd.teachers import Panel, Teacher
+
+
+def check_teacher(
+    recipe: Recipe, models: dict[str, keras.Model], source: data.DataSource, task: Classification
+) -> Teacher:
+    """The teacher as it will teach, made before it is trained: its files, its precision, the ensemble.
+
+    Raises:
+        RecipeError: its parts or its outputs do not fit.
+    """
+    with checking("teacher"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", Notice)  # shown when the training starts
+        teacher = teacher_of(recipe, models.get("teacher"), source)
+        if teacher.output_shapes is not None:
+            task.check_outputs(teacher.output_shapes, "teacher", source.name)
+        if teacher.runs_outside_step:
+            pipeline(recipe, source.train, recipe.student, source.num_classes).with_teacher(teacher)
+    with checking("drop"):
+        if recipe.drop and recipe.guidance != "all":
+            raise ConfigurationError(
+                explain(
+                    "a single teacher cannot be left out.",
+                    received=f"drop: {recipe.drop:g}, guidance: {recipe.guidance}",
+                    expected="drop: 0, or guidance: all",
+                )
+            )
+    if recipe.guidance == "all":
+        with checking("guidance"):
+            _check_guidance(recipe, teacher, models)
+    return teacher
+
+
+def _check_guidance(recipe: Recipe, teacher: Teacher, models: dict[str, keras.Model]) -> None:
+    """Raises `ConfigurationError` if not all models above the student can teach it at once."""
+    for section in ("distillation", "few_labels"):
+        settings = getattr(recipe, section)
+        if settings is not None and settings.losses is not None:
+            raise ConfigurationError(
+                explain(
+                    "with several teachers the losses are the soft targets of each.",
+                    received=f"guidance: all and {section}.losses",
+                    expected="no losses, or guidance: previous",
+                )
+            )
+    Panel([teacher, *(model for name, model in models.items() if name.startswith("assistant"))])
+
+
+def check_losses(recipe: Recipe, models: dict[str, keras.Model], total_steps: int) -> None:
+    """Makes each distiller once: the losses, the layers that they name, and what they compare."""
+    above = list(models)[-2] if len(models) > 1 else None
+    if above is None or (above == "teacher" and recipe.teacher.ensemble_with):
+        return
+    for section in ("distillation", "few_labels"):
+        settings = getattr(recipe, section)
+        if settings is not None and settings.losses is not None:
+            with checking(f"{section}.losses"), warnings.catch_warnings():
+                warnings.simplefilter("ignore", Notice)  # shown when the training starts
+                make_distiller(models[above], models["student"], settings, total_steps)

@@ -1,0 +1,76 @@
+"""What a stage works with: the checked recipe, the run folder, the artifacts that are there."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_kd import data, export
+from keras_kd.chain.progress import RunProgress
+from keras_kd.recipes.assembly import Assembly
+from keras_kd.recipes.engine.artifact import Artifact
+from keras_kd.recipes.engine.folder import RunFolder, removed_on_error
+from keras_kd.recipes.making import teacher_of
+from keras_kd.teachers import Teacher
+
+
+@dataclasses.dataclass
+class Context:
+    """The surroundings of the stages of one run.
+
+    Attributes:
+        assembly: the checked recipe with its data and models.
+        folder: where the run writes.
+        progress: where it is shown.
+        converter: converts models to `.tflite` files.
+        artifacts: what the stages so far have made, by stage id.
+        shard, num_shards: the share of a cache that this process builds.
+    """
+
+    assembly: Assembly
+    folder: RunFolder
+    progress: RunProgress
+    converter: export.Converter
+    artifacts: dict[str, Artifact] = dataclasses.field(default_factory=dict)
+    shard: int = 0
+    num_shards: int = 1
+
+    def file(self, id: str) -> Path | None:
+        """The file that a stage has made, None if it has none."""
+        file = self.artifacts[id].file
+        return file and self.folder.path / file
+
+    def model(self, id: str) -> keras.Model:
+        """The Keras model that a stage has made."""
+        return keras.models.load_model(self.file(id), compile=False)
+
+    @functools.cached_property
+    def teacher(self) -> Teacher:
+        """The recipe's teacher as it teaches: its trained model or file, faster, or with others as an ensemble."""
+        return teacher_of(self.assembly.recipe, self.file("teacher"), self.assembly.source)
+
+    @functools.cached_property
+    def calibration(self) -> np.ndarray:
+        """The training examples from which integer formats learn their ranges."""
+        recipe = self.assembly.recipe
+        return data.calibration_samples(self.assembly.source.train, recipe.export.calibration_samples, seed=recipe.seed)
+
+    def save_model(self, makes: Artifact, model: keras.Model, **record: Any) -> Artifact:
+        """The artifact of a stage that made a Keras model, saved as a draft."""
+        return self._saved(makes, model.save, record)
+
+    def save_text(self, makes: Artifact, text: str, **record: Any) -> Artifact:
+        """The artifact of a stage that made a text, saved as a draft."""
+        return self._saved(makes, lambda draft: draft.write_text(text, "utf-8"), record)
+
+    def _saved(self, makes: Artifact, save: Callable[[Path], Any], record: dict[str, Any]) -> Artifact:
+        draft = self.folder.draft(makes.file)
+        with removed_on_error(draft):
+            save(draft)
+        return dataclasses.replace(makes, draft=draft, record=record)

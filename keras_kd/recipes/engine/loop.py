@@ -1,0 +1,82 @@
+"""The loop over the stages of a run: stamps, resuming, progress lines. It knows no kind of stage."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from keras_kd.recipes.engine import stamps
+from keras_kd.recipes.engine.artifact import Artifact
+from keras_kd.recipes.engine.context import Context
+from keras_kd.recipes.engine.stage import Stage
+
+
+def run(stages: Sequence[Stage], context: Context, only: Sequence[Stage] | None = None) -> dict[str, Artifact]:
+    """Runs the stages in order, those that were done before excepted.
+
+    Args:
+        stages: all stages of the run.
+        context: what they work with.
+        only: those to be run, with all that they read; None runs all.
+
+    Returns:
+        The artifacts by stage id, in the order of the stages.
+    """
+    for stage in stages:
+        if only is not None and stage not in only:
+            continue
+        artifact = finished(stage, context)
+        if artifact is None:
+            artifact = _run(stage, context)
+        elif line := stage.skipped(_path(artifact, context)):
+            context.progress.say(line)
+        context.artifacts[stage.id] = artifact
+        for note in artifact.record.get("notes", ()):
+            context.progress.say(note)
+        for reader in stages:
+            if stage in reader.inputs and _is_ready(reader, context) and finished(reader, context) is None:
+                reader.prepare(context)
+    _discard_outdated(stages, context)
+    return context.artifacts
+
+
+def finished(stage: Stage, context: Context) -> Artifact | None:
+    """The artifact of a stage that was done before with these settings and inputs, or None."""
+    if stage.is_repeated:
+        return None
+    return stamps.finished(context.folder, stage, _read(stage, context))
+
+
+def _run(stage: Stage, context: Context) -> Artifact:
+    folder, file = context.folder, stage.makes.file
+    if file is not None and (reason := stamps.replaces(folder, stage, _read(stage, context))):
+        if line := stage.replacing(folder.path / file, reason):
+            context.progress.say(line)
+    artifact = stage.run(context)
+    if artifact.is_complete and not stage.is_repeated:
+        stamps.finish(folder, stage, artifact, _read(stage, context))
+        stage.clean_up(context)
+    path = _path(artifact, context)
+    return dataclasses.replace(artifact, draft=None, digest=path and stage.digest(path))
+
+
+def _is_ready(stage: Stage, context: Context) -> bool:
+    return all(known.id in context.artifacts for known in stage.inputs)
+
+
+def _read(stage: Stage, context: Context) -> dict[str, str | None]:
+    """The content of what a stage reads, by stage id: a stage made from another file has to run again."""
+    return {known.id: context.artifacts[known.id].digest for known in stage.inputs}
+
+
+def _path(artifact: Artifact, context: Context) -> Path | None:
+    return artifact.file and context.folder.path / artifact.file
+
+
+def _discard_outdated(stages: Sequence[Stage], context: Context) -> None:
+    """Removes result files of stages that are not in the plan any more, made from inputs that have changed since."""
+    contents = {id: artifact.digest for id, artifact in context.artifacts.items()}
+    for id, file in context.folder.outdated({stage.id for stage in stages}, contents):
+        if context.folder.discard(id):
+            context.progress.say(f"{file.name}: removed, it was made from an earlier model.")

@@ -1,0 +1,111 @@
+"""From the settings of a recipe to what they describe: optimizers, schedules, pipelines, distillers, teachers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from keras_kd import data, schedules
+from keras_kd.distillers import Distiller
+from keras_kd.errors import ConfigurationError, explain
+from keras_kd.losses.multi_teacher import soft_targets_per_teacher
+from keras_kd.recipes.models import build, is_file
+from keras_kd.recipes.reading.schema import Distillation, Recipe, Training
+from keras_kd.teachers import Ensemble, FrozenTeacher, Teacher, from_path
+
+
+def make_optimizer(settings: Training, total_steps: int) -> keras.optimizers.Optimizer:
+    """The optimizer of a training of `total_steps` steps."""
+    rate: Any = settings.learning_rate
+    if settings.learning_rate_decay == "cosine":
+        rate = keras.optimizers.schedules.CosineDecay(rate, total_steps)
+    config: dict[str, Any] = {"learning_rate": rate}
+    if settings.weight_decay is not None:
+        config["weight_decay"] = settings.weight_decay
+    return type(keras.optimizers.get(settings.optimizer))(**config)
+
+
+def scheduled(value: Any, total_steps: int) -> Any:
+    """A number as it is; a schedule with `steps` filled in where the recipe left them out."""
+    if not isinstance(value, dict):
+        return value
+    takes_steps = value.get("name") in ("linear", "cosine", "exponential", "polynomial")
+    return schedules.get({**({"steps": total_steps} if takes_steps else {}), **value})
+
+
+def make_distiller(
+    teacher: Any,
+    student: keras.Model,
+    settings: Distillation,
+    total_steps: int,
+    drop: float = 0.0,
+    seed: int = 0,
+) -> Distiller:
+    """The distiller of a training of `total_steps` steps; with several teachers, of which `drop` are left out."""
+    losses = settings.losses and [_scheduled_within(loss, total_steps) for loss in settings.losses]
+    names = list(teacher.output_shapes or ()) if isinstance(teacher, Teacher) else []
+    if len(names) > 1:
+        losses = soft_targets_per_teacher(student, names, drop, seed)
+    return Distiller(
+        teacher,
+        student,
+        alpha=scheduled(settings.alpha, total_steps),
+        temperature=scheduled(settings.temperature, total_steps),
+        losses=losses,
+    )
+
+
+def _scheduled_within(loss: Any, total_steps: int) -> Any:
+    """The settings of a loss with its schedules made: its weight, its temperature, those of a loss inside it."""
+    if not isinstance(loss, dict):
+        return loss
+    made = {}
+    for key, value in loss.items():
+        is_schedule = isinstance(value, dict) and value.get("name") in schedules.registry.names
+        made[key] = scheduled(value, total_steps) if is_schedule else _scheduled_within(value, total_steps)
+    return made
+
+
+def views(recipe: Recipe) -> int | None:
+    """How many views of an image all students see, those of the cache; None is a fresh one each epoch."""
+    return recipe.cache.views if recipe.cache is not None and recipe.augment else None
+
+
+def pipeline(
+    recipe: Recipe, split: data.Split, settings: Training, num_classes: int, views: int | None = None
+) -> data.Pipeline:
+    """The batches of a training; view v of an image is the same in every training of the run."""
+    seed, augment = recipe.seed, list(recipe.augment)
+    return data.Pipeline(split, augment, settings.batch_size, seed=seed, num_classes=num_classes, views=views)
+
+
+def open_teacher(name: str, recipe: Recipe, source: data.DataSource) -> Teacher:
+    """A trained teacher: from its file or folder, or what a function returns."""
+    if is_file(name):
+        return FrozenTeacher(name, inference=recipe.teacher.inference)
+    is_function = ":" in name and not Path(name).exists()
+    return build(name, source, recipe.seed) if is_function else from_path(name)
+
+
+def teacher_of(recipe: Recipe, model: keras.Model | Path | None, source: data.DataSource) -> Teacher:
+    """Who teaches: `model` (None where the recipe's teacher is no Keras model), alone or with others as an ensemble."""
+    settings = recipe.teacher
+    if model is not None:
+        teacher = FrozenTeacher(model, inference=settings.inference)
+    elif settings.inference is None:
+        teacher = open_teacher(settings.model, recipe, source)
+    else:
+        raise ConfigurationError(
+            explain(
+                "Only a Keras model can be made faster.",
+                received=f"inference: {settings.inference} with {settings.model}",
+                expected="a Keras model, or inference: null",
+            )
+        )
+    if not settings.ensemble_with:
+        return teacher
+    weights = list(settings.weights) if isinstance(settings.weights, tuple) else settings.weights
+    others = [open_teacher(name, recipe, source) for name in settings.ensemble_with]
+    return Ensemble([teacher, *others], weights=weights, combine=settings.combine)

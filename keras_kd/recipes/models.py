@@ -1,0 +1,117 @@
+"""From the name of a model in a recipe to a model: one of ours, a `.keras` file, or a user's function."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import traceback
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from keras_kd import data, models
+from keras_kd.errors import ConfigurationError, explain
+from keras_kd.keras_private import all_layers
+from keras_kd.recipes.engine.folder import settings_key
+from keras_kd.teachers.frozen import fingerprint
+
+
+def is_file(name: str) -> bool:
+    """Whether a model's name is that of a file rather than of a function."""
+    return name.endswith(".keras")
+
+
+def build(name: str, source: data.DataSource, seed: int) -> keras.Model:
+    """A model by its name, for the images and classes of `source`; new weights depend on `seed` alone."""
+    keras.utils.set_random_seed(seed)
+    shape, num_classes = tuple(source.input_shape), source.num_classes
+    if is_file(name):
+        return load_file(name)
+    if ":" in name:
+        return _call(import_function(name), name, input_shape=shape, num_classes=num_classes)
+    return models.build(name, input_shape=shape, num_classes=num_classes)
+
+
+def load_file(path: str | Path) -> keras.Model:
+    """A model from a `.keras` file.
+
+    Raises:
+        ConfigurationError: it is no such file, or holds what this process does not know.
+    """
+    try:
+        if Path(path).is_file() and not zipfile.is_zipfile(path):
+            raise ValueError("it is not a .keras file, or a damaged one")  # Keras says that there is none
+        return keras.models.load_model(path, compile=False)
+    except Exception as error:  # a broken file makes Keras fail in many ways
+        raise ConfigurationError(
+            explain(
+                f"the file cannot be loaded: {_first_line(error)}.",
+                received=str(path),
+                expected="what model.save('NAME.keras') writes",
+            )
+        ) from error
+
+
+def import_function(name: str) -> Callable[..., keras.Model]:
+    """The function that `module:function` names."""
+    module, _, function = name.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), function)
+        inspect.signature(found)
+    except Exception as error:  # whatever the user's module does
+        raise ConfigurationError(
+            explain(
+                f"{_first_line(error)}.",
+                received=name,
+                expected="module:function, importable from here",
+            )
+        ) from error
+    return found
+
+
+def _call(function: Callable[..., keras.Model], name: str, **available: Any) -> keras.Model:
+    """Calls a user's function with those of the arguments that it takes."""
+    signature = inspect.signature(function)
+    takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.parameters.values())
+    arguments = {k: v for k, v in available.items() if takes_all or k in signature.parameters}
+    try:
+        signature.bind(**arguments)
+    except TypeError as error:
+        expected = "a function that needs nothing but input_shape and num_classes"
+        raise ConfigurationError(explain(f"{error}.", received=f"{name}{signature}", expected=expected)) from None
+    try:
+        return function(**arguments)
+    except Exception as error:  # whatever the user's function does
+        where = traceback.extract_tb(error.__traceback__)[:2][-1]
+        raise ConfigurationError(
+            f"{name} failed: {_first_line(error)} ({where.filename}, line {where.lineno})"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    text = (str(error).strip().splitlines() or [""])[0].rstrip(".")
+    return text if isinstance(error, (ImportError, ValueError)) and text else f"{type(error).__name__}: {text}"
+
+
+def identity(model: keras.Model) -> str:
+    """A hash of a model's layers and weights, the same in another process.
+
+    The names of layers, which Keras numbers as they are made, do not count.
+    """
+    numbers = {layer.name: f"#{number}" for number, layer in enumerate(all_layers(model))}
+
+    def unnamed(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: unnamed(item) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [unnamed(item) for item in value]
+        return numbers.get(value, value) if isinstance(value, str) else value
+
+    try:
+        config = unnamed(keras.saving.serialize_keras_object(model))
+    except NotImplementedError:  # a subclassed model without get_config
+        config = type(model).__name__
+    return settings_key(config, fingerprint(model))

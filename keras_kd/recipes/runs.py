@@ -1,0 +1,124 @@
+"""A whole run: data, teacher, student alone and distilled, files for the phone, measurements, report.
+
+Each stage is skipped if the run folder holds its artifact for the same settings and inputs, so an interrupted run
+resumes and a finished one only reports.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from keras_kd import evaluation, export, files
+from keras_kd.chain.progress import RunProgress
+from keras_kd.diagnosis import Diagnosis
+from keras_kd.errors import RecipeError, explain
+from keras_kd.evaluation.report import Report
+from keras_kd.recipes.checks.recipe import assemble
+from keras_kd.recipes.engine import loop, stamps
+from keras_kd.recipes.engine.context import Context
+from keras_kd.recipes.engine.folder import RunFolder
+from keras_kd.recipes.engine.plan import Plan, plan
+from keras_kd.recipes.reading.schema import Recipe
+from keras_kd.recipes.stages.diagnosis import diagnose_teacher as diagnosed
+from keras_kd.recipes.stages.teacher import ExternalTeacher, FoundTeacher
+
+
+def run(recipe: Recipe, console: Any = None, *, overwrite: bool = False) -> Report:
+    """Runs a recipe to the end, resuming an interrupted run.
+
+    Args:
+        recipe: from `load`.
+        console: where progress goes; None is standard output.
+        overwrite: whether the results of another recipe (other data, other models) in the run folder may be replaced.
+
+    Returns:
+        The report, which is also in the run folder as `report.json` and `report.html`.
+
+    Raises:
+        RecipeError: before anything heavy starts and before anything is written; also if another process works in the
+            run folder, or the results of another recipe are there.
+        TrainingError: a training diverged.
+        ExportError: a model could not be converted.
+        StorageError: the disk is full or not writable.
+    """
+    planned = _planned(recipe)
+    with _working(planned, console, overwrite=overwrite) as context:
+        loop.run(planned.stages, context)
+        return Report.from_dict(json.loads(context.file("report").read_text("utf-8")))
+
+
+def build_cache(
+    recipe: Recipe, console: Any = None, *, shard: int = 0, num_shards: int = 1, overwrite: bool = False
+) -> Path:
+    """Builds the cache of a recipe's teacher, or resumes building it; trains the teacher first if needed.
+
+    Args:
+        recipe: from `load`, with a `cache` section.
+        console: where progress goes; None is standard output.
+        shard, num_shards: this process does every `num_shards`-th shard, beginning with number `shard`. Several may
+            work at once when the teacher is trained.
+        overwrite: see `run`.
+
+    Returns:
+        The folder of the cache.
+
+    Raises:
+        RecipeError: see `run`; also if the recipe has no `cache` section.
+        TeacherError: the folder holds another cache.
+        TrainingError, StorageError: see `run`.
+    """
+    if recipe.cache is None:
+        raise RecipeError(explain("cache: there is none to build.", received="null", expected="such as {views: 8}"))
+    planned = _planned(recipe)
+    is_shared = num_shards > 1 and _teacher_is_ready(planned)
+    with _working(planned, console, overwrite=overwrite, shared=is_shared) as context:
+        context = dataclasses.replace(context, shard=shard, num_shards=num_shards)
+        loop.run(planned.stages, context, only=[planned["teacher"], planned["cache_teacher"]])
+        return context.file("cache_teacher").parent
+
+
+def diagnose_teacher(recipe: Recipe, console: Any = None, *, overwrite: bool = False) -> Diagnosis:
+    """Diagnoses a recipe's teacher, which is trained first if needed.
+
+    Returns:
+        The diagnosis, which is also in the run folder, with the calibration as a picture.
+
+    Raises:
+        RecipeError, TrainingError, StorageError: see `run`.
+    """
+    planned = _planned(recipe)
+    with _working(planned, console, overwrite=overwrite) as context:
+        loop.run(planned.stages, context, only=[planned["teacher"], planned["diagnosis"]])
+        found = diagnosed(context.teacher, context.assembly)
+        files.write(context.folder.path / "teacher_reliability.svg", evaluation.reliability(found))
+    return found
+
+
+def _planned(recipe: Recipe) -> Plan:
+    assembly = assemble(recipe)
+    return plan(assembly, RunFolder(recipe.folder))
+
+
+@contextlib.contextmanager
+def _working(planned: Plan, console: Any, *, overwrite: bool, shared: bool = False) -> Iterator[Context]:
+    """The context of a run that keeps other runs and other recipes out of the folder."""
+    recipe, progress = planned.assembly.recipe, RunProgress(console)
+    identity = {"data": recipe.data.source, "teacher": recipe.teacher.model, "student": recipe.student.model}
+    with (
+        planned.folder.held(identity, overwrite=overwrite, shared=shared),
+        progress,
+        export.Converter() as converter,
+    ):
+        yield Context(planned.assembly, planned.folder, progress, converter)
+
+
+def _teacher_is_ready(planned: Plan) -> bool:
+    """Whether the teacher is there, so that nothing but the cache is written."""
+    teacher = planned["teacher"]
+    is_elsewhere = isinstance(teacher, (ExternalTeacher, FoundTeacher))
+    return is_elsewhere or stamps.finished(planned.folder, teacher, {}) is not None

@@ -1,0 +1,53 @@
+"""The assistants between teacher and student, each distilled from the models before it by soft targets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from keras_kd.evaluation.roles import Role
+from keras_kd.recipes.assembly import Assembly
+from keras_kd.recipes.engine.artifact import Artifact
+from keras_kd.recipes.engine.stage import Stage
+from keras_kd.recipes.making import views
+from keras_kd.recipes.registry import register
+from keras_kd.recipes.stages.cache import through_cache
+from keras_kd.recipes.stages.training import Training
+
+
+@register(phase="assistants")
+def plan_assistants(plan: Any, recipe: Any) -> Iterator[Stage]:
+    """A training for each assistant, and the caches of those that teach, that of the student's teachers last."""
+    soft = recipe.distillation.model_copy(update={"losses": None})  # losses name layers of teacher and student
+    above = plan.of(Role.TEACHER)
+    for id, model in plan.assembly.assistants.items():
+        teachers, caches = teachers_of_next(above, plan.assembly)
+        yield from caches
+        title, file = id.replace("_", " "), Path(".state", f"{id}.keras")
+        makes = Artifact(role=Role.ASSISTANT, title=title, kind="keras", file=file)
+        assistant = Training(
+            id,
+            model=model,
+            assembly=plan.assembly,
+            makes=makes,
+            views=views(recipe),
+            teachers=teachers,
+            distillation=soft,
+        )
+        yield assistant
+        above.append(assistant)
+    yield from teachers_of_next(above, plan.assembly)[1]
+
+
+def teachers_of_next(above: Sequence[Stage], assembly: Assembly) -> tuple[Sequence[Stage], list[Stage]]:
+    """Who teaches the next model, the last of these or all of them, see `through_cache`."""
+    teachers = above if assembly.recipe.guidance == "all" else above[-1:]
+    return through_cache(tuple(teachers), assembly)
+
+
+def teachers_of_student(plan: Any) -> Sequence[Stage]:
+    """The stages that the student learns from."""
+    if caches := plan.of(Role.CACHE):
+        return caches[-1:]
+    return teachers_of_next(plan.of(Role.TEACHER, Role.ASSISTANT), plan.assembly)[0]

@@ -1,0 +1,110 @@
+"""The cache of a teacher's outputs on disk."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from keras_kd.errors import TeacherError
+from keras_kd.evaluation.roles import Role
+from keras_kd.recipes.assembly import Assembly
+from keras_kd.recipes.engine.artifact import Artifact
+from keras_kd.recipes.engine.context import Context
+from keras_kd.recipes.engine.folder import FINGERPRINT, settings_key
+from keras_kd.recipes.engine.stage import Stage
+from keras_kd.recipes.making import pipeline, views
+from keras_kd.recipes.stages.teaching import teacher_of_stages, teaching_settings
+from keras_kd.teachers import CachedTeacher, Teacher
+from keras_kd.teachers.cache.store import Store
+
+
+def through_cache(teachers: Sequence[Stage], assembly: Assembly) -> tuple[Sequence[Stage], list[Stage]]:
+    """Who teaches the next model: the teachers themselves, or their cache if the recipe asks for one.
+
+    Returns:
+        The stages to read, and those to add to the plan.
+    """
+    if assembly.recipe.cache is None:
+        return teachers, []
+    cache = Cache(teachers, assembly)
+    return [cache], [cache]
+
+
+class Cache(Stage):
+    """Writes a teacher's outputs for each view of each training example; an interrupted build resumes."""
+
+    def __init__(self, teachers: Sequence[Stage], assembly: Assembly):
+        recipe, names = assembly.recipe, [stage.id for stage in teachers]
+        self.name = names[-1] if len(names) == 1 else f"up_to_{names[-1]}"
+        self._root = Path(recipe.cache.folder) if recipe.cache.folder else None
+        settings = {
+            "seed": recipe.seed,
+            "augment": recipe.augment,
+            f"data{FINGERPRINT}": assembly.source.fingerprint,
+            "views": views(recipe) or 1,
+            "cache": recipe.cache.model_dump(include={"top_k", "remainder"}),
+            "layers": _named_layers(recipe),
+            **teaching_settings(teachers, assembly),
+        }
+        title = f"{self.name.replace('_', ' ')}, cache"
+        makes = Artifact(role=Role.CACHE, title=title, kind="cache")
+        super().__init__(f"cache_{self.name}", inputs=teachers, settings=settings, makes=makes)
+
+    def run(self, context: Context) -> Artifact:
+        recipe, source = context.assembly.recipe, context.assembly.source
+        teacher = teacher_of_stages(self.inputs, context)
+        num_views, path = self.settings["views"], self._folder(context, teacher)
+        examples = source.train.num_examples
+        context.progress.say(f"{self.makes.title}: {examples:,} examples x {num_views} view(s).")
+        with context.progress.stage(self.makes.title, total=num_views * examples) as stage:
+            cached = CachedTeacher.build(
+                teacher,
+                pipeline(recipe, source.train, recipe.student, source.num_classes),
+                path,
+                views=num_views,
+                top_k=recipe.cache.top_k,
+                remainder=recipe.cache.remainder,
+                taps=list(teacher.inner_taps(dict.fromkeys(self.settings["layers"]))),
+                shard=context.shard,
+                num_shards=context.num_shards,
+                progress=lambda steps: stage.advance(steps=steps),
+            )
+        return dataclasses.replace(self.makes, file=path / "manifest.json", is_complete=cached is not None)
+
+    def digest(self, file: Path) -> str | None:
+        """The identity of the cache; more views, of another recipe, do not change it."""
+        root = None if self._root is None else self._root.absolute()
+        if root is not None and root not in file.absolute().parents:
+            return None
+        try:
+            store = Store.read(file.parent)
+        except TeacherError:
+            return None
+        keys = [key for key in store.keys() if key.view < self.settings["views"]]
+        return store.manifest.identity if keys and store.files().keys() >= set(keys) else None
+
+    def _folder(self, context: Context, teacher: Teacher) -> Path:
+        """A folder for each teacher and encoding, so that another one does not meet the cache of the first."""
+        cache = context.assembly.recipe.cache
+        root = self._root.absolute() if self._root else Path("teacher_cache")
+        key = settings_key(teacher.fingerprint, cache.top_k, cache.remainder)
+        return context.folder.path / root / f"{self.name}-{key}"
+
+
+def _named_layers(recipe: Any) -> list[str]:
+    """The layers of the teacher that the recipe's losses name."""
+    named = []
+    for section in (recipe.distillation, recipe.few_labels):
+        for loss in (section and section.losses) or ():
+            named += _teacher_names(loss)
+    return list(dict.fromkeys(named))
+
+
+def _teacher_names(loss: Any) -> list[str]:
+    if not isinstance(loss, dict):
+        return []
+    inner = [name for value in loss.values() if isinstance(value, dict) for name in _teacher_names(value)]
+    own = loss.get("teacher") or []
+    return inner + ([own] if isinstance(own, str) else list(own))

@@ -1,0 +1,68 @@
+"""The diagnosis of the teacher: whether it is fit to teach."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_kd import data
+from keras_kd.diagnosis import Diagnosis, diagnose
+from keras_kd.evaluation.roles import Role
+from keras_kd.recipes.assembly import Assembly
+from keras_kd.recipes.engine.artifact import Artifact
+from keras_kd.recipes.engine.context import Context
+from keras_kd.recipes.engine.folder import FINGERPRINT
+from keras_kd.recipes.engine.stage import Stage
+from keras_kd.recipes.registry import register
+from keras_kd.recipes.stages.teaching import teaching_settings
+from keras_kd.teachers import Teacher
+
+MAX_DIAGNOSED = 2000
+
+
+@register(phase="diagnosis")
+def plan_diagnosis(plan: Any, recipe: Any) -> Iterator[Stage]:
+    """The diagnosis of the recipe's teacher."""
+    yield TeacherDiagnosis(plan["teacher"], plan.assembly)
+
+
+class TeacherDiagnosis(Stage):
+    """Diagnoses the teacher and keeps the result in `teacher_diagnosis.json`."""
+
+    def __init__(self, teacher: Stage, assembly: Assembly):
+        settings = {
+            "seed": assembly.recipe.seed,
+            f"data{FINGERPRINT}": assembly.source.fingerprint,
+            **teaching_settings([teacher], assembly),
+        }
+        file = Path("teacher_diagnosis.json")
+        makes = Artifact(role=Role.DIAGNOSIS, title="diagnosis of the teacher", kind="text", file=file)
+        super().__init__("diagnosis", inputs=[teacher], settings=settings, makes=makes)
+
+    def run(self, context: Context) -> Artifact:
+        found = diagnose_teacher(context.teacher, context.assembly)
+        notes = [f"teacher: {warning}" for warning in found.warnings]
+        return context.save_text(self.makes, json.dumps(found.as_dict(), indent=1) + "\n", notes=notes)
+
+
+def diagnose_teacher(teacher: Teacher, assembly: Assembly) -> Diagnosis:
+    """Diagnoses a teacher on up to 2,000 examples each of the training and of the validation split.
+
+    A teacher that has outputs for the training examples only, by their number: on the first of these.
+    """
+    source = assembly.source
+    if teacher.knows_one_set:
+        first = np.arange(min(source.train.num_examples, MAX_DIAGNOSED))
+        return diagnose(teacher, source.train.subset(first, "train").arrays(), progress=False)
+    rng = np.random.default_rng(assembly.recipe.seed)
+    train, validation = (_sample(getattr(source, name), name, rng) for name in ("train", "validation"))
+    return diagnose(teacher, train, validation=validation, progress=False)
+
+
+def _sample(split: data.Split, name: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    size = min(split.num_examples, MAX_DIAGNOSED)
+    return split.subset(rng.choice(split.num_examples, size, replace=False), name).arrays()

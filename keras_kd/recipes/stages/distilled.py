@@ -1,0 +1,29 @@
+"""The student trained by distillation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from keras_kd.evaluation.roles import Role
+from keras_kd.recipes.engine.artifact import Artifact
+from keras_kd.recipes.engine.stage import Stage
+from keras_kd.recipes.making import views
+from keras_kd.recipes.registry import register
+from keras_kd.recipes.stages.assistants import teachers_of_student
+from keras_kd.recipes.stages.training import Training
+
+
+@register(phase="distilled")
+def plan_distilled(plan: Any, recipe: Any) -> Iterator[Stage]:
+    """The training of the student with its teacher: same start, same order, same views as without."""
+    yield Training(
+        "distilled",
+        model=plan.assembly.models["student"],
+        assembly=plan.assembly,
+        makes=Artifact(role=Role.DISTILLED, title="student distilled", kind="keras", file=Path("student.keras")),
+        views=views(recipe),
+        teachers=teachers_of_student(plan),
+        distillation=recipe.distillation,
+    )

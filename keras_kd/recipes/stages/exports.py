@@ -1,0 +1,116 @@
+"""The `.tflite` files of a run: those for the phone, and the teacher's to compare size and latency with."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from keras_kd import export
+from keras_kd.errors import ExportError
+from keras_kd.evaluation.roles import Role
+from keras_kd.litert import Format, get_format
+from keras_kd.recipes.assembly import Assembly
+from keras_kd.recipes.engine.artifact import Artifact
+from keras_kd.recipes.engine.context import Context
+from keras_kd.recipes.engine.folder import FINGERPRINT
+from keras_kd.recipes.engine.stage import Stage
+from keras_kd.recipes.registry import register
+from keras_kd.recipes.stages.teaching import teaching_settings
+
+
+@register("export", phase="export")
+def plan_exports(plan: Any, settings: Any) -> Iterator[Stage]:
+    """A file of the teacher if it is a Keras model, and one of the student for each format."""
+    if plan.assembly.teacher_is_model:
+        yield TeacherExport(plan["teacher"], plan.assembly)
+    student = _shipped(plan)
+    for name in settings.formats:
+        yield Export(student, get_format(name), plan.assembly)
+
+
+def _shipped(plan: Any) -> Stage:
+    """The distilled student, or what later stages have derived from it."""
+    student = next(stage for stage in plan.of(Role.DISTILLED) if stage.makes.labels is None)
+    for stage in plan.of(Role.MODEL):
+        if stage.makes.derived_from == student.id:
+            student = stage
+    return student
+
+
+class Export(Stage):
+    """Exports the student in one format."""
+
+    def __init__(self, source: Stage, format: Format, assembly: Assembly):
+        short = "distilled" if source.makes.role is Role.DISTILLED else source.makes.title
+        makes = Artifact(
+            role=Role.EXPORTED,
+            title=f"{short}, {format.name} TFLite",
+            kind="tflite",
+            file=Path(f"student_{format.name}.tflite"),
+            derived_from=source.id,
+        )
+        super().__init__(f"export_{format.name}", inputs=[source], settings=_settings(format, assembly), makes=makes)
+        self._format = format
+
+    def prepare(self, context: Context) -> None:
+        context.converter.start()  # it loads TensorFlow meanwhile
+
+    def run(self, context: Context) -> Artifact:
+        with context.progress.stage(f"export {self.makes.title}"):
+            return self._export(context, context.model(self.inputs[0].id))
+
+    def _export(self, context: Context, model: keras.Model) -> Artifact:
+        path = context.folder.path / self.makes.file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        result = export.export_tflite(
+            model,
+            path,
+            format=self._format.name,
+            calibration=context.calibration,
+            converter=context.converter,
+        )
+        return dataclasses.replace(self.makes, record={"export": str(result)})
+
+
+class TeacherExport(Export):
+    """Exports the teacher in float32; one that cannot be converted costs its size and latency in the report."""
+
+    def __init__(self, teacher: Stage, assembly: Assembly):
+        format = get_format("float32")
+        makes = Artifact(
+            role=Role.REFERENCE,
+            title="teacher, float32 TFLite",
+            kind="tflite",
+            file=Path(".state", "teacher_float32.tflite"),
+            derived_from=teacher.id,
+        )
+        settings = _settings(format, assembly) | teaching_settings([teacher], assembly)
+        Stage.__init__(self, "export_teacher", inputs=[teacher], settings=settings, makes=makes)
+        self._format = format
+
+    def prepare(self, context: Context) -> None:
+        """The students are trained first: the converter starts when the first of them is ready."""
+
+    def run(self, context: Context) -> Artifact:
+        try:
+            with context.progress.stage(f"export {self.makes.title}"):
+                return self._export(context, context.teacher.model)
+        except ExportError as error:
+            (context.folder.path / self.makes.file).unlink(missing_ok=True)
+            note = f"The teacher cannot be compared as a TFLite file. {error}"
+            return dataclasses.replace(self.makes, file=None, record={"notes": [note]}, is_complete=False)
+
+
+def _settings(format: Format, assembly: Assembly) -> dict[str, Any]:
+    if not format.needs_calibration:
+        return {"format": format.name}
+    return {
+        "format": format.name,
+        f"data{FINGERPRINT}": assembly.source.fingerprint,
+        "seed": assembly.recipe.seed,
+        "calibration_samples": assembly.recipe.export.calibration_samples,
+    }

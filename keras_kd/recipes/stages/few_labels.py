@@ -1,0 +1,69 @@
+"""The comparison of the student alone and distilled with few labeled examples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_kd import data
+from keras_kd.evaluation.roles import Role
+from keras_kd.recipes.assembly import Assembly
+from keras_kd.recipes.engine.artifact import Artifact
+from keras_kd.recipes.engine.stage import Stage
+from keras_kd.recipes.making import views
+from keras_kd.recipes.registry import register
+from keras_kd.recipes.stages.assistants import teachers_of_student
+from keras_kd.recipes.stages.training import Training
+
+
+@register("few_labels", phase="few labels")
+def plan_few_labels(plan: Any, few: Any) -> Iterator[Stage]:
+    """The student alone on the labeled examples, and distilled on all of them, the others without a label."""
+    shared = {
+        "model": plan.assembly.models["student"],
+        "assembly": plan.assembly,
+        "views": views(plan.assembly.recipe),
+        "settings": {"num_labels": few.num_labels},
+    }
+    yield FewLabelsAlone("few_scratch", makes=_makes(Role.SCRATCH, "scratch", few.num_labels), **shared)
+    yield FewLabelsDistilled(
+        "few_distilled",
+        makes=_makes(Role.DISTILLED, "distilled", few.num_labels),
+        teachers=teachers_of_student(plan),
+        distillation=few,
+        **shared,
+    )
+
+
+def _makes(role: Role, name: str, labels: int) -> Artifact:
+    file = Path(".state", f"few_{name}.keras")
+    return Artifact(role=role, title=f"{name}, {labels} labels", kind="keras", file=file, labels=labels)
+
+
+class FewLabelsAlone(Training):
+    """Trains on the labeled examples alone."""
+
+    def split(self, assembly: Assembly) -> data.Split:
+        return few_label_splits(assembly)[0]
+
+
+class FewLabelsDistilled(Training):
+    """Trains on all examples, most of them without a label."""
+
+    def split(self, assembly: Assembly) -> data.Split:
+        return few_label_splits(assembly)[1]
+
+
+def few_label_splits(assembly: Assembly) -> tuple[data.Split, data.Split]:
+    """The labeled examples alone, repeated to the size of the whole split; the whole split without the other labels.
+
+    Both give the same number of steps per epoch.
+    """
+    train_split, num_labels = assembly.source.train, assembly.recipe.few_labels.num_labels
+    labelled, partly = data.few_labels(train_split, num_labels, assembly.recipe.seed)
+    repeated = np.sort(np.resize(np.arange(labelled.num_examples), train_split.num_examples))
+    alone = labelled.subset(repeated, name=f"the {num_labels} labeled ones, repeated")
+    return alone, partly.relabelled(partly.labels(), name=f"all, {num_labels} of them labeled")

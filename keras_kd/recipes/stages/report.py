@@ -1,0 +1,59 @@
+"""The report of a run, with `labels.txt` and `history.json`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from keras_kd import files
+from keras_kd.evaluation import report as reports
+from keras_kd.evaluation.report import Report
+from keras_kd.evaluation.roles import MODELS, Role
+from keras_kd.evaluation.summary import ModelRow
+from keras_kd.recipes.engine.artifact import Artifact
+from keras_kd.recipes.engine.context import Context
+from keras_kd.recipes.engine.stage import Stage
+from keras_kd.recipes.registry import register
+
+
+@register(phase="report")
+def plan_report(plan: Any, recipe: Any) -> Iterator[Stage]:
+    """The report of all trainings and measurements."""
+    yield ReportFiles([*plan.of(*MODELS), plan["measurements"]])
+
+
+class ReportFiles(Stage):
+    """Writes the report from what is recorded; it costs little and is written at each run."""
+
+    is_repeated = True
+
+    def __init__(self, inputs: list[Stage]):
+        makes = Artifact(role=Role.REPORT, title="report", kind="text", file=Path("report.json"))
+        super().__init__("report", inputs=inputs, settings={}, makes=makes)
+
+    def run(self, context: Context) -> Artifact:
+        folder, report = context.folder.path, self.report(context)
+        files.write(folder / "labels.txt", "\n".join(report.class_names) + "\n")
+        files.write(folder / "history.json", json.dumps(report.histories, indent=1))
+        reports.write_json(report, folder / "report.json")
+        reports.write_html(report, folder / "report.html")
+        return dataclasses.replace(self.makes)
+
+    def report(self, context: Context) -> Report:
+        """What the stages have recorded, as a report."""
+        recipe, source = context.assembly.recipe, context.assembly.source
+        measured = json.loads(context.file("measurements").read_text("utf-8"))
+        rows = [ModelRow(**row) for row in measured.pop("rows")]
+        records = {stage.id: context.artifacts[stage.id].record for stage in self.inputs}
+        return Report(
+            title=f"{recipe.name}: from teacher to phone",
+            rows=rows,
+            class_names=list(source.class_names),
+            histories={id: record["history"] for id, record in records.items() if "history" in record},
+            conditions={id: record["conditions"] for id, record in records.items() if "conditions" in record},
+            settings=recipe.model_dump(mode="json"),
+            **measured,
+        )

@@ -1,0 +1,23 @@
+"""The student trained without a teacher, with which the distilled one is compared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from keras_kd.evaluation.roles import Role
+from keras_kd.recipes.engine.artifact import Artifact
+from keras_kd.recipes.engine.stage import Stage
+from keras_kd.recipes.making import views
+from keras_kd.recipes.registry import register
+from keras_kd.recipes.stages.training import Training
+
+
+@register(phase="scratch")
+def plan_scratch(plan: Any, recipe: Any) -> Iterator[Stage]:
+    """The training of the student alone."""
+    file = Path(".state", "scratch.keras")
+    makes = Artifact(role=Role.SCRATCH, title="student from scratch", kind="keras", file=file)
+    model = plan.assembly.models["student"]
+    yield Training("scratch", model=model, assembly=plan.assembly, makes=makes, views=views(recipe))

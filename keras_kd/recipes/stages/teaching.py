@@ -1,0 +1,68 @@
+"""Who teaches in a training: models, several of them, a cache on disk, or outputs in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from keras_kd import data
+from keras_kd.chain.progress import RunProgress
+from keras_kd.evaluation.roles import Role
+from keras_kd.recipes.assembly import Assembly
+from keras_kd.recipes.engine.context import Context
+from keras_kd.recipes.engine.stage import Stage
+from keras_kd.recipes.reading.schema import Recipe
+from keras_kd.teachers import CachedTeacher, FrozenTeacher, Panel, StoredLogits, Teacher
+from keras_kd.teachers.running import Runner
+
+BATCH_SIZE = 256
+
+
+def teaching_settings(stages: Sequence[Stage], assembly: Assembly) -> dict[str, Any]:
+    """What the outputs of these stages' models depend on besides their artifacts."""
+    is_read = any(stage.makes.role is Role.TEACHER for stage in stages)
+    return {"teaching": assembly.teaching} if is_read else {}
+
+
+def teacher_of_stages(stages: Sequence[Stage], context: Context) -> Teacher:
+    """The teacher that the artifacts of these stages make up; several of them teach at once."""
+    teachers = [_teacher(stage, context) for stage in stages]
+    return teachers[0] if len(teachers) == 1 else Panel(teachers, names=[stage.id for stage in stages])
+
+
+def _teacher(stage: Stage, context: Context) -> Teacher:
+    if stage.makes.role is Role.TEACHER:
+        return context.teacher
+    if stage.makes.role is Role.CACHE:
+        return CachedTeacher.open(context.file(stage.id).parent)
+    return FrozenTeacher(context.file(stage.id))
+
+
+def teacher_in_memory(
+    teacher: Teacher, recipe: Recipe, split: data.Split, losses: Any, progress: RunProgress, name: str
+) -> Teacher:
+    """The teacher's logits in memory if they are the same in every epoch, else the teacher itself.
+
+    They are the same if nothing is augmented and no loss reads its layers: the training then costs one pass of the
+    teacher instead of one per epoch.
+    """
+    shapes = teacher.output_shapes or {}
+    is_same = isinstance(teacher, FrozenTeacher) and not recipe.augment and losses is None and len(shapes) == 1
+    num_bytes = 4 * split.num_examples * sum(shape[-1] or 0 for shape in shapes.values())
+    if not is_same or num_bytes > data.splits.MEMORY_LIMIT_BYTES:
+        return teacher
+    with progress.stage(f"{name}, teacher", total=split.num_examples) as stage:
+        logits = predict(teacher, split, lambda steps: stage.advance(steps=steps))
+    return StoredLogits({next(iter(shapes)): logits}, outputs="logits", fingerprint=teacher.fingerprint)
+
+
+def predict(teacher: Teacher, split: data.Split, advance: Callable[[int], None] = lambda steps: None) -> np.ndarray:
+    """The logits of any teacher for a whole split, `[examples, classes]`; `advance` gets the size of each batch."""
+    runner, parts, start = Runner(teacher), [], 0
+    for x, _ in data.evaluation_batches(split, BATCH_SIZE).as_numpy_iterator():
+        parts.append(next(iter(runner(np.arange(start, start + len(x)), 0, x).values())))
+        start += len(x)
+        advance(len(x))
+    return np.concatenate(parts)

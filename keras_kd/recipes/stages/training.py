@@ -1,0 +1,153 @@
+"""The stages that train a model, alone or by distillation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from keras_kd import data
+from keras_kd.callbacks import Resume
+from keras_kd.chain.fitting import fit
+from keras_kd.distillers import Distiller
+from keras_kd.recipes.assembly import Assembly, TrainedModel
+from keras_kd.recipes.engine.artifact import Artifact
+from keras_kd.recipes.engine.context import Context
+from keras_kd.recipes.engine.folder import FINGERPRINT
+from keras_kd.recipes.engine.stage import Stage
+from keras_kd.recipes.making import make_distiller, make_optimizer, pipeline
+from keras_kd.recipes.reading import schema
+from keras_kd.recipes.stages.speed import build_ahead, steps_per_execution
+from keras_kd.recipes.stages.teaching import teacher_in_memory, teacher_of_stages, teaching_settings
+from keras_kd.teachers.frozen import fingerprint
+
+SAVE_EVERY_SECONDS = 5.0
+_FIELDS = set(schema.Training.model_fields)
+
+
+class Training(Stage):
+    """Trains a model; an interrupted training resumes from its last save.
+
+    Args:
+        id, makes: see `Stage`.
+        model: what is trained, and how.
+        assembly: the checked recipe.
+        views: how many views of an example there are; None gives a fresh one each epoch.
+        teachers: the stages whose artifacts teach it: none, one (a cache too), or several at once.
+        distillation: how they teach.
+        settings: further ones that the result depends on.
+    """
+
+    def __init__(
+        self,
+        id: str,
+        *,
+        model: TrainedModel,
+        assembly: Assembly,
+        makes: Artifact,
+        views: int | None,
+        teachers: Sequence[Stage] = (),
+        distillation: schema.Distillation | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ):
+        recipe = assembly.recipe
+        own = {
+            "seed": recipe.seed,
+            "augment": recipe.augment,
+            f"data{FINGERPRINT}": assembly.source.fingerprint,
+            **model.settings.model_dump(include=_FIELDS),
+            f"untrained model{FINGERPRINT}": model.identity,
+            "views": views,
+            **(settings or {}),
+        }
+        if teachers:
+            own |= {"distillation": distillation.model_dump(), "drop": recipe.drop}
+            own |= teaching_settings(teachers, assembly)
+        super().__init__(id, inputs=teachers, settings=own, makes=makes)
+        self._model, self._views, self._distillation = model, views, distillation
+
+    def split(self, assembly: Assembly) -> data.Split:
+        """The training examples, all of them by default."""
+        return assembly.source.train
+
+    def run(self, context: Context) -> Artifact:
+        model, split = self._build(context), self.split(context.assembly)
+        keras.utils.set_random_seed(context.assembly.recipe.seed)
+        record = self._train(context, model, split)
+        return context.save_model(self.makes, getattr(model, "student", model), **record)
+
+    def clean_up(self, context: Context) -> None:
+        self._resume(context).clear()
+
+    def skipped(self, file: Path | None) -> str:
+        return f"{self.makes.title}: loaded {file}, trained before with these settings."
+
+    def replacing(self, file: Path, reason: str) -> str:
+        return f"{file.name}: {reason}, trained again."
+
+    def _resume(self, context: Context) -> Resume:
+        return Resume(context.folder.state / self.key(), every_seconds=SAVE_EVERY_SECONDS, keep_finished=True)
+
+    def _build(self, context: Context) -> keras.Model:
+        """The model with its first weights, or the distiller of it."""
+        assembly, settings = context.assembly, self._model.settings
+        model = self._model.build()
+        if not model.built:
+            model.build((None, *assembly.source.input_shape))
+        if not self.inputs:
+            return model
+        split, recipe = self.split(assembly), assembly.recipe
+        teacher = teacher_of_stages(self.inputs, context)
+        teacher = teacher_in_memory(teacher, recipe, split, self._distillation.losses, context.progress, self.title)
+        total_steps = settings.epochs * data.steps_per_epoch(split, settings.batch_size)
+        return make_distiller(teacher, model, self._distillation, total_steps, recipe.drop, recipe.seed)
+
+    @property
+    def title(self) -> str:
+        return self.makes.title
+
+    def _train(self, context: Context, model: keras.Model, split: data.Split) -> dict[str, Any]:
+        """Compiles and fits; returns the history, and the conditions that two compared students must share."""
+        assembly, settings = context.assembly, self._model.settings
+        student = getattr(model, "student", model)
+        first_weights = fingerprint(student)
+        batches = pipeline(assembly.recipe, split, settings, assembly.source.num_classes, self._views)
+        mixed = any(isinstance(step, data.Mixing) for step in batches.augment)
+        model.compile(
+            make_optimizer(settings, settings.epochs * batches.steps_per_epoch),
+            loss=assembly.task.loss(student, mixed=mixed),
+            metrics=assembly.task.metrics(),
+            steps_per_execution=steps_per_execution(model, batches),
+        )
+        build_ahead(model, batches)
+        if isinstance(model, Distiller):
+            batches = batches.with_teacher(model.teacher)
+            batches.views = self._views  # a cache may hold more of them
+        one_hot = assembly.task.one_hot(mixed=mixed)
+        history = fit(
+            model,
+            batches,
+            name=self.title,
+            epochs=settings.epochs,
+            progress=context.progress,
+            resume=self._resume(context),
+            validation_data=data.evaluation_batches(assembly.source.validation, settings.batch_size, one_hot=one_hot),
+        )
+        conditions = {"first weights": first_weights} | _conditions(model, batches, settings, split)
+        return {"history": assembly.task.history(history, split.labels()), "conditions": conditions}
+
+
+def _conditions(
+    model: keras.Model, batches: data.Pipeline, settings: schema.Training, split: data.Split
+) -> dict[str, Any]:
+    """What the training was done with, as it was done."""
+    fresh = "a fresh one each epoch" if batches.views is None else batches.views
+    return {
+        "images": split.name,
+        "views": fresh if batches.augment else 1,
+        "seed": batches.seed,
+        "steps": int(model.optimizer.iterations),
+        **settings.model_dump(mode="json", include=_FIELDS - {"model"}),
+    }
