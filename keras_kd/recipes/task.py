@@ -15,6 +15,7 @@ import numpy as np
 from keras_kd import data, evaluation
 from keras_kd.errors import ConfigurationError, explain
 from keras_kd.features import find_heads
+from keras_kd.tasks import Scores
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +63,6 @@ class Classification:
                 )
             )
 
-    def measure(self, outputs: Any, labels: Any, reference: Any = None) -> evaluation.Quality:
+    def measure(self, outputs: Any, labels: Any, reference: Any = None) -> Scores:
         """The measures of the report, of outputs `[examples, classes]`."""
         return evaluation.measure(outputs, labels, reference=reference)
