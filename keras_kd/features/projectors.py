@@ -1,4 +1,4 @@
-"""From the student's shape to the teacher's: a small layer, trained with the student and thrown away with the loss."""
+"""Projectors from the student's shape to the teacher's: trained with the student, discarded with the loss."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from keras_kd.serialization import register
 KINDS = ("auto", "conv", "linear", "resize", None)
 ACTIVATIONS = (None, "relu")
 
-# What the published code has: PyTorch's batch normalisation, whose momentum of 0.1 is the weight of the new batch ...
+# The published code uses PyTorch's batch normalization; its momentum of 0.1 is the weight of the new batch ...
 BATCH_NORM = {"momentum": 0.9, "epsilon": 1e-5, "dtype": "float32"}
 
 
 def published_uniform() -> initializers.Initializer:
-    """... and the first weights of its linear and convolutional layers, uniform within `1 / sqrt(inputs)`."""
+    """PyTorch's initialization of linear and convolutional layers, uniform within `1 / sqrt(inputs)`."""
     return initializers.VarianceScaling(scale=1.0 / 3.0, mode="fan_in", distribution="uniform")
 
 
 @dataclasses.dataclass(frozen=True)
 class Projection:
-    """What has to happen to a student's features before they can be compared with the teacher's.
+    """The steps that convert a student's features to the teacher's shape.
 
     Attributes:
-        layout: what changes first: `"tokens"` (a map becomes a sequence), `"map"` (a sequence becomes a map),
-            `"pool"` (a map becomes a vector) or None.
+        layout: the first step: `"tokens"` (a map becomes a sequence), `"map"` (a sequence becomes a map), `"pool"` (a
+            map becomes a vector) or None.
         size: the `(height, width)` to resize a map to, or None.
-        channels: of the learned projection, or None where none is needed.
-        kind: `"conv"` (1x1 convolution) or `"linear"` (Dense), each followed by batch normalisation.
+        channels: the channels of the learned projection, or None if none is needed.
+        kind: `"conv"` (1x1 convolution) or `"linear"` (Dense), each followed by batch normalization.
     """
 
     layout: str | None = None
@@ -49,24 +49,24 @@ class Projection:
         steps = layouts.get(self.layout, [])
         steps += [f"resize to {self.size[0]}x{self.size[1]}"] if self.size else []
         name = {"conv": "1x1 convolution", "linear": "linear"}[self.kind]
-        steps += [f"{name} to {self.channels} channels + batch normalisation"] if self.channels else []
+        steps += [f"{name} to {self.channels} channels + batch normalization"] if self.channels else []
         return ", ".join(steps) or "none needed"
 
 
 def plan_projection(teacher_shape: Any, student_shape: Any, kind: str | None = "auto") -> Projection:
-    """What `kind` means for two shapes.
+    """The projection between two shapes.
 
     Args:
         teacher_shape, student_shape: `(batch, ...)`: a vector `[batch, channels]`, a sequence
             `[batch, tokens, channels]` or a map `[batch, height, width, channels]`.
-        kind: `"auto"` takes what the shapes ask for and no more. `"conv"` and `"linear"` learn a projection even where
-            the channels agree. `"resize"` changes the spatial size alone, None nothing.
+        kind: `"auto"` adds only what the shapes require. `"conv"` and `"linear"` learn a projection even if the
+            channels agree. `"resize"` changes only the spatial size, None nothing.
 
     Raises:
-        ConfigurationError: shapes that cannot be brought together, or not by this kind.
+        ConfigurationError: if the shapes cannot be converted, or not by this kind.
 
     >>> print(plan_projection((None, 8, 8, 256), (None, 16, 16, 64)))
-    resize to 8x8, 1x1 convolution to 256 channels + batch normalisation
+    resize to 8x8, 1x1 convolution to 256 channels + batch normalization
     """
     check_choice("projector", kind, KINDS)
     teacher, student = tuple(teacher_shape), tuple(student_shape)
@@ -86,10 +86,10 @@ def plan_projection(teacher_shape: Any, student_shape: Any, kind: str | None = "
     if not fits or not static or teacher[-1] is None or (kind is None and not plan.is_identity):
         raise ConfigurationError(
             explain(
-                f"projector={kind!r} does not bring the student's features to the teacher's shape.",
+                f"projector={kind!r} does not convert the student's features to the teacher's shape.",
                 received=f"teacher {teacher}, student {student}",
                 expected="equal shapes" if kind is None else "equal channels" if not fits else "known sizes",
-                fix="projector='auto' learns what is missing." if kind != "auto" else None,
+                fix="Use projector='auto', which learns the conversion." if kind != "auto" else None,
             )
         )
     return plan
@@ -97,18 +97,20 @@ def plan_projection(teacher_shape: Any, student_shape: Any, kind: str | None = "
 
 @register
 class Projector(layers.Layer):
-    """Carries a `Projection` out. In float32; it belongs to a loss, never to the student.
+    """Applies a `Projection` in float32. It belongs to a loss, never to the student.
 
     Source: the regressor of Romero et al., "FitNets: Hints for Thin Deep Nets", 2015, as a 1x1 convolution with batch
-    normalisation; where the student's map is larger than the teacher's it is average-pooled, where smaller,
-    interpolated. Batch normalisation has the published code's epsilon (1e-5) and momentum (0.9), the kernel its initial
-    weights.
+    normalization. A student map that is larger than the teacher's is average-pooled, a smaller one interpolated. The
+    epsilon (1e-5) and momentum (0.9) of the batch normalization and the kernel's initialization are those of the
+    published code.
 
     Args:
-        teacher_shape: `(batch, ...)` of what the features become.
+        teacher_shape: the target shape, `(batch, ...)`.
         kind: as for `plan_projection`.
-        activation: `"relu"` ends a learned projection in one, as RepDistiller's regressor for hints; None does not.
-        kernel_initializer: of the learned kernel; None is PyTorch's for its layers, uniform within `1 / sqrt(inputs)`.
+        activation: `"relu"` applies a ReLU to the output of a learned projection, as in RepDistiller's regressor for
+            hints; None applies nothing.
+        kernel_initializer: the initializer of the learned kernel; None is PyTorch's default, uniform within
+            `1 / sqrt(inputs)`.
     """
 
     def __init__(
@@ -146,55 +148,55 @@ class Projector(layers.Layer):
     def _convolution(self, channels, **settings):
         return layers.Conv2D(channels, 1, **settings)
 
-    def call(self, features, counts=None, training=None):
-        """The features in the teacher's shape.
+    def call(self, features, included=None, training=None):
+        """Converts features to the teacher's shape.
 
         Args:
             features: `[batch, ...]`.
-            counts: bool, of as many axes, `[batch, positions or 1, 1]`: which of them count. The others become 0 and
-                have no part in the statistics of a batch. None where all count.
-            training: whether batch normalisation uses the batch and learns from it.
+            included: bool with the same number of axes, `[batch, positions or 1, 1]`: the entries to include. The
+                others become 0 and are excluded from the batch statistics. None includes all.
+            training: whether batch normalization uses and updates its batch statistics.
         """
-        if counts is not None:
-            features = ops.where(counts, features, ops.zeros_like(features))
-        features = self._rearranged(features, counts)
+        if included is not None:
+            features = ops.where(included, features, ops.zeros_like(features))
+        features = self._rearranged(features, included)
         if not self.learned:
             return features
         convolution, norm = self.learned
-        features = normalize(norm, convolution(features), self.arranged(counts), training)
+        features = normalize(norm, convolution(features), self.arranged(included), training)
         return ops.relu(features) if self.activation == "relu" else features
 
-    def arranged(self, counts: Any) -> Any:
-        """`counts`, as for `call`, for the features as they are returned; None where all count."""
-        if counts is None:
+    def arranged(self, included: Any) -> Any:
+        """`included`, as for `call`, rearranged to match the returned features; None includes all."""
+        if included is None:
             return None
-        if all(size == 1 for size in counts.shape[1:]):  # whole rows
-            return ops.reshape(counts, (-1, *(1 for _ in self.teacher_shape[1:])))
+        if all(size == 1 for size in included.shape[1:]):  # whole rows
+            return ops.reshape(included, (-1, *(1 for _ in self.teacher_shape[1:])))
         if self.plan.layout == "pool":
-            return ops.any(counts, axis=(1, 2))
+            return ops.any(included, axis=(1, 2))
         if self.plan.layout is None and self.plan.size is not None:
             raise ConfigurationError(
                 explain(
                     "A map with a mask cannot be resized.",
-                    received=f"a mask over {tuple(counts.shape[1:3])} positions",
+                    received=f"a mask over {tuple(included.shape[1:3])} positions",
                     expected=f"one over {tuple(self.plan.size)}",
-                    fix="Name a layer of the student whose maps have the teacher's size, or one without a mask.",
+                    fix="Choose a student layer with maps of the teacher's size, or one without a mask.",
                 )
             )
-        return self._laid_out(counts)
+        return self._laid_out(included)
 
     def compute_output_shape(self, input_shape):
         return self.teacher_shape
 
-    def _rearranged(self, features, counts):
+    def _rearranged(self, features, included):
         if self.plan.layout == "pool":
-            return _mean_of_places(features, counts)
+            return _mean_over_positions(features, included)
         if self.plan.layout is not None:
             return self._laid_out(features)
         return features if self.plan.size is None else resize_map(features, self.plan.size)
 
     def _laid_out(self, features):
-        """A map as tokens, or tokens as a map."""
+        """Reshapes a map to tokens, or tokens to a map."""
         sizes = {"tokens": self.teacher_shape[1:2], "map": self.teacher_shape[1:3]}
         if self.plan.layout not in sizes:
             return features
@@ -204,9 +206,9 @@ class Projector(layers.Layer):
         if self.activation is not None and self.plan.channels is None:
             raise ConfigurationError(
                 explain(
-                    f"activation={self.activation!r} ends a learned projection, and these shapes need none.",
+                    f"activation={self.activation!r} requires a learned projection, but these shapes need none.",
                     received=f"teacher {self.teacher_shape}, student {tuple(input_shape)}, projector={self.kind!r}",
-                    expected="projector='conv' or 'linear', which always learn one, or other channels",
+                    expected="projector='conv' or 'linear', which always learn one, or different channels",
                 )
             )
 
@@ -220,17 +222,17 @@ class Projector(layers.Layer):
         }
 
 
-def normalize(norm: layers.BatchNormalization, features: Any, counts: Any, training: Any) -> Any:
-    """Batch normalisation of `[batch, ..., channels]` with the statistics of what counts.
+def normalize(norm: layers.BatchNormalization, features: Any, included: Any, training: Any) -> Any:
+    """Batch normalization of `[batch, ..., channels]` with the statistics of the included entries.
 
-    `counts` is bool, `[batch, ..., 1]`, with sizes of 1 where it is the same all along; None where all counts. A batch
-    in which nothing counts leaves the moving statistics as they are.
+    `included` is bool, `[batch, ..., 1]`, broadcast along axes of size 1; None includes all. A batch without included
+    entries leaves the moving statistics unchanged.
     """
-    if counts is None:
+    if included is None:
         return norm(features, training=training)
-    mask = ops.logical_and(counts[..., 0], ops.ones_like(features[..., 0], dtype="bool"))
+    mask = ops.logical_and(included[..., 0], ops.ones_like(features[..., 0], dtype="bool"))
     before = [ops.convert_to_tensor(weight) + 0.0 for weight in norm.non_trainable_variables]
-    # Not `norm(...)`: it would hang the mask on its output, for the next layer to complain about.
+    # `norm(...)` would attach the mask to its output, which the next layer may not support.
     outputs = norm.call(features, training=training, mask=mask)
     if training:
         for weight, value in zip(norm.non_trainable_variables, before, strict=True):
@@ -238,16 +240,16 @@ def normalize(norm: layers.BatchNormalization, features: Any, counts: Any, train
     return outputs
 
 
-def _mean_of_places(maps: Any, counts: Any) -> Any:
-    """`[batch, height, width, channels]` to `[batch, channels]`: the mean over what counts, the rest being 0."""
-    if counts is None or all(size == 1 for size in counts.shape[1:]):
+def _mean_over_positions(maps: Any, included: Any) -> Any:
+    """The mean over the included positions, `[batch, height, width, channels]` to `[batch, channels]`; others are 0."""
+    if included is None or all(size == 1 for size in included.shape[1:]):
         return ops.mean(maps, axis=(1, 2))
-    shares = ops.cast(counts, maps.dtype) * ops.ones_like(maps[..., :1])
-    return ops.sum(maps, axis=(1, 2)) / ops.maximum(ops.sum(shares, axis=(1, 2)), 1.0)
+    weights = ops.cast(included, maps.dtype) * ops.ones_like(maps[..., :1])
+    return ops.sum(maps, axis=(1, 2)) / ops.maximum(ops.sum(weights, axis=(1, 2)), 1.0)
 
 
-def in_words(projectors: Iterable[Projector]) -> str | None:
-    """What projectors do, those that do something; None where none does."""
+def describe_projectors(projectors: Iterable[Projector]) -> str | None:
+    """A description of the projectors that change anything; None if there are none."""
     plans = [
         str(projector.plan) + (f" + {projector.activation}" if projector.activation else "")
         for projector in projectors
@@ -257,13 +259,13 @@ def in_words(projectors: Iterable[Projector]) -> str | None:
 
 
 def resize_map(features: Any, size: tuple[int, int]) -> Any:
-    """`[batch, height, width, channels]` to another height and width.
+    """Resizes `[batch, height, width, channels]`.
 
-    Average pooling where the height and width are whole multiples of the new ones, else bilinear interpolation (with
-    antialiasing on the way down).
+    Uses average pooling if height and width are multiples of the new ones, else bilinear interpolation (with
+    antialiasing when shrinking).
 
     Raises:
-        ConfigurationError: a height or width that is not known when the model is traced.
+        ConfigurationError: if the height or width is unknown when the model is traced.
     """
     height, width = features.shape[1:3]
     if None in (height, width):
@@ -271,8 +273,8 @@ def resize_map(features: Any, size: tuple[int, int]) -> Any:
             explain(
                 "Features of unknown size cannot be resized.",
                 received=f"shape {tuple(features.shape)}",
-                expected=f"a known height and width, to be brought to {tuple(size)}",
-                fix="Batches of one image size, or models with such an input, make it known.",
+                expected=f"a known height and width, to be resized to {tuple(size)}",
+                fix="Use batches of one image size, or models with a fixed input size.",
             )
         )
     if (height, width) == tuple(size):
@@ -285,7 +287,7 @@ def resize_map(features: Any, size: tuple[int, int]) -> Any:
 
 
 def _layout(teacher: tuple, student: tuple) -> str | None:
-    """What turns the student's kind of features into the teacher's."""
+    """The layout change from the student's kind of features to the teacher's."""
     kinds = {2: "vector", 3: "sequence", 4: "map"}
     kind = (kinds.get(len(teacher)), kinds.get(len(student)))
     if kind[0] is not None and kind[0] == kind[1]:
@@ -299,10 +301,10 @@ def _layout(teacher: tuple, student: tuple) -> str | None:
         return "map"
     raise ConfigurationError(
         explain(
-            "These features cannot be brought to one shape.",
+            "These features cannot be converted to the same shape.",
             received=f"teacher {teacher}, student {student}",
-            expected="two vectors, two maps, two sequences of one length, or a map with as many places as a sequence "
-            "has tokens",
-            fix="Name other layers; keras_kd.match_layers(teacher, student) proposes pairs.",
+            expected="two vectors, two maps, two sequences of equal length, or a map with as many positions as a "
+            "sequence has tokens",
+            fix="Choose other layers; keras_kd.match_layers(teacher, student) proposes pairs.",
         )
     )

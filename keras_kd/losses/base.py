@@ -19,14 +19,14 @@ from keras_kd.losses import keras_distiller
 from keras_kd.losses.reduction import (
     PerExample,
     Reduction,
-    any_position,
+    any_in_row,
     as_weights,
     checked_values,
     has_weight,
+    included_entries,
     mask_of,
     mean_per_example,
-    only,
-    what_counts,
+    zero_excluded,
 )
 from keras_kd.serialization import Registry, snake_case
 
@@ -64,13 +64,13 @@ class Context:
     ids: Any = None
     view: Any = None
 
-    def counts(self, features: Any) -> Any:
+    def included(self, features: Any) -> Any:
         """Bool `[batch, ..., 1]`: the positions of features that are neither padding nor of weight 0; None for all.
 
         A mask of the features themselves takes precedence over `mask`.
         """
         own = mask_of(features)
-        return what_counts(features, self.mask if own is None else own, self.weighted)
+        return included_entries(features, self.mask if own is None else own, self.weighted)
 
 
 def without_padding(teacher: Any, student: Any, context: Context) -> tuple[Any, Any]:
@@ -79,22 +79,23 @@ def without_padding(teacher: Any, student: Any, context: Context) -> tuple[Any, 
     Raises:
         ConfigurationError: the student's features have padding, and the teacher's have other positions.
     """
-    counts = context.counts(student)
-    if counts is None:
+    included = context.included(student)
+    if included is None:
         return teacher, student
-    if all(size == 1 for size in counts.shape[1:]):  # whole rows
-        return only(teacher, ops.reshape(counts, (-1, *(1 for _ in teacher.shape[1:])))), only(student, counts)
-    num_axes = len(counts.shape) - 1
+    if all(size == 1 for size in included.shape[1:]):  # whole rows
+        rows = ops.reshape(included, (-1, *(1 for _ in teacher.shape[1:])))
+        return zero_excluded(teacher, rows), zero_excluded(student, included)
+    num_axes = len(included.shape) - 1
     if len(teacher.shape) != len(student.shape) or not same_shape(teacher.shape[:num_axes], student.shape[:num_axes]):
         raise ConfigurationError(
             explain(
-                "The student's features have padding, and the teacher's have other positions.",
+                "The student's features have padding, and the teacher's have different positions.",
                 received=f"teacher {tuple(teacher.shape)}, student {tuple(student.shape)}",
-                expected="the same positions of both",
-                fix="Name layers behind the pooling over the positions.",
+                expected="the same positions in both",
+                fix="Name layers after the pooling over the positions.",
             )
         )
-    return only(teacher, counts), only(student, counts)
+    return zero_excluded(teacher, included), zero_excluded(student, included)
 
 
 class DistillationLoss(keras.distillation.DistillationLoss, keras.layers.Layer):
@@ -117,12 +118,12 @@ class DistillationLoss(keras.distillation.DistillationLoss, keras.layers.Layer):
 
     Attributes:
         several_taps: whether losses of this class compare lists of tensors rather than two tensors.
-        leaves_out_padding: whether `call` ignores what `context.mask` hides when it returns a value per example. A loss
+        excludes_padding: whether `call` ignores what `context.mask` hides when it returns a value per example. A loss
             that does not is refused under a mask; of a value per position this class averages the unmasked ones.
     """
 
     several_taps = False
-    leaves_out_padding = False
+    excludes_padding = False
 
     def __init_subclass__(cls, **settings):
         """Replaces `**options` in the signature of a subclass by the arguments of its base class."""
@@ -201,9 +202,7 @@ class DistillationLoss(keras.distillation.DistillationLoss, keras.layers.Layer):
         teacher, student = self._prepare(teacher, student)
         mask, sample_weight = as_weights(mask_of(student), sample_weight)
         weighted = has_weight(sample_weight)
-        context = dataclasses.replace(
-            context or Context(), mask=mask, weighted=weighted, present=any_position(weighted)
-        )
+        context = dataclasses.replace(context or Context(), mask=mask, weighted=weighted, present=any_in_row(weighted))
         values = checked_values(self, self.call(teacher, student, context), student, mask, sample_weight)
         return mean_per_example(values, mask, sample_weight)
 

@@ -128,15 +128,15 @@ def random_mean_score(size: int, temperature: float) -> float:
 def _negatives(own: Any, extra: Any, labels: Any, extra_labels: Any, extra_present: Any, present: Any) -> Any:
     """A mask `[batch, batch + memory]` of present rows other than the anchor that are not labeled with its class."""
     like = ops.ones_like(own[:, 0])
-    counts = like if present is None else ops.cast(present, own.dtype)
+    included = like if present is None else ops.cast(present, own.dtype)
     labels = ops.cast(UNLABELED * like if labels is None else labels, "int32")
     row = ops.cast(ops.cumsum(like), "int32")
-    all_counts, all_labels, all_rows = counts, labels, row
+    all_counts, all_labels, all_rows = included, labels, row
     if extra is not None:
         like = ops.ones_like(extra[:, 0])
         memory_labels = ops.cast(UNLABELED * like if extra_labels is None else extra_labels, "int32")
         memory_counts = like if extra_present is None else ops.cast(extra_present, own.dtype)
-        all_counts = ops.concatenate([counts, memory_counts])
+        all_counts = ops.concatenate([included, memory_counts])
         all_labels = ops.concatenate([labels, memory_labels])
         all_rows = ops.concatenate([row, ops.zeros_like(memory_labels)])  # row indices start at 1: 0 equals none
     same = ops.logical_and(labels[:, None] == all_labels[None, :], all_labels[None, :] != UNLABELED)
@@ -176,7 +176,7 @@ class ContrastiveKD(DistillationLoss):
     [(2, 16), (16,), (1, 16), (16,)]
     """
 
-    leaves_out_padding = True
+    excludes_padding = True
 
     def __init__(
         self,

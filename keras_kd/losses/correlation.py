@@ -106,8 +106,8 @@ class CorrelationKD(LogitsLoss):
         self.intra_weight = check_number("intra_weight", intra_weight, at_least=0.0)
 
     def call(self, teacher, student, context):
-        counts = context.counts(student)
-        present = None if counts is None else ops.squeeze(counts, axis=-1)
+        included = context.included(student)
+        present = None if included is None else ops.squeeze(included, axis=-1)
         temperature = self.temperature_in(context)
         return correlation_kd(teacher, student, temperature, self.inter_weight, self.intra_weight, present=present)
 

@@ -8,9 +8,9 @@ import keras
 
 from keras_kd.errors import ConfigurationError, check_choice, explain
 from keras_kd.features import Projector, plan_projection
-from keras_kd.features.projectors import ACTIVATIONS, KINDS, in_words
+from keras_kd.features.projectors import ACTIVATIONS, KINDS, describe_projectors
 from keras_kd.losses.base import DistillationLoss
-from keras_kd.losses.reduction import mean_of_positions
+from keras_kd.losses.reduction import mean_over_positions
 from keras_kd.serialization import deserialize, serialize
 
 
@@ -28,7 +28,7 @@ class FeatureLoss(DistillationLoss):
         options: `teacher`, `student`, `name`, `reduction`, see `DistillationLoss`.
     """
 
-    leaves_out_padding = True
+    excludes_padding = True
 
     def __init__(self, *, projector: Any = "auto", projector_activation: str | None = None, **options: Any):
         super().__init__(**options)
@@ -63,23 +63,23 @@ class FeatureLoss(DistillationLoss):
 
     @property
     def projection(self):
-        return in_words([self._project]) if self.is_planned and self.built else None
+        return describe_projectors([self._project]) if self.is_planned and self.built else None
 
     def call(self, teacher, student, context):
-        counts = context.counts(student)
+        included = context.included(student)
         if not self.is_planned:
-            return self.compare(teacher, self._project(student, training=context.training), counts)
-        student = self._project(student, counts=counts, training=context.training)
-        counts = self._project.arranged(counts)
-        values = self.compare(teacher, student, counts)
+            return self.compare(teacher, self._project(student, training=context.training), included)
+        student = self._project(student, included=included, training=context.training)
+        included = self._project.arranged(included)
+        values = self.compare(teacher, student, included)
         # positions no longer match the mask if tokens became a map, or the reverse
-        return values if self._project.plan.layout is None else mean_of_positions(values, counts)
+        return values if self._project.plan.layout is None else mean_over_positions(values, included)
 
-    def compare(self, teacher: Any, student: Any, counts: Any) -> Any:
+    def compare(self, teacher: Any, student: Any, included: Any) -> Any:
         """The loss of features of equal shape, `[batch]` or `[batch, positions]`.
 
-        `counts` is bool, `[batch, positions or 1, 1]`: the positions to include in any reduction done here rather than
-        by the base class; None includes all.
+        `included` is bool, `[batch, positions or 1, 1]`: the positions to include in reductions done here instead of in
+        the base class; None includes all.
         """
         raise NotImplementedError
 

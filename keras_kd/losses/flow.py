@@ -10,7 +10,7 @@ from keras import ops
 
 from keras_kd.errors import ConfigurationError, check_choice, explain
 from keras_kd.features import Projector
-from keras_kd.features.projectors import in_words
+from keras_kd.features.projectors import describe_projectors
 from keras_kd.losses.base import DistillationLoss, registry
 from keras_kd.losses.feature_maps import check_feature_maps, pool_to_smallest
 from keras_kd.losses.numerics import upcast
@@ -97,11 +97,11 @@ class FlowOfSolution(DistillationLoss):
 
     @property
     def projection(self):
-        return in_words(self._projectors)
+        return describe_projectors(self._projectors)
 
     def call(self, teacher, student, context):
         student = [
-            project(features, counts=context.counts(features), training=context.training)
+            project(features, included=context.included(features), training=context.training)
             for project, features in zip(self._projectors, student, strict=True)
         ]
         return flow_of_solution(teacher, student)

@@ -10,7 +10,7 @@ from keras_kd.errors import check_choice
 from keras_kd.losses.base import registry
 from keras_kd.losses.feature_loss import FeatureLoss
 from keras_kd.losses.numerics import flatten, l2_normalize, upcast
-from keras_kd.losses.reduction import only
+from keras_kd.losses.reduction import zero_excluded
 
 METRICS = ("mse", "l1", "cosine")
 
@@ -70,9 +70,9 @@ class Hint(FeatureLoss):
         super().__init__(projector=projector, projector_activation=projector_activation, **options)
         self.metric = check_choice("metric", metric, METRICS)
 
-    def compare(self, teacher, student, counts):
+    def compare(self, teacher, student, included):
         if self.metric == "cosine":
-            return hint(only(teacher, counts), only(student, counts), self.metric)
+            return hint(zero_excluded(teacher, included), zero_excluded(student, included), self.metric)
         by_position = [ops.reshape(x, (-1, x.shape[-1])) for x in (teacher, student)]
         return ops.reshape(hint(*by_position, self.metric), ops.shape(student)[:-1])
 

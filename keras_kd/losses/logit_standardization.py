@@ -86,8 +86,8 @@ class LogitStandardization(DistillationLoss):
         self.loss = loss
 
     @property
-    def leaves_out_padding(self):
-        return self.loss.leaves_out_padding
+    def excludes_padding(self):
+        return self.loss.excludes_padding
 
     def build(self, teacher_shape, student_shape):
         if not self.loss.built:

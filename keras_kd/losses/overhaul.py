@@ -10,7 +10,7 @@ from keras import initializers, ops
 
 from keras_kd.errors import ConfigurationError, check_choice, check_number, explain
 from keras_kd.features import Projector, plan_projection
-from keras_kd.features.projectors import in_words
+from keras_kd.features.projectors import describe_projectors
 from keras_kd.losses.base import DistillationLoss, registry
 from keras_kd.losses.numerics import flatten, upcast
 from keras_kd.losses.reduction import expand_like
@@ -38,10 +38,10 @@ def feature_overhaul(teacher_map: Any, student_map: Any, margin: Any = None, pre
     if margin is None:
         margin = margins_from_features(teacher_map, present)
     target = ops.maximum(teacher_map, ops.cast(margin, teacher_map.dtype))
-    counts = ops.logical_or(target > 0, student_map > target)
+    included = ops.logical_or(target > 0, student_map > target)
     if present is not None:
-        counts = ops.logical_and(counts, expand_like(ops.cast(present, "bool"), counts))
-    return ops.sum(flatten(ops.where(counts, ops.square(student_map - target), 0.0)), axis=-1)
+        included = ops.logical_and(included, expand_like(ops.cast(present, "bool"), included))
+    return ops.sum(flatten(ops.where(included, ops.square(student_map - target), 0.0)), axis=-1)
 
 
 def margins_from_features(teacher_map: Any, present: Any = None) -> Any:
@@ -125,7 +125,7 @@ class FeatureOverhaul(DistillationLoss):
     """
 
     several_taps = True
-    leaves_out_padding = True
+    excludes_padding = True
 
     def __init__(self, *, margins: Sequence[Any] | None = None, projector: str | None = "conv", **options: Any):
         super().__init__(**options)
@@ -145,15 +145,15 @@ class FeatureOverhaul(DistillationLoss):
 
     @property
     def projection(self):
-        return in_words(self._connectors)
+        return describe_projectors(self._connectors)
 
     def call(self, teacher, student, context):
-        counts = [context.counts(features) for features in student]
+        included = [context.included(features) for features in student]
         student = [
-            connect(features, counts=count, training=context.training)
-            for connect, features, count in zip(self._connectors, student, counts, strict=True)
+            connect(features, included=entries, training=context.training)
+            for connect, features, entries in zip(self._connectors, student, included, strict=True)
         ]
-        present = [connect.arranged(count) for connect, count in zip(self._connectors, counts, strict=True)]
+        present = [connect.arranged(entries) for connect, entries in zip(self._connectors, included, strict=True)]
         losses = map(feature_overhaul, teacher, student, self.margins or [None] * len(student), present)
         return sum(loss / 2 ** (len(student) - 1 - i) for i, loss in enumerate(losses))
 

@@ -65,7 +65,7 @@ class ProbabilisticTransfer(DistillationLoss):
     0.0283
     """
 
-    leaves_out_padding = True
+    excludes_padding = True
 
     def call(self, teacher, student, context):
         return probabilistic_transfer(*without_padding(teacher, student, context), present=context.present)

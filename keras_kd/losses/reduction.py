@@ -1,4 +1,4 @@
-"""From a loss's values to one number per example: what counts in it, and what it may not leave out without a word."""
+"""Reduces the values of a loss to one number per example, excluding padding and rows of weight 0."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class PerExample(NamedTuple):
         return len(self.values.shape) == 0
 
     def scaled(self, factor: Any) -> PerExample:
-        """The values times a scalar or `[batch]`, which rows are present unchanged."""
+        """Multiplies the values by a scalar or `[batch]`; which rows are present does not change."""
         return self._replace(values=ops.multiply(self.values, factor))
 
 
 class Reduction(keras.losses.Loss):
-    """Keras' own weighting and reduction, replicas included, of a loss that has been computed per example."""
+    """Applies Keras' own weighting and reduction, including replicas, to a loss that was computed per example."""
 
     def __call__(self, per_example: PerExample) -> Any:
         values, weights = per_example
@@ -46,13 +46,13 @@ class Reduction(keras.losses.Loss):
 
 
 def mask_of(student: Any) -> Any:
-    """The Keras mask of what a loss reads of the student, the first where it reads several, or None."""
+    """The Keras mask of the student's tensors that a loss reads: the first one found, or None."""
     masks = map(keras_mask, keras.tree.flatten(student))
     return next((mask for mask in masks if mask is not None), None)
 
 
 def as_weights(mask: Any, sample_weight: Any) -> tuple[Any, Any]:
-    """A mask over whole examples, `[batch]`, becomes a weight of 0 for those; any other stays a mask."""
+    """Converts a mask over whole examples, `[batch]`, to sample weights of 0; other masks are returned unchanged."""
     if mask is None or len(mask.shape) > 1:
         return mask, sample_weight
     rows = ops.cast(mask, "float32")
@@ -62,54 +62,54 @@ def as_weights(mask: Any, sample_weight: Any) -> tuple[Any, Any]:
 
 
 def has_weight(sample_weight: Any) -> Any:
-    """Bool, in the shape of the weights: where they are not 0; None where all count."""
+    """Bool in the shape of the weights, True for nonzero weights; None without weights."""
     return None if sample_weight is None else ops.not_equal(ops.convert_to_tensor(sample_weight), 0)
 
 
-def any_position(counts: Any) -> Any:
-    """`[batch, ...]` to `[batch]`: whether anything in a row counts."""
-    if counts is None or len(counts.shape) == 1:
-        return counts
-    return ops.any(ops.cast(counts, "bool"), axis=tuple(range(1, len(counts.shape))))
+def any_in_row(included: Any) -> Any:
+    """Whether any entry of a row is included: `[batch, ...]` to `[batch]`."""
+    if included is None or len(included.shape) == 1:
+        return included
+    return ops.any(ops.cast(included, "bool"), axis=tuple(range(1, len(included.shape))))
 
 
-def what_counts(features: Any, *parts: Any) -> Any:
-    """Bool `[batch, ..., 1]`, to be broadcast to `features`: what counts by all of `parts`; None where all does.
+def included_entries(features: Any, *parts: Any) -> Any:
+    """The entries of features that all `parts` include: bool `[batch, ..., 1]`, broadcastable; None includes all.
 
-    A part, `[batch]` or `[batch, positions]` (any number of axes), is about positions where its axes are the first ones
-    of the features, without the last. Where they are not (features of another resolution), a row counts if any of it
-    does.
+    A part is `[batch]` or `[batch, positions]` (with any number of axes). It applies to positions if its axes are the
+    leading axes of the features, without the last one. Otherwise (features of another resolution), a row is included if
+    any of its positions is.
 
-    >>> tuple(what_counts(ops.ones((2, 3, 5)), ops.ones((2, 3)), ops.ones(2)).shape)
+    >>> tuple(included_entries(ops.ones((2, 3, 5)), ops.ones((2, 3)), ops.ones(2)).shape)
     (2, 3, 1)
     """
-    counts = None
+    included = None
     for part in parts:
         if part is None:
             continue
         fits = len(part.shape) < len(features.shape) and same_shape(part.shape, features.shape[: len(part.shape)])
-        part = ops.cast(part if fits else any_position(part), "bool")
+        part = ops.cast(part if fits else any_in_row(part), "bool")
         part = expand_like(part, features)
-        counts = part if counts is None else ops.logical_and(counts, part)
-    return counts
+        included = part if included is None else ops.logical_and(included, part)
+    return included
 
 
-def only(features: Any, counts: Any) -> Any:
-    """The features with 0 where `counts`, from `what_counts`, is False."""
-    return features if counts is None else ops.where(counts, features, ops.zeros_like(features))
+def zero_excluded(features: Any, included: Any) -> Any:
+    """Sets features to 0 where `included`, from `included_entries`, is False."""
+    return features if included is None else ops.where(included, features, ops.zeros_like(features))
 
 
 def expand_like(value: Any, like: Any) -> Any:
-    """`value` with as many axes as `like`, the new ones of size 1 at the end."""
+    """Appends axes of size 1 until `value` has as many axes as `like`."""
     for _ in range(len(like.shape) - len(value.shape)):
         value = ops.expand_dims(value, axis=-1)
     return value
 
 
 def mean_per_example(values: Any, mask: Any, sample_weight: Any) -> PerExample:
-    """`[batch, ...]` to `[batch]`: the mean over the unmasked positions, and the weights still to be applied.
+    """Averages `[batch, ...]` over the unmasked positions; the result contains the weights still to be applied.
 
-    Weights with more axes than the values are averaged over these, without padding. A scalar stays one.
+    Weights with more axes than the values are averaged over those axes, excluding padding. A scalar is unchanged.
     """
     if len(values.shape) == 0:
         return PerExample(values)
@@ -124,18 +124,18 @@ def mean_per_example(values: Any, mask: Any, sample_weight: Any) -> PerExample:
     return PerExample(_mean(values, mask, first=1), sample_weight)
 
 
-def mean_of_positions(values: Any, counts: Any) -> Any:
-    """`[batch, ...]` to `[batch]`: the mean over the positions that count.
+def mean_over_positions(values: Any, included: Any) -> Any:
+    """The mean over the included positions: `[batch, ...]` to `[batch]`.
 
-    `counts` is from `what_counts` of features with these positions; None where all do.
+    `included` is from `included_entries` of features with these positions; None includes all.
     """
     if len(values.shape) == 1:
         return values
-    return _mean(values, None if counts is None else ops.squeeze(counts, axis=-1), first=1)
+    return _mean(values, None if included is None else ops.squeeze(included, axis=-1), first=1)
 
 
 def _mean(values: Any, mask: Any, first: int) -> Any:
-    """The mean over the axes from `first` on, over what the mask leaves where it has these axes."""
+    """The mean over the axes from `first` on, over the unmasked entries if the mask has these axes."""
     axes = tuple(range(first, len(values.shape)))
     if mask is None or not first < len(mask.shape) <= len(values.shape):
         return ops.mean(values, axis=axes)
@@ -144,11 +144,11 @@ def _mean(values: Any, mask: Any, first: int) -> Any:
 
 
 def checked_values(loss: Any, values: Any, student: Any, mask: Any, sample_weight: Any) -> Any:
-    """What a loss returned, as a tensor.
+    """Validates what a loss returned and converts it to a tensor.
 
     Raises:
-        ConfigurationError: it is not of one value per example; or it is one number, or one per example, where weights
-            or a mask would have to count in it and cannot.
+        ConfigurationError: if it is not a value per example, or if weights or a mask cannot be applied to it (a scalar
+            under either; a value per example under a mask).
     """
     values = None if values is None else ops.convert_to_tensor(values)
     if values is None or keras.backend.standardize_dtype(values.dtype) == "string":
@@ -170,26 +170,26 @@ def checked_values(loss: Any, values: Any, student: Any, mask: Any, sample_weigh
             explain(
                 f"The loss {loss.name!r} does not return a value per example.",
                 received=f"shape {tuple(values.shape)} for outputs of shape {shape}",
-                expected=f"({batch[0] if batch else 'batch'},), with or without further axes, or one number",
+                expected=f"({batch[0] if batch else 'batch'},), with or without further axes, or a scalar",
                 fix="Reduce over the last axis, keras.ops.mean(..., axis=-1), and keep the batch axis first.",
             )
         )
-    if mask is not None and not loss.leaves_out_padding and not _has_positions_of(mask, values):
+    if mask is not None and not loss.excludes_padding and not _has_positions_of(mask, values):
         refuse_padding(loss.name, mask, f"values of shape {tuple(values.shape)}")
-    if values.shape[0] is None:  # a size that shows only when the step runs: other than the batch's, it fails there
+    if values.shape[0] is None:  # fails when the step runs if the size differs from the batch's
         values = ops.reshape(values, (ops.shape(keras.tree.flatten(student)[0])[0], *ops.shape(values)[1:]))
     return values
 
 
 def refuse_padding(name: str, mask: Any, compared: str) -> None:
-    """Raises `ConfigurationError` for a loss that would count what a mask leaves out."""
+    """Raises `ConfigurationError` for a loss that would include padding."""
     raise ConfigurationError(
         explain(
-            f"The loss {name!r} would count padding, which it cannot leave out.",
+            f"The loss {name!r} would include padding, which it cannot exclude.",
             received=f"features with a mask of shape {tuple(mask.shape)}, compared by {compared}",
             expected="features without a mask, or a value for each position of the mask",
-            fix="Name a layer behind the pooling, or take a loss that knows masks. In a class of your own that leaves "
-            "out what context.mask does, write leaves_out_padding = True.",
+            fix="Name a layer after the pooling, or choose a loss that supports masks. In a custom class that respects "
+            "context.mask, declare excludes_padding = True.",
         )
     )
 
@@ -201,10 +201,10 @@ def _has_positions_of(mask: Any, values: Any) -> bool:
 def _refuse_scalar(loss: Any, values: Any, what: str) -> None:
     raise ConfigurationError(
         explain(
-            f"The loss {loss.name!r} returns one number for the batch, in which {what} cannot count.",
+            f"The loss {loss.name!r} returns a scalar for the batch, to which {what} cannot be applied.",
             received=f"shape {tuple(values.shape)}",
-            expected="a value per example, [batch] or [batch, positions] (sample weights and class weights need it, a "
-            "mask does, and examples without a label)",
+            expected="a value per example, [batch] or [batch, positions] (required by sample weights, class weights, "
+            "masks and unlabeled examples)",
             fix="Reduce over the last axis alone: keras.ops.mean(..., axis=-1).",
         )
     )

@@ -121,7 +121,7 @@ class RelationalKD(DistillationLoss):
     7.389
     """
 
-    leaves_out_padding = True
+    excludes_padding = True
 
     def __init__(self, *, distance_weight: float = 25.0, angle_weight: float = 50.0, **options: Any):
         super().__init__(**options)

@@ -112,14 +112,14 @@ class AttentionFusion(layers.Layer):
 
         `present` is `[batch]`, the rows to include in the batch statistics; None includes all.
         """
-        counts = None if present is None else ops.reshape(ops.cast(present, "bool"), (-1, 1, 1, 1))
-        fused = normalize(self.reduce_norm, self.reduce(features), counts, training)
+        included = None if present is None else ops.reshape(ops.cast(present, "bool"), (-1, 1, 1, 1))
+        fused = normalize(self.reduce_norm, self.reduce(features), included, training)
         if self.fuses:
             deeper = _nearest(deeper, fused.shape[1:3])
             weights = self.attention(ops.concatenate([fused, deeper], axis=-1))
             fused = fused * weights[..., :1] + deeper * weights[..., 1:]
         fused = _nearest(fused, self.output_size)
-        return normalize(self.expand_norm, self.expand(fused), counts, training), fused
+        return normalize(self.expand_norm, self.expand(fused), included, training), fused
 
     def get_config(self):
         return {

@@ -106,8 +106,8 @@ class TokenLevel(LogitsLoss):
 
     def call(self, teacher, student, context):
         values = _word_losses(teacher, student, self.temperature_in(context))
-        counts = None if self.padding is None else ops.not_equal(self._tokens(teacher, context), self.padding)
-        return _only(values, counts, context.mask)
+        included = None if self.padding is None else ops.not_equal(self._tokens(teacher, context), self.padding)
+        return _only(values, included, context.mask)
 
     def _tokens(self, teacher: Any, context: Context) -> Any:
         return _best_tokens(teacher) if context.labels is None else _label_tokens(self.name, context.labels, teacher)
@@ -142,12 +142,12 @@ class SequenceLevel(DistillationLoss):
 
     def call(self, teacher, student, context):
         tokens = _best_tokens(teacher)
-        counts = tokens >= 0
+        included = tokens >= 0
         if self.padding is not None:
             has_labels = len(teacher.shape) == 3 and context.labels is not None
             ids = _label_tokens(self.name, context.labels, student) if has_labels else tokens
-            counts = ops.logical_and(counts, ops.not_equal(ids, self.padding))
-        return _only(_negative_log_likelihood(tokens, student), counts, context.mask)
+            included = ops.logical_and(included, ops.not_equal(ids, self.padding))
+        return _only(_negative_log_likelihood(tokens, student), included, context.mask)
 
     def validate_outputs(self, teacher_outputs, student_outputs):
         _check_shapes(self.name, teacher_outputs.shape, student_outputs.shape, ids_allowed=True)
@@ -156,17 +156,17 @@ class SequenceLevel(DistillationLoss):
         return {**super().get_config(), "padding": self.padding}
 
 
-def _only(values: Any, counts: Any, mask: Any) -> Any:
+def _only(values: Any, included: Any, mask: Any) -> Any:
     """Rescales values `[batch, tokens]` so that their mean over `mask` is the mean over the included tokens within it.
 
     The base class takes the mean over `mask`; this way it can still apply weights per token.
     """
-    if counts is None:
+    if included is None:
         return values
     mask = ops.ones_like(values) if mask is None else ops.cast(mask, values.dtype)
-    counts = ops.cast(counts, values.dtype) * mask
-    sizes = [ops.maximum(ops.sum(part, axis=-1, keepdims=True), 1.0) for part in (mask, counts)]
-    return values * counts * (sizes[0] / sizes[1])
+    included = ops.cast(included, values.dtype) * mask
+    sizes = [ops.maximum(ops.sum(part, axis=-1, keepdims=True), 1.0) for part in (mask, included)]
+    return values * included * (sizes[0] / sizes[1])
 
 
 def _label_tokens(name: str, labels: Any, logits: Any) -> Any:

@@ -56,7 +56,7 @@ class SimilarityPreserving(DistillationLoss):
     0.25
     """
 
-    leaves_out_padding = True
+    excludes_padding = True
 
     def call(self, teacher, student, context):
         return similarity_preserving(*without_padding(teacher, student, context), present=context.present)

@@ -14,7 +14,7 @@ from keras_kd.features.shapes import same_size
 from keras_kd.keras_private import keras_mask
 from keras_kd.losses.base import DistillationLoss, registry
 from keras_kd.losses.numerics import upcast
-from keras_kd.losses.reduction import what_counts
+from keras_kd.losses.reduction import included_entries
 
 MASKED_SCORE = -1e2
 LAYER_MAPS = ("uniform", "last")
@@ -71,14 +71,14 @@ def embeddings(teacher_embeddings: Any, student_embeddings: Any, mask: Any = Non
     return hidden_states(teacher_embeddings, student_embeddings, mask)
 
 
-def _mean_square(difference: Any, counts: Any = None) -> Any:
+def _mean_square(difference: Any, included: Any = None) -> Any:
     """The mean square over the included entries, `[batch]`; 0 for a row without any."""
     axes = tuple(range(1, len(difference.shape)))
-    if counts is None:
+    if included is None:
         return ops.mean(ops.square(difference), axis=axes)
-    squares = ops.square(ops.where(counts, difference, 0.0))
-    counts = ops.cast(counts, difference.dtype) * ops.ones_like(difference)
-    return ops.sum(squares, axis=axes) / ops.maximum(ops.sum(counts, axis=axes), 1.0)
+    squares = ops.square(ops.where(included, difference, 0.0))
+    included = ops.cast(included, difference.dtype) * ops.ones_like(difference)
+    return ops.sum(squares, axis=axes) / ops.maximum(ops.sum(included, axis=axes), 1.0)
 
 
 def layer_map(kind: str | Sequence[int], num_teacher: int, num_student: int) -> list[int]:
@@ -150,7 +150,7 @@ class TransformerLayers(DistillationLoss):
     """
 
     several_taps = True
-    leaves_out_padding = True
+    excludes_padding = True
 
     def __init__(
         self,
@@ -230,8 +230,10 @@ class TransformerLayers(DistillationLoss):
         states = next((tensor for role, tensor in zip(self.roles, student, strict=False) if role != "attention"), None)
         if states is None:  # attention scores alone: their query axis is the token axis
             states = student[0][:, 0]
-        counts = what_counts(states, mask, context.weighted)
-        return None if counts is None else ops.logical_and(counts[..., 0], ops.ones_like(states[..., 0], dtype="bool"))
+        included = included_entries(states, mask, context.weighted)
+        if included is None:
+            return None
+        return ops.logical_and(included[..., 0], ops.ones_like(states[..., 0], dtype="bool"))
 
     def _mask(self, student, context):
         if self.token_ids is not None:

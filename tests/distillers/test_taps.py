@@ -306,8 +306,8 @@ def test_losses_by_mapping_and_the_notice_of_what_was_picked(digits):
     assert record[0].filename == __file__
     assert message == (
         f"{PROJECTED} to the teacher's shape: "
-        "hint_body_relu: 1x1 convolution to 6 channels + batch normalisation; "
-        "hint_pool: linear to 6 channels + batch normalisation."
+        "hint_body_relu: 1x1 convolution to 6 channels + batch normalization; "
+        "hint_pool: linear to 6 channels + batch normalization."
     )
     assert distiller.terms[0].weight == 2.0
     distiller.compile(keras.optimizers.SGD(0.0), loss=from_logits(), run_eagerly=True)
@@ -330,7 +330,7 @@ def test_what_does_not_exist_is_refused_at_once():
     for losses, message in (
         (Hint(teacher="body/rule", student="body/relu"), "The teacher.*'body/rule'.*'body/relu'"),
         (Hint(teacher="body/relu", student="relu"), "The student.*'relu'.*'body/relu'"),
-        (Hint(teacher="body/relu", student="pool"), "cannot be brought to one shape"),
+        (Hint(teacher="body/relu", student="pool"), "cannot be converted to the same shape"),
         (Hint(teacher="body/relu", student="body/relu", projector=None), "projector=None"),
     ):
         with pytest.raises(ConfigurationError, match=message):

@@ -192,14 +192,14 @@ def test_a_scalar_is_refused_under_weights_or_a_mask(settings):
     student = tf.zeros((2, 3))
     if "mask" in settings:
         student._keras_mask = tf.constant(settings.pop("mask"))
-    with pytest.raises(ConfigurationError, match=r"one number for the batch.*\[batch\]"):
+    with pytest.raises(ConfigurationError, match=r"a scalar for the batch.*\[batch\]"):
         loss(np.ones((2, 3), "float32"), student, **settings)
 
 
 def test_a_value_per_example_is_refused_under_a_mask():
     student = tf.zeros((2, 3, 5))
     student._keras_mask = tf.ones((2, 3), "bool")
-    with pytest.raises(ConfigurationError, match="would count padding.*leaves_out_padding"):
+    with pytest.raises(ConfigurationError, match="would include padding.*excludes_padding"):
         get(lambda teacher, student: keras.ops.mean(teacher - student, axis=(1, 2)))(tf.ones((2, 3, 5)), student)
 
 

@@ -75,9 +75,9 @@ def test_masked_positions_and_absent_rows_have_no_influence(weights):
     sample_weight = None if weights is None else np.float32(weights)
     value = CorrelationKD(reduction="sum")(teacher, masked, sample_weight=sample_weight)
 
-    counts = mask if weights is None else mask & (np.array(weights) > 0)[:, None]
+    included = mask if weights is None else mask & (np.array(weights) > 0)[:, None]
     values = np.zeros(mask.shape)
-    values[counts] = expected()(teacher[counts], student[counts])
+    values[included] = expected()(teacher[included], student[included])
     assert float(value) == pytest.approx((values.sum(1) / mask.sum(1)).sum(), rel=1e-5)
 
 

@@ -78,7 +78,7 @@ def test_an_output_can_be_compared_with_a_layer(digits):
         (Hint(teacher="stem:input", student="stem:input"), "'stem:input'.*keras_kd.Distiller also reads nested layers"),
         (Hint(teacher="stem#0", student="stem"), "'stem#0'"),
         (Hint(teacher="nowhere", student="stem"), "The teacher.*no output or layer.*'nowhere'"),
-        (Hint(teacher="stem", student="head"), "cannot be brought to one shape"),
+        (Hint(teacher="stem", student="head"), "cannot be converted to the same shape"),
     ],
 )
 def test_taps_that_keras_cannot_read_are_refused(loss, message):

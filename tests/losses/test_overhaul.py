@@ -169,7 +169,7 @@ def shaped(*shapes):
     ("settings", "teacher", "student", "message"),
     [
         ({}, [(4, 4, 2), (2, 2, 3)], [(4, 4, 2)], "2 of the teacher, 1 of the student"),
-        ({"projector": None}, [(4, 4, 2)], [(4, 4, 3)], "projector=None does not bring.*'auto' learns"),
+        ({"projector": None}, [(4, 4, 2)], [(4, 4, 3)], "projector=None does not convert.*'auto', which learns"),
         ({"margins": [[-1.0]]}, [(4, 4, 2)], [(4, 4, 2)], r"margins for \[1\] channels.*\[2\] channels"),
         ({"margins": [[-1.0]]}, [(4, 4, 1), (4, 4, 1)], [(4, 4, 1), (4, 4, 1)], "margins_from_batch_norm"),
     ],

@@ -142,12 +142,12 @@ def test_padding_of_a_decoded_sequence_is_read_from_its_ids():
 def test_mask_padding_and_weights_per_token_together():
     teacher, student = draw(2, 4, 5)
     mask, labels = np.array([[1, 1, 1, 0], [1, 1, 0, 0]], bool), np.array([[0, 3, 3, 3], [3, 3, 3, 0]])
-    counts = mask & (labels != 0)
+    included = mask & (labels != 0)
     weights = np.float32([[1, 2, 0, 1], [0.5, 1, 1, 1]])
     loss = TokenLevel(padding=0)
     value = loss(teacher, with_mask(student, mask), sample_weight=weights, context=Context(labels=labels))
     words = -(softmax(teacher, -1) * log_softmax(student, -1)).sum(-1)
-    expected = (words * counts * weights).sum(1) / counts.sum(1)
+    expected = (words * included * weights).sum(1) / included.sum(1)
     assert float(value) == pytest.approx(expected.mean(), rel=1e-5)
 
 
