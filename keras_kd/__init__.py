@@ -39,6 +39,7 @@ __all__ = [
     "models",
     "recipes",
     "schedules",
+    "surgery",
     "taps",
     "tasks",
     "teachers",

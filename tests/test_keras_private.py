@@ -279,3 +279,9 @@ def test_nothing_else_in_the_package_reads_private_names():
 )
 def test_such_a_read_is_noticed(code):
     assert list(looks_inside(ast.parse(code), set()))
+
+
+def test_each_entry_is_used():
+    """What nothing needs any more has to go."""
+    code = "\n".join(path.read_text() for path in PACKAGE.rglob("*.py") if path.name != "keras_private.py")
+    assert [name for name in keras_private.__all__ if name not in code] == []

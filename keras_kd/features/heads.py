@@ -133,7 +133,7 @@ def _find(tensor: Any, scope: _Scope | None = None) -> Head | None:
         return _find(scope.outside[id(tensor)], scope.parent)
     call, tensor_index = call_that_made(tensor)
     operation, inputs = call.operation, call.inputs
-    if isinstance(operation, keras.Model) and is_graph(operation):
+    if is_graph(operation):
         inner = keras.tree.flatten(operation.inputs)
         outside = {id(a): b for a, b in zip(inner, inputs, strict=False)} if len(inner) == len(inputs) else {}
         return _find(operation.outputs[tensor_index], _Scope(outside, scope))
@@ -213,7 +213,7 @@ def _of_wrapper(wrapper: Any, inputs: list[_Value], shape: tuple[int | None, ...
     if kind not in ("TimeDistributed", "SpectralNormalization"):
         return None
     layer = wrapper.layer
-    is_model = isinstance(layer, keras.Model) and is_graph(layer)
+    is_model = is_graph(layer)
     head = _find(layer.outputs[0]) if is_model else _of_operation(layer, inputs, shape)
     if head is None or kind == "SpectralNormalization":
         return head

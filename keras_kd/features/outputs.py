@@ -41,9 +41,10 @@ def name_outputs(outputs: Any) -> dict[str, Any]:
     return named
 
 
-def is_graph(model: keras.Model) -> bool:
-    """Whether a model computes what its graph of layers says: a subclass may have a `call` of its own on top."""
-    return bool(getattr(model, "outputs", None)) and type(model).call.__module__.startswith("keras.")
+def is_graph(model: Any) -> bool:
+    """Whether this is a model that is a symbolic graph and nothing more, without a `call` of its own on top."""
+    has_graph = isinstance(model, keras.Model) and bool(getattr(model, "outputs", None))
+    return has_graph and type(model).call.__module__.startswith("keras.")
 
 
 def symbolic_outputs(model: keras.Model) -> dict[str, keras.KerasTensor] | None:

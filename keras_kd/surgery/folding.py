@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 from collections.abc import Iterable
 from typing import Any
@@ -12,8 +11,10 @@ import numpy as np
 from keras import layers
 
 from keras_kd.features import Place
+from keras_kd.features.outputs import is_graph
 from keras_kd.features.paths import layers_by_path
-from keras_kd.keras_private import call_that_made, calls_of
+from keras_kd.keras_private import call_that_made
+from keras_kd.surgery.graph import Graph, GraphNode, read_graph
 
 _TRANSPOSED = (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
 _DEPTHWISE = (layers.DepthwiseConv1D, layers.DepthwiseConv2D)
@@ -127,46 +128,41 @@ def find_foldable(model: keras.Model) -> Folding:
     Args:
         model: any Keras model; inside parts without a symbolic graph nothing can be folded.
     """
-    graphs = _plain_models(model).values()
-    nodes = [node for _, nodes in graphs for node in nodes]
-    runs = collections.Counter(id(node.operation) for node in nodes)
-    readers = collections.Counter(id(tensor) for node in nodes for tensor in node.inputs)
-    readers.update(id(tensor) for owner, _ in graphs for tensor in owner.outputs)
-    node_of = {id(node.operation): node for node in nodes}
+    graph = read_graph(model) if is_graph(model) else None
     pairs, kept, seen = {}, {}, set()
     for path, norm in layers_by_path(model).items():
         if not isinstance(norm, layers.BatchNormalization) or id(norm) in seen:
             continue
         seen.add(id(norm))
-        reason = _why_not(norm, node_of.get(id(norm)), runs, readers)
+        node = graph and graph.find(norm)
+        reason = _why_not(norm, node, graph) if node else "it lies in a part without a symbolic graph"
         if reason is None:
-            pairs[path] = (call_that_made(node_of[id(norm)].inputs[0])[0].operation, norm)
+            pairs[path] = (call_that_made(node.calls[0].inputs[0])[0].operation, norm)
         else:
             kept[path] = reason
     return Folding(pairs, kept)
 
 
-def _why_not(norm: Any, node: Any, runs: collections.Counter, readers: collections.Counter) -> str | None:
-    """Why a batch normalisation cannot be folded; None where it can."""
-    if node is None:
-        return "it lies in a part without a symbolic graph"
+def _why_not(norm: Any, node: GraphNode, graph: Graph) -> str | None:
+    """Why a batch normalization cannot be folded; None if it can."""
     if type(norm) is not layers.BatchNormalization:
         return f"it is a {type(norm).__name__}"
-    tensor = node.inputs[0]
+    call = node.calls[-1]
+    tensor = call.inputs[0]
     layer = call_that_made(tensor)[0].operation
     if type(layer) not in _FOLDS_INTO:
         return f"it follows {layer.name!r}, a {type(layer).__name__}"
     if layer.activation is not keras.activations.linear:
         return f"{layer.name!r} before it has an activation of its own"
-    if readers[id(tensor)] != 1:
+    if graph.num_readers(tensor) != 1:
         return f"the output of {layer.name!r} before it is read elsewhere too"
-    if runs[id(layer)] != 1 or runs[id(norm)] != 1:
+    if len(graph.find(layer).calls) != 1 or len(node.calls) != 1:
         return f"it or {layer.name!r} before it runs more than once"
     if norm.axis % len(tensor.shape) != _channel_axis(layer, tensor):
         return f"its axis is not that of the channels of {layer.name!r}"
     if layer.quantization_mode is not None or getattr(layer, "lora_enabled", False):
-        return f"{layer.name!r} before it is quantised or has LoRA weights"
-    if len(node.args) > 1 or node.kwargs.get("training"):
+        return f"{layer.name!r} before it is quantized or has LoRA weights"
+    if len(call.args) > 1 or call.kwargs.get("training"):
         return "it is called in training mode"
     return None
 
@@ -174,29 +170,3 @@ def _why_not(norm: Any, node: Any, runs: collections.Counter, readers: collectio
 def _channel_axis(layer: keras.layers.Layer, tensor: Any) -> int:
     is_first = getattr(layer, "data_format", None) == "channels_first"
     return 1 if is_first else len(tensor.shape) - 1
-
-
-def is_plain(model: Any) -> bool:
-    """Whether a model is a symbolic graph and nothing more, so that the graph can be built again from other layers."""
-    has_graph = isinstance(model, keras.Model) and bool(getattr(model, "outputs", None))
-    return has_graph and type(model).call.__module__.startswith("keras.")
-
-
-def graph_of(model: keras.Model) -> keras.Model:
-    """A Functional model over the layers of a plain one, which it shares, without what was compiled."""
-    if isinstance(model, keras.Sequential):
-        return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
-    return keras.Model(model.input, model.output, name=model.name)
-
-
-def _plain_models(model: Any) -> dict[int, tuple[keras.Model, list[Any]]]:
-    """A model and those nested in it, by id, as far as they are plain: each with the nodes of its graph."""
-    found, waiting = {}, [model]
-    while waiting:
-        owner = waiting.pop()
-        if id(owner) in found or not is_plain(owner):
-            continue
-        nodes = calls_of(graph_of(owner))
-        found[id(owner)] = (owner, nodes)
-        waiting.extend(node.operation for node in nodes)
-    return found

@@ -12,9 +12,11 @@ from keras import layers
 
 from keras_kd.errors import Notice
 from keras_kd.features import Head, Place
-from keras_kd.features.paths import layers_by_path
+from keras_kd.features.outputs import is_graph
 from keras_kd.keras_private import call_that_made
-from keras_kd.surgery.folding import Folding, find_foldable, folded_weights, graph_of, is_plain
+from keras_kd.surgery.cloning import Clone, copy_layer
+from keras_kd.surgery.folding import Folding, find_foldable, folded_weights
+from keras_kd.surgery.weights import copy_state
 
 PRECISIONS = ("float32", "bfloat16")
 _FLOATING = ("float16", "bfloat16", "float32", "float64", "mixed_float16", "mixed_bfloat16")
@@ -60,7 +62,7 @@ def make_copies(model: keras.Model, precision: str, *, fold: bool) -> Copies | N
         fold: whether to fold batch normalisation.
     """
     folding = find_foldable(model)
-    if not is_plain(model):
+    if not is_graph(model):
         return _say_as_it_is(model, f"a {type(model).__name__} is no graph of layers that could be built again")
     try:
         return Copies(model, precision, folding if fold else folding.without(folding.pairs, "fold=False"))
@@ -93,14 +95,12 @@ class Copy:
         self._norm_into = {id(layer): norm for layer, norm in folding.pairs.values()}
         self._folded = {id(norm) for _, norm in folding.pairs.values()}
         self._heads = _heads(model)
-        self._pairs: dict[int, tuple[Any, Any]] = {}
-        self.model = self._graph(model)
-        for original, copy in tuple(self._pairs.values()):
-            self._fill(original, copy)
+        self._clone = Clone(model, self._replacement, self._fill, as_functional=True)
+        self.model = self._clone.model
 
     def operation(self, original: Any) -> Any:
-        """What stands for a layer or an operation of the original; None where nothing does."""
-        return self._pairs.get(id(original), (None, None))[1]
+        """What stands for a layer or an operation of the original; None if nothing does."""
+        return self._clone.counterpart(original)
 
     def heads(self, heads: dict[str, Head]) -> dict[str, Head]:
         """The heads of the original in the copy."""
@@ -110,33 +110,16 @@ class Copy:
         """Places in the original, in the copy."""
         return [dataclasses.replace(place, operation=self.operation(place.operation)) for place in places]
 
-    def _graph(self, model: keras.Model) -> keras.Model:
-        graph = graph_of(model)
-        copy = keras.models.clone_model(graph, clone_function=self._operation)
-        for tensor, copied in zip(graph.inputs, copy.inputs, strict=True):
-            self._remember(call_that_made(tensor)[0].operation, call_that_made(copied)[0].operation)
-        return copy
-
-    def _operation(self, original: Any) -> Any:
-        if id(original) not in self._pairs:
-            self._remember(original, self._graph(original) if is_plain(original) else self._made_again(original))
-        return self.operation(original)
-
-    def _remember(self, original: Any, copy: Any) -> None:
-        self._pairs[id(original)] = original, copy
-
-    def _made_again(self, original: Any) -> Any:
-        if hasattr(original, "save_assets"):
-            raise NotImplementedError(f"{original.name!r} keeps more than weights")
+    def _replacement(self, original: keras.layers.Layer) -> keras.layers.Layer | None:
+        if is_graph(original):
+            return None
         policy = self._policy(original)
         if id(original) in self._folded:
             return _Folded(name=original.name, dtype=policy)
         config = _with_policy(original.get_config(), policy)
         if id(original) in self._norm_into:
             config["use_bias"] = True
-        if isinstance(original, layers.Lambda):  # the function is the user's own, it comes from no file
-            return type(original).from_config(config, safe_mode=False)
-        return type(original).from_config(config)
+        return copy_layer(original, config)
 
     def _policy(self, operation: Any) -> str | None:
         """Norms keep weights of float32 (they compute in it anyway), and so does whatever makes the outputs."""
@@ -149,15 +132,11 @@ class Copy:
             return None
         return "mixed_bfloat16" if ".layers.normalization." in kind else "bfloat16"
 
-    def _fill(self, original: Any, copy: Any) -> None:
+    def _fill(self, original: keras.layers.Layer, copy: keras.layers.Layer) -> None:
         if id(original) in self._norm_into:
             copy.set_weights([w.astype("float32") for w in folded_weights(original, self._norm_into[id(original)])])
-        elif id(original) not in self._folded and isinstance(original, layers.Layer) and not is_plain(original):
-            copy.set_weights(original.get_weights())
-            inside = layers_by_path(copy)
-            for path, layer in layers_by_path(original).items():
-                if path in inside:
-                    self._remember(layer, inside[path])
+        elif id(original) not in self._folded:
+            copy_state(original, copy)
 
 
 class _Folded(layers.Layer):
@@ -183,7 +162,7 @@ def _heads(model: keras.Model) -> set[int]:
         tensor = waiting.pop()
         call, tensor_index = call_that_made(tensor)
         operation, inputs = call.operation, call.inputs
-        if is_plain(operation):
+        if is_graph(operation):
             waiting.append(operation.outputs[tensor_index])
             continue
         found.add(id(operation))

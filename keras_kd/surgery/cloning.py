@@ -1,0 +1,215 @@
+"""A model built again, layer by layer, with replacements."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+
+from keras_kd.errors import ConfigurationError, explain
+from keras_kd.features.outputs import is_graph
+from keras_kd.features.paths import find_place, layers_by_path
+from keras_kd.keras_private import call_that_made, calls_of, copy_operation, set_trainable_flag
+from keras_kd.surgery.graph import check_graph, functional
+from keras_kd.surgery.weights import carry_weights, copy_state
+
+Replace = Callable[[keras.layers.Layer], keras.layers.Layer | None]
+Transfer = Callable[[keras.layers.Layer, keras.layers.Layer], None]
+
+
+def clone(
+    model: keras.Model,
+    replace: Replace | Mapping[str, keras.layers.Layer] | None = None,
+    *,
+    transfer: Transfer = carry_weights,
+) -> keras.Model:
+    """A copy of a model in which some layers are others; the model itself is not changed.
+
+    The copy has the model's names, structure of inputs and outputs, weights, trainable flags and dtype policies, and is
+    not compiled. A layer that runs several times, or in several nested models, has one counterpart. A replacement takes
+    over the name of its layer. A subclass of `keras.Model` stays one if its `__init__` takes `inputs` and `outputs`
+    first; otherwise the copy is a plain Functional model.
+
+    Args:
+        model: a Functional or Sequential model, with models nested to any depth.
+        replace: a function from a layer to its replacement (None copies the layer), or the replacements by path as in
+            `kd.taps`. A nested model is passed to it first as a whole; with None its layers are. Layers inside a layer
+            with code of its own are not passed, and neither are inputs and bare `keras.ops` operations.
+        transfer: called with each replaced layer and its replacement once both are built. The default gives the
+            replacement the weights of the same names and shapes.
+
+    Raises:
+        ConfigurationError: a model with code of its own, a layer that cannot be made again from its configuration, an
+            unknown path, or a replacement that does not fit.
+
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="head")])
+    >>> copy = clone(model, {"head": keras.layers.Dense(2, activation="softmax")})
+    >>> copy.layers[0].name, bool((copy.get_weights()[0] == model.get_weights()[0]).all())
+    ('head', True)
+    """
+    check_graph(model)
+    function = _by_path(model, replace) if isinstance(replace, Mapping) else replace or (lambda layer: None)
+    made = Clone(model, function, transfer)
+    if isinstance(replace, Mapping):
+        _check_used(model, replace, made)
+    return made.model
+
+
+class Clone:
+    """A copy of a model that knows what stands for each part of the original.
+
+    Args:
+        model: a graph of layers.
+        replace: from a layer or nested model to its replacement, or None.
+        transfer: fills each replacement.
+        as_functional: whether Sequential models become Functional ones, which leave the dtype of their inputs alone.
+
+    Attributes:
+        model: the copy.
+    """
+
+    def __init__(self, model: keras.Model, replace: Replace, transfer: Transfer, *, as_functional: bool = False):
+        self._replace, self._as_functional = replace, as_functional
+        self._pairs: dict[int, tuple[Any, Any]] = {}
+        self._replaced: set[int] = set()
+        self._layers = {id(layer) for layer in layers_by_path(model).values()}
+        self.model = self._graph(model)
+        for original, copy in tuple(self._pairs.values()):
+            self._fill(original, copy, transfer)
+
+    def counterpart(self, original: Any) -> Any:
+        """What stands for a layer, model or operation of the original; None if nothing does."""
+        return self._pairs.get(id(original), (None, None))[1]
+
+    def _remember(self, original: Any, copy: Any) -> Any:
+        self._pairs[id(original)] = original, copy
+        return copy
+
+    def _graph(self, model: keras.Model) -> keras.Model:
+        is_sequential = isinstance(model, keras.Sequential) and not self._as_functional
+        copy = self._sequential(model) if is_sequential else self._functional(functional(model), _class_of(model))
+        set_trainable_flag(copy, model.trainable)
+        if not self._as_functional and copy.dtype_policy.name != model.dtype_policy.name:
+            copy.dtype_policy = model.dtype_policy
+        return self._remember(model, copy)
+
+    def _sequential(self, model: keras.Sequential) -> keras.Sequential:
+        layers = [self._input(model.inputs[0]), *map(self._operation, model.layers)]
+        return keras.Sequential(layers, name=model.name)
+
+    def _functional(self, graph: keras.Model, kind: type) -> keras.Model:
+        tensors = {id(tensor): self._input(tensor).output for tensor in graph.inputs}
+
+        def copied(value: Any) -> Any:
+            return tensors[id(value)] if isinstance(value, keras.KerasTensor) else value
+
+        for call in calls_of(graph):
+            args, kwargs = keras.tree.map_structure(copied, (call.args, call.kwargs))
+            copy = self._operation(call.operation)
+            if id(call.operation) in self._replaced:  # which need not know a mask or training that was not given
+                kwargs = {name: value for name, value in kwargs.items() if value is not None}
+            outputs = keras.tree.flatten(copy(*args, **kwargs))
+            if len(outputs) != len(call.outputs):
+                raise _wrong_replacement(call.operation, f"{len(outputs)} outputs", f"{len(call.outputs)}")
+            tensors |= {id(tensor): output for tensor, output in zip(call.outputs, outputs, strict=True)}
+        inputs, outputs = keras.tree.map_structure(copied, (graph.input, graph.output))
+        return kind(inputs, outputs, name=graph.name)
+
+    def _input(self, tensor: keras.KerasTensor) -> keras.layers.InputLayer:
+        original = call_that_made(tensor)[0].operation
+        if self.counterpart(original) is None:
+            self._remember(original, type(original).from_config(original.get_config()))
+        return self.counterpart(original)
+
+    def _operation(self, original: Any) -> Any:
+        copy = self.counterpart(original)
+        return self._remember(original, self._make(original)) if copy is None else copy
+
+    def _make(self, original: Any) -> Any:
+        if not isinstance(original, keras.layers.Layer):
+            return copy_operation(original)
+        replacement = self._replace(original)
+        if replacement is not None:
+            return self._checked(original, replacement)
+        return self._graph(original) if is_graph(original) else copy_layer(original)
+
+    def _checked(self, original: Any, replacement: Any) -> Any:
+        if not isinstance(replacement, keras.layers.Layer):
+            raise _wrong_replacement(original, repr(replacement), "a keras.layers.Layer, or None for a copy")
+        if id(replacement) in self._layers:
+            raise _wrong_replacement(original, "a layer of the model itself", "a new layer, or None for a copy")
+        if any(replacement is copy for _, copy in self._pairs.values()):
+            raise _wrong_replacement(original, "the replacement of another layer", "a layer of its own")
+        if replacement.name != original.name:
+            replacement.name = original.name
+        self._replaced.add(id(original))
+        return replacement
+
+    def _fill(self, original: Any, copy: Any, transfer: Transfer) -> None:
+        if not isinstance(original, keras.layers.Layer) or isinstance(original, keras.layers.InputLayer):
+            return
+        if id(original) in self._replaced:
+            transfer(original, copy)
+        elif not is_graph(original):
+            copy_state(original, copy)
+        if not is_graph(original):
+            inside = layers_by_path(copy)
+            for path, layer in layers_by_path(original).items():
+                if path in inside:
+                    self._remember(layer, inside[path])
+
+
+def copy_layer(layer: keras.layers.Layer, config: dict[str, Any] | None = None) -> keras.layers.Layer:
+    """A layer from the configuration of another, or from a changed one, with fresh weights.
+
+    Raises:
+        ConfigurationError: it cannot be made from its configuration.
+    """
+    try:
+        config = layer.get_config() if config is None else config
+        if isinstance(layer, keras.layers.Lambda):  # the function is in memory, it does not come from a file
+            return type(layer).from_config(config, safe_mode=False)
+        return type(layer).from_config(config)
+    except Exception as error:  # the classes are anybody's
+        raise ConfigurationError(
+            explain(
+                f"The layer {layer.name!r} cannot be made again from its configuration.",
+                received=f"{type(error).__name__}: {error}",
+                expected=f"{type(layer).__name__}.get_config and from_config that rebuild it",
+                fix="Implement them, or pass a replacement for this layer.",
+            )
+        ) from error
+
+
+def _class_of(model: keras.Model) -> type:
+    parameters = list(inspect.signature(type(model).__init__).parameters)
+    is_functional = not isinstance(model, keras.Sequential) and parameters[1:3] == ["inputs", "outputs"]
+    return type(model) if is_functional else keras.Model
+
+
+def _by_path(model: keras.Model, replacements: Mapping[str, keras.layers.Layer]) -> Replace:
+    by_operation = {id(find_place(model, path).operation): layer for path, layer in replacements.items()}
+    return lambda layer: by_operation.get(id(layer))
+
+
+def _check_used(model: keras.Model, replacements: Mapping[str, keras.layers.Layer], made: Clone) -> None:
+    unused = [
+        path for path, layer in replacements.items() if made.counterpart(find_place(model, path).operation) is not layer
+    ]
+    if unused:
+        raise ConfigurationError(
+            explain(
+                "Only a layer that its model's graph calls can be replaced.",
+                received=", ".join(map(repr, unused)),
+                expected="the path of such a layer",
+                fix="Replace the layer or model around it.",
+            )
+        )
+
+
+def _wrong_replacement(original: Any, received: str, expected: str) -> ConfigurationError:
+    return ConfigurationError(
+        explain(f"The replacement of {original.name!r} does not fit.", received=received, expected=expected)
+    )
