@@ -5,6 +5,7 @@ python benchmarks/keras_distillation.py
 
 from __future__ import annotations
 
+import argparse
 import tempfile
 import warnings
 from pathlib import Path
@@ -152,6 +153,7 @@ ROWS = {
 
 
 def main():
+    argparse.ArgumentParser(description=__doc__).parse_args()
     warnings.simplefilter("ignore")
     x, y = load_digits(return_X_y=True)
     x = (x / 16).astype("float32")

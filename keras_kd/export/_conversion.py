@@ -1,8 +1,9 @@
-"""Runs the converter, in a child process or in this one, and says in a few lines why it failed."""
+"""Runs the converter, in a child process or in this one, and reports in a few lines why it failed."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import re
@@ -12,13 +13,16 @@ import sys
 import tempfile
 import traceback
 import weakref
+from collections.abc import Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
+import keras
 import numpy as np
 
 from keras_kd.errors import ExportError, explain
 from keras_kd.export import _convert
+from keras_kd.export._saved_model import ModelInput, own_modules
 from keras_kd.litert import Format
 
 SCRIPT = Path(_convert.__file__)
@@ -28,11 +32,11 @@ _PREFIX = re.compile(r"^<unknown>:0: |loc\(.*\): |^tensorflow\.[\w.]+: ")
 
 
 class Converter:
-    """A child process that converts one model after the other, so that several exports load TensorFlow once.
+    """A child process that converts models one after another, so that several exports load TensorFlow only once.
 
-    It starts with the first export that uses it. Where a model crashes it, that export fails, and the next one gets a
-    new child. It ends with `close`, with the `with` block, with this process however that ends, and after five minutes
-    without a job.
+    It starts with the first export that uses it. If a model crashes it, that export fails and the next one starts a new
+    child. It ends with `close`, at the end of the `with` block, when this process ends in any way, and after five
+    minutes without a job.
 
         with kd.export.Converter() as converter:
             for name, model in models.items():
@@ -51,20 +55,20 @@ class Converter:
         self.close()
 
     def close(self) -> None:
-        """Ends the child; the next export would start another one."""
+        """Ends the child; the next export starts another one."""
         if self._end is not None:
             self._end()
         self._child = self._log = self._end = None
 
     def start(self) -> None:
-        """Starts the child where none is there; it loads TensorFlow while this process goes on."""
+        """Starts the child unless it is running; it loads TensorFlow while this process continues."""
         if self._child is not None and self._child.poll() is None:
             return
         self.close()
         self._log = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115  closed with the child
         self._child = subprocess.Popen(
             [sys.executable, "-P", str(SCRIPT)],
-            env=os.environ | {"CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "2"},
+            env=os.environ | _environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -73,22 +77,22 @@ class Converter:
         self._end = weakref.finalize(self, _end, self._child, self._log)
 
     def run(self, job_file: Path, crash_hint: str | None = None) -> None:
-        """Runs the job and returns when it is done, well or with an `error` file.
+        """Runs the job and returns when it is finished, successfully or with an `error` file.
 
         Raises:
             ExportError: the child crashed.
         """
         try:
-            if self._ask(job_file) or (self._left_before_the_job() and self._ask(job_file)):
+            if self._submit(job_file) or (self._ended_before_the_job() and self._submit(job_file)):
                 return
             self._log.seek(0)
             raise ExportError(_crash(self._child.wait(), self._log.read(), crash_hint))
-        except BaseException:  # also Ctrl-C: the child must not go on with what nobody waits for
+        except BaseException:  # also Ctrl-C: the child must not continue with a result that is no longer wanted
             self.close()
             raise
 
-    def _ask(self, job_file: Path) -> bool:
-        """Whether the child has answered."""
+    def _submit(self, job_file: Path) -> bool:
+        """Hands the job to the child; False if the child ended before it was done."""
         self.start()
         self._log.seek(0)
         self._log.truncate()
@@ -97,13 +101,23 @@ class Converter:
             self._child.stdin.flush()
         return bool(self._child.stdout.readline())
 
-    def _left_before_the_job(self) -> bool:
-        """Whether the child ended by itself, for want of jobs, while it was being asked."""
+    def _ended_before_the_job(self) -> bool:
+        """Whether the child ended by itself, after its idle time, while the job was being handed over."""
         return self._child.wait() == 0
 
 
+def _environment() -> dict[str, str]:
+    """TensorFlow on the CPU, whatever backend this process uses, and the modules that this process can import."""
+    return {
+        "CUDA_VISIBLE_DEVICES": "-1",
+        "KERAS_BACKEND": "tensorflow",
+        "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+    }
+
+
 def _end(child: subprocess.Popen[str], log: IO[str]) -> None:
-    """Ends the child, at once if it is at work: its result is not wanted any more."""
+    """Ends the child, at once even if it is working: its result is no longer wanted."""
     child.kill()
     child.wait()
     with contextlib.suppress(OSError):
@@ -128,8 +142,8 @@ def run_converter(
         form: the file's format.
         calibration: input name -> array [n, ...]; empty where none is needed.
         batch_size: the batch of the SavedModel's signature.
-        converter: the child process that does it; None does it in this one.
-        crash_hint: what to say about this model where the child is killed by a signal.
+        converter: the child process to use; None converts in this process.
+        crash_hint: what to suggest for this model if the child is killed by a signal.
 
     Raises:
         ExportError: the converter refused the model, or crashed.
@@ -151,30 +165,68 @@ def _convert_in_child(
     crash_hint: str | None,
 ) -> bytes:
     folder = saved_model.parent
-    job = {name: str(folder / name) for name in ("output", "error")}
-    job |= {"saved_model": str(saved_model), "calibration": str(folder / "calibration.npz")}
+    job = {"saved_model": str(saved_model), "calibration": str(folder / "calibration.npz")}
     job |= {"weights": form.weights, "activations": form.activations, "batch_size": batch_size}
+    job |= {"output": str(folder / "output")}
     np.savez(job["calibration"], **calibration)
-    (folder / "job.json").write_text(json.dumps(job))
-    converter.run(folder / "job.json", crash_hint)
-    error = folder / "error"
-    if error.exists():
-        raise ExportError(_refusal(error.read_text()))
+    error = _run_job(converter, folder, job, crash_hint)
+    if error is not None:
+        raise ExportError(_refusal(error))
     return (folder / "output").read_bytes()
+
+
+def resave_in_child(
+    converter: Converter, model: keras.Model, inputs: Sequence[ModelInput], batch_size: int, saved_model: Path
+) -> None:
+    """Writes the SavedModel of a model on another backend than TensorFlow: the child loads its `.keras` file.
+
+    Args:
+        converter: the child process.
+        model: the model; its own classes must be in modules that the child can import.
+        inputs: its inputs with static shapes.
+        batch_size: the batch size of the SavedModel's signature.
+        saved_model: the folder to write; the job's files are written beside it.
+
+    Raises:
+        ExportError: the model cannot be saved, or not be loaded on TensorFlow.
+    """
+    folder = saved_model.parent
+    file = folder / "model.keras"
+    try:
+        model.save(file)
+    except Exception as error:
+        raise ExportError(f"Keras could not save the model: {error}") from error
+    job = {"keras_model": str(file), "saved_model": str(saved_model), "batch_size": batch_size}
+    job |= {"inputs": [dataclasses.asdict(one) for one in inputs], "modules": own_modules(model)}
+    error = _run_job(converter, folder, job, None)
+    if error is not None:
+        fix = (
+            "Classes of your own must be registered (keras.saving.register_keras_serializable) in an importable module."
+        )
+        problem = f"The model could not be loaded on TensorFlow, which converts it:\n{useful_lines(error)}\n"
+        raise ExportError(explain(problem, fix=fix))
+
+
+def _run_job(converter: Converter, folder: Path, job: dict[str, Any], crash_hint: str | None) -> str | None:
+    """Runs a job whose files lie in `folder`; the child's traceback where it failed."""
+    file, error = folder / "job.json", folder / "error"
+    file.write_text(json.dumps(job | {"error": str(error)}))
+    converter.run(file, crash_hint)
+    return error.read_text() if error.exists() else None
 
 
 def _crash(return_code: int, log: str, hint: str | None) -> str:
     killed = -return_code in set(signal.Signals)
     name = signal.Signals(-return_code).name if killed else f"exit code {return_code}"
     if killed and name == "SIGKILL":
-        hint = "Something killed it, most often for want of memory: free some, or use less calibration data."
+        hint = "Something killed it, most often a lack of memory: free some, or use less calibration data."
     lines = useful_lines(log)
-    said = f" Its last words:\n{lines}\n" if lines else " It left no message."
-    fix = hint or "Try another `format`, or find the culprit by leaving out layers."
-    return f"The TFLite converter crashed: its process ended with {name}.{said} {fix}"
+    output = f" Its last output:\n{lines}\n" if lines else " It printed nothing."
+    fix = hint or "Try another `format`, or remove layers one by one to find the cause."
+    return f"The TFLite converter crashed: its process ended with {name}.{output} {fix}"
 
 
-_FULL = "Free some, also where temporary files go (the environment's TMPDIR)."
+_FULL = "Free some space, also in the folder for temporary files (the environment variable TMPDIR)."
 
 
 def _refusal(log: str) -> str:
@@ -182,12 +234,12 @@ def _refusal(log: str) -> str:
     if "No space left on device" in log:
         return explain("The TFLite file could not be written: no space left on the device.", fix=_FULL)
     if "Select TF ops" in log or "flex op" in log:
-        fix = "Replace the named operations by ones that TFLite has as built-in operators."
-    return explain(f"The TFLite converter refused the model. It says:\n{useful_lines(log)}\n", fix=fix)
+        fix = "Replace the named operations with ones that TFLite has built-in operators for."
+    return explain(f"The TFLite converter rejected the model:\n{useful_lines(log)}\n", fix=fix)
 
 
 def useful_lines(log: str) -> str:
-    """The few lines of a converter's log that say what went wrong: errors if it names any, else the last.
+    """The few lines of a converter's log that explain a failure: the errors if there are any, else the last lines.
 
     >>> useful_lines("I0000 00:00:1 loader.cc:2] OK\\n  x = 1\\n<unknown>:0: error: loc(a(b)): no 'tf.Foo'")
     "error: no 'tf.Foo'"

@@ -1,8 +1,8 @@
-"""From a SavedModel to the bytes of a TFLite file.
+"""Converts a SavedModel to a TFLite file.
 
-Also a script, which reads the paths of job files from its standard input, a line each, and answers each with a line:
-the converter crashes the process on some models, so it runs in a child. Therefore nothing of this package is imported
-here.
+Also a script, which reads the paths of job files from its standard input, one per line, and prints a line when each is
+done: the converter crashes the process on some models, so it runs in a child. Nothing of this package is imported at
+the top, so that the child starts quickly.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def _set_format(
 
 
 def batches(arrays: dict[str, np.ndarray], batch_size: int) -> Iterator[dict[str, np.ndarray]]:
-    """All rows in batches of exactly `batch_size`; the last one is filled up from the first rows."""
+    """All rows in batches of exactly `batch_size`; the last batch is filled up with the first rows."""
     num_rows = len(next(iter(arrays.values())))
     for start in range(0, num_rows, batch_size):
         rows = np.arange(start, start + batch_size) % num_rows
@@ -73,25 +73,30 @@ def batches(arrays: dict[str, np.ndarray], batch_size: int) -> Iterator[dict[str
 
 
 def run_job(job_file: str) -> None:
-    """Runs one job; on a failure the converter's message goes to the job's `error` file."""
+    """Runs one job; if it fails, the traceback goes to the job's `error` file."""
     job = json.loads(Path(job_file).read_text())
     try:
+        if "keras_model" in job:
+            from keras_kd.export._saved_model import resave
+
+            resave(job["keras_model"], job["saved_model"], job["inputs"], job["batch_size"], job["modules"])
+            return
         with np.load(job["calibration"]) as stored:
             calibration = dict(stored)
         content = convert(job["saved_model"], job["weights"], job["activations"], calibration, job["batch_size"])
         Path(job["output"]).write_bytes(content)
-    except Exception:  # whatever it is, the parent reports it
+    except Exception:  # the parent reports it, whatever it is
         Path(job["error"]).write_text(traceback.format_exc())
 
 
 def serve() -> None:
-    """Runs one job after the other until standard input is closed, as it is when the parent ends in any way.
+    """Runs jobs until standard input is closed, which happens however the parent ends.
 
-    Without a job for `IDLE_SECONDS` it ends by itself, so that a parent that forgets it does not keep its memory.
+    The process ends after `IDLE_SECONDS` without a job, so that a parent that forgets it does not keep its memory.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which closes the input
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what TensorFlow prints is no answer
+    replies = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what TensorFlow prints is not a reply
     import tensorflow  # noqa: F401  while the parent still writes the first job
 
     while True:
@@ -103,7 +108,7 @@ def serve() -> None:
         if not line:
             return
         run_job(line.rstrip("\n"))
-        print("done", file=answers, flush=True)  # noqa: T201
+        print("done", file=replies, flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":

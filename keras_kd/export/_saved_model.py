@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -135,6 +136,31 @@ def write_saved_model(model: keras.Model, inputs: list[ModelInput], batch_size: 
     except Exception as error:
         shapes = ", ".join(f"{one.name} {(batch_size, *one.shape)}" for one in inputs)
         raise ExportError(f"Keras could not export the model with the static inputs {shapes}: {error}") from error
+
+
+def resave(
+    keras_model: str, saved_model: str, inputs: Sequence[Mapping[str, Any]], batch_size: int, modules: Sequence[str]
+) -> None:
+    """Loads a `.keras` file and writes it as a SavedModel; runs in a process whose backend is TensorFlow.
+
+    Args:
+        keras_model: the file.
+        saved_model: the folder to write.
+        inputs: the fields of each `ModelInput`.
+        batch_size: the batch size of the signature.
+        modules: modules that register the model's own classes.
+    """
+    for module in modules:
+        importlib.import_module(module)
+    model = keras.saving.load_model(keras_model, compile=False, safe_mode=False)  # written by the parent a moment ago
+    described = [ModelInput(**{**one, "shape": tuple(one["shape"])}) for one in inputs]
+    write_saved_model(model, described, batch_size, Path(saved_model))
+
+
+def own_modules(model: keras.Model) -> list[str]:
+    """The modules, other than those of Keras, that define the classes of a model and its layers."""
+    modules = {type(layer).__module__ for layer in (model, *all_layers(model))}
+    return sorted(module for module in modules if module.partition(".")[0] not in ("keras", "__main__"))
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ import numpy as np
 from keras_kd import files
 from keras_kd.errors import ConfigurationError, ExportError, check_integer, explain
 from keras_kd.export._comparison import compare
-from keras_kd.export._conversion import Converter, run_converter
+from keras_kd.export._conversion import Converter, resave_in_child, run_converter
 from keras_kd.export._exportable import check_exportable
 from keras_kd.export._samples import check_ranges, random_samples, read_samples
 from keras_kd.export._saved_model import (
@@ -107,8 +107,9 @@ def export_tflite(
         samples: what the comparison runs on, in the same forms; all of it is used. Default: the first 256 of
             `calibration`, or else 16 random inputs, and then the result says so.
         batch_size: the file's static batch.
-        isolate: convert in a child process, so that a crash of the converter does not end this one. It costs
-            some seconds for importing TensorFlow once more.
+        isolate: convert in a child process, so that a crash of the converter does not end this one. It takes some
+            seconds to import TensorFlow once more. On a backend other than TensorFlow the model is always converted in
+            a child process, which loads its `.keras` file.
         converter: a `Converter`, whose child process serves several exports; None starts one for this export. Not used
             where `isolate` is False.
 
@@ -212,7 +213,8 @@ def check_target(path: str | Path) -> Path:
 
 @contextlib.contextmanager
 def _owned(converter: Converter | None, *, isolate: bool) -> Iterator[Converter | None]:
-    """The converter to use: the caller's, which stays open, one of our own, or none."""
+    """The converter to use: the caller's, which stays open, a new one, or none to convert in this process."""
+    isolate = isolate or not _is_on_tensorflow()
     if not isolate or converter is not None:
         yield converter if isolate else None
         return
@@ -262,7 +264,10 @@ def _convert(
         converter.start()  # it loads TensorFlow while the SavedModel is written
     with tempfile.TemporaryDirectory(prefix="keras_kd_export_") as folder:
         saved_model = Path(folder) / "saved_model"
-        write_saved_model(model, inputs, batch_size, saved_model)
+        if _is_on_tensorflow():
+            write_saved_model(model, inputs, batch_size, saved_model)
+        else:
+            resave_in_child(converter, model, inputs, batch_size, saved_model)
         return run_converter(
             saved_model,
             form,
@@ -271,6 +276,10 @@ def _convert(
             converter=converter,
             crash_hint=_rolled_layers(model),
         )
+
+
+def _is_on_tensorflow() -> bool:
+    return keras.backend.backend() == "tensorflow"
 
 
 def _rolled_layers(model: keras.Model) -> str | None:

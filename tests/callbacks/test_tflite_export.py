@@ -200,7 +200,7 @@ def path(tmp_path):
 
 
 def refuse(*args, **settings):
-    raise ExportError("The converter refused the model.")
+    raise ExportError("The converter rejected the model.")
 
 
 def run_out_of_memory(*args, **settings):

@@ -183,8 +183,8 @@ def depends_on_the_batch():
     ("model", "shape", "options", "message"),
     [
         (rolled_lstm, (6, 4), {"format": "int8"}, "(?s)ended with SIG.*unroll=True in LSTM 'memory'"),
-        (unknown_operator, (4,), {}, "(?s)refused the model.*Erfinv.*Replace"),
-        (unknown_operator, (4,), {"isolate": False}, "(?s)refused the model.*Erfinv.*Replace"),
+        (unknown_operator, (4,), {}, "(?s)rejected the model.*Erfinv.*Replace"),
+        (unknown_operator, (4,), {"isolate": False}, "(?s)rejected the model.*Erfinv.*Replace"),
         (depends_on_the_batch, (4,), {"isolate": False}, "does not compute what the Keras model does"),
     ],
     ids=["crash", "refusal", "refusal in process", "difference"],

@@ -4,10 +4,10 @@ import typing
 
 import numpy as np
 import pytest
-from keras_kd.recipes.schema import Format as RecipeFormat
 
 from keras_kd.errors import ConfigurationError
 from keras_kd.litert import FORMATS, get_format
+from keras_kd.recipes.reading.schema import Format as RecipeFormat
 
 
 def test_formats_by_name():

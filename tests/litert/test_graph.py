@@ -1,0 +1,48 @@
+"""Operators read off a file, against those of the interpreter."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_kd import litert
+from keras_kd.litert.graph import read_operators
+
+layers = keras.layers
+
+
+@pytest.fixture(scope="module")
+def net():
+    keras.utils.set_random_seed(0)
+    image = keras.Input((8, 8, 1))
+    x = layers.Flatten()(layers.ReLU()(layers.Conv2D(3, 3)(image)))
+    heads = {"sure": layers.Dense(3, activation="softmax")(x), "raw": layers.Reshape((2, 2))(layers.Dense(4)(x))}
+    return keras.Model(image, heads)
+
+
+@pytest.fixture(scope="module", params=["float32", "int8"])
+def content(net, request, export_bytes):
+    images = np.random.default_rng(0).random((20, 8, 8, 1), dtype="float32")
+    return export_bytes(net, format=request.param, calibration=images)
+
+
+def test_operators_are_those_of_the_interpreter(content):
+    from ai_edge_litert.interpreter import Interpreter
+
+    details = [one for one in Interpreter(model_content=content)._get_ops_details() if one["op_name"] != "DELEGATE"]
+    (graph,) = read_operators(content)
+    assert [one.name for one in graph] == [one["op_name"] for one in details]
+    assert [one.outputs for one in graph] == [tuple(one["outputs"]) for one in details]
+    assert [one.inputs for one in graph] == [tuple(one["inputs"]) for one in details]
+
+
+def test_the_producer_of_an_output(content):
+    outputs = litert.Model(content).outputs
+    assert litert.producer(content, outputs["sure"].index) == "SOFTMAX"
+    assert litert.producer(content, outputs["raw"].index) == "FULLY_CONNECTED"  # behind a reshape
+    assert litert.producer(content, next(iter(litert.Model(content).inputs.values())).index) is None
+
+
+def test_float_operators(content):
+    is_float = next(iter(litert.Model(content).inputs.values())).dtype == np.float32
+    assert ("CONV_2D" in litert.float_operators(content)) == is_float
+    assert bool(litert.float_operators(content)) == is_float
