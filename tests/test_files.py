@@ -177,6 +177,8 @@ def renames(call):
     name = call.func.attr
     if isinstance(call.func.value, ast.Name) and call.func.value.id in ("os", "shutil"):
         return name in ("replace", "rename", "renames", "move")
+    if isinstance(call.func.value, ast.Name) and call.func.value.id == "dataclasses":
+        return False
     return name in ("replace", "rename") and len(call.args) == 1 and not call.keywords
 
 
@@ -188,6 +190,7 @@ def renames(call):
         ("draft.rename(file)", True),
         ("text.replace('a', 'b')", False),
         ("dataclasses.replace(head, operation=None)", False),
+        ("dataclasses.replace(head)", False),
         ("files.move(draft, file)", False),
     ],
 )
