@@ -1,4 +1,4 @@
-"""What a model's outputs and inner layers say."""
+"""Reading models: logits, inner layers by path, shapes, and projectors between them."""
 
 from keras_kd.features.heads import Head, find_heads
 from keras_kd.features.logits import forward

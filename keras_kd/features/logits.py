@@ -1,7 +1,7 @@
 """A model's logits, from one forward pass.
 
-Temperature belongs on logits. A model that ends in a softmax or a sigmoid gives probabilities; its logits are read
-where they enter that activation, so nothing is lost to rounding and the model stays as it is.
+The temperature belongs on logits. A model that ends in a softmax or a sigmoid outputs probabilities; its logits are
+read where they enter that activation, without rounding errors and without changing the model.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any
 
 from keras import ops
 
+from keras_kd.features.capture import capture, capture_input, pick
 from keras_kd.features.heads import Head
-from keras_kd.features.listening import hear_input, listen, pick
 from keras_kd.features.outputs import name_outputs
 from keras_kd.features.paths import Place, has_activation
 from keras_kd.features.tracing import ensure_built
@@ -26,12 +26,12 @@ def forward(
     """Runs a model once.
 
     Args:
-        model: any callable model; `heads` and `places` are its own, or those of the model inside it.
-        heads: what its outputs are, from `find_heads`.
-        places: inner layers to hear, from `find_place`.
+        model: any callable model; `heads` and `places` belong to it or to a model inside it.
+        heads: the kinds of its outputs, from `find_heads`.
+        places: inner layers to capture, from `find_place`.
 
     Returns:
-        Its outputs as they are, its logits by output name, and what was heard by path, all from the same pass.
+        The unmodified outputs, the logits by output name, and the captured tensors by path, all from the same pass.
     """
     ensure_built(model, inputs)
     with contextlib.ExitStack() as stack:
@@ -40,7 +40,7 @@ def forward(
             for name, head in heads.items()
             if head.operation is not None
         }
-        events = stack.enter_context(listen(places))
+        events = stack.enter_context(capture(places))
         outputs = model(inputs, training=training)
     logits = {}
     for name, output in name_outputs(outputs).items():
@@ -50,7 +50,7 @@ def forward(
 
 
 def _masked_as(output: Any, logits: Any) -> Any:
-    """The logits with the output's Keras mask, which is set after the activation and which losses read."""
+    """Copies the output's Keras mask, which is set after the activation, to the logits, where losses read it."""
     mask = keras_mask(output)
     if mask is not None and logits is not output:
         set_keras_mask(logits, mask)
@@ -61,7 +61,7 @@ def _masked_as(output: Any, logits: Any) -> Any:
 def _listen_to_activation(operation: Any) -> Iterator[list[Any]]:
     entering: list[Any] = []
     method = "activation" if has_activation(operation) else None
-    with hear_input(operation, entering.append, method):
+    with capture_input(operation, entering.append, method):
         yield entering
 
 
@@ -77,9 +77,9 @@ def _logits(output: Any, head: Head, captured: Any) -> Any:
 
 
 def logits_from_probabilities(probabilities: Any, activation: str) -> Any:
-    """Logits that `activation` maps to `probabilities`, in float32 and bounded by its smallest number.
+    """Logits that `activation` maps to `probabilities`, in float32 and bounded by its smallest positive number.
 
-    `log p` for a softmax (which does not see a constant added to all), `log p - log(1 - p)` for a sigmoid.
+    `log p` for a softmax (which is invariant to an added constant), `log p - log(1 - p)` for a sigmoid.
 
     >>> [round(float(p), 4) for p in ops.softmax(logits_from_probabilities([[0.2, 0.8]], "softmax"))[0]]
     [0.2, 0.8]

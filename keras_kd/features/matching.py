@@ -1,4 +1,4 @@
-"""Which layers of a teacher and a student go together, for those who do not know their names."""
+"""Proposes pairs of teacher and student layers that can be compared."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _PASSES_VECTOR = ("Dropout", "Flatten", "Reshape")
 
 
 class LayerPair(NamedTuple):
-    """A layer of the teacher and one of the student that see about the same.
+    """A layer of the teacher and a comparable one of the student.
 
     Attributes:
-        teacher, student: paths, as a loss takes them.
-        teacher_shape, student_shape: of their outputs, None for the batch and for what varies.
+        teacher, student: paths, as losses accept them.
+        teacher_shape, student_shape: the shapes of their outputs, None for the batch and other variable axes.
     """
 
     teacher: str
@@ -43,20 +43,20 @@ class PairTable(tuple):
 def match_layers(teacher: keras.Model, student: keras.Model, *, input_shape: Any = None) -> PairTable:
     """Proposes pairs of layers for losses on features, from shallow to deep.
 
-    - Maps: each model falls into stages, one per halving of its input's size. A stage is spoken for by the last ReLU
-      that follows an addition or by its last block, else by its last activation, addition or normalisation. Stages of
-      the same size relative to the input are pairs; what is left goes to the nearest stage that keeps the order.
-    - Sequences, where both models have attention: the blocks' outputs, paired evenly by depth.
-    - The vector below the logits, where both have one.
+    - Maps: each model is divided into stages, one per halving of its input's size. A stage is represented by the last
+      ReLU after an addition or by its last block, else by its last activation, addition or normalization. Stages of the
+      same size relative to the input are paired; the remaining ones get the nearest stage that preserves the order.
+    - Sequences, if both models have attention: the blocks' outputs, paired evenly by depth.
+    - The vector before the logits, if both models have one.
 
-    A proposal, to be read before it is used: every pair fits a `Hint`, whether it helps is for a training to show.
+    Review the proposal before using it: every pair works with a `Hint`, but whether it helps depends on the training.
 
     Args:
-        teacher, student: any Keras models, nested ones too.
-        input_shape: `(batch, ...)` of the input of both, for models of no fixed size or that have not been built.
+        teacher, student: any Keras models, including nested ones.
+        input_shape: `(batch, ...)` of the input of both, for models without a fixed size or that have not been built.
 
     Raises:
-        ConfigurationError: nothing goes together, or an input is not known.
+        ConfigurationError: if there is no pair, or an input shape is unknown.
 
     >>> def model(*widths):
     ...     body = [keras.layers.Conv2D(w, 3, 2, "same", name=f"conv_{n}") for n, w in enumerate(widths)]
@@ -79,11 +79,11 @@ def match_layers(teacher: keras.Model, student: keras.Model, *, input_shape: Any
     if not pairs:
         raise ConfigurationError(
             explain(
-                f"Nothing in {teacher.name!r} and {student.name!r} goes together.",
+                f"{teacher.name!r} and {student.name!r} have no comparable layers.",
                 received=f"{len(read[0])} and {len(read[1])} inner outputs",
                 expected="maps of known size, sequences of one length between attention blocks, or a vector below a "
                 "Dense layer, in both",
-                fix="Choose from keras_kd.taps(model); a model of no fixed size needs input_shape=(None, 64, 64, 3).",
+                fix="Choose from keras_kd.taps(model); without a fixed size, pass input_shape=(None, 64, 64, 3).",
             )
         )
     return PairTable(LayerPair(t.path, s.path, t.shape, s.shape) for t, s in pairs)
@@ -93,7 +93,7 @@ def match_layers(teacher: keras.Model, student: keras.Model, *, input_shape: Any
 
 
 def _map_size(model: Any, input_shape: Any) -> int | None:
-    """The number of places of the model's image, or None."""
+    """The number of positions of the model's input image, or None."""
     shapes = [tensor.shape for tensor in keras.tree.flatten(symbolic_inputs(model, input_shape))]
     return next((_places(shape) for shape in shapes if len(shape) == 4), None)
 
@@ -103,7 +103,7 @@ def _places(shape: tuple) -> int | None:
 
 
 def _stages(found: tuple[Tap, ...], input_places: int | None) -> dict[int, Tap]:
-    """What speaks for each stage, by how often the input's sides were halved, in the order in which they run."""
+    """The layer that represents each stage, by the number of times the input was halved, in execution order."""
     if not input_places:
         return {}
     maps = [tap for tap in found if len(tap.shape) == 4 and _places(tap.shape)]
@@ -121,7 +121,7 @@ def _stages(found: tuple[Tap, ...], input_places: int | None) -> dict[int, Tap]:
 
 
 def _rank(tap: Tap, before: Tap | None, containers: set[str]) -> int:
-    """How well a map speaks for its stage: 3 at the end of a block, 0 not at all (padding, pooling, dropout)."""
+    """How well a map represents its stage: 3 at the end of a block, 0 not at all (padding, pooling, dropout)."""
     ends_block = tap.layer in _ACTIVATIONS and before is not None and before.layer in _MERGES
     if ends_block or tap.path in containers:
         return 3
@@ -131,7 +131,7 @@ def _rank(tap: Tap, before: Tap | None, containers: set[str]) -> int:
 
 
 def _by_level(teacher: dict[int, Tap], student: dict[int, Tap]) -> list[tuple[Tap, Tap]]:
-    """Equal levels first; then the rest of the shorter list, each to the nearest that is free and keeps the order."""
+    """Pairs equal levels first, then the rest of the shorter list with the nearest free level that keeps the order."""
     levels = [(level, level) for level in student if level in teacher]
     free = [[level for level in side if (level, level) not in levels] for side in (teacher, student)]
     while all(free):
@@ -149,7 +149,7 @@ def _by_level(teacher: dict[int, Tap], student: dict[int, Tap]) -> list[tuple[Ta
 
 
 def _blocks(found: tuple[Tap, ...]) -> list[Tap]:
-    """The outputs of the blocks around each attention layer, in order; empty where there is none."""
+    """The outputs of the blocks around each attention layer, in order; empty if there are no such layers."""
     attention = [tap for tap in found if _is_attention(tap) and not _is_inside_attention(tap, found)]
     length = {tap.shape[1] for tap in attention if len(tap.shape) == 3}
     if len(length) != 1:
@@ -162,14 +162,14 @@ def _blocks(found: tuple[Tap, ...]) -> list[Tap]:
 
 
 def _segments(sequences: list[Tap], attention: list[Tap]) -> list[Tap]:
-    """The last addition or normalisation between one attention layer and the next."""
+    """The last addition or normalization between one attention layer and the next."""
     starts = [sequences.index(tap) for tap in attention]
     segments = [sequences[start:end] for start, end in zip(starts, [*starts[1:], None], strict=True)]
     return [([tap for tap in part if tap.layer in (*_NORMS, "Add")] or part)[-1] for part in segments]
 
 
 def _evenly(teacher: list[Tap], student: list[Tap]) -> list[tuple[Tap, Tap]]:
-    """The last of each of as many equal parts as the shallower model has blocks."""
+    """Divides the deeper model into as many equal parts as the shallower one has blocks and takes the last of each."""
     count = min(len(teacher), len(student))
 
     def spread(blocks: list[Tap]) -> list[Tap]:
@@ -194,12 +194,12 @@ def _is_in(inner: Tap, outer: Tap) -> bool:
 
 
 def _containers(found: tuple[Tap, ...]) -> set[str]:
-    """The paths of layers with layers inside."""
+    """The paths of layers that contain layers."""
     return {tap.path for tap in found if any(_is_in(other, tap) for other in found)}
 
 
 def _vector(found: tuple[Tap, ...]) -> Tap | None:
-    """The vector that enters the last Dense layer, without dropout; None where it is a flattened map."""
+    """The input vector of the last Dense layer, without dropout; None if it is a flattened map."""
     vectors = [tap for tap in found if len(tap.shape) == 2]
     heads = [index for index, tap in enumerate(vectors) if tap.layer == "Dense"]
     below = [tap for tap in vectors[: heads[-1]] if "Dropout" not in tap.layer] if heads else []

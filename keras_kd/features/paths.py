@@ -1,4 +1,4 @@
-"""Layers by path: `"backbone/block_3/relu"` names a layer however deep it lies."""
+"""Layers by path: `"backbone/block_3/relu"` names a layer at any nesting depth."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ POINTS = ("output", "input", "preactivation", "scores", "raw_scores")
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """Where to listen in a model.
+    """A place in a model at which values can be captured.
 
     Attributes:
         path: as the user wrote it.
         operation: the layer, or another operation of a Functional graph.
-        point: what of it, one of `POINTS`.
-        call: which of its calls in one forward pass, from 0; None where there is only one.
+        point: the value to capture, one of `POINTS`.
+        call: the index of the call in one forward pass, from 0; None if there is only one.
     """
 
     path: str
@@ -35,15 +35,15 @@ class Place:
 
 
 def find_place(model: keras.Model, path: str, *, role: str = "model") -> Place:
-    """The place that a path names.
+    """Resolves a path to a place.
 
-    `"stage_2/relu"` is the output of the layer `relu` inside `stage_2`. A colon asks for something else of it:
-    `"relu:input"` (what enters it), `"conv:preactivation"` (what enters its activation function), and for an attention
-    layer `"attention:scores"` (after the softmax, `[batch, heads, queries, keys]`) and `"attention:raw_scores"`
-    (before it). `"encoder#1"` is the second call of a layer that runs more than once.
+    `"stage_2/relu"` is the output of the layer `relu` inside `stage_2`. A colon selects another value: `"relu:input"`
+    (its input), `"conv:preactivation"` (the input of its activation function), and for an attention layer
+    `"attention:scores"` (after the softmax, `[batch, heads, queries, keys]`) and `"attention:raw_scores"` (before it).
+    `"encoder#1"` is the second call of a layer that runs more than once.
 
     Raises:
-        ConfigurationError: no such layer, or no such point of it.
+        ConfigurationError: if there is no such layer, or the layer has no such value.
     """
     name, point, call = _parse(path)
     operation = _look_up(model, name)
@@ -51,7 +51,7 @@ def find_place(model: keras.Model, path: str, *, role: str = "model") -> Place:
         outputs = " or ".join(map(repr, output_shapes(model) or {}))
         raise ConfigurationError(
             explain(
-                f"The {role} {model.name!r} has no output or layer of this path.",
+                f"The {role} {model.name!r} has no output or layer with this path.",
                 received=repr(path),
                 expected=f"an output ({outputs}) or the path of a layer" if outputs else "the path of a layer",
                 fix=" ".join(
@@ -73,16 +73,16 @@ def _look_up(model: keras.Model, name: str) -> Any:
 
 
 def layers_by_path(model: Any) -> dict[str, Any]:
-    """Every layer (and every other operation of a Functional graph) inside a model, by path.
+    """All layers (and other operations of a Functional graph) inside a model, by path.
 
-    Inside Functional and Sequential models a layer goes by its name; inside subclassed ones by the attribute that holds
-    it (`"blocks/0"` for the first of a list), which unlike Keras' automatic names is the same in each process.
+    Inside Functional and Sequential models a path uses the layer's name; inside subclassed ones the attribute that
+    holds it (`"blocks/0"` for the first of a list), which unlike Keras' automatic names is the same in every process.
     """
     return dict(_walk(model, "", by_attribute=True, above=()))
 
 
 def _by_own_names(model: Any) -> dict[str, Any]:
-    """The same by the layers' own names alone."""
+    """The layers by their own names alone."""
     return dict(_walk(model, "", by_attribute=False, above=()))
 
 
@@ -107,7 +107,7 @@ def _children(owner: Any, *, by_attribute: bool) -> Iterator[tuple[str, Any]]:
 
 
 def _attribute_names(owner: Any) -> dict[int, str]:
-    """The attribute that holds each layer; a private one counts where the layer itself has no more than Keras' name."""
+    """The attribute that holds each layer; a private one is used only if the layer has an automatic name."""
     names: dict[int, str] = {}
     for attribute, value in vars(owner).items():
         if is_bookkeeping(attribute):
@@ -119,7 +119,7 @@ def _attribute_names(owner: Any) -> dict[int, str]:
 
 
 def _held(value: Any, path: str) -> Iterator[tuple[Any, str]]:
-    """The layers in an attribute, in lists and dicts of any depth too, and where they are."""
+    """The layers in an attribute, including nested lists and dicts, with their positions."""
     if isinstance(value, keras.layers.Layer):
         yield value, path
     elif isinstance(value, (list, tuple, dict)):
@@ -152,7 +152,7 @@ def _parse(path: str) -> tuple[str, str, int | None]:
 
 
 def has_activation(operation: Any) -> bool:
-    """Whether an operation ends in an activation function of its own; that of a recurrent layer is its cell's."""
+    """Whether an operation ends in an activation function of its own; in a recurrent layer it belongs to the cell."""
     is_passed_on = isinstance(getattr(type(operation), "activation", None), property)
     return not is_passed_on and callable(getattr(operation, "activation", None))
 
@@ -171,7 +171,7 @@ def _check_point(path: str, operation: Any, point: str) -> None:
 
 
 def _nearest(name: str, names: list[str]) -> str:
-    """The paths that come closest: those that end in this name first."""
+    """The closest paths, those that end in this name first."""
     ending = [other for other in names if other.endswith(f"/{name}")]
     close = [*ending, *difflib.get_close_matches(name, names, n=3, cutoff=0.5)]
     leaves = difflib.get_close_matches(name.split("/")[-1], [other.split("/")[-1] for other in names], n=3, cutoff=0.6)

@@ -1,4 +1,4 @@
-"""Whether sizes and shapes agree, where None stands for what is not known."""
+"""Comparison of sizes and shapes in which None means unknown."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def same_size(one: int | None, other: int | None) -> bool:
-    """Whether two sizes agree; one that is not known agrees with any.
+    """Whether two sizes agree; an unknown size agrees with any.
 
     >>> same_size(3, None), same_size(3, 4)
     (True, False)
@@ -15,7 +15,7 @@ def same_size(one: int | None, other: int | None) -> bool:
 
 
 def same_shape(one: Sequence[int | None], other: Sequence[int | None]) -> bool:
-    """Whether two shapes have as many axes and agree in each.
+    """Whether two shapes have the same number of axes and agree in each.
 
     >>> same_shape((None, 3), (8, 3)), same_shape((None, 3), (3,))
     (True, False)

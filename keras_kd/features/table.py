@@ -1,4 +1,4 @@
-"""What can be tapped in a model: every inner output by path, with its shape."""
+"""The taps of a model: all inner outputs by path, with their shapes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import keras
 
 from keras_kd.errors import ConfigurationError, explain
-from keras_kd.features.listening import listen, pick
+from keras_kd.features.capture import capture, pick
 from keras_kd.features.outputs import output_shapes
 from keras_kd.features.paths import Place, find_place, layers_by_path, leads_to_layer
 from keras_kd.features.tracing import ensure_built, symbolic_inputs, trace
@@ -20,9 +20,9 @@ class Tap(NamedTuple):
     """One inner output of a model.
 
     Attributes:
-        path: what to write as a loss's `teacher=` or `student=`.
+        path: the value for a loss's `teacher=` or `student=`.
         layer: the layer's class.
-        shape: of its output, None for the batch and for what varies.
+        shape: the shape of its output, None for the batch and other variable axes.
     """
 
     path: str
@@ -31,7 +31,7 @@ class Tap(NamedTuple):
 
 
 class TapTable(tuple):
-    """Taps in the order in which they run; prints as a table."""
+    """Taps in execution order; prints as a table."""
 
     def __repr__(self) -> str:
         return format_table(
@@ -40,21 +40,21 @@ class TapTable(tuple):
 
 
 def format_table(rows: list[tuple[str, ...]]) -> str:
-    """Rows, the first of which is the head, as aligned columns of text."""
+    """Formats rows, starting with the header, as aligned columns of text."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
 
 
 def taps(model: keras.Model, *, input_shape: Any = None) -> TapTable:
-    """Every inner output of a model that a loss can read.
+    """Lists all inner outputs of a model that a loss can read.
 
     Args:
-        model: any Keras model, nested ones and subclassed ones too.
+        model: any Keras model, including nested and subclassed ones.
         input_shape: `(batch, ...)` of its input, for a subclassed model that has not been built.
 
     Raises:
-        ConfigurationError: the model's input is not known.
+        ConfigurationError: if the model's input shape is unknown.
 
     >>> model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Conv2D(4, 3, name="conv")], name="tiny")
     >>> taps(model)
@@ -85,13 +85,13 @@ def taps(model: keras.Model, *, input_shape: Any = None) -> TapTable:
 
 
 def inner_taps(model: keras.Model, names: Iterable[str], *, role: str = "model") -> dict[str, tuple | None]:
-    """Those of `names` that are paths of inner layers rather than names of outputs.
+    """The shapes of those `names` that are paths of inner layers rather than names of outputs.
 
     Returns:
-        The shape of each, None for the batch; None for all where the model's input is not known yet.
+        The shape of each, None for the batch axis; None for all if the model's input is not known yet.
 
     Raises:
-        ConfigurationError: a path that leads nowhere, or not to one tensor.
+        ConfigurationError: if a path does not exist, or does not identify a single tensor.
     """
     outputs = output_shapes(model)
     paths = [name for name in dict.fromkeys(names) if name not in (outputs or {})]
@@ -108,24 +108,24 @@ class _Shape:
 
 
 def _only_shape(value: Any) -> Any:
-    """What is left of a tensor when the trace is over; the batch axis is nobody's business."""
+    """A tensor's shape without the batch size, to be kept after the trace."""
     if isinstance(value, (list, tuple)) and len(value) == 1:
         value = value[0]
     return _Shape((None, *value.shape[1:])) if len(getattr(value, "shape", ())) else value
 
 
 def _trace(model: Any, places: list[Place], input_shape: Any = None) -> list | None:
-    """What is heard at `places`, as shapes: the model is traced, nothing is computed."""
+    """The shapes captured at `places`: the model is traced, nothing is computed."""
     inputs = symbolic_inputs(model, input_shape)
     if inputs is None:
         return None
     ensure_built(model, inputs)
-    heard = []
+    captured = []
 
     def run(x):
-        with listen(places) as events:
+        with capture(places) as events:
             model(x, training=False)
-        heard[:] = [(path, _only_shape(value)) for path, value in events]
+        captured[:] = [(path, _only_shape(value)) for path, value in events]
 
     trace(run, inputs)
-    return heard
+    return captured

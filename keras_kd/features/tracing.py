@@ -1,4 +1,4 @@
-"""Running a model for its shapes alone: it is traced, nothing is computed and nothing is updated."""
+"""Tracing a model for its shapes: nothing is computed and nothing is updated."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def trace(function: Callable[[Any], Any], inputs: Any) -> Any:
 
 
 def ensure_built(model: Any, inputs: Any, **settings: Any) -> None:
-    """Builds a model that would build itself in its first call, so that this call is no different from the others."""
+    """Builds a model that would otherwise build itself in its first call, so that all calls behave alike."""
     if not model.built:
         trace(lambda x: model(x, **settings), inputs)
 
 
 def symbolic_inputs(model: Any, input_shape: Any = None) -> Any:
-    """Symbolic tensors in the structure of a model's inputs; None where these are not known."""
+    """Symbolic tensors in the structure of a model's inputs; None if these are unknown."""
     if not isinstance(model, keras.Model):
         raise ConfigurationError(
             explain("This is no model.", received=f"{type(model).__name__} {model!r:.60}", expected="a keras.Model")

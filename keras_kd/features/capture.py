@@ -1,4 +1,4 @@
-"""Hearing what runs through a layer while its model makes one ordinary forward pass."""
+"""Captures inputs and outputs of inner layers during one ordinary forward pass of a model."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ Wrap = Callable[[Callable], Callable]
 
 
 @contextlib.contextmanager
-def listen(places: Iterable[Place]) -> Iterator[list[Event]]:
-    """Collects `(path, what passed there)`, in the order it happened, while the models run inside the `with`.
+def capture(places: Iterable[Place]) -> Iterator[list[Event]]:
+    """Collects `(path, value)` in execution order while models run inside the `with` block.
 
-    The layers are as before afterwards. Nothing runs twice: the one forward pass is overheard.
+    Nothing runs twice, and the layers are restored afterwards.
     """
     events: list[Event] = []
     inside_first = sorted(places, key=lambda place: not place.point.endswith("scores"))  # changes what call returns
     with contextlib.ExitStack() as stack:
         for place in inside_first:
-            hear = functools.partial(_note, events, place.path)
-            stack.enter_context(_LISTENERS[place.point](place.operation, hear))
+            record = functools.partial(_note, events, place.path)
+            stack.enter_context(_CAPTURERS[place.point](place.operation, record))
         yield events
 
 
@@ -36,35 +36,35 @@ def _note(events: list[Event], path: str, value: Any) -> None:
 
 
 def pick(place: Place, events: list[Event]) -> Any:
-    """The tensor that a place means, of all that was heard in one forward pass.
+    """The tensor that was captured at a place in one forward pass.
 
     Raises:
-        ConfigurationError: the layer did not run, ran more than once and it is not said which call counts, or gives
+        ConfigurationError: if the layer did not run, ran more than once without the path selecting a call, or returned
             several tensors.
     """
-    heard = [value for path, value in events if path == place.path]
+    captured = [value for path, value in events if path == place.path]
     index = place.call or 0
-    if len(heard) <= index or (len(heard) > 1 and place.call is None):
+    if len(captured) <= index or (len(captured) > 1 and place.call is None):
         name, colon, point = place.path.rpartition(":") if place.point != "output" else (place.path, "", "")
         name = name if place.call is None else name.rpartition("#")[0]
-        calls = ", ".join(f"{name}#{number}{colon}{point}" for number in range(len(heard)))
+        calls = ", ".join(f"{name}#{number}{colon}{point}" for number in range(len(captured)))
         raise ConfigurationError(
             explain(
-                f"It is not clear what {place.path!r} means in a forward pass.",
-                received=f"{len(heard)} calls of that layer",
-                expected=f"one of {calls}" if heard else "a layer that runs",
+                f"{place.path!r} does not identify one call of a layer.",
+                received=f"{len(captured)} calls of that layer",
+                expected=f"one of {calls}" if captured else "a layer that runs",
             )
         )
-    value = heard[index]
+    value = captured[index]
     if isinstance(value, (list, tuple)) and len(value) == 1:
         value = value[0]
     if not hasattr(value, "shape"):
         raise ConfigurationError(
             explain(
-                f"{place.path!r} is not one tensor.",
+                f"{place.path!r} is not a single tensor.",
                 received=type(value).__name__,
-                expected="a layer that gives a single tensor",
-                fix="Name a layer inside it, or the one that takes its output apart.",
+                expected="a layer that returns a single tensor",
+                fix="Name a layer inside it, or one that reads a part of its output.",
             )
         )
     return value
@@ -72,10 +72,10 @@ def pick(place: Place, events: list[Event]) -> Any:
 
 @contextlib.contextmanager
 def replaced(owner: Any, attribute: str, wrap: Wrap) -> Iterator[None]:
-    """Puts `wrap(original)` in place of a method for the time of the `with`, for the thread that asks.
+    """Replaces a method by `wrap(original)` inside the `with` block, for the calling thread only.
 
-    Replicas of `tf.distribute` are threads that take turns in the middle of a forward pass: each hears itself alone,
-    and whoever leaves last puts the original back.
+    Replicas of `tf.distribute` are threads that take turns in the middle of a forward pass: each captures only its own
+    values, and the last one to leave restores the original.
     """
     wrapped = (threading.get_ident(), wrap)
     with _lock:
@@ -97,7 +97,7 @@ _lock = threading.Lock()
 
 
 class _Switch:
-    """Stands in for a method: the original, inside what this thread has wrapped around it."""
+    """Replaces a method: calls the original inside the wrappers of the current thread."""
 
     def __init__(self, owner: Any, attribute: str):
         self.owner, self.attribute = owner, attribute
@@ -120,7 +120,7 @@ class _Switch:
 
 
 def _call_method(operation: Any) -> str:
-    """The method that Keras runs: a quantised layer has another."""
+    """The name of the method that Keras runs, which differs for a quantized layer."""
     return "call" if getattr(operation, "quantization_mode", None) is None else "quantized_call"
 
 
@@ -128,11 +128,11 @@ def _first(args: tuple, kwargs: dict) -> Any:
     return args[0] if args else next(iter(kwargs.values()))
 
 
-def _output(operation: Any, hear: Callable[[Any], None]) -> contextlib.AbstractContextManager:
+def _output(operation: Any, record: Callable[[Any], None]) -> contextlib.AbstractContextManager:
     def wrap(original):
         def call(*args, **kwargs):
             output = original(*args, **kwargs)
-            hear(output)
+            record(output)
             return output
 
         return call
@@ -140,12 +140,12 @@ def _output(operation: Any, hear: Callable[[Any], None]) -> contextlib.AbstractC
     return replaced(operation, _call_method(operation), wrap)
 
 
-def hear_input(operation: Any, hear: Callable[[Any], None], method: str | None = None):
-    """What enters a method of a layer, by default the layer itself."""
+def capture_input(operation: Any, record: Callable[[Any], None], method: str | None = None):
+    """Captures the input of a method of a layer, by default of the layer's own call."""
 
     def wrap(original):
         def call(*args, **kwargs):
-            hear(_first(args, kwargs))
+            record(_first(args, kwargs))
             return original(*args, **kwargs)
 
         return call
@@ -153,19 +153,19 @@ def hear_input(operation: Any, hear: Callable[[Any], None], method: str | None =
     return replaced(operation, method or _call_method(operation), wrap)
 
 
-def _preactivation(operation: Any, hear: Callable[[Any], None]):
-    return hear_input(operation, hear, "activation")
+def _preactivation(operation: Any, record: Callable[[Any], None]):
+    return capture_input(operation, record, "activation")
 
 
 @contextlib.contextmanager
-def _scores(attention: Any, hear: Callable[[Any], None]) -> Iterator[None]:
-    """What an attention layer returns as its scores; asking for them also keeps it off the fused kernel."""
+def _scores(attention: Any, record: Callable[[Any], None]) -> Iterator[None]:
+    """Captures the scores that an attention layer returns; requesting them also avoids the fused kernel."""
 
     def wrap(original):
         def call(*args, return_attention_scores=False, **kwargs):
             with without_flash_attention(attention):
                 output, scores = original(*args, return_attention_scores=True, **kwargs)
-            hear(scores)
+            record(scores)
             return (output, scores) if return_attention_scores else output
 
         return call
@@ -175,14 +175,14 @@ def _scores(attention: Any, hear: Callable[[Any], None]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _raw_scores(attention: Any, hear: Callable[[Any], None]) -> Iterator[None]:
-    with _scores(attention, lambda scores: None), hear_input(attention, hear, MASKED_SOFTMAX):
+def _raw_scores(attention: Any, record: Callable[[Any], None]) -> Iterator[None]:
+    with _scores(attention, lambda scores: None), capture_input(attention, record, MASKED_SOFTMAX):
         yield
 
 
-_LISTENERS = {
+_CAPTURERS = {
     "output": _output,
-    "input": hear_input,
+    "input": capture_input,
     "preactivation": _preactivation,
     "scores": _scores,
     "raw_scores": _raw_scores,

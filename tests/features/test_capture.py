@@ -1,4 +1,4 @@
-"""What is heard is what ran, and the layers are as before."""
+"""Captured values are those of the forward pass, and the layers are restored."""
 
 import threading
 
@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from keras_kd.features import find_heads, find_place, forward
-from keras_kd.features.listening import listen, pick
+from keras_kd.features.capture import capture, pick
 
 L = keras.layers
 
@@ -35,15 +35,15 @@ def images(*shape):
     return np.random.default_rng(0).normal(size=shape).astype("float32")
 
 
-def hear(model, paths, x, compiled=False):
+def captured_outputs(model, paths, x, compiled=False):
     heads = find_heads(model, "logits")
     places = [find_place(model, path) for path in paths]
 
     def run(x):
         return forward(model, heads, x, places=places)
 
-    outputs, _, heard = tf.function(run)(x) if compiled else run(x)
-    return outputs, heard
+    outputs, _, captured = tf.function(run)(x) if compiled else run(x)
+    return outputs, captured
 
 
 def attributes(model):
@@ -63,13 +63,13 @@ def test_values_are_those_of_a_submodel_built_by_hand(compiled):
     by_hand = keras.Model(model.inputs[0], [conv.output, norm.output, flat.output, head.output])
     submodel = tf.function(lambda x: by_hand(x, training=False)) if compiled else by_hand
     expected = submodel(x)
-    outputs, heard = hear(model, PATHS, x, compiled)
+    outputs, captured = captured_outputs(model, PATHS, x, compiled)
     np.testing.assert_array_equal(outputs, expected[3])
     for path, number in (("conv", 0), ("norm:input", 0), ("flat", 2)):
-        np.testing.assert_array_equal(heard[path], expected[number])
-    np.testing.assert_array_equal(np.maximum(heard["conv:preactivation"], 0), expected[0])
-    assert np.min(heard["conv:preactivation"]) < 0
-    np.testing.assert_allclose(heard["head:preactivation"], expected[2] @ head.kernel + head.bias, atol=1e-6)
+        np.testing.assert_array_equal(captured[path], expected[number])
+    np.testing.assert_array_equal(np.maximum(captured["conv:preactivation"], 0), expected[0])
+    assert np.min(captured["conv:preactivation"]) < 0
+    np.testing.assert_allclose(captured["head:preactivation"], expected[2] @ head.kernel + head.bias, atol=1e-6)
 
 
 def test_half_precision_is_heard_as_it_is():
@@ -79,9 +79,9 @@ def test_half_precision_is_heard_as_it_is():
     finally:
         keras.config.set_dtype_policy("float32")
     x = images(3, 8, 8, 1)
-    _, heard = hear(model, PATHS, x)
-    assert {value.dtype.name for value in heard.values()} == {"float16"}
-    np.testing.assert_array_equal(heard["norm:input"], keras.Model(model.inputs[0], model.layers[0].output)(x))
+    _, captured = captured_outputs(model, PATHS, x)
+    assert {value.dtype.name for value in captured.values()} == {"float16"}
+    np.testing.assert_array_equal(captured["norm:input"], keras.Model(model.inputs[0], model.layers[0].output)(x))
 
 
 def test_a_quantised_layer_is_heard():
@@ -90,10 +90,10 @@ def test_a_quantised_layer_is_heard():
     for layer in model.layers[1:]:
         layer.quantize("int8")
     data = images(2, 4)
-    _, heard = hear(model, ["dense", "dense:input", "dense:preactivation"], data)
-    np.testing.assert_array_equal(heard["dense"], keras.Model(x, model.layers[1].output)(data))
-    np.testing.assert_array_equal(heard["dense:input"], data)
-    np.testing.assert_array_equal(heard["dense"], np.maximum(heard["dense:preactivation"], 0))
+    _, captured = captured_outputs(model, ["dense", "dense:input", "dense:preactivation"], data)
+    np.testing.assert_array_equal(captured["dense"], keras.Model(x, model.layers[1].output)(data))
+    np.testing.assert_array_equal(captured["dense:input"], data)
+    np.testing.assert_array_equal(captured["dense"], np.maximum(captured["dense:preactivation"], 0))
 
 
 def test_calls_of_a_shared_layer_are_counted():
@@ -102,10 +102,10 @@ def test_calls_of_a_shared_layer_are_counted():
     first = encoder(x)
     model = keras.Model(x, encoder(first))
     data = images(2, 4)
-    outputs, heard = hear(model, ["encoder#0", "encoder#1", "encoder#1:input"], data)
-    np.testing.assert_array_equal(heard["encoder#1"], outputs)
-    np.testing.assert_array_equal(heard["encoder#0"], keras.Model(x, first)(data))
-    np.testing.assert_array_equal(heard["encoder#1:input"], heard["encoder#0"])
+    outputs, captured = captured_outputs(model, ["encoder#0", "encoder#1", "encoder#1:input"], data)
+    np.testing.assert_array_equal(captured["encoder#1"], outputs)
+    np.testing.assert_array_equal(captured["encoder#0"], keras.Model(x, first)(data))
+    np.testing.assert_array_equal(captured["encoder#1:input"], captured["encoder#0"])
 
 
 def test_operations_of_a_graph_are_heard():
@@ -114,9 +114,9 @@ def test_operations_of_a_graph_are_heard():
     model = keras.Model(x, L.Dense(2)(tanh))
     name = tanh._keras_history.operation.name
     data = images(2, 4)
-    _, heard = hear(model, [name, f"{name}:input"], data)
-    np.testing.assert_array_equal(heard[f"{name}:input"], data)
-    np.testing.assert_allclose(heard[name], np.tanh(data), rtol=1e-6)
+    _, captured = captured_outputs(model, [name, f"{name}:input"], data)
+    np.testing.assert_array_equal(captured[f"{name}:input"], data)
+    np.testing.assert_allclose(captured[name], np.tanh(data), rtol=1e-6)
 
 
 class Stop(Exception):
@@ -134,7 +134,7 @@ def test_the_layers_are_as_before(fails):
 def assert_left_alone(model, paths, fails):
     before, weights = attributes(model), [id(weight) for weight in model.weights]
     try:
-        with listen([find_place(model, path) for path in paths]):
+        with capture([find_place(model, path) for path in paths]):
             assert attributes(model) != before
             model(np.zeros((1, *model.input_shape[1:]), "float32"))
             if fails:
@@ -148,8 +148,8 @@ def assert_left_alone(model, paths, fails):
 def test_one_listener_inside_another():
     model, x = small(), images(2, 8, 8, 1)
     place = find_place(model, "conv")
-    with listen([place]) as outer:
-        with listen([place, find_place(model, "conv:input")]) as inner:
+    with capture([place]) as outer:
+        with capture([place, find_place(model, "conv:input")]) as inner:
             model(x)
         model(x)
     assert len(outer) == 2 and [path for path, _ in inner] == ["conv:input", "conv"]
@@ -161,10 +161,10 @@ def test_threads_that_take_turns_hear_themselves_alone():
     model = small()
     place = find_place(model, "conv")
     before = attributes(model)
-    heard, first_is_in, second_is_in = {}, threading.Event(), threading.Event()
+    captured, first_is_in, second_is_in = {}, threading.Event(), threading.Event()
 
     def first():
-        with listen([place]) as heard["first"]:
+        with capture([place]) as captured["first"]:
             first_is_in.set()
             second_is_in.wait(20)
             model(images(1, 8, 8, 1))
@@ -172,11 +172,11 @@ def test_threads_that_take_turns_hear_themselves_alone():
     thread = threading.Thread(target=first)
     thread.start()
     first_is_in.wait(20)
-    with listen([place]) as heard["second"]:
+    with capture([place]) as captured["second"]:
         second_is_in.set()
         thread.join(20)
         model(images(2, 8, 8, 1))
-    assert [len(pick(place, heard[name])) for name in ("first", "second")] == [1, 2]
+    assert [len(pick(place, captured[name])) for name in ("first", "second")] == [1, 2]
     assert attributes(model) == before
 
 
@@ -186,11 +186,11 @@ def test_attention_scores_are_those_that_the_layer_returns(settings):
     layer = model.get_layer("attention")
     plain = model(x)
     expected = layer(x, x, return_attention_scores=True)
-    outputs, heard = hear(model, ["attention", "attention:scores", "attention:raw_scores"], x)
+    outputs, captured = captured_outputs(model, ["attention", "attention:scores", "attention:raw_scores"], x)
     np.testing.assert_allclose(outputs, plain, atol=1e-6)  # the fused kernel and the plain one agree
-    np.testing.assert_array_equal(heard["attention"], expected[0])
-    np.testing.assert_array_equal(heard["attention:scores"], expected[1])
-    np.testing.assert_allclose(keras.ops.softmax(heard["attention:raw_scores"]), expected[1], atol=1e-6)
+    np.testing.assert_array_equal(captured["attention"], expected[0])
+    np.testing.assert_array_equal(captured["attention:scores"], expected[1])
+    np.testing.assert_allclose(keras.ops.softmax(captured["attention:raw_scores"]), expected[1], atol=1e-6)
 
 
 def test_grouped_attention_scores():
@@ -198,11 +198,11 @@ def test_grouped_attention_scores():
     layer = L.GroupQueryAttention(4, 4, 2, name="attention")
     model, data = keras.Model(x, layer(x, x)), images(3, 5, 8)
     plain = model(data)
-    outputs, heard = hear(model, ["attention:raw_scores", "attention:scores", "attention"], data)
+    outputs, captured = captured_outputs(model, ["attention:raw_scores", "attention:scores", "attention"], data)
     np.testing.assert_allclose(outputs, plain, atol=1e-6)
     expected = layer(data, data, return_attention_scores=True)[1]
-    np.testing.assert_array_equal(heard["attention:scores"], expected)
-    np.testing.assert_allclose(keras.ops.softmax(heard["attention:raw_scores"]), expected, atol=1e-6)
+    np.testing.assert_array_equal(captured["attention:scores"], expected)
+    np.testing.assert_allclose(keras.ops.softmax(captured["attention:raw_scores"]), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("causal", [False, True])
@@ -212,15 +212,15 @@ def test_masked_attention_keeps_its_outputs(causal):
     y = layer(tokens, tokens, use_causal_mask=True) if causal else layer(tokens, tokens, attention_mask=mask)
     model = keras.Model([tokens] if causal else [tokens, mask], y)  # Keras 3.12 refuses an input that nothing uses
     data = [images(3, 5, 8), np.tril(np.ones((3, 5, 5), bool))][: len(model.inputs)]
-    outputs, heard = hear(model, ["attention:scores"], data)
+    outputs, captured = captured_outputs(model, ["attention:scores"], data)
     np.testing.assert_allclose(outputs, model(data), atol=1e-6)
-    np.testing.assert_array_equal(np.triu(heard["attention:scores"], 1), 0)
+    np.testing.assert_array_equal(np.triu(captured["attention:scores"], 1), 0)
 
 
 def test_scores_of_a_layer_that_was_set_to_flash_attention():
     model, x = attention(), images(3, 5, 8)
     layer, plain = model.get_layer("attention"), model(x)
     layer._flash_attention = True  # TensorFlow has no such kernel, so the layer cannot be run without scores
-    outputs, _ = hear(model, ["attention:scores"], x)
+    outputs, _ = captured_outputs(model, ["attention:scores"], x)
     np.testing.assert_allclose(outputs, plain, atol=1e-6)
     assert layer._flash_attention is True
