@@ -190,7 +190,7 @@ def test_the_role_is_named():
         find_place(keras.Sequential([keras.Input((2,))], name="net"), "nowhere", role="teacher")
 
 
-def test_what_is_not_clear_is_refused():
+def test_ambiguous_paths_are_refused():
     x = keras.Input((4, 4))
     twice = L.Dense(4, activation="relu", name="twice")
     states = L.GRU(3, return_state=True, name="states")(twice(twice(x)))
@@ -199,7 +199,7 @@ def test_what_is_not_clear_is_refused():
         "twice": "2 calls of that layer. Expected: one of twice#0, twice#1",
         "twice#2": "one of twice#0, twice#1",
         "twice:preactivation": "one of twice#0:preactivation, twice#1:preactivation",
-        "states": "not one tensor.*tuple.*single tensor",
+        "states": "not a single tensor.*tuple.*single tensor",
         model.operations[0].name: "0 calls of that layer. Expected: a layer that runs",
     }
     for path, message in cases.items():
