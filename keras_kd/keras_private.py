@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
+from keras.src.backend.common import masking
 from keras.src.saving.serialization_lib import in_safe_mode
 from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter, can_convert_arrays
 from keras.src.trainers.data_adapters.array_slicing import train_validation_split
@@ -32,6 +33,7 @@ __all__ = [
     "call_that_made",
     "calls_of",
     "can_convert_arrays",
+    "clear_losses",
     "compiled_loss",
     "compiled_metrics",
     "copy_operation",
@@ -162,12 +164,12 @@ def copy_operation(operation: Any) -> Any:
 
 def keras_mask(tensor: Any) -> Any:
     """The mask that a layer left on its output, or None. Without this padding counts in every loss on features."""
-    return getattr(tensor, "_keras_mask", None)
+    return masking.get_keras_mask(tensor)  # JAX arrays take no attributes, so Keras keeps their masks elsewhere
 
 
 def set_keras_mask(tensor: Any, mask: Any) -> None:
     """Puts a mask on a tensor. Without this logits lose the mask that the output of the activation has."""
-    tensor._keras_mask = mask
+    masking.set_keras_mask(tensor, mask)
 
 
 # Attention.
@@ -200,6 +202,14 @@ def compiled_loss(model: keras.Model) -> Any:
 def compiled_metrics(model: keras.Model) -> Any:
     """What `compile(metrics=...)` made, or None. Without this metrics fail where no batch has labels."""
     return model._compile_metrics
+
+
+def clear_losses(model: keras.layers.Layer) -> None:
+    """Forgets the losses that layers added, inside a `keras.StatelessScope` those of that scope.
+
+    Keras tells them by `id`, which a later tensor may have again. Without this such a loss counts twice on JAX.
+    """
+    model._clear_losses()
 
 
 def set_initial_epoch(model: keras.Model, epoch: int | None) -> None:

@@ -67,17 +67,14 @@ assert dict(os.environ) == before
     assert run(code) == []
 
 
-def test_another_backend_is_told_at_construction():
+def test_jax_loads_no_tensorflow():
     code = """
 import os
 os.environ["KERAS_BACKEND"] = "jax"
 import keras, keras_kd as kd
-model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+models = [keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)]) for _ in range(2)]
 print(float(kd.losses.soft_targets([[1.0, 2.0]], [[1.0, 2.0]], 2.0)[0]))
-try:
-    kd.Distiller(model, model)
-except kd.errors.ConfigurationError as error:
-    print("jax" in str(error) and "tensorflow" in str(error))
+print(kd.Distiller(*models).built)
 import sys
 print("tensorflow" in sys.modules)
 """

@@ -100,6 +100,19 @@ def test_a_layer_leaves_its_mask_where_it_is_read():
     assert keras_private.keras_mask(other) is keras_private.keras_mask(tensor)
 
 
+def test_added_losses_are_forgotten():
+    class Adding(L.Layer):
+        def call(self, inputs):
+            self.add_loss(keras.ops.sum(inputs))
+            return inputs
+
+    built = keras.Sequential([keras.Input((2,)), Adding()])
+    built(np.ones((1, 2), "float32"))
+    assert len(built.losses) == 1
+    keras_private.clear_losses(built)
+    assert built.losses == []
+
+
 # Attention.
 
 

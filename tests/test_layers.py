@@ -43,12 +43,14 @@ LAYERS = {
 CONFINED = {
     "tensorflow": ("distillers/_tensorflow.py", "data/", "export/", "evaluation/runners.py", "compression/tfmot.py"),
     "ai_edge_litert": ("litert/",),
+    "jax": ("distillers/_jax.py",),
     "tensorflow_datasets": ("data/",),
     "matplotlib": ("evaluation/plots.py", "evaluation/drawing.py"),
     "tf_keras": ("compression/tfmot.py",),
     "tensorflow_model_optimization": ("compression/tfmot.py",),
 }
 HEAVY = ("tensorflow_datasets", "matplotlib", "sklearn", "typer", "rich", "pydantic", "jinja2", "ai_edge_litert")
+STEPS = ("distillers/_tensorflow.py", "distillers/_jax.py")  # each is read on its backend alone
 
 FILES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 
@@ -93,10 +95,10 @@ def test_confined_packages_stay_where_they_belong(path):
 @pytest.mark.parametrize("path", FILES, ids=str)
 def test_heavy_packages_load_on_first_use(path):
     """Recipes and the command line are only reached by those who run them; the rest stays light."""
-    if path.parts[0] in ("recipes", "cli") or path.as_posix() == "distillers/_tensorflow.py":
+    if path.parts[0] in ("recipes", "cli") or path.as_posix() in STEPS:
         return
     for module, is_top in imports(path):
-        assert not (is_top and module.split(".")[0] in (*HEAVY, "tensorflow")) or _is_type_only(path, module)
+        assert not (is_top and module.split(".")[0] in (*HEAVY, "tensorflow", "jax")) or _is_type_only(path, module)
 
 
 def _is_type_only(path, module):

@@ -11,21 +11,32 @@ from keras_kd.features import ModelOutputs
 from keras_kd.keras_private import all_layers, holds_layers
 from keras_kd.teachers import Teacher
 
+BACKENDS = ("tensorflow", "jax")
 
-def step_of_backend() -> Any:
-    """The module with the training step for the Keras backend in use."""
-    if keras.backend.backend() != "tensorflow":
+
+def training_step() -> type:
+    """The base class with the training step for the Keras backend in use; an empty one where there is none."""
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        from keras_kd.distillers._tensorflow import TrainingStep
+    elif backend == "jax":
+        from keras_kd.distillers._jax import TrainingStep
+    else:
+        TrainingStep = object
+    return TrainingStep
+
+
+def check_backend() -> None:
+    """Raises `ConfigurationError` on a Keras backend without a training step."""
+    if keras.backend.backend() not in BACKENDS:
         raise ConfigurationError(
             explain(
                 "The Distiller has no training step for this backend.",
                 received=f"keras.backend.backend() == {keras.backend.backend()!r}",
-                expected="'tensorflow'",
-                fix="Set KERAS_BACKEND=tensorflow before the first import of keras.",
+                expected=" or ".join(map(repr, BACKENDS)),
+                fix="Set KERAS_BACKEND=tensorflow or KERAS_BACKEND=jax before the first import of keras.",
             )
         )
-    from keras_kd.distillers import _tensorflow
-
-    return _tensorflow
 
 
 def check_function(name: str, function: Any) -> None:

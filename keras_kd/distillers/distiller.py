@@ -35,7 +35,7 @@ _ALPHA_HINT = "Alpha is the weight of the TEACHER; student_loss_weight of keras.
 
 
 @register
-class Distiller(keras.Model):
+class Distiller(checks.training_step(), keras.Model):
     """Trains a student on its labels and on what a teacher says of the same inputs.
 
     `loss = (1 - alpha) * supervised + alpha * sum(weight * term) + sum(student.losses)`, with an alpha of 1 for the
@@ -85,11 +85,10 @@ class Distiller(keras.Model):
         student_outputs: str | None = None,
         name: str = "distiller",
     ):
-        step = checks.step_of_backend()
+        checks.check_backend()
         checks.check_student(student)
         checks.check_losses(losses)
         super().__init__(name=name, dtype=checks.policy_of(student), autocast=False)
-        self._step = step
         self.student = student
         checks.check_function("teacher_inputs", teacher_inputs)
         checks.check_function("student_inputs", student_inputs)
@@ -214,10 +213,6 @@ class Distiller(keras.Model):
                 fix="Use distiller.student.export(...), or keras_kd.export.export_tflite(distiller.student, path).",
             )
         )
-
-    def train_step(self, *args):
-        """One step of the student; the arguments are those of the trainer of the backend, the last one is the batch."""
-        return self._step.train_step(self, *args)
 
     def test_step(self, *args):
         *state, data = args  # JAX passes its state first

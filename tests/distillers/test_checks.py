@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import keras_kd as kd
+from keras_kd.distillers import checks
 from keras_kd.errors import ConfigurationError
 from keras_kd.teachers import Ensemble, FrozenTeacher
 
@@ -101,7 +102,7 @@ def test_a_distiller_is_not_exported():
         distiller.export("somewhere")
 
 
-@pytest.mark.parametrize("backend", ["torch", "elephant", "jax"])
+@pytest.mark.parametrize("backend", ["torch", "elephant"])
 def test_another_backend_is_named(backend):
     if backend == "torch" and importlib.util.find_spec("torch"):
         pytest.skip("the message is about a package that is missing")
@@ -111,3 +112,10 @@ def test_another_backend_is_named(backend):
     environment = {**os.environ, "KERAS_BACKEND": backend}
     result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert backend in result.stdout and "KERAS_BACKEND=tensorflow" in result.stdout, result.stderr
+
+
+def test_a_backend_without_a_training_step_is_named(monkeypatch):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
+    assert checks.training_step() is object
+    with pytest.raises(ConfigurationError, match="KERAS_BACKEND=jax"):
+        checks.check_backend()

@@ -1,0 +1,228 @@
+"""The training step on the JAX backend: gradient, loss scale, update, and the state that a compiled step is given."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import keras
+
+from keras_kd.errors import ConfigurationError, TeacherError, explain
+from keras_kd.features.tracing import trace
+from keras_kd.keras_private import all_layers, clear_losses, compiled_loss, compiled_metrics
+from keras_kd.teachers import Batch
+
+State = tuple[list[Any], list[Any], list[Any], list[Any]]
+
+
+class FedBatch(NamedTuple):
+    """A batch and the values that the step reads but never changes.
+
+    They are passed in beside the batch because Keras donates the buffers of its own four groups of state.
+
+    Attributes:
+        frozen: the values of the variables that the distiller has noted.
+        data: what a Keras iterator yields.
+    """
+
+    frozen: list[Any]
+    data: Any
+
+
+class TrainingStep:
+    """What Keras calls of a `Distiller` on JAX. Every variable that a step reads is an argument of the program."""
+
+    def make_train_function(self, force=False):
+        _own_buffers(self.frozen_state, self.variables)
+        if self.train_function is None or force:
+            super().make_train_function(force=True)
+            self._passed_in = _PassedIn(self.frozen_state)
+            self.train_function = _with_frozen_state(self, self.train_function)
+
+    def train_step(self, state, data):
+        """Takes one step: `(state, batch)` to `(logs, new state)`, with the state in Keras' order."""
+        trainable, non_trainable, optimizer_state, metrics = state
+        frozen, data = data if isinstance(data, FedBatch) else ([], data)
+        batch = self.prepare_batch(data)
+        self._check_labels_are_known(batch)
+        fixed = [
+            *(_pairs(self._passed_in.variables, frozen) if frozen else []),
+            *_pairs(self.non_trainable_variables, non_trainable),
+            *_pairs(self.optimizer.variables, optimizer_state),
+        ]
+        unknown: dict[int, Any] = {}
+        with _Scope(fixed, unknown):
+            targets = self.teach(batch)
+
+        def scaled_loss(trainable):
+            mapping = [
+                *fixed,
+                *_pairs(self.trainable_variables, trainable),
+                *_pairs(self.metrics_variables, metrics),  # the compiled loss keeps a mean per output
+            ]
+            with _Scope(mapping, unknown) as scope:
+                clear_losses(self)
+                parts = self.loss_and_parts(batch, targets, step=self.optimizer.iterations)
+                scaled = self.optimizer.scale_loss(parts.loss)
+            return scaled, (
+                parts,
+                scope.values(self.non_trainable_variables),
+                scope.values(self.metrics_variables),
+            )
+
+        gradients, (parts, non_trainable, metrics) = jax.grad(scaled_loss, has_aux=True)(trainable)
+        if unknown and frozen:
+            raise _NotPassedIn(list(unknown.values()))
+        if trainable:
+            trainable, optimizer_state = self.optimizer.stateless_apply(optimizer_state, gradients, trainable)
+        with _Scope(_pairs(self.metrics_variables, metrics), unknown) as scope:
+            logs = self.update_logs(batch, parts)
+        return logs, (trainable, non_trainable, optimizer_state, scope.values(self.metrics_variables))
+
+    def _symbolic_build(self, iterator=None, data_batch=None):
+        """Makes every variable by the first batch, without computing anything: a compiled step cannot make any."""
+        if not self._needs_a_batch():
+            super()._symbolic_build(iterator, data_batch)
+            return
+        data_batch = _first(iterator) if data_batch is None else data_batch
+        batch = self.prepare_batch(data_batch)
+        if batch.y is None:
+            trace(self, batch.x)
+        else:
+            super()._symbolic_build(data_batch=data_batch)
+        if self.teacher.output_shapes is None or not all(term.built for term in self.terms):
+            with contextlib.suppress(TeacherError):  # which the step raises, if there is one
+                trace(self._symbolic_step, tuple(part for part in data_batch if part is not None))
+        if not self.optimizer.built:
+            self.optimizer.build(self.trainable_variables)
+
+    def _needs_a_batch(self):
+        labeled = (compiled_metrics(self), compiled_loss(self))
+        return (
+            not self._student_is_known
+            or not all(layer.built for layer in all_layers(self))
+            or any(part is not None and not part.built for part in labeled)
+        )
+
+    def _symbolic_step(self, data):
+        batch = Batch.of(data)
+        return self.loss_and_parts(batch, self.teach(batch), step=self.optimizer.iterations).loss
+
+    def _check_labels_are_known(self, batch):
+        """Raises where labels come only after the variables were made."""
+        metrics = compiled_metrics(self)
+        if batch.y is not None and metrics is not None and not metrics.built:
+            raise ConfigurationError(
+                explain(
+                    "The first batch had no labels, and a later one has.",
+                    received="a labeled batch after an unlabeled one, and compiled metrics",
+                    expected="a labeled batch first, from which the variables of the metrics are made on JAX",
+                    fix="Reorder the batches, or call distiller.test_on_batch(x, y) with one labeled batch first.",
+                )
+            )
+
+
+class _PassedIn:
+    """Holds variables where Keras does not see them: in a list of its own a model would track and save them."""
+
+    def __init__(self, variables: list[Any]):
+        self.variables = variables
+
+
+class _Scope(keras.StatelessScope):
+    """A scope that notes in `unknown` which variables are read without a value that was passed in.
+
+    Their values would become constants of the compiled program, and later changes would have no effect.
+    """
+
+    def __init__(self, mapping: list[tuple[Any, Any]], unknown: dict[int, Any]):
+        super().__init__(mapping, collect_losses=True)
+        self._unknown = unknown
+
+    def get_current_value(self, variable):
+        value = super().get_current_value(variable)
+        if value is None:
+            self._unknown[id(variable)] = variable
+        return value
+
+    def values(self, variables: Iterable[Any]) -> list[Any]:
+        """The values of variables after what happened in the scope."""
+        return [self.get_current_value(variable) for variable in variables]
+
+
+class _NotPassedIn(Exception):
+    """A step read variables that are not arguments of the program."""
+
+    def __init__(self, variables: list[Any]):
+        super().__init__(", ".join(variable.path for variable in variables))
+        self.variables = variables
+
+
+def _with_frozen_state(distiller: Any, function: Callable[..., Any]) -> Callable[..., Any]:
+    """A train function whose batches bring the present values of what a step reads and never changes.
+
+    Where a step fails before it runs (a shape, a missing teacher), the variables get their values back, which Keras has
+    taken out of them.
+    """
+
+    frozen = distiller._passed_in.variables
+
+    def train_function(state: State, iterator: Iterator[Any]) -> tuple[Any, State]:
+        seen: list[Any] = []
+        try:
+            while True:
+                try:
+                    return function(state, _fed(iterator, seen, frozen))
+                except _NotPassedIn as error:  # the first time the step is traced
+                    frozen.extend(error.variables)
+        except BaseException:
+            _put_back(distiller, state)
+            raise
+
+    return train_function
+
+
+def _fed(iterator: Iterator[Any], seen: list[Any], frozen: list[Any]) -> Iterator[FedBatch]:
+    """The batches that were seen in an attempt before, and those of the iterator, which are added to them."""
+    values = [variable.value for variable in frozen]
+    for data in tuple(seen):
+        yield FedBatch(values, data)
+    while True:
+        try:
+            seen.append(next(iterator))
+        except StopIteration:
+            return
+        yield FedBatch(values, seen[-1])
+
+
+def _put_back(distiller: Any, state: State) -> None:
+    groups = (
+        distiller.trainable_variables,
+        distiller.non_trainable_variables,
+        distiller.optimizer.variables,
+        distiller.metrics_variables,
+    )
+    for variables, values in zip(groups, state, strict=True):
+        for variable, value in zip(variables, values, strict=len(variables) == len(values)):
+            if not value.is_deleted():
+                variable.assign(value)
+
+
+def _own_buffers(frozen: Iterable[Any], trained: Iterable[Any]) -> None:
+    """Gives frozen variables buffers of their own: `assign` shares them, and those of the trained ones are donated."""
+    donated = {id(variable.value) for variable in trained}
+    for variable in frozen:
+        if id(variable.value) in donated:
+            variable.assign(jax.numpy.copy(variable.value))
+
+
+def _first(iterator: Any) -> Any:
+    """The first batch of a Keras epoch iterator, which Keras resets afterwards."""
+    _, _, batches = next(iter(iterator))
+    return batches[0] if isinstance(batches, (list, tuple)) else next(batches)
+
+
+def _pairs(variables: Iterable[Any], values: Iterable[Any]) -> list[tuple[Any, Any]]:
+    return list(zip(variables, values, strict=True))
