@@ -1,8 +1,9 @@
-"""`keras-kd cache`: the teacher's answers on disk."""
+"""`keras-kd cache`: build and inspect the cache of teacher outputs."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -12,35 +13,38 @@ from rich.table import Table
 
 from keras_kd.cli.outcome import failing_cleanly, is_explained, say
 from keras_kd.cli.quiet import quiet_natives
-from keras_kd.cli.recipe import OutputDir, Overrides, Overwrite, loaded
+from keras_kd.cli.recipe import recipe_command
+from keras_kd.recipes import Recipe
 
-app = typer.Typer(help="Ask the teacher once and keep its answers.", no_args_is_help=True)
+app = typer.Typer(help="Build and inspect the cache of teacher outputs.", no_args_is_help=True)
 
 
-@app.command()
+_WITH_CACHE = Annotated[Path, typer.Argument(help="A recipe file with a `cache:` section.")]
+
+
+@recipe_command(app, "The cache was not built.", _WITH_CACHE)
 def build(
-    recipe: Annotated[Path, typer.Argument(help="A recipe file with a `cache:` section.")],
-    overrides: Overrides = None,
-    output_dir: OutputDir = None,
-    shard: Annotated[int, typer.Option(help="Which share of the work this process does, from 0.")] = 0,
+    recipe: Recipe,
+    console: Console,
+    *,
+    overwrite: bool,
+    shard: Annotated[int, typer.Option(help="The share of the work that this process does, from 0.")] = 0,
     num_shards: Annotated[int, typer.Option(help="How many processes or machines share the work.")] = 1,
-    overwrite: Overwrite = False,
-) -> None:
-    """Train the teacher of a recipe where it is not trained yet, and build its cache or go on with it."""
-    headline = "The cache was not built."
-    with loaded(recipe, overrides, output_dir, headline) as work:
-        from keras_kd import recipes
+) -> Callable[[], None]:
+    """Build the cache of a recipe's teacher or resume building it; trains the teacher first if needed."""
+    from keras_kd import recipes
 
-        path = recipes.build_cache(work, Console(), shard=shard, num_shards=num_shards, overwrite=overwrite)
-    say(Console(), f"{path}: {'complete' if num_shards == 1 else f'share {shard} of {num_shards} is complete'}.")
+    path = recipes.build_cache(recipe, console, shard=shard, num_shards=num_shards, overwrite=overwrite)
+    what = "complete" if num_shards == 1 else f"share {shard} of {num_shards} is complete"
+    return lambda: say(console, f"{path}: {what}.")
 
 
 @app.command()
 def info(
     path: Annotated[Path, typer.Argument(help="The folder of a cache.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """What a cache holds, of which teacher and data, and how much of it is there."""
+    """Show what a cache holds, of which teacher and data, and how much of it is complete."""
     with failing_cleanly(Console(stderr=True), "This cache cannot be read."), quiet_natives(is_explained):
         from keras_kd.teachers.cache.store import Store
 
@@ -57,8 +61,8 @@ def info(
 @app.command()
 def verify(path: Annotated[Path, typer.Argument(help="The folder of a cache.")]) -> None:
     """Read every shard and compare its checksum."""
-    with failing_cleanly(Console(stderr=True), "This cache must not be used as it is."), quiet_natives(is_explained):
+    with failing_cleanly(Console(stderr=True), "This cache is damaged or incomplete."), quiet_natives(is_explained):
         from keras_kd.teachers import CachedTeacher
 
         described = CachedTeacher.open(path, progress=True).describe()
-    say(Console(), f"{path}: all {described['shards']} shards are whole.")
+    say(Console(), f"{path}: all {described['shards']} shards are intact.")

@@ -1,4 +1,4 @@
-"""Ctrl-C: the first one ends the work where it can be taken up again, the second one ends the process at once."""
+"""Ctrl-C: the first stops the work where it can be resumed, the second ends the process at once."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _ending = threading.Lock()
 
 @contextlib.contextmanager
 def handled() -> Iterator[None]:
-    """Handles Ctrl-C for the time of a command; not where the process was started with Ctrl-C ignored.
+    """Handles Ctrl-C during a command, unless the process was started with Ctrl-C ignored.
 
     Until the work begins (`working`) there is nothing to save, and the process ends at once: an exception in the middle
-    of an import may be swallowed, or crash the native library that is being loaded.
+    of an import may be swallowed, or may crash the native library that is being loaded.
     """
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield
@@ -46,7 +46,7 @@ def handled() -> Iterator[None]:
 
 @contextlib.contextmanager
 def working() -> Iterator[None]:
-    """From here on Ctrl-C is a `KeyboardInterrupt`, so that what is half done is cleared away."""
+    """Makes Ctrl-C a `KeyboardInterrupt`, so that unfinished files are removed."""
     _working.set()
     try:
         yield
@@ -55,7 +55,7 @@ def working() -> Iterator[None]:
 
 
 def _press(terminal: int) -> None:
-    """What the main thread does at Ctrl-C, the first time."""
+    """Handles the first Ctrl-C, in the main thread."""
     if not _working.is_set() and not interruption.is_pressed():
         _end(terminal, "Interrupted.")
     elif not interruption.is_pressed():
@@ -63,7 +63,7 @@ def _press(terminal: int) -> None:
 
 
 def _watch(reader: int, terminal: int) -> None:
-    """Waits for the second Ctrl-C in a thread of its own: the main thread may be in a long native call."""
+    """Waits for the second Ctrl-C in its own thread: the main thread may be in a long native call."""
     pressed = 0
     while signals := os.read(reader, 64):
         pressed += signals.count(signal.SIGINT)
@@ -72,7 +72,7 @@ def _watch(reader: int, terminal: int) -> None:
 
 
 def _end(terminal: int, message: str) -> None:
-    """Ends the process, and those that it started, without any clean-up."""
+    """Ends the process and its children without clean-up."""
     if not _ending.acquire(blocking=False):  # in the other thread, or further up in this one
         return
     for process in [found for found in gc.get_objects() if issubclass(type(found), subprocess.Popen)]:
@@ -85,7 +85,7 @@ def _end(terminal: int, message: str) -> None:
 
 
 def _without_interrupts(show):
-    """A hook that shows what could not be raised, but for a `KeyboardInterrupt`: that one is noted already."""
+    """A hook for errors that could not be raised; ignores `KeyboardInterrupt`, which is already recorded."""
 
     def hook(unraisable):
         if not isinstance(unraisable.exc_value, KeyboardInterrupt):

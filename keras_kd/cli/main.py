@@ -1,4 +1,4 @@
-"""The entry point: Ctrl-C is taken care of before anything else is loaded."""
+"""The entry point: installs the Ctrl-C handler before anything else is loaded."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def main() -> None:
 
 
 def _leave(code: object) -> None:
-    """Ends the process of a command that failed, without the clean-up of an interpreter that has threads of its own.
+    """Ends the process of a failed command without the interpreter's clean-up.
 
-    TensorFlow's threads still call Python functions then, and say on the terminal that there is none.
+    TensorFlow's threads would still call Python functions during it and print errors.
     """
     if isinstance(code, int) and code and "tensorflow" in sys.modules:
         with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""What is printed at the end of a command, and how it ends where it fails."""
+"""Output at the end of a command, and exit codes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from keras_kd import interruption
 from keras_kd.cli.interrupts import EXIT_CODE
 from keras_kd.errors import KerasKDError, RecipeError, TrainingError
 
-_GOES_ON = "What was finished is kept: once this is mended, the same command goes on from there."
+_RESUMES = "Finished work is kept: once this is fixed, the same command resumes from there."
 _OF_THE_MACHINE = {
     getattr(errno, name)
     for name in "ENOSPC EDQUOT EROFS EACCES EPERM EIO EMFILE ENFILE ENOMEM ENAMETOOLONG ENOTDIR EISDIR ENXIO".split()
@@ -24,38 +24,38 @@ _OF_THE_MACHINE = {
 
 
 def is_of_the_machine(error: BaseException) -> bool:
-    """Whether an error is about a disk that is full or a file that may not be written, rather than about a program."""
+    """Whether an error comes from the machine, such as a full disk or missing permissions, not from the program."""
     return isinstance(error, OSError) and (error.errno in _OF_THE_MACHINE or "No space left" in str(error))
 
 
 def is_explained(error: BaseException) -> bool:
-    """Whether `failing_cleanly` says in words what went wrong."""
+    """Whether `failing_cleanly` explains an error."""
     return isinstance(error, KerasKDError) or is_of_the_machine(error) or interruption.is_pressed()
 
 
 @contextlib.contextmanager
 def failing_cleanly(errors: Console, headline: str, is_kept: Callable[[], bool] = lambda: False) -> Iterator[None]:
-    """Turns what goes wrong on purpose into a message and an exit code: 2 recipe, 1 other, 130 interrupted.
+    """Maps expected errors to a message and an exit code: 2 recipe, 1 other, 130 interrupted.
 
     Args:
         errors: where the message goes.
-        headline: its first line where the work failed.
-        is_kept: whether there is something that the same command would go on from.
+        headline: the first line of the message.
+        is_kept: whether there is finished work from which the same command would resume.
     """
     try:
         yield
     except BaseException as error:
         if interruption.is_pressed() or isinstance(error, KeyboardInterrupt):
-            ending = "the same command goes on from here." if is_kept() else "nothing was finished yet."
+            ending = "the same command resumes from here." if is_kept() else "nothing was finished yet."
             errors.print(f"\nInterrupted; {ending}")
             raise typer.Exit(EXIT_CODE) from None
         if isinstance(error, RecipeError):
             _fail(errors, 2, "This recipe cannot be run.", str(error))
         if isinstance(error, KerasKDError):
-            goes_on = is_kept() and not isinstance(error, TrainingError)  # which would diverge again
-            _fail(errors, 1, headline, str(error), *([_GOES_ON] if goes_on else []))
+            resumes = is_kept() and not isinstance(error, TrainingError)  # it would diverge again
+            _fail(errors, 1, headline, str(error), *([_RESUMES] if resumes else []))
         if is_of_the_machine(error):
-            _fail(errors, 1, headline, _about(error), *([_GOES_ON] if is_kept() else []))
+            _fail(errors, 1, headline, _about(error), *([_RESUMES] if is_kept() else []))
         raise
 
 
@@ -65,16 +65,16 @@ def _about(error: OSError) -> str:
 
 
 def say(console: Console, text: str) -> None:
-    """A line as it is, however long."""
+    """Prints a line unchanged, however long."""
     console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def show(report, folder: Path, console: Console) -> None:
-    """The table, the sentences, and where the files are."""
+    """Prints the table, the summary, and where the files are."""
     from keras_kd.evaluation.report import table
 
     console.print()
-    console.print(table(report))
+    console.print(table(report, console.width))
     for sentence in report.summary or ():
         console.print(f"• {sentence}", highlight=False)
     console.print(f"\nFiles: {folder}    Report: {folder / 'report.html'}", highlight=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""Keeps the chatter of native libraries off the terminal."""
+"""Keeps messages of native libraries off the terminal."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 
 @contextlib.contextmanager
 def quiet_natives(is_expected: Callable[[Exception], bool] = lambda error: False) -> Iterator[None]:
-    """Holds back what native libraries write to standard error; shows it where Python fails unexpectedly.
+    """Holds back what native libraries write to standard error; prints it after an unexpected error.
 
     TensorFlow and LiteRT write to the file descriptor from C++, past `sys.stderr` and whatever their log level is set
-    to. What Python writes to `sys.stderr` (warnings, errors) is shown as ever.
+    to. What Python writes to `sys.stderr` (warnings, errors) is not affected.
     """
     sys.stderr.flush()
     original = os.dup(2)
@@ -36,7 +36,7 @@ def quiet_natives(is_expected: Callable[[Exception], bool] = lambda error: False
 
 
 def touch_backend() -> None:
-    """Runs the first operation, at which TensorFlow looks for devices and says what it found."""
+    """Runs a first operation, at which TensorFlow looks for devices and logs what it found."""
     from keras import ops
 
     ops.zeros(())

@@ -1,13 +1,14 @@
-"""What every command that works on a recipe takes, and how it starts."""
+"""The options that all commands on a recipe share, and how such a command starts."""
 
 from __future__ import annotations
 
 import contextlib
 import importlib
+import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_type_hints
 
 import typer
 from rich.console import Console
@@ -19,12 +20,58 @@ from keras_kd.cli.quiet import quiet_natives, touch_backend
 from keras_kd.recipes import Recipe, load
 from keras_kd.recipes.reading.names import check_names
 
-OptionalRecipe = Annotated[Path | None, typer.Argument(help="A recipe file. Default: the digits of scikit-learn.")]
-Overrides = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key: student.epochs=5")
-]
-OutputDir = Annotated[Path | None, typer.Option(help="The run folder. Default: saved_models/NAME.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the results of another recipe in the folder.")]
+_PARAMETERS = {
+    "overrides": Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key: student.epochs=5")
+    ],
+    "output_dir": Annotated[Path | None, typer.Option(help="The run folder. Default: saved_models/NAME.")],
+}
+_OVERWRITE = Annotated[bool, typer.Option("--overwrite", help="Replace the results of another recipe in the folder.")]
+_OPTIONAL = Annotated[Path | None, typer.Argument(help="A recipe file. Default: the digits of scikit-learn.")]
+
+
+def recipe_command(app: typer.Typer, headline: str, recipe: Any = _OPTIONAL) -> Callable[[Callable], Callable]:
+    """Registers a function that works on a recipe as a command with the options that all of these have.
+
+    The function takes the recipe, the console, `overwrite` and options of its own, and gives a function that prints
+    the result when native libraries may write to the terminal again.
+
+    Args:
+        app: takes the command.
+        headline: the first line of the message if the work fails.
+        recipe: the type of the argument that names the recipe's file.
+    """
+
+    def registered(work: Callable[..., Callable[[], None]]) -> Callable:
+        hints = get_type_hints(work, include_extras=True)
+        own = [
+            p for p in inspect.signature(work).parameters.values() if p.name not in ("recipe", "console", "overwrite")
+        ]
+
+        def command(recipe=None, overrides=None, output_dir=None, overwrite=False, **options):
+            console = Console()
+            with loaded(recipe, overrides, output_dir, headline) as checked:
+                show_result = work(checked, console, overwrite=overwrite, **options)
+            show_result()
+
+        shared = [("recipe", recipe, _default(recipe))]
+        shared += [(name, kind, None) for name, kind in _PARAMETERS.items()]
+        shared += [(option.name, hints[option.name], option.default) for option in own] + [
+            ("overwrite", _OVERWRITE, False)
+        ]
+        command.__signature__ = inspect.Signature(
+            [inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, annotation=kind, default=d) for n, kind, d in shared]
+        )
+        command.__annotations__ = {name: kind for name, kind, _ in shared}
+        command.__doc__ = work.__doc__
+        app.command(work.__name__)(command)
+        return work
+
+    return registered
+
+
+def _default(recipe: Any) -> Any:
+    return None if recipe is _OPTIONAL else inspect.Parameter.empty
 
 
 _KEPT = (".state/**/*.json", "teacher_cache/**/*.npy")  # stamps, states of trainings, shards
@@ -32,10 +79,10 @@ _KEPT = (".state/**/*.json", "teacher_cache/**/*.npy")  # stamps, states of trai
 
 @contextlib.contextmanager
 def loaded(path: Path | None, overrides: list[str] | None, output_dir: Path | None, headline: str) -> Iterator[Recipe]:
-    """The recipe, for work in which native libraries are quiet and what fails on purpose ends the command.
+    """Yields the recipe, silences native libraries, and turns expected errors into the end of the command.
 
-    What can be said about the recipe without Keras and its backend is said before they are loaded, which takes seconds.
-    `headline` is what the command says first where the work fails.
+    Everything that can be checked without Keras and its backend is checked before they are loaded, which takes seconds.
+    `headline` is the first line of the message if the work fails.
     """
     errors = Console(stderr=True)
     recipe: Recipe | None = None
@@ -43,7 +90,7 @@ def loaded(path: Path | None, overrides: list[str] | None, output_dir: Path | No
     def is_kept() -> bool:
         return recipe is not None and any(any(recipe.folder.glob(pattern)) for pattern in _KEPT)
 
-    sys.path.append(str(Path.cwd()))  # where `module:function` of a recipe is looked for, after what is installed
+    sys.path.append(str(Path.cwd()))  # for `module:function` of a recipe, after installed packages
     with failing_cleanly(errors, headline, is_kept):
         recipe = load(path, overrides or (), output_dir=output_dir)
         check_names(recipe)

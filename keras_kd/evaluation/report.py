@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from importlib import resources
@@ -132,28 +132,48 @@ def highlights(report: Report) -> list[tuple[str, str]]:
     return [(fact.figure, fact.caption) for fact in facts]
 
 
-def table(report: Report) -> Table:
-    """The rows as a table for the terminal; it fits 80 columns."""
+def table(report: Report, width: int = 80) -> Table:
+    """The rows as a table for a terminal of `width` columns.
+
+    Where not everything fits beside the titles, the size after gzip is left out first, then the 95th percentile of the
+    latency and the share of the teacher's parameters; the page and the JSON file have them.
+    """
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
+    grids = [_texts(report, columns, details=details) for columns, details in _LAYOUTS]
+    heads, lines = next((grid for grid in grids if _width(*grid) <= width), grids[-1])
     result = Table(title=report.title, caption=" ".join([*_notes(report), *_remarks(report)]))
-    result.box, result.show_edge, result.pad_edge, result.padding = (
-        box.SIMPLE_HEAD,
-        False,
-        False,
-        (0, 1, 0, 0),
-    )
+    result.box, result.show_edge, result.pad_edge, result.padding = box.SIMPLE_HEAD, False, False, (0, 1, 0, 0)
     result.caption_justify = "left"
     result.add_column("Model", overflow="fold")
-    for column in _COLUMNS:
-        result.add_column(column.short, justify="right", no_wrap=True)
-    for row, cells in _grid(report):
-        texts = [Text(cell.text, style="bold green" if cell.best else "") for cell in cells]
-        texts[0].append(f" {cells[0].detail}" if cells[0].detail else "", style="dim")
-        result.add_row(Text(row.title), *texts)
+    for head in heads:
+        result.add_column(head, justify="right", no_wrap=True)
+    for title, cells in lines:
+        shown = [Text(text, style="bold green" if best else "") for text, _, best in cells]
+        for text, (_, detail, _) in zip(shown, cells, strict=True):
+            text.append(f" {detail}" if detail else "", style="dim")
+        result.add_row(Text(title), *shown)
     return result
+
+
+def _texts(
+    report: Report, columns: Sequence[_Column], *, details: bool
+) -> tuple[list[str], list[tuple[str, list[_Cell]]]]:
+    """The heads of some columns, and the title and cells of each row; of details only the first column's."""
+    lines = []
+    for row, cells in _grid(report, columns):
+        first = cells[0] if details else cells[0]._replace(detail="")
+        lines.append((row.title, [first, *(cell._replace(detail="") for cell in cells[1:])]))
+    return [column.short for column in columns], lines
+
+
+def _width(heads: Sequence[str], lines: Sequence[tuple[str, Sequence[_Cell]]]) -> int:
+    """The width of a table with two spaces between two columns."""
+    sizes = [[len(f"{cell.text} {cell.detail}".rstrip()) for cell in cells] for _, cells in lines]
+    widths = [max(len(head), *column) for head, column in zip(heads, zip(*sizes, strict=True), strict=True)]
+    return max(len("Model"), *(len(title) for title, _ in lines)) + sum(widths) + 2 * len(widths)
 
 
 def markdown_table(report: Report) -> str:
@@ -214,15 +234,15 @@ class _Cell(NamedTuple):
     best: bool
 
 
-def _grid(report: Report) -> list[tuple[ModelRow, list[_Cell]]]:
-    """Each row with its cells; the best value of a column is marked unless most of the rows share it."""
-    best = []
-    for column in _COLUMNS:
+def _grid(report: Report, columns: Sequence[_Column] | None = None) -> list[tuple[ModelRow, list[_Cell]]]:
+    """Each row with its cells, of all columns by default; the best value is marked unless most rows share it."""
+    columns, best = columns or _COLUMNS, []
+    for column in columns:
         known = [value for row in report.rows if (value := column.value(row)) is not None]
         top = column.best(known, default=None)
         best.append(top if 2 * known.count(top) <= len(known) else None)
     return [
-        (row, [_cell(report, row, column, top) for column, top in zip(_COLUMNS, best, strict=True)])
+        (row, [_cell(report, row, column, top) for column, top in zip(columns, best, strict=True)])
         for row in report.rows
     ]
 
@@ -268,6 +288,16 @@ _COLUMNS = (
         min,
         lambda r, _: f"{milliseconds(r.latency_p50_ms)}/{milliseconds(r.latency_p95_ms)}",
     ),
+)
+
+_MEDIAN = _COLUMNS[-1]._replace(short="p50 ms", show=lambda r, _: milliseconds(r.latency_p50_ms))
+_WITHOUT_GZIP = tuple(column for column in _COLUMNS if column.title != "gzip")
+# From the widest to the narrowest, with or without the share of the teacher's parameters.
+_LAYOUTS = (
+    (_COLUMNS, True),
+    (_WITHOUT_GZIP, True),
+    ((*_WITHOUT_GZIP[:-1], _MEDIAN), True),
+    ((*_WITHOUT_GZIP[:-1], _MEDIAN), False),
 )
 
 

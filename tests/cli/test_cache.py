@@ -44,7 +44,7 @@ def test_build_info_and_verify(folder, call):
     assert (described["views"], described["shards"], described["shards_expected"]) == (2, 4, 4)
     assert "bytes_per_example_and_view" in call(folder, "cache", "info", str(path)).stdout
     verified = call(folder, "cache", "verify", str(path))
-    assert verified.returncode == 0 and "all 4 shards are whole" in " ".join(verified.stdout.split())
+    assert verified.returncode == 0 and "all 4 shards are intact" in " ".join(verified.stdout.split())
     victim = sorted((path / "shards").iterdir())[0]
     victim.write_bytes(victim.read_bytes()[:-1])
     damaged = call(folder, "cache", "verify", str(path))

@@ -111,7 +111,7 @@ def test_init_overwrites_only_what_it_is_told_to(invoke, tmp_path):
     (tmp_path / "mine.yaml").write_text("precious")
     result = invoke("init", "mine.yaml")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr == "mine.yaml is there already; --force overwrites it.\n"
+    assert result.stderr == "mine.yaml exists already; --force overwrites it.\n"
     assert (tmp_path / "mine.yaml").read_text() == "precious"
     assert invoke("init", "mine.yaml", "--force").exit_code == 0
     assert (tmp_path / "mine.yaml").read_text("utf-8") == kd.recipes.default_text()
@@ -160,7 +160,7 @@ def test_run_reads_recipe_and_options(invoke, started, tmp_path):
         ),
         (["--set", "data.source=npz:none.npz"], ["data: There is no such .npz file."]),
         (["--set", "few_labels.num_labels=5"], ["few_labels.num_labels: not usable."]),
-        (["--output-dir", "file/below"], ["output_dir: this is no folder."]),
+        (["--output-dir", "file/below"], ["output_dir: this is not a folder."]),
     ],
 )
 def test_a_bad_recipe_is_one_message_and_exit_code_2(invoke, tmp_path, arguments, parts):
@@ -202,11 +202,11 @@ def test_what_was_finished_is_kept_is_said_where_it_is_so(invoke, monkeypatch, t
 
     monkeypatch.setattr(kd.recipes, "run", fail)
     (tmp_path / "there" / ".state").mkdir(parents=True)
-    assert "goes on from there" not in invoke("run", "--output-dir", "there").stderr
+    assert "resumes from there" not in invoke("run", "--output-dir", "there").stderr
     (tmp_path / "there" / ".state" / "teacher.json").write_text("{}")
     assert words(invoke("run", "--output-dir", "there").stderr) == (
         "The run failed. The converter refused the model. "
-        "What was finished is kept: once this is mended, the same command goes on from there."
+        "Finished work is kept: once this is fixed, the same command resumes from there."
     )
 
 

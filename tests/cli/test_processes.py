@@ -16,7 +16,7 @@ import keras
 def dense(input_shape, num_classes):
     return keras.Sequential([keras.Input(input_shape), keras.layers.Flatten(), keras.layers.Dense(num_classes)])
 """
-RESUMES = "\nInterrupted; the same command goes on from here.\n"
+RESUMES = "\nInterrupted; the same command resumes from here.\n"
 
 
 def words(text):

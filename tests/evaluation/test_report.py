@@ -373,13 +373,28 @@ def test_each_runtime_is_named():
     assert f"Latency of one example: teacher on Keras; {names} on LiteRT, 1 thread." in text
 
 
+LATENCY = {80: "0.050", 100: "0.050/0.060"}
+
+
 @pytest.mark.parametrize("width", [80, 100])
 def test_the_terminal_table_fits(width):
+    """Each row on one line, whatever the teacher counts."""
     console = Console(width=width, record=True, file=io.StringIO())
-    console.print(table(_report(rows=[replace(TEACHER, parameters=23_587_712), *ROWS[1:]])))
+    console.print(table(_report(rows=[replace(TEACHER, parameters=23_587_712), *ROWS[1:]]), width))
+    lines = console.export_text().splitlines()
+    assert "…" not in "".join(lines) and max(map(len, lines)) <= width
+    for row in ROWS:
+        assert any(line.startswith(f"{row.title} ") for line in lines), row.title
+    int8 = next(line for line in lines if line.startswith(INT8.title))
+    assert all(cell in "".join(lines) for cell in ("23,587,712", "7,000 1/3,370", "15.6 KiB", "96.1"))
+    assert int8.split()[-1] == LATENCY[width]
+
+
+def test_a_wide_terminal_shows_all_columns():
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(table(_report(), 120))
     text = console.export_text()
-    assert "…" not in text and max(map(len, text.splitlines())) <= width
-    assert all(cell in text for cell in ("23,587,712", "7,000 1/3,370", "15.6 KiB", "96.1", "0.050/0.060"))
+    assert all(head in text for head in ("gzip", "p50/p95 ms", "Agree", "F1")) and "8.79 KiB" in text
 
 
 # Files

@@ -22,7 +22,7 @@ from keras_kd.recipes.registry import register
 @register(phase="report")
 def plan_report(plan: Any, recipe: Any) -> Iterator[Stage]:
     """The report of all trainings and measurements."""
-    yield ReportFiles([*plan.of(*MODELS), plan["measurements"]])
+    yield ReportFiles([*plan.of(*MODELS), plan["measurements"]], titled=plan.stages)
 
 
 class ReportFiles(Stage):
@@ -30,9 +30,10 @@ class ReportFiles(Stage):
 
     is_repeated = True
 
-    def __init__(self, inputs: list[Stage]):
+    def __init__(self, inputs: list[Stage], titled: list[Stage]):
         makes = Artifact(role=Role.REPORT, title="report", kind="text", file=Path("report.json"))
         super().__init__("report", inputs=inputs, settings={}, makes=makes)
+        self.titled = tuple(titled)
 
     def run(self, context: Context) -> Artifact:
         folder, report = context.folder.path, self.report(context)
@@ -46,7 +47,8 @@ class ReportFiles(Stage):
         """What the stages have recorded, as a report."""
         recipe, source = context.assembly.recipe, context.assembly.source
         measured = json.loads(context.file("measurements").read_text("utf-8"))
-        rows = [ModelRow(**row) for row in measured.pop("rows")]
+        titles = {stage.id: stage.makes.title for stage in self.titled}
+        rows = [ModelRow(**row | {"title": titles[row["id"]]}) for row in measured.pop("rows")]
         records = {stage.id: context.artifacts[stage.id].record for stage in self.inputs}
         return Report(
             title=f"{recipe.name}: from teacher to phone",
