@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from keras_kd.diagnosis.answering import Answers, Respondent
-from keras_kd.diagnosis.findings import SURE, TEMPERATURES, Findings, find
-from keras_kd.diagnosis.fitness import unfit_because
+from keras_kd.diagnosis.labeled_logits import LabeledLogits, LogitsReader
+from keras_kd.diagnosis.measurements import CONFIDENT, TEMPERATURES, Measurements, measure
+from keras_kd.diagnosis.problems import find_problems
 from keras_kd.errors import ConfigurationError, TeacherError, check_integer, explain
 from keras_kd.features.table import format_table
 from keras_kd.teachers.base import Teacher
@@ -39,8 +39,8 @@ class Diagnosis:
     """
 
     num_classes: int
-    train: Findings | None
-    validation: Findings | None
+    train: Measurements | None
+    validation: Measurements | None
     best_temperature: float | None
     calibrated_error: float | None
     warnings: tuple[str, ...]
@@ -109,14 +109,14 @@ def diagnose(
     teacher = as_teacher(teacher)
     _check(teacher, data, validation)
     options = {"batch_size": check_integer("batch_size", batch_size, at_least=1), "progress": progress}
-    respondent = Respondent(teacher, output)
+    reader = LogitsReader(teacher, output)
     train = unseen = temperature = error = None
     if data is not None:
-        train, _ = find(respondent.answers(data, description="Training data", **options))
+        train, _ = measure(reader.read(data, description="Training data", **options))
     if validation is not None:
-        unseen, answers = find(respondent.answers(validation, description="Validation data", **options), keep=True)
+        unseen, answers = measure(reader.read(validation, description="Validation data", **options), keep=True)
         temperature, error = _temper(answers)
-    warnings = unfit_because(train, unseen, best_temperature=temperature, calibrated_error=error)
+    warnings = find_problems(train, unseen, best_temperature=temperature, calibrated_error=error)
     return Diagnosis((train or unseen).num_classes, train, unseen, temperature, error, warnings)
 
 
@@ -135,7 +135,7 @@ def _check(teacher: Teacher, data: Any, validation: Any) -> None:
         )
 
 
-def _temper(answers: Answers) -> tuple[float, float]:
+def _temper(answers: LabeledLogits) -> tuple[float, float]:
     """The best temperature, and the calibration error at it."""
     temperature = best_temperature(*answers)
     right = answers.logits.argmax(axis=1) == answers.labels
@@ -152,23 +152,23 @@ def _table(diagnosis: Diagnosis) -> str:
     return format_table([tuple(heads), *rows, highest])
 
 
-def _cells(findings: Findings) -> dict[str, str]:
-    low, high = findings.accuracy_interval
+def _cells(measured: Measurements) -> dict[str, str]:
+    low, high = measured.accuracy_interval
     cells = {
-        "examples": f"{findings.num_examples:,}",
-        "accuracy (95% interval)": f"{findings.accuracy:.1%} ({low:.1%} to {high:.1%})",
-        "most frequent class": f"{findings.majority_share:.1%}",
-        "mean confidence": f"{findings.mean_confidence:.1%}",
-        f"confidence above {SURE}": f"{findings.sure_share:.1%}",
-        "calibration error (ECE)": f"{findings.calibration_error:.3f}",
-        "negative log-likelihood, nats": f"{findings.negative_log_likelihood:.3f}",
+        "examples": f"{measured.num_examples:,}",
+        "accuracy (95% interval)": f"{measured.accuracy:.1%} ({low:.1%} to {high:.1%})",
+        "most frequent class": f"{measured.majority_share:.1%}",
+        "mean confidence": f"{measured.mean_confidence:.1%}",
+        f"confidence above {CONFIDENT}": f"{measured.sure_share:.1%}",
+        "calibration error (ECE)": f"{measured.calibration_error:.3f}",
+        "negative log-likelihood, nats": f"{measured.negative_log_likelihood:.3f}",
     }
     for temperature in _SHOWN_DARK_MASS:
-        cells[f"mass off the top class, T = {temperature}"] = f"{findings.dark_mass[temperature]:.1%}"
+        cells[f"mass off the top class, T = {temperature}"] = f"{measured.dark_mass[temperature]:.1%}"
     for temperature in TEMPERATURES:
-        cells[f"entropy at T = {temperature}, nats"] = f"{findings.entropy[temperature]:.3f}"
-    if findings.num_unlabelled:
-        cells["without a label, left out"] = f"{findings.num_unlabelled:,}"
+        cells[f"entropy at T = {temperature}, nats"] = f"{measured.entropy[temperature]:.3f}"
+    if measured.num_unlabelled:
+        cells["without a label, left out"] = f"{measured.num_unlabelled:,}"
     return cells
 
 

@@ -22,7 +22,7 @@ from keras_kd.surgery.precision import PRECISIONS, make_copies
 from keras_kd.teachers.absent import check_fingerprint, reopened
 from keras_kd.teachers.base import Batch, Teacher
 from keras_kd.teachers.external.opening import from_path
-from keras_kd.teachers.pieces import in_pieces
+from keras_kd.teachers.micro_batches import in_micro_batches
 
 _OTHER_FILES = (
     "Of an .h5 file, pass keras.models.load_model(file). kd.teachers.from_path opens .tflite and .npz files and the "
@@ -98,7 +98,7 @@ class FrozenTeacher(Teacher):
 
     def __call__(self, batch: Batch, taps: Sequence[str] = ()) -> ModelOutputs:
         run = functools.partial(self._run, taps)
-        return run(batch.x) if self.batch_size is None else in_pieces(run, batch.x, self.batch_size)
+        return run(batch.x) if self.batch_size is None else in_micro_batches(run, batch.x, self.batch_size)
 
     def _run(self, taps: Sequence[str], x: Any) -> ModelOutputs:
         model, heads, places = self._running(self._places(taps))

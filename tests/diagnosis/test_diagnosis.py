@@ -13,9 +13,9 @@ from scipy.stats import binomtest, entropy
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, log_loss
 
-from keras_kd.diagnosis import answering, diagnose
-from keras_kd.diagnosis.answering import Answers
-from keras_kd.diagnosis.findings import TEMPERATURES, find
+from keras_kd.diagnosis import diagnose, labeled_logits
+from keras_kd.diagnosis.labeled_logits import LabeledLogits
+from keras_kd.diagnosis.measurements import TEMPERATURES, measure
 from keras_kd.errors import ConfigurationError, TeacherError
 from keras_kd.evaluation.summary import wilson_interval as interval_of_the_report
 from keras_kd.features import ModelOutputs
@@ -49,7 +49,7 @@ def kinds(diagnosis):
 
 
 class Recorded(OfflineTeacher):
-    """Answers by row number, stored."""
+    """LabeledLogits by row number, stored."""
 
     fingerprint, output_shapes = "recorded", None
 
@@ -157,7 +157,7 @@ def test_the_temperature_is_of_the_validation_data():
 
 
 def test_large_logits_are_finite():
-    found, _ = find([Answers(np.array([[1e4, -1e4], [-1e4, 1e4]]), np.array([0, 0]))])
+    found, _ = measure([LabeledLogits(np.array([[1e4, -1e4], [-1e4, 1e4]]), np.array([0, 0]))])
     assert found.negative_log_likelihood == pytest.approx(1e4) and found.entropy[20] == 0.0
 
 
@@ -529,7 +529,7 @@ def test_goes_through_json():
     ("progress", "quiet_seconds", "is_shown"), [(True, 0, True), (True, 9, False), (False, 0, False)]
 )
 def test_long_work_shows_a_bar(monkeypatch, capsys, progress, quiet_seconds, is_shown):
-    monkeypatch.setattr(answering, "_QUIET_SECONDS", quiet_seconds)
+    monkeypatch.setattr(labeled_logits, "_QUIET_SECONDS", quiet_seconds)
     logits, labels = chances(size=20)
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm")

@@ -7,8 +7,8 @@ import pytest
 from sklearn.calibration import calibration_curve
 
 from keras_kd.diagnosis import Diagnosis
-from keras_kd.diagnosis.answering import Answers
-from keras_kd.diagnosis.findings import find
+from keras_kd.diagnosis.labeled_logits import LabeledLogits
+from keras_kd.diagnosis.measurements import measure
 from keras_kd.errors import ConfigurationError
 from keras_kd.evaluation import expected_calibration_error, plots
 from keras_kd.evaluation.reliability import reliability
@@ -16,11 +16,11 @@ from keras_kd.evaluation.reliability import reliability
 
 def _answers(seed=0, size=400):
     generator = np.random.default_rng(seed)
-    return Answers(3 * generator.normal(size=(size, 4)), generator.integers(0, 4, size))
+    return LabeledLogits(3 * generator.normal(size=(size, 4)), generator.integers(0, 4, size))
 
 
 def _diagnosis(train=None, validation=None):
-    train, validation = (part and find([part])[0] for part in (train, validation))
+    train, validation = (part and measure([part])[0] for part in (train, validation))
     return Diagnosis(4, train, validation, None, None, ())
 
 
@@ -51,7 +51,7 @@ def test_the_bars_are_those_of_scikit_learn(diagnosis):
 def test_a_bar_is_as_high_as_the_accuracy_of_its_bin():
     """Two bins: 90% confident and always right, 60% confident and half right."""
     logits = np.log([[0.9, 0.1]] * 4 + [[0.6, 0.4]] * 4)
-    svg = reliability(_diagnosis(Answers(logits, np.array([0, 0, 0, 0, 0, 0, 1, 1]))))
+    svg = reliability(_diagnosis(LabeledLogits(logits, np.array([0, 0, 0, 0, 0, 0, 1, 1]))))
     bars = []
     for points in re.findall(
         r'<path d="M ([^"]*?)L ([^"]*?)L ([^"]*?)L ([^"]*?)z[^>]*fill: var\(--kd-series-1', svg, re.S
@@ -74,7 +74,7 @@ def test_the_error_is_the_one_of_the_evaluation(diagnosis):
 
 
 def test_empty_bins_are_no_bars():
-    sure = Answers(np.array([[50.0, 0.0]]), np.array([0]))
+    sure = LabeledLogits(np.array([[50.0, 0.0]]), np.array([0]))
     title = ElementTree.fromstring(reliability(_diagnosis(validation=sure)))[0].text
     assert title.endswith("ECE 0.000. 1 at 100.0%: 100.0% right.")
 

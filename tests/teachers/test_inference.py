@@ -12,7 +12,7 @@ from keras_kd.errors import ConfigurationError, Notice, TeacherError
 from keras_kd.losses import Hint, SoftTargets, Weighted
 from keras_kd.serialization import deserialize, serialize
 from keras_kd.teachers import AbsentTeacher, Batch, FrozenTeacher, fingerprint
-from keras_kd.teachers.pieces import in_pieces
+from keras_kd.teachers.micro_batches import in_micro_batches
 
 L = keras.layers
 # As FrozenTeacher states them; what was found of several teachers is in docs/benchmarks.md.
@@ -157,7 +157,9 @@ def test_no_piece_is_larger_than_asked_for(batch, size, length):
         return {"sum": x["a"] + x["b"][:, 0]}
 
     a = np.arange(batch, dtype="float32")
-    total = in_pieces(function, {"a": tf.constant(a), "b": tf.constant(np.stack([10 * a, a], axis=1))}, size)["sum"]
+    total = in_micro_batches(function, {"a": tf.constant(a), "b": tf.constant(np.stack([10 * a, a], axis=1))}, size)[
+        "sum"
+    ]
     np.testing.assert_array_equal(total, 11 * a)
     assert set(seen) - {1} == {length} and len(seen) <= 1 + -(-batch // size)
 

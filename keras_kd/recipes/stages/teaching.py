@@ -15,7 +15,7 @@ from keras_kd.recipes.engine.context import Context
 from keras_kd.recipes.engine.stage import Stage
 from keras_kd.recipes.reading.schema import Recipe
 from keras_kd.teachers import CachedTeacher, FrozenTeacher, Panel, StoredLogits, Teacher
-from keras_kd.teachers.running import Runner
+from keras_kd.teachers.array_runner import TeacherRunner
 
 BATCH_SIZE = 256
 
@@ -60,7 +60,7 @@ def teacher_in_memory(
 
 def predict(teacher: Teacher, split: data.Split, advance: Callable[[int], None] = lambda steps: None) -> np.ndarray:
     """The logits of any teacher for a whole split, `[examples, classes]`; `advance` gets the size of each batch."""
-    runner, parts, start = Runner(teacher), [], 0
+    runner, parts, start = TeacherRunner(teacher), [], 0
     for x, _ in data.evaluation_batches(split, BATCH_SIZE).as_numpy_iterator():
         parts.append(next(iter(runner(np.arange(start, start + len(x)), 0, x).values())))
         start += len(x)

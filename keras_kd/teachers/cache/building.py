@@ -16,9 +16,9 @@ from keras_kd.data.draws import Draws
 from keras_kd.errors import ConfigurationError, TeacherError, check_integer, explain
 from keras_kd.progress import bar
 from keras_kd.quantities import human_bytes
+from keras_kd.teachers.array_runner import TeacherRunner
 from keras_kd.teachers.cache.encodings import Encoding, Rows, TopK
 from keras_kd.teachers.cache.store import Manifest, ShardKey, Store
-from keras_kd.teachers.running import Runner
 
 _SAME_ANSWERS = 0.1  # in standard deviations: another processor or precision stays well below it
 
@@ -29,10 +29,10 @@ class Builder:
     def __init__(
         self,
         store: Store,
-        runner: Runner,
+        runner: TeacherRunner,
         pipeline: Pipeline,
         encode: dict[str, Encoding],
-        first: FirstAnswers,
+        first: FirstOutputs,
         batch_size: int,
         progress: bool | Callable[[int], None],
     ):
@@ -136,14 +136,14 @@ def _distance(stored: np.ndarray, now: np.ndarray) -> float:
 
 
 @dataclass(frozen=True)
-class FirstAnswers:
+class FirstOutputs:
     """The answers about the first examples, from which names and shapes are read."""
 
     ids: np.ndarray
     answers: dict[str, np.ndarray]
 
     @classmethod
-    def of_first(cls, runner: Runner, pipeline: Pipeline, batch_size: int) -> FirstAnswers:
+    def of_first(cls, runner: TeacherRunner, pipeline: Pipeline, batch_size: int) -> FirstOutputs:
         ids, parts = next(pipeline.in_order(batch_size))
         return cls(ids, runner(ids, 0, *parts[:2]))
 

@@ -11,11 +11,11 @@ from keras_kd.errors import ConfigurationError, TeacherError, check_integer, exp
 from keras_kd.features import ModelOutputs
 from keras_kd.serialization import nearest, register
 from keras_kd.teachers.absent import AbsentTeacher, check_fingerprint
+from keras_kd.teachers.array_runner import TeacherRunner
 from keras_kd.teachers.base import OfflineTeacher, Teacher
-from keras_kd.teachers.cache.building import Builder, FirstAnswers, check_taps, encoding_of, opened, refuse_strangers
+from keras_kd.teachers.cache.building import Builder, FirstOutputs, check_taps, encoding_of, opened, refuse_strangers
 from keras_kd.teachers.cache.store import Manifest, Store
 from keras_kd.teachers.frozen import as_teacher
-from keras_kd.teachers.running import Runner
 
 _SHARDS_A_VIEW = 256
 _ROWS_A_SHARD = 1024
@@ -128,7 +128,7 @@ class CachedTeacher(OfflineTeacher):
             views = 1  # they would all be the same
         num_shards = check_integer("num_shards", num_shards, at_least=1)
         shard = check_integer("shard", shard, at_least=0, at_most=num_shards - 1)
-        runner = Runner(teacher, taps)
+        runner = TeacherRunner(teacher, taps)
         made_of = {
             "teacher": teacher.fingerprint,
             "pipeline": pipeline.identity(with_labels=teacher.reads_labels),
@@ -136,7 +136,7 @@ class CachedTeacher(OfflineTeacher):
             "shard_size": shard_size or max(_ROWS_A_SHARD, -(-pipeline.num_examples // _SHARDS_A_VIEW)),
             "activations": dict(teacher.activations),
         }
-        first = FirstAnswers.of_first(runner, pipeline, batch_size)
+        first = FirstOutputs.of_first(runner, pipeline, batch_size)
         check_taps(taps, first.answers)
         encode = {
             name: encoding_of(name, value, taps, top_k, remainder, sampling_temperature, dtype)

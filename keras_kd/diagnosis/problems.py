@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from keras_kd.diagnosis.findings import TEMPERATURES, Findings
+from keras_kd.diagnosis.measurements import TEMPERATURES, Measurements
 from keras_kd.teachers.calibration import chance_calibration_error
 
 # Distillation is mostly done at T = 4. Below a twentieth of the highest entropy there (0.12 nats for 10 classes), about
@@ -21,9 +21,9 @@ DEGENERATE_SHARE = 0.95
 DEGENERATE_EXCESS = 0.05
 
 
-def unfit_because(
-    train: Findings | None,
-    validation: Findings | None,
+def find_problems(
+    train: Measurements | None,
+    validation: Measurements | None,
     *,
     best_temperature: float | None = None,
     calibrated_error: float | None = None,
@@ -46,60 +46,60 @@ def unfit_because(
     return tuple(sentence for sentence in sentences if sentence)
 
 
-def _not_finite(findings: Findings, data: str) -> str | None:
-    if not findings.num_not_finite:
+def _not_finite(measured: Measurements, data: str) -> str | None:
+    if not measured.num_not_finite:
         return None
-    total = findings.num_examples + findings.num_not_finite
+    total = measured.num_examples + measured.num_not_finite
     return (
-        f"Not finite: {findings.num_not_finite:,} of {total:,} answers to the {data} data hold NaN or infinity, and "
+        f"Not finite: {measured.num_not_finite:,} of {total:,} answers to the {data} data hold NaN or infinity, and "
         "these examples are in no number here. One of them in a batch makes the student's loss NaN."
     )
 
 
-def _near_random(findings: Findings, data: str) -> str | None:
-    low, high = findings.accuracy_interval
-    guessing = 1 / findings.num_classes
-    if low > max(guessing, findings.majority_share):
+def _near_random(measured: Measurements, data: str) -> str | None:
+    low, high = measured.accuracy_interval
+    guessing = 1 / measured.num_classes
+    if low > max(guessing, measured.majority_share):
         return None
     return (
-        f"Near-random: {findings.accuracy:.1%} of the {data} data are right (95% interval {low:.1%} to {high:.1%}), "
+        f"Near-random: {measured.accuracy:.1%} of the {data} data are right (95% interval {low:.1%} to {high:.1%}), "
         f"guessing gives {guessing:.1%}, and always answering the most frequent class "
-        f"{findings.majority_share:.1%}. Check that inputs are scaled as in its training, that labels belong to the "
+        f"{measured.majority_share:.1%}. Check that inputs are scaled as in its training, that labels belong to the "
         "inputs and are numbered as its outputs are; else train it first."
     )
 
 
-def _degenerate(findings: Findings, data: str) -> str | None:
-    share, occurs = findings.most_predicted_share, findings.most_predicted_label_share
+def _degenerate(measured: Measurements, data: str) -> str | None:
+    share, occurs = measured.most_predicted_share, measured.most_predicted_label_share
     if share <= DEGENERATE_SHARE or share - occurs <= DEGENERATE_EXCESS:
         return None
     return (
-        f"Degenerate: class {findings.most_predicted} is its answer to {share:.1%} of the {data} data, of which "
+        f"Degenerate: class {measured.most_predicted} is its answer to {share:.1%} of the {data} data, of which "
         f"{occurs:.1%} are of that class. It has collapsed, or its inputs are not scaled as in its training."
     )
 
 
-def _saturated(findings: Findings, data: str) -> str | None:
-    most = math.log(findings.num_classes)
+def _saturated(measured: Measurements, data: str) -> str | None:
+    most = math.log(measured.num_classes)
     least = SATURATED_ENTROPY_SHARE * most
-    now = findings.entropy[SATURATION_TEMPERATURE]  # at T = 1 it is lower still: entropy grows with T
+    now = measured.entropy[SATURATION_TEMPERATURE]  # at T = 1 it is lower still: entropy grows with T
     if now >= least:
         return None
-    warmer = next((t for t in TEMPERATURES if findings.entropy[t] >= least), None)
+    warmer = next((t for t in TEMPERATURES if measured.entropy[t] >= least), None)
     advice = (
-        f"Distil at a temperature of {warmer} or more ({findings.entropy[warmer]:.2g} nats there)"
+        f"Distil at a temperature of {warmer} or more ({measured.entropy[warmer]:.2g} nats there)"
         if warmer
         else f"Even T = {TEMPERATURES[-1]} does not soften it: divide its logits, or standardize them "
         "(losses.LogitStandardization)"
     )
     return (
-        f"Saturated: on the {data} data the entropy of its answers is {findings.entropy[1]:.2g} nats at T = 1 and "
+        f"Saturated: on the {data} data the entropy of its answers is {measured.entropy[1]:.2g} nats at T = 1 and "
         f"{now:.2g} at T = {SATURATION_TEMPERATURE}, of {most:.3g} at most, so soft targets say little "
         f"more than labels. {advice}; or take losses on features, or a teacher whose training stopped earlier."
     )
 
 
-def _overfit(train: Findings | None, validation: Findings | None) -> str | None:
+def _overfit(train: Measurements | None, validation: Measurements | None) -> str | None:
     if train is None or validation is None:
         return None
     gap = train.accuracy - validation.accuracy
@@ -117,17 +117,17 @@ def _overfit(train: Findings | None, validation: Findings | None) -> str | None:
 
 
 def _badly_calibrated(
-    findings: Findings, data: str, best_temperature: float | None, calibrated_error: float | None
+    measured: Measurements, data: str, best_temperature: float | None, calibrated_error: float | None
 ) -> str | None:
-    error = findings.calibration_error
+    error = measured.calibration_error
     # few examples show an error even where there is none
-    if error <= BAD_CALIBRATION_ERROR + chance_calibration_error(findings.bins):
+    if error <= BAD_CALIBRATION_ERROR + chance_calibration_error(measured.bins):
         return None
-    word = "over" if findings.mean_confidence > findings.accuracy else "under"
+    word = "over" if measured.mean_confidence > measured.accuracy else "under"
     advice = "Measure on validation data, which also gives the temperature that calibrates it."
     if best_temperature is not None:
         advice = f"Its logits divided by {best_temperature:.3g} have an error of {calibrated_error:.3f}."
     return (
-        f"Badly calibrated: on the {data} data its mean confidence is {findings.mean_confidence:.1%} and its accuracy "
-        f"{findings.accuracy:.1%} ({word}confident; expected calibration error {error:.3f}). {advice}"
+        f"Badly calibrated: on the {data} data its mean confidence is {measured.mean_confidence:.1%} and its accuracy "
+        f"{measured.accuracy:.1%} ({word}confident; expected calibration error {error:.3f}). {advice}"
     )

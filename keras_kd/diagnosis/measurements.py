@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_kd.diagnosis.answering import Answers
+from keras_kd.diagnosis.labeled_logits import LabeledLogits
 from keras_kd.errors import ConfigurationError, TeacherError, explain
 from keras_kd.teachers.calibration import (
     ReliabilityBins,
@@ -19,11 +19,11 @@ from keras_kd.teachers.calibration import (
 )
 
 TEMPERATURES = (1, 2, 4, 8, 20)  # from as trained to Hinton et al.'s highest; 4 is what most papers distil at
-SURE = 0.999  # a probability that one-hot labels would hardly change
+CONFIDENT = 0.999  # a probability that one-hot labels would hardly change
 
 
 @dataclass(frozen=True)
-class Findings:
+class Measurements:
     """A teacher on one set of examples. Examples without a label are in none of the numbers.
 
     Attributes:
@@ -75,7 +75,7 @@ class Findings:
         }
 
 
-def find(batches: Iterable[Answers], *, keep: bool = False) -> tuple[Findings, Answers | None]:
+def measure(batches: Iterable[LabeledLogits], *, keep: bool = False) -> tuple[Measurements, LabeledLogits | None]:
     """Reads all answers; only a few numbers per example are held at a time.
 
     Args:
@@ -91,14 +91,14 @@ def find(batches: Iterable[Answers], *, keep: bool = False) -> tuple[Findings, A
         is_labelled, is_finite = labels >= 0, np.isfinite(logits).all(axis=1)
         num_unlabelled += int((~is_labelled).sum())
         num_not_finite += int((is_labelled & ~is_finite).sum())
-        counted = Answers(*(values[is_labelled & is_finite] for values in (logits, labels)))
+        counted = LabeledLogits(*(values[is_labelled & is_finite] for values in (logits, labels)))
         rows.append(_by_example(*counted))
         if keep:
             kept.append(counted)
     columns = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]} if rows else {"label": ()}
     if not len(columns["label"]):
         raise _nothing(num_unlabelled, num_not_finite)
-    answers = Answers(*map(np.concatenate, zip(*kept, strict=True))) if keep else None
+    answers = LabeledLogits(*map(np.concatenate, zip(*kept, strict=True))) if keep else None
     return _summary(columns, logits.shape[1], num_unlabelled, num_not_finite), answers
 
 
@@ -116,13 +116,15 @@ def _by_example(logits: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]
     return columns
 
 
-def _summary(columns: dict[str, np.ndarray], num_classes: int, num_unlabelled: int, num_not_finite: int) -> Findings:
+def _summary(
+    columns: dict[str, np.ndarray], num_classes: int, num_unlabelled: int, num_not_finite: int
+) -> Measurements:
     labels, predicted, confidence = columns["label"], columns["predicted"], columns["confidence"]
     right, num_examples = predicted == labels, len(labels)
     bins = reliability_bins(confidence, right)
     most_predicted = int(np.bincount(predicted).argmax())
     means = {name: float(values.mean()) for name, values in columns.items()}
-    return Findings(
+    return Measurements(
         num_classes=num_classes,
         num_examples=num_examples,
         num_unlabelled=num_unlabelled,
@@ -135,7 +137,7 @@ def _summary(columns: dict[str, np.ndarray], num_classes: int, num_unlabelled: i
         most_predicted_label_share=float((labels == most_predicted).mean()),
         negative_log_likelihood=means["surprise"],
         mean_confidence=means["confidence"],
-        sure_share=float((confidence > SURE).mean()),
+        sure_share=float((confidence > CONFIDENT).mean()),
         calibration_error=calibration_error(bins),
         bins=bins,
         entropy={temperature: means[f"entropy_{temperature}"] for temperature in TEMPERATURES},

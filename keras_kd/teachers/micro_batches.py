@@ -9,7 +9,7 @@ import keras
 from keras import ops
 
 
-def in_pieces(function: Callable[[Any], Any], inputs: Any, size: int) -> Any:
+def in_micro_batches(function: Callable[[Any], Any], inputs: Any, size: int) -> Any:
     """What `function(inputs)` gives, from pieces of at most `size` examples.
 
     The pieces are of one length, the smallest that needs no more of them; where it does not divide the batch, the
@@ -21,7 +21,7 @@ def in_pieces(function: Callable[[Any], Any], inputs: Any, size: int) -> Any:
         size: examples, at least 1.
 
     >>> double = lambda x: {"output": x * ops.cast(ops.shape(x)[0], "int32")}
-    >>> in_pieces(double, ops.array([1, 2, 3, 4, 5]), 4)["output"].numpy().tolist()
+    >>> in_micro_batches(double, ops.array([1, 2, 3, 4, 5]), 4)["output"].numpy().tolist()
     [3, 6, 9, 12, 15]
     """
     batch = ops.shape(keras.tree.flatten(inputs)[0])[0]

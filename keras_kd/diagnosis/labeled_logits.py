@@ -12,13 +12,13 @@ from keras import ops, tree
 from keras_kd.errors import ConfigurationError, explain
 from keras_kd.progress import bar
 from keras_kd.tasks.labels import class_numbers
+from keras_kd.teachers.array_runner import TeacherRunner
 from keras_kd.teachers.base import Batch, Teacher
-from keras_kd.teachers.running import Runner
 
 _QUIET_SECONDS = 2.0  # what is done by then needs no bar
 
 
-class Answers(NamedTuple):
+class LabeledLogits(NamedTuple):
     """The logits and labels of one batch; a binary answer has two columns, `(0, logit)`.
 
     Attributes:
@@ -30,7 +30,7 @@ class Answers(NamedTuple):
     labels: np.ndarray
 
 
-class Respondent:
+class LogitsReader:
     """A teacher that is asked in batches; its forward pass is compiled once, whatever the number of data sets.
 
     Args:
@@ -41,9 +41,9 @@ class Respondent:
     def __init__(self, teacher: Teacher, output: str | None = None):
         self.teacher = teacher
         self.output = output
-        self._run = Runner(teacher)
+        self._run = TeacherRunner(teacher)
 
-    def answers(self, data: Any, *, batch_size: int, progress: bool, description: str) -> Iterator[Answers]:
+    def read(self, data: Any, *, batch_size: int, progress: bool, description: str) -> Iterator[LabeledLogits]:
         """The answers to arrays `(x, y)` or to batches, in order.
 
         Raises:
@@ -122,7 +122,7 @@ def _pick(logits: dict[str, Any], output: str | None) -> tuple[str, Any]:
     return name, logits[name]
 
 
-def _paired(logits: np.ndarray, batch: Batch, name: str, activation: str | None) -> Answers:
+def _paired(logits: np.ndarray, batch: Batch, name: str, activation: str | None) -> LabeledLogits:
     logits = logits[:, None] if logits.ndim == 1 else logits
     positions, num_classes = logits.shape[:-1], max(logits.shape[-1], 2)
     if activation == "sigmoid" and logits.shape[-1] > 1:
@@ -136,7 +136,7 @@ def _paired(logits: np.ndarray, batch: Batch, name: str, activation: str | None)
         labels = np.where(_spread(batch.sample_weight, labels.shape) == 0, -1, labels)
     if logits.shape[-1] == 1:
         logits = np.concatenate([np.zeros_like(logits), logits], axis=-1)
-    return Answers(logits.reshape(-1, num_classes), labels.reshape(-1))
+    return LabeledLogits(logits.reshape(-1, num_classes), labels.reshape(-1))
 
 
 def _labels_of(y: Any, name: str) -> np.ndarray:

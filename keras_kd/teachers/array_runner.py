@@ -12,7 +12,7 @@ from keras import ops, tree
 from keras_kd.teachers.base import Batch, Teacher
 
 
-class Runner:
+class TeacherRunner:
     """Asks any teacher about plain arrays: one that runs in the step, or one whose answers travel.
 
     Args:
