@@ -1,4 +1,4 @@
-"""The exceptions of the package, and the one way to word them: what came, what was expected, how to fix it."""
+"""The exceptions of the package, and their wording: what was received, what was expected, how to fix it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class KerasKDError(Exception):
 
 
 class ConfigurationError(KerasKDError, ValueError):
-    """A setting, a model or an input that does not fit."""
+    """A setting, a model or an input that cannot be used."""
 
 
 class RecipeError(ConfigurationError):
@@ -21,19 +21,19 @@ class RecipeError(ConfigurationError):
 
 
 class TeacherError(KerasKDError, ValueError):
-    """A teacher that is missing, or is not the one that was named."""
+    """A teacher that is missing, or differs from the one that was named."""
 
 
 class ExportError(KerasKDError, RuntimeError):
-    """A model that could not be written for the phone."""
+    """A model that could not be written as a LiteRT file."""
 
 
 class TrainingError(KerasKDError, ArithmeticError):
-    """A training that diverged; it would again with the same settings."""
+    """A training that diverged, and would diverge again with the same settings."""
 
 
 class StorageError(KerasKDError, OSError):
-    """A disk that is full or not writable; with room on it, the same work goes on from the last save."""
+    """A disk that is full or not writable; once it has space, the same work resumes from the last save."""
 
 
 def explain(problem: str, *, received: Any = None, expected: Any = None, fix: str | None = None) -> str:
@@ -55,7 +55,7 @@ def explain(problem: str, *, received: Any = None, expected: Any = None, fix: st
 def check_number(
     name: str, value: Any, *, at_least: float = -math.inf, at_most: float = math.inf, fix: str | None = None
 ) -> float:
-    """Returns `value` as a float, or raises `ConfigurationError` where it is no finite number in the range."""
+    """Returns `value` as a float, or raises `ConfigurationError` if it is not a finite number in the range."""
     in_range = isinstance(value, Real) and not isinstance(value, bool) and at_least <= value <= at_most
     if not (in_range and math.isfinite(value)):
         low = f"{at_least:g} <= " if at_least > -math.inf else ""
@@ -68,7 +68,7 @@ def check_number(
 def check_integer(
     name: str, value: Any, *, at_least: int | None = None, at_most: int | None = None, fix: str | None = None
 ) -> int:
-    """Returns `value` as an int, or raises `ConfigurationError` where it is not a whole number in the range.
+    """Returns `value` as an int, or raises `ConfigurationError` if it is not a whole number in the range.
 
     >>> check_integer("views", 3, at_least=1)
     3
@@ -84,7 +84,7 @@ def check_integer(
 
 
 def check_choice(name: str, value: Any, choices: Iterable[Any]) -> Any:
-    """Returns `value`, or raises `ConfigurationError` with the choices where it is none of them."""
+    """Returns `value`, or raises `ConfigurationError` with the choices if it is not one of them."""
     choices = list(choices)
     if value not in choices:
         expected = "one of " + ", ".join(map(repr, choices))
@@ -93,4 +93,4 @@ def check_choice(name: str, value: Any, choices: Iterable[Any]) -> Any:
 
 
 class Notice(UserWarning):
-    """Something that was done on the user's behalf and that they may want to know."""
+    """Something that was done on the user's behalf and that they may want to know about."""

@@ -1,8 +1,8 @@
 """Ctrl-C that cannot be lost.
 
 Python turns Ctrl-C into an exception wherever the main thread happens to be, and there it may be swallowed: in a
-finalizer, in a callback from native code, in an import that is allowed to fail. A program that notes Ctrl-C here (the
-command line does) is stopped by the next `check` in any case. Without such a program nothing here has an effect.
+finalizer, in a callback from native code, or in an import that is allowed to fail. A program that records Ctrl-C here
+(the command line does) is stopped by the next `check` in any case. In other programs this module has no effect.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _held = threading.Event()
 
 
 def press() -> None:
-    """Notes that Ctrl-C was pressed; raises `KeyboardInterrupt` except between `hold` and `release`."""
+    """Records that Ctrl-C was pressed; raises `KeyboardInterrupt` except between `hold` and `release`."""
     _pressed.set()
     if not _held.is_set():
         raise KeyboardInterrupt
@@ -26,22 +26,22 @@ def is_pressed() -> bool:
 
 
 def check() -> None:
-    """Raises `KeyboardInterrupt` where Ctrl-C was pressed."""
+    """Raises `KeyboardInterrupt` if Ctrl-C was pressed."""
     if _pressed.is_set():
         raise KeyboardInterrupt
 
 
 def hold() -> None:
-    """From here on Ctrl-C is only noted: whoever calls this also calls `check` at each step of the work."""
+    """From now on Ctrl-C is only recorded: the caller must call `check` at each step of its work."""
     _held.set()
 
 
 def release() -> None:
-    """From here on Ctrl-C is raised where it is pressed."""
+    """From now on Ctrl-C raises an exception at once."""
     _held.clear()
 
 
 def forget() -> None:
-    """Begins anew, as if Ctrl-C had not been pressed."""
+    """Resets the state, as if Ctrl-C had not been pressed."""
     _pressed.clear()
     _held.clear()

@@ -1,4 +1,4 @@
-"""A lock on a folder that one process at a time may write into; the system releases it when the process ends."""
+"""A lock on a folder that one process at a time may write to; the system releases it when the process ends."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _NOT_SUPPORTED = {errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOLCK, e
 
 @contextlib.contextmanager
 def locked(file: Path, *, shared: bool = False) -> Iterator[None]:
-    """Holds an advisory lock (`flock`) on `file`, which is made where it is missing and stays behind.
+    """Holds an advisory lock (`flock`) on `file`, which is created if missing and is not removed.
 
-    Where the platform or the file system has no locks, a `Notice` says so and the work goes on without one.
+    If the platform or the file system has no locks, a `Notice` is issued and the work continues without one.
 
     Args:
-        file: what to lock, and where the name of the holder stands meanwhile.
-        shared: lets others in that ask for a shared lock too.
+        file: the file to lock; it contains the name of the holder meanwhile.
+        shared: allow other holders that request a shared lock too.
 
     Raises:
         ConfigurationError: another process holds it; the message names its id and host.

@@ -1,4 +1,4 @@
-"""How far a long piece of work is: a bar on a terminal, a line now and then in a file."""
+"""Progress of long work: a bar on a terminal, a line once a minute in a file."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class _Work:
 
 
 class Lines:
-    """Progress as plain text: a line when a piece of work is done, and one a minute while it goes on.
+    """Progress as plain text: a line when a task is finished, and one per minute while it runs.
 
-    Each is written at once. The first line comes at the start, so that something is seen.
+    Lines are flushed at once. The first one is printed at the start, so that the run is visibly alive.
     """
 
     def __init__(self, console: Any):
@@ -43,7 +43,7 @@ class Lines:
         self._last_line = -float("inf")
 
     def start(self) -> None:
-        """Nothing has to be set up."""
+        """Does nothing; a bar needs it."""
 
     stop = start
 
@@ -66,7 +66,7 @@ class Lines:
         self.tick(number)
 
     def tick(self, number: int) -> None:
-        """The line of a minute, where one is due."""
+        """Prints the line of this minute if it is due."""
         if time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
             self.say(str(self._works[number]))
 
@@ -92,10 +92,10 @@ def bar(
     In a file it is a line a minute and one at the end.
 
     Args:
-        total: how many steps; None where nobody knows.
-        done: steps that were done before the start; they do not count for the rate.
-        shown: without, nothing is shown.
-        after_seconds: what is done by then needs no bar.
+        total: the number of steps; None if it is unknown.
+        done: steps completed before the start; they do not count toward the rate.
+        shown: False shows nothing.
+        after_seconds: show no bar for work that finishes within this time.
     """
     if not shown:
         yield lambda steps=1: interruption.check()

@@ -1,10 +1,10 @@
-"""How numbers are written for people."""
+"""Numbers formatted for people."""
 
 from __future__ import annotations
 
 
 def human_bytes(num_bytes: float) -> str:
-    """A number of bytes in three digits and the unit that suits it.
+    """A number of bytes with three digits and a suitable unit.
 
     >>> human_bytes(512), human_bytes(24_000), human_bytes(2_500_000), human_bytes(65_536)
     ('512 B', '23.4 KiB', '2.38 MiB', '64 KiB')

@@ -1,6 +1,6 @@
-"""One way to register, look up and serialise the small named things: losses, schedules, transforms.
+"""One way to register, look up and serialize small named objects: losses, schedules, transforms.
 
-A `Registry` holds the members of one kind by their snake_case name, so that a recipe can say `cosine` or
+A `Registry` holds the members of one kind by their snake_case name, so that a recipe can write `cosine` or
 `{name: cosine, start: 0.9, end: 0.1, steps: 1200}`; each member is also registered with Keras, so that a saved
 model finds it again. Keras loads when something is registered: a recipe is read without it.
 """
@@ -86,7 +86,7 @@ class Registry:
         if not isinstance(identifier, Mapping) or not isinstance(identifier.get("name"), str):
             raise ConfigurationError(
                 explain(
-                    f"This is no {self.kind}.",
+                    f"Unsupported {self.kind}.",
                     received=repr(identifier),
                     expected=f"one from Python, its name, or a mapping with its 'name' ({', '.join(self.names)})",
                 )
@@ -97,7 +97,7 @@ class Registry:
 
 
 def look_up(kind: str, name: Any, members: Mapping[str, Any]) -> Any:
-    """The member of that name, or a `ConfigurationError` with the names that there are."""
+    """The member of that name, or a `ConfigurationError` with the known names."""
     if name in members:
         return members[name]
     names = sorted(members)
@@ -112,7 +112,7 @@ def look_up(kind: str, name: Any, members: Mapping[str, Any]) -> Any:
 
 
 def make(kind: str, name: str, function: Callable[..., Any], /, *args: Any, **settings: Any) -> Any:
-    """Calls `function`, or raises `ConfigurationError` where it does not take these settings."""
+    """Calls `function`, or raises `ConfigurationError` if it does not take these settings."""
     signature = inspect.signature(function)
     try:
         signature.bind(*args, **settings)

@@ -21,7 +21,7 @@ def test_a_registry_makes_members_by_name():
         registry.get("bigthing")
     with pytest.raises(ConfigurationError, match="does not take these settings.*colour"):
         registry.get({"name": "big_thing", "colour": "red"})
-    with pytest.raises(ConfigurationError, match="This is no thing.*3"):
+    with pytest.raises(ConfigurationError, match="Unsupported thing.*3"):
         registry.get(3)
 
 

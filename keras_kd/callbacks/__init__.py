@@ -1,4 +1,4 @@
-"""Thin adapters between `fit` and the rest."""
+"""Keras callbacks: thin adapters between `fit` and the rest of the package."""
 
 from keras_kd.callbacks.hyperparameters import AlphaDecay, TemperatureDecay
 from keras_kd.callbacks.resume import Resume

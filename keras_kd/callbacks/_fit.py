@@ -1,8 +1,7 @@
-"""What a running `fit` holds and does not hand to its callbacks: the list of them, and where the batches come from.
+"""What a running `fit` holds and does not pass to its callbacks: the list of them, and where the batches come from.
 
-Keras gives a callback the model and three numbers. `Resume` has to know the data, to refuse others and to go on in the
-right epoch of them, and the other callbacks, to keep what they remember. Both are read off the calling frames here, and
-nowhere else.
+Keras gives a callback the model and three numbers. `Resume` needs the data, to refuse other data and to resume in the
+right epoch, and the other callbacks, to save their state. Both are read from the calling frames, here and nowhere else.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a training is made of, in plain words: a saved state goes on with the same and with nothing else."""
+"""What a training consists of, as plain data: a saved state is resumed by the same training only."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Flat = dict[str, Any]
 
 
 def identity_of_model(model: keras.Model) -> Flat:
-    """Student, teacher, terms, loss and optimizer; without the numbers that a training may change."""
+    """Student, teacher, terms, loss and optimizer; without the numbers that may change during training."""
     student = getattr(model, "student", model)
     parts = {
         "model": type(model).__name__,
@@ -47,9 +47,9 @@ def identity_of_model(model: keras.Model) -> Flat:
 
 
 def numbers_of(model: keras.Model) -> Flat:
-    """The numbers that a training may change as it goes: learning rate, alpha and temperature, where they are numbers.
+    """The numbers that may change during training: learning rate, alpha and temperature.
 
-    A schedule is given in words.
+    A schedule is described by its configuration.
     """
     numbers: Flat = {}
     optimizer = model.optimizer
@@ -63,7 +63,7 @@ def numbers_of(model: keras.Model) -> Flat:
 
 
 def identity_of_data(fit: RunningFit) -> Flat:
-    """Content and order of the batches, as far as they can be known without reading a data set."""
+    """Content and order of the batches, as far as they are known without reading a data set."""
     adapter = fit.adapter
     if isinstance(adapter, Pipeline):
         examples = adapter.examples
@@ -91,18 +91,18 @@ def identity_of_data(fit: RunningFit) -> Flat:
 
 
 def replays(fit: RunningFit) -> bool:
-    """Whether the batches of each epoch are known to be the same again in another process."""
+    """Whether another process is known to see the same batches in each epoch."""
     if isinstance(fit.adapter, Pipeline):
         return fit.steps_per_epoch in (None, fit.adapter.steps_per_epoch)
     return array_shuffle(fit.adapter) is False and fit.steps_per_epoch is None
 
 
 def check_same(saved: Flat, present: Flat, where: Any) -> None:
-    """Raises `ConfigurationError` where a state was saved in another training, with what differs.
+    """Raises `ConfigurationError`, naming what differs, if a state was saved by another training.
 
     Args:
-        saved: what the state belongs to.
-        present: what is there now.
+        saved: the identity that the state was saved with.
+        present: the identity of the current training.
         where: the folder of the state.
     """
     differing = [path for path in {**saved, **present} if not _equal(saved.get(path), present.get(path))]
@@ -115,14 +115,14 @@ def check_same(saved: Flat, present: Flat, where: Any) -> None:
             f"The state saved in {where} belongs to another training.",
             received="; ".join(f"{path} {present.get(path)!r}" for path in shown) + more,
             expected="as it was saved, " + "; ".join(f"{path} {saved.get(path)!r}" for path in shown) + more,
-            fix="Take another folder, or remove this one to start over. To go on from its weights under new settings, "
-            "`restore` them by one Resume and pass another one, with a folder of its own, to `fit`.",
+            fix="Use another folder, or remove this one to start over. To continue from its weights with new "
+            "settings, `restore` them by one Resume and pass another one, with a folder of its own, to `fit`.",
         )
     )
 
 
 def plain(value: Any) -> Any:
-    """Any setting in plain data that is the same in another process; names that Keras makes up are left out."""
+    """Any setting in plain data that is the same in another process; names that Keras generates are left out."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, np.generic):
@@ -166,10 +166,10 @@ def _layer(layer: keras.Layer) -> str:
 
 
 def _config(value: Any, *, automatic: bool = False) -> dict[str, Any]:
-    """The config, without what Keras makes up; nothing where there is none."""
+    """The config without the names that Keras generates; empty if there is none."""
     try:
         config = value.get_config()
-    except Exception:  # a class of the user's without a config is known by its name and weights
+    except Exception:  # a user's class without a config is identified by its name and weights
         return {}
     return config if automatic else plain(config)
 
@@ -200,7 +200,7 @@ def _renamed(config: Any) -> Any:
 
 
 def _content(arrays: list[Any]) -> str:
-    """A hash of the arrays; of large ones, of evenly spaced rows."""
+    """A digest of the arrays; for large ones, of evenly spaced rows."""
     num_bytes = sum(getattr(array, "nbytes", 0) for array in arrays)
     step = max(1, math.ceil(num_bytes / _HASHED_BYTES))
     return files.digest_of_arrays(array[::step] for array in arrays if hasattr(array, "__array__"))

@@ -1,4 +1,4 @@
-"""What callbacks remember from epoch to epoch, taken out of them and put back."""
+"""The state that callbacks keep from epoch to epoch: reading it and restoring it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from keras_kd.keras_private import PRIVATE_MEMORY
 
 @runtime_checkable
 class Remembers(Protocol):
-    """A callback that says itself what it remembers, in plain data and NumPy arrays."""
+    """A callback that saves and restores its own state, as plain data and NumPy arrays."""
 
     def get_state(self) -> Any: ...
 
@@ -43,12 +43,12 @@ _OF_KERAS: dict[type, _Attributes] = {
 
 
 def states(callbacks: Iterable[keras.callbacks.Callback]) -> dict[str, Any]:
-    """The state of each callback that has one, by its name."""
+    """The state of each callback that has one, by callback name."""
     return {name: _get(callback) for name, callback in _named(callbacks).items()}
 
 
 def put_back(callbacks: Iterable[keras.callbacks.Callback], saved: dict[str, Any]) -> None:
-    """Gives each callback the state that `states` took from one of its name."""
+    """Restores the states that `states` returned, by callback name."""
     for name, callback in _named(callbacks).items():
         if name in saved:
             _set(callback, saved[name])
@@ -77,7 +77,7 @@ def pack(value: Any, arrays: dict[str, np.ndarray]) -> Any:
 
 
 def unpack(value: Any, arrays: dict[str, np.ndarray]) -> Any:
-    """What `pack` was given."""
+    """The inverse of `pack`."""
     if isinstance(value, list):
         return [unpack(item, arrays) for item in value]
     if not isinstance(value, dict):
@@ -89,7 +89,7 @@ def unpack(value: Any, arrays: dict[str, np.ndarray]) -> Any:
 
 
 def _named(callbacks: Iterable[keras.callbacks.Callback]) -> dict[str, keras.callbacks.Callback]:
-    """The callbacks with a memory, by class and, for the second of a class, a number."""
+    """The callbacks that have a state, by class name; the second one of a class gets a number."""
     named: dict[str, keras.callbacks.Callback] = {}
     for callback in callbacks:
         if isinstance(callback, Remembers) or _attributes(callback):
@@ -121,5 +121,5 @@ def _settings_of(callback: Any) -> dict[str, Any]:
     attributes = _attributes(callback)
     values = {name: getattr(callback, name) for name in attributes.settings} if attributes else {}
     if "min_delta" in values:
-        values["min_delta"] = abs(values["min_delta"])  # Keras turns its sign in the first epoch
+        values["min_delta"] = abs(values["min_delta"])  # Keras flips its sign in the first epoch
     return values

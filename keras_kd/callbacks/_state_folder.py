@@ -1,4 +1,4 @@
-"""The files of a training in progress: checksummed, and never fewer than one good set of them."""
+"""The files of a training in progress: with checksums, and always at least one intact set."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _OURS = re.compile(r"epoch-(\d+)\.(weights\.h5|arrays\.npz|json)")
 
 
 class Saved(NamedTuple):
-    """A state that was read and whose checksums are right.
+    """A state that was read and matches its checksums.
 
     Attributes:
-        epoch: the number of epochs it comes after.
+        epoch: the number of completed epochs.
         state: plain data.
-        arrays: what of it is arrays, by key.
+        arrays: its arrays, by key.
         weights: the weight file.
     """
 
@@ -37,13 +37,13 @@ class Saved(NamedTuple):
 
 
 class StateFolder:
-    """The states of one training, each a set of files named by its epoch.
+    """The states of one training, each a set of files named after its epoch.
 
-    `epoch-7.json` is put in place last, by rename, and holds the checksums of the others and of itself. The set before
-    it is kept as well, so that one damaged file does not cost the training.
+    `epoch-7.json` is written last, by rename, and holds the checksums of the other files and of itself. The previous
+    set is kept as well, so that one damaged file does not cost the whole training.
 
     Args:
-        path: the folder; made at the first save.
+        path: the folder; created by the first save.
     """
 
     def __init__(self, path: Path):
@@ -53,7 +53,7 @@ class StateFolder:
     def save(
         self, epoch: int, write_weights: Callable[[Path], Any], state: dict[str, Any], arrays: dict[str, np.ndarray]
     ) -> None:
-        """Writes a state, reads it back, and only then drops the one before the last."""
+        """Writes a state, reads it back, and only then removes the oldest one."""
         self.path.mkdir(parents=True, exist_ok=True)
         weights = self.path / f"epoch-{epoch}.weights.h5"
         write_weights(weights)
@@ -69,14 +69,14 @@ class StateFolder:
         self._remove(lambda number: number not in self._good)
 
     def drop(self, epoch: int) -> None:
-        """Removes what a failed save has left."""
+        """Removes what a failed save left behind."""
         with contextlib.suppress(OSError):
             self._remove(lambda number: number == epoch)
 
     def load(self) -> Saved | None:
-        """The newest state that is whole, None where nothing was saved.
+        """The newest intact state, None if nothing was saved.
 
-        A damaged one is named in a `Notice`, and the one before it is taken.
+        A damaged one is reported by a `Notice`, and the one before it is used.
 
         Raises:
             ConfigurationError: states were saved, and all of them are damaged.
@@ -91,7 +91,7 @@ class StateFolder:
             self._good = [epoch]
             if damages:
                 warnings.warn(
-                    f"The saved state {'; '.join(damages)} in {self.path} is damaged. The training goes on from the "
+                    f"The saved state {'; '.join(damages)} in {self.path} is damaged. The training resumes from the "
                     f"state before it, after epoch {epoch}.",
                     Notice,
                     stacklevel=2,
@@ -108,10 +108,10 @@ class StateFolder:
         return None
 
     def clear(self) -> None:
-        """Removes the states, and the folder where nothing else is in it."""
+        """Removes the states, and the folder if it is empty then."""
         self._remove(lambda number: True)
         self._good = []
-        with contextlib.suppress(OSError):  # it is not there, or holds files of somebody else
+        with contextlib.suppress(OSError):  # it does not exist, or holds other files
             self.path.rmdir()
 
     def _epochs(self) -> list[int]:

@@ -1,4 +1,4 @@
-"""Callbacks that hand a schedule to a `Distiller`."""
+"""Callbacks that give a schedule to a `Distiller`."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class _ScheduleCallback(keras.callbacks.Callback):
 
 
 class AlphaDecay(_ScheduleCallback):
-    """Lets the teacher's weight follow a schedule of the optimizer's steps.
+    """Makes the teacher's weight follow a schedule over the optimizer's steps.
 
-    The schedule reads `optimizer.iterations`, so a resumed run goes on where it was.
+    The schedule reads `optimizer.iterations`, so a resumed run continues where it stopped.
 
     Args:
         schedule: for example `keras_kd.schedules.Cosine(0.9, 0.1, steps=1200)`.
@@ -44,6 +44,6 @@ class AlphaDecay(_ScheduleCallback):
 
 
 class TemperatureDecay(_ScheduleCallback):
-    """Lets the temperature follow a schedule of the optimizer's steps; see `AlphaDecay`."""
+    """Makes the temperature follow a schedule over the optimizer's steps; see `AlphaDecay`."""
 
     attribute = "temperature"

@@ -1,4 +1,4 @@
-"""A callback that lets a killed training go on, bit for bit, from its last saved epoch."""
+"""A callback that resumes an interrupted training, bit for bit, from its last saved epoch."""
 
 from __future__ import annotations
 
@@ -22,37 +22,37 @@ _NUMBERS_SEEN: weakref.WeakKeyDictionary[keras.Model, _identity.Flat] = weakref.
 
 
 class Resume(keras.callbacks.Callback):
-    """Saves a training now and then, and goes on from the last save when the same script is run again.
+    """Saves a training at intervals, and resumes from the last save when the same script runs again.
 
         model.fit(pipeline, epochs=30, callbacks=[keras.callbacks.EarlyStopping(), kd.callbacks.Resume("run/state")])
 
     A state holds weights, optimizer, the random state of the model's layers (which Keras' weight files leave out), the
-    epoch, the history of all epochs, and what the other callbacks remember: `EarlyStopping`, `ReduceLROnPlateau`,
-    `ModelCheckpoint`, `SwapEMAWeights`, `TFLiteExport`, and any callback with the methods `get_state()`, which gives
+    epoch, the history of all epochs, and the state of the other callbacks: `EarlyStopping`, `ReduceLROnPlateau`,
+    `ModelCheckpoint`, `SwapEMAWeights`, `TFLiteExport`, and any callback with the methods `get_state()`, which returns
     plain data and NumPy arrays, and `set_state(state)`. What `fit` returns is the history of all epochs.
 
-    The resumed training equals one that was never stopped, bit for bit, where the batches can be had again: from a
-    `Pipeline`, which goes on in the right epoch by itself, and from arrays with `shuffle=False`. Of any other data the
-    order begins anew, and a `Notice` says so.
+    The resumed training equals one that was never stopped, bit for bit, if the batches can be repeated: from a
+    `Pipeline`, which resumes in the right epoch by itself, and from arrays with `shuffle=False`. For any other data the
+    order starts over, and a `Notice` reports it.
 
-    Unlike `keras.callbacks.BackupAndRestore` it refuses to go on with another student, teacher, loss, optimizer, alpha,
-    data or callback settings; each save is whole or not there at all, has checksums, and the one before it is kept, so
-    that a damaged file costs an epoch and not the training. A save that fails, as on a full disk, is a `Notice`.
+    Unlike `keras.callbacks.BackupAndRestore` it refuses to resume with another student, teacher, loss, optimizer,
+    alpha, data or callback settings; each save is complete or absent and has checksums. The one before it is kept,
+    so that a damaged file costs an epoch and not the training. A save that fails, as on a full disk, is a `Notice`.
 
-    A finished training removes its state, so that the next `fit` starts anew. One that ends in the middle of an epoch
+    A finished training removes its state, so that the next `fit` starts over. One that ends in the middle of an epoch
     (an exception, Ctrl-C, `stop_training` set by a batch) keeps it.
 
-    Of a `tf.data.Dataset` and other streams, only what is known without reading them is compared (elements, number of
-    batches); of more than 256 MiB of arrays, evenly spaced rows.
+    For a `tf.data.Dataset` and other streams, only what is known without reading them is compared (elements, number of
+    batches); for more than 256 MiB of arrays, evenly spaced rows.
 
     Args:
-        folder: where the state lives; made where missing. Each training needs one of its own.
-        every_seconds: the least time between two saves; 0 saves after every epoch. The last epoch is always saved.
-        keep_finished: keep the state of a finished training until `clear()`, for a script that has to put the result
-            away first. The next `fit` of as many epochs then trains nothing, also where `EarlyStopping` ended it.
+        folder: the folder of the state, created if missing. Each training needs its own.
+        every_seconds: the minimum time between two saves; 0 saves after every epoch. The last epoch is always saved.
+        keep_finished: keep the state of a finished training until `clear()`, for a script that stores the result first.
+            The next `fit` for the same number of epochs then trains nothing, even if `EarlyStopping` ended it.
 
     Attributes:
-        history: of all epochs, those before an interruption too.
+        history: the history of all epochs, including those before an interruption.
 
     Raises:
         ConfigurationError: when `fit` begins: the state belongs to another training, all that was saved is damaged, or
@@ -75,12 +75,12 @@ class Resume(keras.callbacks.Callback):
     # By hand.
 
     def restore(self, model: keras.Model) -> int:
-        """Loads what was saved into a built and compiled model; `fit` does it by itself.
+        """Loads the saved state into a built and compiled model; `fit` does so by itself.
 
-        For a training loop that is not `fit`, or to use the weights under other settings.
+        For a custom training loop, or to use the weights with other settings.
 
         Returns:
-            The epoch to go on with, 0 where nothing was saved.
+            The epoch to resume with, 0 if nothing was saved.
 
         Raises:
             ConfigurationError: the state is of another student, or is damaged.
@@ -97,7 +97,7 @@ class Resume(keras.callbacks.Callback):
         return saved.epoch
 
     def clear(self) -> None:
-        """Removes what was saved."""
+        """Removes the saved state."""
         self._files.clear()
 
     # What Keras calls.
@@ -122,7 +122,7 @@ class Resume(keras.callbacks.Callback):
         if saved is None:
             self.history = {}
         else:
-            self._go_on(fit, saved)
+            self._resume(fit, saved)
         self._last_save = time.monotonic()
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -132,7 +132,7 @@ class Resume(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs: dict[str, Any] | None = None):
         _NUMBERS_SEEN[self.model] = _identity.numbers_of(self.model)
         if self._watch.is_cut_short:
-            return  # the epoch is not whole: the state before it stands
+            return  # the epoch is incomplete: the state before it remains
         for name, value in (logs or {}).items():
             self.history.setdefault(name, []).append(float(value))
         self._is_complete = self.model.stop_training or epoch + 1 == (self.params or {}).get("epochs")
@@ -145,10 +145,10 @@ class Resume(keras.callbacks.Callback):
         if self._is_complete and not self.keep_finished:
             self.clear()
 
-    # Going on.
+    # Resuming.
 
     def _saved_for(self, fit: RunningFit | None) -> Saved | None:
-        """The state to go on with, whose weights may be in the model already."""
+        """The state to resume from, whose weights may be in the model already."""
         by_hand, self._restored = self._restored, None
         if by_hand is not None and by_hand[0]() is self.model:
             return by_hand[1]._replace(weights=None)
@@ -178,7 +178,7 @@ class Resume(keras.callbacks.Callback):
         _identity.check_same({**expected, **kept["identity"]}, {**present, **identity}, self.folder)
         return kept
 
-    def _go_on(self, fit: RunningFit | None, saved: Saved) -> None:
+    def _resume(self, fit: RunningFit | None, saved: Saved) -> None:
         self._load(self.model, saved)
         self._is_complete = saved.state["stopped"] or saved.epoch >= (self.params or {}).get("epochs", float("inf"))
         _memory.put_back(self._others, _memory.unpack(saved.state["callbacks"], saved.arrays))
@@ -239,7 +239,7 @@ class Resume(keras.callbacks.Callback):
 
 
 class _Watch(keras.callbacks.Callback):
-    """First among the callbacks: a stop that it meets at the end of an epoch came before the end."""
+    """Runs first among the callbacks: if training is stopped already when an epoch ends, the epoch was cut short."""
 
     is_cut_short = False
 

@@ -1,4 +1,4 @@
-"""A callback that leaves a `.tflite` file behind."""
+"""A callback that exports the student as a `.tflite` file."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _FALLS = ("loss", "error", "entropy", "divergence", "mae", "mape", "mse", "msle"
 
 
 class TFLiteExport(keras.callbacks.Callback):
-    """Exports the student at the end of training, or the best one so far.
+    """Exports the student at the end of training, or the best student so far.
 
-    A failed export never costs the training: it is shown as a warning, kept in `error`, and the last good file stays.
+    A failed export never ends the training: it is shown as a warning, kept in `error`, and the last good file stays.
 
     Args:
         path: the file to write; its name ends in `.tflite`.
@@ -33,8 +33,8 @@ class TFLiteExport(keras.callbacks.Callback):
             process serves all exports of a training.
 
     Attributes:
-        result: the last `ExportResult`, None before.
-        error: the last failure, None where all went well.
+        result: the last `ExportResult`, None before the first.
+        error: the last failure, None if the last export succeeded.
         best: the best value of `monitor` in this training so far.
 
     Raises:
@@ -98,11 +98,11 @@ class TFLiteExport(keras.callbacks.Callback):
             self._student.set_weights(current)
 
     def get_state(self) -> dict[str, Any]:
-        """What `Resume` saves: the best value and the weights that gave it."""
+        """The state that `Resume` saves: the best value and the weights that gave it."""
         return {"best": self.best, "weights": self._best_weights}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Takes what `get_state` gave."""
+        """Restores what `get_state` returned."""
         self.best, self._best_weights = state["best"], state["weights"]
 
     @property
@@ -125,14 +125,14 @@ class TFLiteExport(keras.callbacks.Callback):
         except Exception as error:  # whatever the converter does, the training is worth more than the file
             self.error = error
             kind = "" if isinstance(error, ExportError) else f"{type(error).__name__}: "
-            self._warn(f"The export to {self.path} failed, the training goes on. {kind}{error}")
+            self._warn(f"The export to {self.path} failed, the training continues. {kind}{error}")
 
     def _warn(self, message: str) -> None:
         warnings.warn(message, Notice, stacklevel=2)
 
 
 def _direction(monitor: str | None, mode: str) -> str:
-    """`"min"` or `"max"`; `mode` as it is where nothing is monitored."""
+    """`"min"` or `"max"`; `mode` as it is if nothing is monitored."""
     check_choice("mode", mode, ("auto", "min", "max"))
     if mode != "auto" or monitor is None:
         return mode

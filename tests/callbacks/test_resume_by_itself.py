@@ -302,7 +302,7 @@ def test_a_damaged_state_costs_an_epoch(training, whole, tmp_path):
     with pytest.raises(Killed):
         training.run(tmp_path, (2, "batch"))
     (tmp_path / "state" / "epoch-2.weights.h5").write_bytes(b"")
-    with pytest.warns(Notice, match="epoch-2.*is damaged. The training goes on .* after epoch 1"):
+    with pytest.warns(Notice, match="epoch-2.*is damaged. The training resumes .* after epoch 1"):
         resumed = training.run(tmp_path)
     assert_same(resumed, whole)
 

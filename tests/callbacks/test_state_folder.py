@@ -52,7 +52,7 @@ def test_damage_costs_one_state(kind, how, two):
     if (kind, how) == ("json", "gone"):  # as if it had never been saved
         assert StateFolder(two).load().epoch == 1
         return
-    with pytest.warns(Notice, match="epoch-2: .* is damaged. The training goes on .* after epoch 1"):
+    with pytest.warns(Notice, match="epoch-2: .* is damaged. The training resumes .* after epoch 1"):
         assert StateFolder(two).load().epoch == 1
 
 

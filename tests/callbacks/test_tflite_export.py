@@ -210,7 +210,7 @@ def run_out_of_memory(*args, **settings):
 @pytest.mark.parametrize("monitor", [None, "accuracy"])
 @pytest.mark.parametrize(
     ("convert", "message"),
-    [(refuse, "goes on. The converter refused"), (run_out_of_memory, "goes on. MemoryError: no memory left")],
+    [(refuse, "continues. The converter rejected"), (run_out_of_memory, "continues. MemoryError: no memory left")],
 )
 def test_a_failed_export_costs_neither_training_nor_file(
     monitor, convert, message, model, fit, path, monkeypatch, make_model
@@ -253,7 +253,7 @@ def test_one_child_serves_a_training_and_ends_with_it(model, fit, tmp_path, monk
 
 def test_calibration_of_another_shape(model, fit, path):
     export = TFLiteExport(path, format="int8", calibration=np.zeros((4, 3, 3, 1), "float32"))
-    with pytest.warns(Notice, match="failed, the training goes on. ConfigurationError: .*'calibration'"):
+    with pytest.warns(Notice, match="failed, the training continues. ConfigurationError: .*'calibration'"):
         fit(model, export)
     assert path.read_bytes() == b"the last good one"
 
@@ -262,7 +262,7 @@ def test_a_path_that_cannot_be_written(model, fit, path, in_process):
     blocked = path.parent / "blocked"
     export = TFLiteExport(blocked / "student.tflite")
     blocked.write_bytes(b"a file where the folder should be")
-    with pytest.warns(Notice, match="failed, the training goes on.*below a file"):
+    with pytest.warns(Notice, match="failed, the training continues.*below a file"):
         fit(model, export)
     assert path.read_bytes() == b"the last good one"
     assert model.optimizer.iterations == 8

@@ -255,7 +255,7 @@ class Filled(Dim):
     ("make", "words"),
     [
         (lambda: augmentation.get("flop"), "Unknown augmentation. Received: 'flop'. .*Did you mean 'flip'"),
-        (lambda: augmentation.get(3), "This is no augmentation. Received: 3."),
+        (lambda: augmentation.get(3), "Unsupported augmentation. Received: 3."),
         (lambda: augmentation.get({"name": "flip", "rate": 1}), "'flip' does not take these settings"),
         (
             lambda: augmentation.get({"name": "custom", "function_name": "mine"}),

@@ -65,7 +65,7 @@ def test_a_negative_weight_is_refused():
     [
         ("soft_target", "Unknown loss.*Did you mean 'soft_targets'"),
         ({"name": "soft_targets", "heat": 3}, "does not take these settings.*heat"),
-        (7, "This is no loss"),
+        (7, "Unsupported loss"),
     ],
 )
 def test_invalid_identifiers_are_refused(identifier, message):

@@ -124,7 +124,7 @@ BAD = [
     ("distillation.temperature=0", "distillation.temperature:", "0.001 <= temperature"),
     ("few_labels={{num_labels: 50, alpha: 2}}", "few_labels.alpha:", "0 <= alpha <= 1"),
     ("distillation.alpha={{name: cosin, start: 1, end: 0}}", "distillation.alpha: Unknown schedule.", "'cosine'?"),
-    ("distillation.alpha={{start: 1, end: 0}}", "distillation.alpha: This is no schedule.", "cosine"),
+    ("distillation.alpha={{start: 1, end: 0}}", "distillation.alpha: Unsupported schedule.", "cosine"),
     ("distillation.alpha={{name: cosine, start: 1}}", "distillation.alpha:", "missing a required argument: 'end'"),
     ("distillation.alpha={{name: cosine, start: 1, end: 0, stops: 5}}", "distillation.alpha:", "'stops'"),
     ("distillation.alpha={{name: cosine, start: 1, end: x}}", "distillation.alpha:", "'end' is not usable"),
