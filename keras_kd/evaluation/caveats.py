@@ -1,4 +1,4 @@
-"""What a reader has to know before any number of a report: accuracy at chance, trainings that diverged, unlike arms."""
+"""Caveats that precede the numbers of a report: accuracy at chance, diverged trainings, unlike comparisons."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def loss_of_guessing(num_classes: int) -> float:
 
 
 def diverged(histories: Mapping[str, Mapping[str, Sequence[float]]], num_classes: int) -> dict[str, float]:
-    """The last loss on the labels of each training that diverged: it is far above that of guessing, and did not fall.
+    """The last loss on the labels of each diverged training: far above that of guessing, and not falling.
 
     >>> diverged({"a": {"loss": [2.0, 5e29]}, "b": {"loss": [30.0, 0.5]}}, num_classes=10)
     {'a': 5e+29}
@@ -62,7 +62,7 @@ def _is_diverged(losses: Sequence[float | None], guessing: float) -> bool:
 
 
 def unlike(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
-    """What two trainings did not have in common, a text each.
+    """The conditions in which two trainings differ, as texts.
 
     >>> unlike({"steps": 34, "views": 2}, {"steps": 34, "views": 8})
     ['views (2; 8)']

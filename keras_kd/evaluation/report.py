@@ -320,7 +320,7 @@ def _notes(report: Report) -> list[str]:
         texts = [f"{', '.join(names)} on {runtime}" for runtime, names in runtimes.items()]
         notes.append(f"Latency of one example: {'; '.join(texts)}.")
     if any(row.agreement is not None for row in report.rows):
-        notes.append("Agreement: same answer as the Keras student.")
+        notes.append("Agreement: same prediction as the Keras student.")
     return notes + likeness(report.rows, report.conditions)
 
 

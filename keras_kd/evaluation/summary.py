@@ -1,4 +1,4 @@
-"""What a run came to in sentences: how much smaller, how much less accurate, how much faster, what distillation gave.
+"""The results of a run in sentences: size, accuracy and speed against the teacher, and the gain from distillation.
 
 Built from the rows of the report alone. A difference that the test examples cannot tell from chance is "within the
 noise".
@@ -89,7 +89,7 @@ def summarise(
     chance: float | None = None,
     diverged: Mapping[str, float] | None = None,
 ) -> list[str]:
-    """What the rows say in sentences: smallest file against teacher, what distillation and export did.
+    """Summarizes rows in sentences: the smallest file against the teacher, the effects of distillation and export.
 
     Rows are found by role, by what they are derived from, and by the number of labels. What has no row has no sentence.
 
@@ -274,7 +274,7 @@ def _cost_of_export(small: ModelRow, keras_student: ModelRow, test_size: int, ch
     agreement = ""
     if small.agreement is not None:
         share = percent(small.agreement, test_size)
-        agreement = f"; it answers as the Keras student does on {share}% of the test examples"
+        agreement = f"; it predicts the same class as the Keras student on {share}% of the test examples"
     return f"Exporting to {_format(small)} {change}{agreement}."
 
 

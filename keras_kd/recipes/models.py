@@ -1,4 +1,4 @@
-"""From the name of a model in a recipe to a model: one of ours, a `.keras` file, or a user's function."""
+"""Builds or loads the model that a recipe names: one of ours, a `.keras` file, or a user's function."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from keras_kd.teachers.frozen import fingerprint
 
 
 def is_file(name: str) -> bool:
-    """Whether a model's name is that of a file rather than of a function."""
+    """Whether a model name refers to a `.keras` file."""
     return name.endswith(".keras")
 
 
@@ -73,7 +73,7 @@ def import_function(name: str) -> Callable[..., keras.Model]:
 
 
 def _call(function: Callable[..., keras.Model], name: str, **available: Any) -> keras.Model:
-    """Calls a user's function with those of the arguments that it takes."""
+    """Calls a user's function with the available arguments that it accepts."""
     signature = inspect.signature(function)
     takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.parameters.values())
     arguments = {k: v for k, v in available.items() if takes_all or k in signature.parameters}

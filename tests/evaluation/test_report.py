@@ -135,8 +135,8 @@ def test_summary_against_numbers_by_hand():
         # (330 - 300) / 360 = 8.33 points
         "With 100 labels, distillation adds 8.3 points (30 of 360 test examples).",
         # 358 / 360 = 99.44%
-        "Exporting to int8 costs 0.3 points (1 of 360 test examples, within the noise); it answers as the Keras "
-        "student does on 99.4% of the test examples.",
+        "Exporting to int8 costs 0.3 points (1 of 360 test examples, within the noise); it predicts the same class as "
+        "the Keras student on 99.4% of the test examples.",
     ]
 
 

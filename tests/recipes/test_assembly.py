@@ -70,10 +70,13 @@ BAD = [
     ("student.model={here}/frozen.keras", "student.model: The student has no trainable weights.", "trainable = True"),
     (
         "student.model=example_models:the_same_each_time",
-        "student.model: It gives the same layers at each call",
+        "student.model: It returns the same layers at each call",
         "a new model at each call",
     ),
-    ("student.model=example_models:another_each_time", "student.model: It gives other weights or layers at each call"),
+    (
+        "student.model=example_models:another_each_time",
+        "student.model: It returns different weights or layers at each call",
+    ),
     ("cache={{top_k: 99}}", "cache.top_k: not usable. Received: 99. Expected: 1 to 9", "10 classes", "null"),
     ("cache={{top_k: 10}}", "cache.top_k: not usable."),
     ("cache={{folder: /proc/nope}}", "cache.folder: nothing can be written there. Received: /proc."),
@@ -91,7 +94,11 @@ BAD = [
     ("student.model=example_models:not_a_function", "student.model:", "not a callable", "module:function"),
     ("student.model=broken_module:student", "student.model: ZeroDivisionError", "broken_module:student"),
     ("student.model=unfinished_module:student", "student.model: SyntaxError", "unfinished_module"),
-    ("student.model=example_models:no_model", "student.model: This makes no model. Received: int.", "keras.Model"),
+    (
+        "student.model=example_models:no_model",
+        "student.model: The model name does not give a Keras model. Received: int.",
+        "keras.Model",
+    ),
     (
         "student.model=example_models:failing",
         "example_models:failing failed: KeyError: 'depth'",

@@ -42,7 +42,7 @@ def check_model(model: Any, role: str, source: data.DataSource, task: Classifica
     if not isinstance(model, keras.Model):
         raise ConfigurationError(
             explain(
-                "This makes no model.",
+                "The model name does not give a Keras model.",
                 received=type(model).__name__,
                 expected="a keras.Model" + " or a keras_kd teacher" * (role == "teacher"),
             )
@@ -92,9 +92,9 @@ def check_builds(model: keras.Model, again: keras.Model, name: str) -> None:
     """Raises `ConfigurationError` where a model is not made anew, with the same weights, each time it is asked for."""
     problem = None
     if _variables(model) & _variables(again):
-        problem = "It gives the same layers at each call: what is trained first would change what is trained next."
+        problem = "It returns the same layers at each call: training one model would change the next."
     elif identity(model) != identity(again):
-        problem = "It gives other weights or layers at each call: students would not start alike."
+        problem = "It returns different weights or layers at each call: students would not start alike."
     if problem:
         raise ConfigurationError(
             explain(

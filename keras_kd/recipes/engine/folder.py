@@ -1,4 +1,4 @@
-"""The folder of a run: what is done stays done, and what an interruption left half done is done again."""
+"""The folder of a run: its lock, the recipe that it belongs to, and the stamps of finished stages."""
 
 from __future__ import annotations
 
@@ -17,12 +17,7 @@ _RESULTS = ("student.keras", "student_*.tflite", "report.json", "report.html", "
 
 
 class RunFolder:
-    """Remembers which stage was finished with which settings, and which file it left.
-
-    A stage is finished when its stamp, a small JSON file in `.state/`, names the settings it was run with and the
-    digest of the file that lies there. So a file that somebody else put in its place counts as theirs, and a kill at
-    any moment leaves a folder that can be taken up.
-    """
+    """The folder of one recipe, in which one run at a time works; `keras_kd.recipes.engine.stamps` reads the stamps."""
 
     def __init__(self, path: Path):
         self.path = Path(path)
@@ -32,15 +27,15 @@ class RunFolder:
 
     @contextlib.contextmanager
     def held(self, identity: Mapping[str, str], *, overwrite: bool = False, shared: bool = False) -> Iterator[None]:
-        """Keeps other runs out for the time of the work, and refuses the folder of another recipe.
+        """Keeps other runs out, and refuses the folder of another recipe.
 
         Args:
-            identity: what makes two recipes other ones, by key: data and models.
-            overwrite: takes the folder of another recipe all the same.
-            shared: lets other processes in that hold it shared too.
+            identity: what tells two recipes apart, by key: data and models.
+            overwrite: accept the folder of another recipe.
+            shared: admit other processes that hold it shared too.
 
         Raises:
-            RecipeError: another process works here, or the results of another recipe lie here.
+            RecipeError: another process works here, or the folder holds the results of another recipe.
             StorageError: the disk is full or not writable.
         """
         self._check_identity(identity, overwrite)  # before anything is written
@@ -80,7 +75,7 @@ class RunFolder:
             )
 
     def _sweep(self) -> None:
-        """Removes what a kill left half written."""
+        """Removes partially written files of a killed process."""
         for file in self.state.glob("saving-*"):
             file.unlink()
         files.remove_partial(self.state)
@@ -134,7 +129,7 @@ _STAMP = {"key", "settings", "inputs", "read", "file", "record", "digest", "repl
 
 
 def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """What differs between two settings, a text each; hashes count where nothing else explains the difference.
+    """The differences between two settings as texts; hashes are named only if nothing else differs.
 
     >>> changes({"epochs": 25, "seed": 0, "data fingerprint": "a"}, {"epochs": 3, "seed": 0, "data fingerprint": "b"})
     ['epochs 25 -> 3']
@@ -162,7 +157,7 @@ def _shown(value: Any) -> str:
 
 @contextlib.contextmanager
 def removed_on_error(*drafts: Path) -> Iterator[None]:
-    """A kill leaves them; an error does not."""
+    """Removes drafts after an error; a killed process leaves them."""
     try:
         yield
     except Exception:
@@ -172,7 +167,7 @@ def removed_on_error(*drafts: Path) -> Iterator[None]:
 
 
 def digest(file: Path) -> str | None:
-    """The SHA-256 of a file's content; None where there is no file."""
+    """The SHA-256 of a file's content; None if there is no file."""
     return files.digest_of_file(file) if file.exists() else None
 
 

@@ -1,4 +1,4 @@
-"""From a YAML file and `--set` overrides to a `Recipe`, or to one readable message."""
+"""Loads a recipe from a YAML file and `--set` overrides, or raises one readable error."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def default_text() -> str:
 def load(
     path: str | Path | None = None, overrides: Iterable[str] = (), *, output_dir: str | Path | None = None
 ) -> Recipe:
-    """Reads a recipe and checks every key.
+    """Loads a recipe and validates every key.
 
     Args:
         path: a YAML file; None is the recipe that ships with the package.
@@ -33,7 +33,7 @@ def load(
         output_dir: the run folder, in place of the recipe's.
 
     Raises:
-        RecipeError: with every wrong key, what it was and what was expected.
+        RecipeError: naming every wrong key, what was received and what was expected.
     """
     settings = _parse(default_text() if path is None else read(Path(path)), printable(str(path or "digits.yaml")))
     for override in overrides:
@@ -49,7 +49,7 @@ def load(
 def _parse(text: str, name: str) -> dict[str, Any]:
     settings = parse(text, f"{name} is not valid YAML")
     if not isinstance(settings, dict):
-        raise RecipeError(explain(f"{name} is no recipe.", received=_shown(settings), expected="a mapping of keys"))
+        raise RecipeError(explain(f"{name} is not a recipe.", received=_shown(settings), expected="a mapping of keys"))
     return settings
 
 

@@ -1,6 +1,6 @@
-"""A misspelled name in a recipe, found before Keras and its backend are loaded, which takes seconds.
+"""Finds misspelled names in a recipe before Keras and its backend are loaded, which takes seconds.
 
-The names that there are (models, losses, schedules, augmentations, optimizers) are read off the sources of the modules
+The known names (models, losses, schedules, augmentations, optimizers) are read off the sources of the modules
 that define them. What only the loaded modules can tell is left to `assemble`, which checks all names again.
 """
 
@@ -25,9 +25,9 @@ _OPTIMIZER = re.compile(r"\bas ([A-Z]\w+)")
 
 
 def check_names(recipe: Recipe) -> None:
-    """Raises `RecipeError` with every name in a recipe that nothing goes by.
+    """Raises `RecipeError` listing every unknown name in a recipe.
 
-    A module that the recipe names (`module:function`) may register names of its own: then nothing is said here.
+    A module that the recipe names (`module:function`) may register its own names, so such a recipe is not checked here.
     """
     trainings = dict(_trainings(recipe))
     if any(":" in training.model for training in trainings.values()):

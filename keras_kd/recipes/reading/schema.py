@@ -1,4 +1,4 @@
-"""What a recipe may say. Frozen, and checked as soon as it is read."""
+"""The sections and keys of a recipe. Frozen, and validated when read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from keras_kd.litert import FORMATS
 
 
 def is_given(model: str) -> bool:
-    """Whether a model's name is that of a trained one: a file, or the folder of a SavedModel."""
+    """Whether a name refers to a trained model: a file, or the folder of a SavedModel."""
     if model.endswith((".keras", ".tflite", ".npz")):
         return True
     try:
@@ -27,7 +27,7 @@ class Section(BaseModel):
 
 
 class Data(Section):
-    """Where the images come from and how they are cut up; see `keras_kd.data.open_source`."""
+    """The data source and its splits; see `keras_kd.data.open_source`."""
 
     source: str = "digits"
     data_dir: str | None = None
@@ -48,7 +48,7 @@ _FOREIGN = (".h5", ".hdf5", ".pb", ".pt", ".pth", ".onnx", ".ckpt", ".safetensor
 
 
 def _check_format(name: str) -> str:
-    """Raises `ValueError` for a file of a format that is not read here."""
+    """Raises `ValueError` for a file in an unsupported format."""
     if name.lower().endswith(_FOREIGN):
         raise ValueError("a .keras file, which model.save('NAME.keras') writes of a model that Keras has loaded")
     return name
@@ -132,7 +132,7 @@ class Distillation(Section):
 class FewLabels(Distillation):
     """The comparison with few labels: this many labelled training images, the others without a label.
 
-    Without `losses` it takes those of `distillation`.
+    Without `losses`, those of `distillation` are used.
     """
 
     num_labels: int = Field(default=100, ge=1)

@@ -1,4 +1,4 @@
-"""YAML as a recipe needs it, and within bounds: whatever the file holds, it is read or refused at once."""
+"""A bounded YAML reader: any file is either read or refused quickly."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def read(path: Path) -> str:
     try:
         return _content(path).decode("utf-8-sig")
     except UnicodeDecodeError:
-        reason = "it is no UTF-8 text"
+        reason = "it is not UTF-8 text"
     except OSError as error:
         reason = error.strerror or str(error)
     except ValueError as error:  # a NUL in the path
@@ -60,7 +60,7 @@ def printable(text: str) -> str:
 
 
 def parse(text: str, problem: str) -> Any:
-    """What a YAML text holds.
+    """Parses a YAML text.
 
     Args:
         text: of a recipe, or of one value of it.
@@ -84,7 +84,7 @@ def parse(text: str, problem: str) -> Any:
 
 
 def _unshared(value: Any) -> Any:
-    """A copy in which what several aliases stand for is there several times, so that each can be overridden alone."""
+    """A copy in which each alias has a value of its own, so that it can be overridden alone."""
     if isinstance(value, dict):
         return {key: _unshared(item) for key, item in value.items()}
     return [_unshared(item) for item in value] if isinstance(value, list) else value
