@@ -129,7 +129,7 @@ class Experiment:
         """Padded by 4, cropped and flipped at random, alike for all seeds; the order is that of the seed."""
         augment = [kd.data.PadAndCrop(4), kd.data.Flip()]
         source = (self.images.x, self.images.y)
-        return kd.data.Pipeline(source, augment, BATCH_SIZE, seed=seed, augment_seed=0, views=views)
+        return kd.data.Pipeline(source, augment=augment, batch_size=BATCH_SIZE, seed=seed, augment_seed=0, views=views)
 
     def _trained(
         self, name: str, seed: int, architecture: str, epochs: int, answers: Callable[[], Any] | None = None

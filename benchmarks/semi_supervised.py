@@ -84,7 +84,7 @@ def build(name: str) -> keras.Model:
 
 def pipeline(x: np.ndarray, y: np.ndarray, *, seed: int, batch_size: int = BATCH_SIZE, views: int | None = None) -> Any:
     augment = [kd.data.PadAndCrop(1), kd.data.Flip()]
-    return kd.data.Pipeline((x, y), augment, batch_size, seed=seed, augment_seed=0, views=views)
+    return kd.data.Pipeline((x, y), augment=augment, batch_size=batch_size, seed=seed, augment_seed=0, views=views)
 
 
 class Log(keras.callbacks.Callback):

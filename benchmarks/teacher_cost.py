@@ -49,7 +49,9 @@ def data(steps=STEPS, augment=True):
     rng = np.random.default_rng(0)
     x = rng.random((BATCH_SIZE * steps, *SHAPE), "float32")
     y = rng.integers(0, NUM_CLASSES, BATCH_SIZE * steps)
-    return kd.data.Pipeline((x, y), [kd.data.PadAndCrop(4), kd.data.Flip()] if augment else None, BATCH_SIZE)
+    return kd.data.Pipeline(
+        (x, y), augment=[kd.data.PadAndCrop(4), kd.data.Flip()] if augment else None, batch_size=BATCH_SIZE
+    )
 
 
 def compiled(model):

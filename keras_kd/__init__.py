@@ -3,8 +3,8 @@
     import keras_kd as kd
     distiller = kd.Distiller(teacher, student, alpha=0.9, temperature=4.0)
 
-Everything public is in `__all__`. The parts load when they are first used; where Keras is loaded already, the classes
-that a saved model may name load at once, so that `keras.models.load_model` finds them.
+Everything public is in `__all__`. Each part loads on first use; if Keras is already loaded, the classes that a saved
+model may name load immediately, so that `keras.models.load_model` finds them.
 """
 
 import importlib
@@ -14,8 +14,10 @@ from typing import Any
 
 _NAMES = {
     "Distiller": "keras_kd.distillers",
+    "Pipeline": "keras_kd.data",
     "born_again": "keras_kd.chain",
     "distill_chain": "keras_kd.chain",
+    "export_tflite": "keras_kd.export",
     "match_layers": "keras_kd.features",
     "taps": "keras_kd.features",
 }
@@ -25,6 +27,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Distiller",
+    "Pipeline",
     "born_again",
     "callbacks",
     "chain",
@@ -34,6 +37,7 @@ __all__ = [
     "errors",
     "evaluation",
     "export",
+    "export_tflite",
     "losses",
     "match_layers",
     "models",
@@ -52,7 +56,7 @@ def _load_saved_by_name() -> None:
 
 
 def check_keras() -> None:
-    """Raises `ConfigurationError` where Keras is there and its backend is not: unknown, or not installed."""
+    """Raises `ConfigurationError` if Keras is installed and its backend is unknown or not installed."""
     from keras_kd.errors import ConfigurationError, explain
 
     try:

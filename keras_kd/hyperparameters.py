@@ -1,4 +1,4 @@
-"""A number that may change during training: set by hand between two steps, or read off a schedule."""
+"""A number that may change during training: set by hand between two steps, or given by a schedule."""
 
 from __future__ import annotations
 
@@ -6,17 +6,31 @@ from typing import Any
 
 import keras
 from keras import ops
+from keras.optimizers.schedules import LearningRateSchedule
 
 import keras_kd.schedules as schedules
 from keras_kd.errors import check_number
 from keras_kd.serialization import serialize
 
+DEFAULT_ALPHA = 0.5
+DEFAULT_TEMPERATURE = 4.0
+
 
 class Hyperparameter:
     """A number held in a non-trainable variable, or a schedule of the optimizer step.
 
-    A compiled step that reads `at(step)` sees a new number at once, without being traced again. It is a plain object,
-    so a model that holds one neither trains it nor writes it into its checkpoints.
+    A compiled step that reads `at(step)` uses a new number immediately, without a retrace. This is a plain object, so a
+    model that holds one neither trains it nor saves it.
+
+    Args:
+        name: for messages.
+        value: a number, a schedule (also a `keras.optimizers.schedules.LearningRateSchedule`), or a schedule's name
+            with settings.
+        at_least, at_most: the allowed range; a schedule is clipped to it.
+        fix: advice for the error message.
+
+    Attributes:
+        variable: holds the number; a backend without mutable variables passes it into the step.
 
     >>> alpha = Hyperparameter("alpha", 0.9, at_least=0, at_most=1)
     >>> alpha.set(0.5)
@@ -28,7 +42,7 @@ class Hyperparameter:
     def __init__(self, name: str, value: Any, *, at_least=-float("inf"), at_most=float("inf"), fix=None):
         self.name = name
         self._range = {"at_least": at_least, "at_most": at_most, "fix": fix}
-        self._schedule: schedules.Schedule | None = None
+        self._schedule: schedules.Schedule | LearningRateSchedule | None = None
         self._number = 0.0
         self.variable = keras.Variable(
             0.0, trainable=False, dtype="float32", aggregation="only_first_replica", name=name
@@ -36,21 +50,21 @@ class Hyperparameter:
         self.set(value)
 
     @property
-    def value(self) -> float | schedules.Schedule:
-        """What was set: a number or a schedule."""
+    def value(self) -> float | schedules.Schedule | LearningRateSchedule:
+        """The number or schedule that was set."""
         return self._number if self._schedule is None else self._schedule
 
     def set(self, value: Any) -> bool:
-        """Takes a number, a schedule, or a schedule's name with settings.
+        """Sets a number, a schedule, or a schedule's name with settings.
 
         Returns:
-            Whether a step that was compiled before must be compiled again to see the change.
+            Whether a compiled step must be traced again to use the new value.
 
         Raises:
-            ConfigurationError: no number in the range, and no schedule.
+            ConfigurationError: neither a number in the range nor a schedule.
         """
         before = self._schedule
-        is_schedule = isinstance(value, (schedules.Schedule, dict, str))
+        is_schedule = isinstance(value, (schedules.Schedule, LearningRateSchedule, dict, str))
         schedule = schedules.get(value) if is_schedule else None
         if schedule is None:
             self._number = check_number(self.name, value, **self._range)
@@ -59,10 +73,11 @@ class Hyperparameter:
         return schedule != before
 
     def at(self, step: Any) -> Any:
-        """The value at an optimizer step, a float32 scalar tensor; a schedule is held to the allowed range."""
+        """The value at an optimizer step, a float32 scalar tensor; a schedule is clipped to the allowed range."""
         if self._schedule is None:
             return ops.convert_to_tensor(self.variable)
-        return ops.clip(self._schedule(step), self._range["at_least"], self._range["at_most"])
+        value = ops.cast(self._schedule(step), "float32")
+        return ops.clip(value, self._range["at_least"], self._range["at_most"])
 
     def get_config(self) -> Any:
         return serialize(self.value)

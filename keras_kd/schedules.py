@@ -1,8 +1,9 @@
-"""Schedules: a number as a function of the optimizer step and of nothing else.
+"""Schedules: a number as a function of the optimizer step alone.
 
-Each is a frozen dataclass with `__call__(step)`, so equality, repr and configuration come free. `step` is an int
-or an integer tensor of any shape, counted from 0, and the result a float32 tensor of that shape: the same code runs
-inside a compiled training step and on a NumPy range to draw the curve. All hold their last value for ever.
+Each is a frozen dataclass with `__call__(step)`, which gives it equality, repr and a configuration. `step` is an int or
+an integer tensor of any shape, counted from 0, and the result a float32 tensor of that shape: the same code runs in a
+compiled training step and on a NumPy range to draw the curve. All keep their last value. Wherever a schedule is
+accepted, a `keras.optimizers.schedules.LearningRateSchedule` is too.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import math
 from typing import Any
 
 from keras import ops
+from keras.optimizers.schedules import LearningRateSchedule
 
 from keras_kd.errors import ConfigurationError, check_integer, check_number, explain
 from keras_kd.serialization import Registry, deserialize, serialize
@@ -34,8 +36,8 @@ class Schedule:
         return cls(**{name: deserialize(value) for name, value in config.items()})
 
 
-def get(value: Any) -> Schedule:
-    """A schedule from a number, a name with settings, or a schedule.
+def get(value: Any) -> Schedule | LearningRateSchedule:
+    """A schedule from a number, a name with settings, or a schedule, Keras' own included.
 
     >>> get(0.5)
     Constant(value=0.5)
@@ -44,11 +46,13 @@ def get(value: Any) -> Schedule:
     """
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return Constant(value)
+    if isinstance(value, LearningRateSchedule):
+        return value
     return registry.get(value)
 
 
 def _as_tuple(schedule: Schedule, name: str) -> tuple[Any, ...]:
-    """Lists become tuples, so that a schedule read from YAML or JSON equals the one written in Python."""
+    """Turns lists into tuples, so that a schedule read from YAML or JSON equals one written in Python."""
     values = tuple(getattr(schedule, name))
     object.__setattr__(schedule, name, values)
     return values
@@ -68,14 +72,14 @@ def _check_boundaries(boundaries: tuple[Any, ...], num_pieces: int) -> None:
 
 
 def _fraction(step: Any, steps: int) -> Any:
-    """How far `step` is on the way of `steps`, 0 to 1."""
+    """The share of `steps` that is over at `step`, 0 to 1."""
     return ops.clip(ops.cast(step, "float32") / float(steps), 0.0, 1.0)
 
 
 @registry.register
 @dataclasses.dataclass(frozen=True)
 class Constant(Schedule):
-    """The same value at every step.
+    """A constant value.
 
     >>> float(Constant(0.5)(7))
     0.5
@@ -130,7 +134,7 @@ class Cosine(Linear):
 @registry.register
 @dataclasses.dataclass(frozen=True)
 class Exponential(Schedule):
-    """`start * rate ** (step / steps)`, never past `end` where one is given.
+    """`start * rate ** (step / steps)`, limited by `end` if one is given.
 
     >>> float(Exponential(8.0, rate=0.5, steps=10)(20))
     2.0
@@ -205,7 +209,7 @@ class Join(Schedule):
     [0.0, 1.0, 0.5, 0.0]
     """
 
-    schedules: tuple[Schedule, ...]
+    schedules: tuple[Schedule | LearningRateSchedule, ...]
     boundaries: tuple[int, ...]
 
     def __post_init__(self):

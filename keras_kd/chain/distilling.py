@@ -15,6 +15,7 @@ from keras_kd.chain.result import Chain
 from keras_kd.chain.settings import Settings
 from keras_kd.chain.training import Training
 from keras_kd.errors import check_choice, check_number
+from keras_kd.hyperparameters import DEFAULT_ALPHA, DEFAULT_TEMPERATURE
 from keras_kd.locks import locked
 from keras_kd.teachers import FrozenTeacher
 
@@ -30,8 +31,8 @@ def distill_chain(
     loss: Any = None,
     metrics: Any = ("accuracy",),
     compile: Mapping[str, Any] | None = None,
-    alpha: Any = 0.9,
-    temperature: Any = 4.0,
+    alpha: Any = DEFAULT_ALPHA,
+    temperature: Any = DEFAULT_TEMPERATURE,
     losses: Any = None,
     guidance: str = "previous",
     drop: float = 0.0,

@@ -72,11 +72,11 @@ class Pipeline(DataAdapter):
     def __init__(
         self,
         source: Any,
+        *,
         augment: Any = None,
         batch_size: int = 64,
         shuffle: bool = True,
         seed: int = 0,
-        *,
         augment_seed: int | None = None,
         views: int | None = None,
         num_classes: int | None = None,
@@ -89,6 +89,7 @@ class Pipeline(DataAdapter):
         self.augment_seed = self.seed if augment_seed is None else check_seed(augment_seed)
         self.views = None if views is None else check_integer("views", views, at_least=1)
         self.teacher: Any = None
+        self._has_ids = False
         num_classes = None if num_classes is None else check_integer("num_classes", num_classes, at_least=1)
         self._augmenter = Augmenter(self.examples, augment, self.augment_seed, num_classes)
         self._first_epoch = 0
@@ -120,6 +121,12 @@ class Pipeline(DataAdapter):
         other = self._copy()
         other.teacher = teacher
         other.views = teacher.views if teacher.views is not None else self.views
+        return other
+
+    def with_ids(self) -> Pipeline:
+        """The same batches with example ids and view beside the inputs (`PipelineInputs`), for `Distiller.fit`."""
+        other = self._copy()
+        other._has_ids = True
         return other
 
     def from_epoch(self, epoch: int) -> Pipeline:
@@ -190,7 +197,7 @@ class Pipeline(DataAdapter):
         view = self.view_of(epoch)
         chunks = self._ordered(epoch) if self.examples.random_access else self._streamed(epoch)
         for ids, parts in chunks:
-            yield self._with_teacher_outputs(ids, view, self._augmenter(ids, view, parts))
+            yield self._with_extras(ids, view, self._augmenter(ids, view, parts))
 
     def _ordered(self, epoch: int) -> Iterator[tuple[np.ndarray, tuple[Any, ...]]]:
         size = self.num_examples
@@ -227,10 +234,10 @@ class Pipeline(DataAdapter):
         if count:
             yield _joined(waiting)
 
-    def _with_teacher_outputs(self, ids: np.ndarray, view: int, parts: tuple[Any, ...]) -> tuple[Any, ...]:
-        if self.teacher is None:
+    def _with_extras(self, ids: np.ndarray, view: int, parts: tuple[Any, ...]) -> tuple[Any, ...]:
+        if self.teacher is None and not self._has_ids:
             return parts
-        outputs = self.teacher.outputs_for(ids, view, parts[0])
+        outputs = {} if self.teacher is None else self.teacher.outputs_for(ids, view, parts[0])
         return (PipelineInputs(parts[0], ids, np.full(len(ids), view), outputs), *parts[1:])
 
     # What Keras asks a data adapter for.
@@ -278,7 +285,7 @@ class Pipeline(DataAdapter):
     def _one_example(self) -> tuple[Any, ...]:
         ids, parts = next(self._rebatched(self.examples.stream(), 1))
         view = self.view_of(self._first_epoch)
-        return self._with_teacher_outputs(ids, view, self._augmenter(ids, view, parts))
+        return self._with_extras(ids, view, self._augmenter(ids, view, parts))
 
 
 class _Clock:

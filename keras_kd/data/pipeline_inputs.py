@@ -12,7 +12,8 @@ class PipelineInputs(NamedTuple):
         x: the student's inputs, `[b, ...]`.
         ids: int64 `[b]`, the number of each example in its source, the same in every epoch.
         view: int64 `[b]`, which of the replayable augmentations of these examples this is.
-        teacher_outputs: the result of `OfflineTeacher.outputs_for`, arrays `[b, ...]` by name.
+        teacher_outputs: the result of `OfflineTeacher.outputs_for`, arrays `[b, ...]` by name; empty without such a
+            teacher.
     """
 
     x: Any

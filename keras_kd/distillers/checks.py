@@ -9,6 +9,7 @@ import keras
 from keras_kd.errors import ConfigurationError, explain
 from keras_kd.features import ModelOutputs
 from keras_kd.keras_private import all_layers, holds_layers
+from keras_kd.serialization import nearest
 from keras_kd.teachers import Teacher
 
 BACKENDS = ("tensorflow", "jax")
@@ -37,6 +38,52 @@ def check_backend() -> None:
                 fix="Set KERAS_BACKEND=tensorflow or KERAS_BACKEND=jax before the first import of keras.",
             )
         )
+
+
+def refuse_arguments(unknown: dict[str, Any]) -> None:
+    """Raises `ConfigurationError` if there are arguments that the Distiller does not have.
+
+    Those of `keras.distillation.Distiller` are translated, with their numbers.
+    """
+    if not unknown:
+        return
+    translated = [_TRANSLATED[name](value) for name, value in unknown.items() if name in _TRANSLATED]
+    raise ConfigurationError(
+        explain(
+            "These are arguments of keras.distillation.Distiller."
+            if translated
+            else "The Distiller does not have these arguments.",
+            received=", ".join(f"{name}={value!r}" for name, value in unknown.items()),
+            expected=", ".join(translated) or f"{', '.join(_ARGUMENTS)}, as keywords",
+            fix="Alpha weighs the TEACHER: alpha = 1 - student_loss_weight. The strategies and their weights are "
+            "'losses', for example losses=[Weighted(SoftTargets(), 2.0)], or the same objects of keras.distillation."
+            if translated
+            else " ".join(filter(None, (nearest(name, _ARGUMENTS) for name in unknown))) or None,
+        )
+    )
+
+
+def _as_alpha(student_loss_weight: Any) -> str:
+    is_number = isinstance(student_loss_weight, (int, float)) and not isinstance(student_loss_weight, bool)
+    return f"alpha={1 - student_loss_weight:g}" if is_number else "alpha=1 - student_loss_weight"
+
+
+def _as_losses(losses: Any) -> str:
+    given = losses if isinstance(losses, (list, tuple)) else [losses]
+    return f"losses=[{', '.join(f'{type(loss).__name__}(...)' for loss in given)}]"
+
+
+def _as_weights(weights: Any) -> str:
+    given = weights if isinstance(weights, (list, tuple)) else [weights]
+    return f"losses=[{', '.join(f'Weighted(..., {weight!r})' for weight in given)}]"
+
+
+_TRANSLATED = {
+    "student_loss_weight": _as_alpha,
+    "distillation_losses": _as_losses,
+    "distillation_loss_weights": _as_weights,
+}
+_ARGUMENTS = ("alpha", "temperature", "losses", "teacher_inputs", "student_inputs", "student_outputs", "name")
 
 
 def check_function(name: str, function: Any) -> None:

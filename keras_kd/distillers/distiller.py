@@ -22,11 +22,10 @@ from keras_kd.distillers.unlabelled import LabelDeclarations, Unlabelled
 from keras_kd.errors import ConfigurationError, Notice, explain
 from keras_kd.features import ModelOutputs, find_heads, find_place, forward, inner_taps, name_outputs, output_shapes
 from keras_kd.features.tracing import ensure_built, trace
-from keras_kd.hyperparameters import Hyperparameter
+from keras_kd.hyperparameters import DEFAULT_ALPHA, DEFAULT_TEMPERATURE, Hyperparameter
 from keras_kd.keras_private import compiled_loss, compiled_metrics
 from keras_kd.losses import Context
 from keras_kd.losses import get as get_loss
-from keras_kd.losses.base import DEFAULT_TEMPERATURE
 from keras_kd.losses.reduction import PerExample, Reduction
 from keras_kd.serialization import deserialize, register, serialize
 from keras_kd.teachers import AbsentTeacher, Batch, as_teacher, check_fingerprint
@@ -57,8 +56,9 @@ class Distiller(checks.training_step(), keras.Model):
         teacher: a Keras model, the path of a `.keras` file, or a `keras_kd.teachers` teacher. It is left as it is, and
             never saved with the distiller: a saved one names it by path and fingerprint.
         student: the Keras model to train.
-        alpha: the weight of the TEACHER, 0 to 1, a number or a schedule. It may be set at any time.
-        temperature: softens both sides of the default term, above 0, a number or a schedule.
+        alpha: the weight of the TEACHER, 0 to 1: a number, a schedule of `keras_kd.schedules`, or any
+            `keras.optimizers.schedules.LearningRateSchedule`. It may be set at any time.
+        temperature: softens both sides of the default term, above 0; a number or a schedule as for alpha.
         losses: the distillation terms, one or a list: losses of `keras_kd.losses` (objects, names, or mappings with
             name, settings and weight), of `keras.distillation`, or functions `(teacher, student) -> [batch]`. They may
             read inner layers of both models by path. None compares every output that both models have, by the term that
@@ -77,14 +77,16 @@ class Distiller(checks.training_step(), keras.Model):
         teacher: Any,
         student: keras.Model,
         *,
-        alpha: Any = 0.5,
+        alpha: Any = DEFAULT_ALPHA,
         temperature: Any = DEFAULT_TEMPERATURE,
         losses: Any = None,
         teacher_inputs: Callable[[Any], Any] | None = None,
         student_inputs: Callable[[Any], Any] | None = None,
         student_outputs: str | None = None,
         name: str = "distiller",
+        **unknown: Any,
     ):
+        checks.refuse_arguments(unknown)
         checks.check_backend()
         checks.check_student(student)
         checks.check_losses(losses)

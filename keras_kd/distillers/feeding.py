@@ -1,4 +1,4 @@
-"""What `fit`, `evaluate` and `predict` are given: arrays that end an epoch without a wait, nothing that goes unread."""
+"""Adapts the data given to `fit`, `evaluate` and `predict`: no wait at the end of an epoch, no argument ignored."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 
+from keras_kd.data import Pipeline
 from keras_kd.data.splits import without_autotune
 from keras_kd.errors import ConfigurationError, explain
 from keras_kd.keras_private import ArrayDataAdapter, DataAdapter, can_convert_arrays, train_validation_split
@@ -14,9 +15,9 @@ _BESIDE_DATA = ("y", "sample_weight", "class_weight")
 
 
 class Arrays(ArrayDataAdapter):
-    """Keras' own batches of arrays, in Keras' own order, without tf.data's autotuner.
+    """Keras' own batches of arrays in Keras' own order, without tf.data's autotuner.
 
-    With the autotuner the end of each epoch waits for its next round, for up to as long as the epoch took.
+    With it, the end of each epoch waits for the autotuner's next round, up to the duration of the epoch.
     """
 
     def get_tf_dataset(self):
@@ -24,10 +25,10 @@ class Arrays(ArrayDataAdapter):
 
 
 def for_fit(settings: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of `fit`, with arrays as `Arrays`; those that are to validate too.
+    """The arguments of `fit`: arrays, also those for validation, as `Arrays`; a `Pipeline` with example ids.
 
     Raises:
-        ConfigurationError: labels or weights beside data that bring their own.
+        ConfigurationError: labels or weights beside data that contain their own.
     """
     settings = dict(settings)
     if settings.get("validation_split") and settings.get("validation_data") is None:
@@ -41,25 +42,26 @@ def for_fit(settings: dict[str, Any]) -> dict[str, Any]:
     if validation is not None:
         batch_size = settings.get("validation_batch_size") or settings.get("batch_size")
         settings["validation_data"] = _validation(validation, batch_size, settings.get("validation_steps"))
-    return with_arrays(settings, steps="steps_per_epoch", shuffle=settings.get("shuffle", True))
+    settings = with_arrays(settings, steps="steps_per_epoch", shuffle=settings.get("shuffle", True))
+    return settings | {"x": settings["x"].with_ids()} if isinstance(settings.get("x"), Pipeline) else settings
 
 
 def with_arrays(settings: dict[str, Any], *, steps: str = "steps", shuffle: Any = False) -> dict[str, Any]:
-    """The arguments of `fit`, `evaluate` or `predict`, with arrays as `Arrays`; anything else as it is.
+    """The arguments of `fit`, `evaluate` or `predict` with arrays as `Arrays`; anything else unchanged.
 
     Args:
         settings: by name.
-        steps: what the argument is called that bounds the batches of an epoch.
+        steps: the name of the argument that limits the batches of an epoch.
         shuffle: as for `fit`.
 
     Raises:
-        ConfigurationError: labels or weights beside data that bring their own.
+        ConfigurationError: labels or weights beside data that contain their own.
     """
     given = {name: settings.get(name) for name in ("x", *_BESIDE_DATA)}
     if isinstance(given["x"], DataAdapter):
         _check_alone(given)
     if not _are_arrays(given["x"], given["y"], given["sample_weight"]) or keras.config.max_steps_per_epoch():
-        return settings  # the last one is a limit for debugging, of which Keras makes a batch size
+        return settings  # Keras derives a batch size from this limit for debugging
     x = Arrays(**given, batch_size=settings.get("batch_size"), steps=settings.get(steps), shuffle=shuffle)
     return {name: value for name, value in settings.items() if name not in _BESIDE_DATA} | {"x": x}
 
@@ -76,12 +78,12 @@ def _are_arrays(x: Any, y: Any, sample_weight: Any) -> bool:
 
 
 def _check_alone(given: dict[str, Any]) -> None:
-    """Raises where Keras would leave unread what is given beside data that bring labels and weights."""
+    """Raises if Keras would ignore labels or weights given beside data that contain their own."""
     unread = [name for name in _BESIDE_DATA if given[name] is not None]
     if unread:
         raise ConfigurationError(
             explain(
-                f"A {type(given['x']).__name__} brings its labels and weights itself; these would not be read.",
+                f"A {type(given['x']).__name__} contains its labels and weights; these arguments would be ignored.",
                 received=", ".join(unread),
                 fix="Give weights as the third part of its source: Pipeline((x, y, sample_weight)).",
             )

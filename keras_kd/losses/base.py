@@ -14,7 +14,7 @@ from keras import ops
 from keras_kd.errors import ConfigurationError, explain
 from keras_kd.features import name_outputs
 from keras_kd.features.shapes import same_shape
-from keras_kd.hyperparameters import Hyperparameter
+from keras_kd.hyperparameters import DEFAULT_TEMPERATURE, Hyperparameter
 from keras_kd.losses import keras_distiller
 from keras_kd.losses.reduction import (
     PerExample,
@@ -31,8 +31,6 @@ from keras_kd.losses.reduction import (
 from keras_kd.serialization import Registry, snake_case
 
 registry = Registry("loss")
-
-DEFAULT_TEMPERATURE = 4.0
 
 
 @dataclasses.dataclass(frozen=True)

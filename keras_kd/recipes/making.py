@@ -78,7 +78,7 @@ def pipeline(
 ) -> data.Pipeline:
     """The batches of a training; view v of an image is the same in every training of the run."""
     seed, augment = recipe.seed, list(recipe.augment)
-    return data.Pipeline(split, augment, settings.batch_size, seed=seed, num_classes=num_classes, views=views)
+    return data.Pipeline(split, augment=augment, batch_size=settings.batch_size, seed=seed, num_classes=num_classes, views=views)
 
 
 def open_teacher(name: str, recipe: Recipe, source: data.DataSource) -> Teacher:

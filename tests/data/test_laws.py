@@ -90,7 +90,7 @@ def test_input_label_weight_and_answer_stay_together(
 ):
     numbers = np.arange(NUM)
     source = make_source(told_apart(), numbers, numbers * 2.0, tmp_path, monkeypatch)
-    pipeline = Pipeline(source, augment, batch_size=5, shuffle=shuffle, seed=3)
+    pipeline = Pipeline(source, augment=augment, batch_size=5, shuffle=shuffle, seed=3)
     teacher = make_teacher(pipeline, tmp_path)
     pipeline = pipeline if teacher is None else pipeline.with_teacher(teacher)
     for epoch in (0, 1, 2):
@@ -111,7 +111,9 @@ def test_mixed_rows_stay_together(make_source, mixing, tmp_path, monkeypatch):
     """An image is its one-hot label in every pixel, so a mixture's mean is its label."""
     y = np.arange(NUM) % CLASSES
     x = np.broadcast_to(np.eye(CLASSES, dtype="float32")[y][:, None, None, :], (NUM, 4, 4, CLASSES)).copy()
-    pipeline = Pipeline(make_source(x, y, np.arange(NUM) * 1.0, tmp_path, monkeypatch), [Flip(), mixing], batch_size=5)
+    pipeline = Pipeline(
+        make_source(x, y, np.arange(NUM) * 1.0, tmp_path, monkeypatch), augment=[Flip(), mixing], batch_size=5
+    )
     for epoch in (0, 1):
         for x_mixed, y_mixed, weight in pipeline.epoch(epoch):
             np.testing.assert_allclose(x_mixed.mean((1, 2)), y_mixed, atol=1e-6)
@@ -196,7 +198,7 @@ def test_a_row_without_weight_has_no_influence(way, tmp_path, monkeypatch):
         path = tmp_path / str(number)
         path.mkdir()
         source = make_source(*data, weight, path, monkeypatch)
-        pipeline = Pipeline(source, augment, batch_size=NUM, shuffle=False, num_classes=CLASSES)
+        pipeline = Pipeline(source, augment=augment, batch_size=NUM, shuffle=False, num_classes=CLASSES)
         teacher = make_model(0, (6, 6, 1)) if make_teacher is None else make_teacher(pipeline, path)
         if make_teacher is not None:
             pipeline = pipeline.with_teacher(teacher)

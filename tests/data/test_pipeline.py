@@ -114,11 +114,11 @@ def test_streamed_blocks_are_mixed_within(arrays, monkeypatch):
 
 def test_a_view_is_a_function_of_seed_number_and_view(source):
     augment = [PadAndCrop(2), Flip(), GaussianNoise(0.1)]
-    pipeline = Pipeline(source, augment, batch_size=16, seed=3)
+    pipeline = Pipeline(source, augment=augment, batch_size=16, seed=3)
     images = {}
     for x, rows in pipeline.epoch(2):
         images |= dict(zip(rows.tolist(), x, strict=True))
-    elsewhere = Pipeline(source, augment, batch_size=7, seed=8, augment_seed=3)
+    elsewhere = Pipeline(source, augment=augment, batch_size=7, seed=8, augment_seed=3)
     for ids, (x, _) in elsewhere.in_order(view=2):
         for number, image in zip(ids.tolist(), x, strict=True):
             np.testing.assert_array_equal(image, images[number])
@@ -141,9 +141,9 @@ print(pipeline.examples.fingerprint)
 
 
 def test_epochs_count_modulo_the_views(arrays):
-    pipeline = Pipeline(arrays, Flip(), views=3)
+    pipeline = Pipeline(arrays, augment=Flip(), views=3)
     assert [pipeline.view_of(epoch) for epoch in range(7)] == [0, 1, 2, 0, 1, 2, 0]
-    assert Pipeline(arrays, Flip()).view_of(7) == 7
+    assert Pipeline(arrays, augment=Flip()).view_of(7) == 7
     assert Pipeline(arrays, views=3).view_of(7) == 0  # nothing changes from view to view
 
 
@@ -151,7 +151,7 @@ def test_epochs_count_modulo_the_views(arrays):
 def test_mixing_replays_its_partners_and_mixes_the_labels(arrays, mixing):
     x, _ = arrays
     y = np.arange(100) % 4
-    pipeline = Pipeline((x, y), [Flip(), mixing], seed=1)
+    pipeline = Pipeline((x, y), augment=[Flip(), mixing], seed=1)
     ids = np.array([4, 17, 60])
     mixed, labels = pipeline.batch(ids, view=2)
     for row, number in enumerate(ids):  # alone as in the batch
@@ -161,7 +161,7 @@ def test_mixing_replays_its_partners_and_mixes_the_labels(arrays, mixing):
     assert labels.shape == (3, 4) and labels.dtype == np.float32
     np.testing.assert_allclose(labels.sum(-1), 1, rtol=1e-6)
     # The pixels tell the share of the example and of its partner, each flipped as in its own view.
-    flipped = Pipeline((x, y), [Flip()], seed=1)
+    flipped = Pipeline((x, y), augment=[Flip()], seed=1)
     own, _ = flipped.batch(ids, view=2)
     from keras_kd.data.draws import Draws
 
@@ -178,7 +178,7 @@ def test_mixing_replays_its_partners_and_mixes_the_labels(arrays, mixing):
 def test_what_is_mixed_with_an_unlabelled_example_has_no_label(arrays):
     y = np.arange(100) % 4
     y[1:] = -1
-    _, labels = Pipeline((arrays[0], y), Mixup(1.0), num_classes=4).batch(np.arange(100))
+    _, labels = Pipeline((arrays[0], y), augment=Mixup(1.0), num_classes=4).batch(np.arange(100))
     np.testing.assert_array_equal(labels, 0)
 
 
@@ -226,7 +226,7 @@ def test_a_resumed_fit_sees_the_rest(source):
 def test_validation_between_the_epochs_changes_nothing(arrays):
     """Keras looks at a batch first where metrics are to be built, and asks for more than one data set."""
     x, y = arrays[0], arrays[1] % 4
-    pipeline = Pipeline((x, y), [Flip(), PadAndCrop(1)], batch_size=16, seed=2)
+    pipeline = Pipeline((x, y), augment=[Flip(), PadAndCrop(1)], batch_size=16, seed=2)
 
     def losses(**settings):
         keras.utils.set_random_seed(0)
@@ -278,7 +278,7 @@ def test_inputs_of_several_parts(arrays):
     np.testing.assert_array_equal(batch["size"], y)
     assert batch["size"].dtype == np.float32
     with pytest.raises(ConfigurationError, match="several parts"):
-        Pipeline((x, arrays[1]), Flip())
+        Pipeline((x, arrays[1]), augment=Flip())
 
 
 def test_numbers_and_text_ids_stay_whole_numbers():
@@ -328,7 +328,7 @@ def test_an_order_that_is_not_fixed_is_found(arrays, monkeypatch):
 def test_mixing_needs_examples_in_memory(arrays, monkeypatch):
     monkeypatch.setattr(splits, "MEMORY_LIMIT_BYTES", 0)
     with pytest.raises(ConfigurationError, match="mixup, cutmix"):
-        Pipeline(tf.data.Dataset.from_tensor_slices(arrays), Mixup())
+        Pipeline(tf.data.Dataset.from_tensor_slices(arrays), augment=Mixup())
 
 
 # What the inputs depend on.
@@ -336,11 +336,11 @@ def test_mixing_needs_examples_in_memory(arrays, monkeypatch):
 
 def test_the_identity_is_of_inputs_order_and_augmentation(arrays):
     x, y = arrays
-    identity = Pipeline(arrays, Flip(), seed=1).identity()
-    assert Pipeline((x.copy(), y % 2), Flip(), batch_size=7, seed=5, augment_seed=1).identity() == identity
-    assert Pipeline((x[::-1], y), Flip(), seed=1).identity()["data"] != identity["data"]
-    assert Pipeline(arrays, Flip(0.4), seed=1).identity()["augment"] != identity["augment"]
-    assert Pipeline(arrays, Flip(), seed=2).identity()["augment_seed"] == 2
+    identity = Pipeline(arrays, augment=Flip(), seed=1).identity()
+    assert Pipeline((x.copy(), y % 2), augment=Flip(), batch_size=7, seed=5, augment_seed=1).identity() == identity
+    assert Pipeline((x[::-1], y), augment=Flip(), seed=1).identity()["data"] != identity["data"]
+    assert Pipeline(arrays, augment=Flip(0.4), seed=1).identity()["augment"] != identity["augment"]
+    assert Pipeline(arrays, augment=Flip(), seed=2).identity()["augment_seed"] == 2
     assert Pipeline(arrays, seed=2).identity() == Pipeline(arrays, seed=3).identity()
 
 

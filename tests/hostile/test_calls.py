@@ -38,7 +38,7 @@ IMAGES = np.zeros((8, 8, 8, 3), "float32")
 
 
 def pipeline(augment=None, x=IMAGES, **settings):
-    return data.Pipeline((x, Y), augment, **settings)
+    return data.Pipeline((x, Y), augment=augment, **settings)
 
 
 SCHEDULES = {

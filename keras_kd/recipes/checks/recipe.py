@@ -134,7 +134,7 @@ def _check_top_k(recipe: Recipe, source: data.DataSource) -> None:
 
 def _check_augment(recipe: Recipe, source: data.DataSource) -> None:
     """Augmentations that are known and fit the images."""
-    data.Pipeline(source.train.subset(np.array([0]), "one"), list(recipe.augment))
+    data.Pipeline(source.train.subset(np.array([0]), "one"), augment=list(recipe.augment))
 
 
 def _check_few_labels(recipe: Recipe, source: data.DataSource) -> None:

@@ -136,7 +136,6 @@ class FewLabels(Distillation):
     """
 
     num_labels: int = Field(default=100, ge=1)
-    alpha: Scheduled = 0.9
 
 
 Format = Literal[tuple(FORMATS)]

@@ -237,7 +237,7 @@ def _check_is_pipeline(pipeline: Any) -> None:
             explain(
                 "A cache is made of the batches of a pipeline.",
                 received=f"a {type(pipeline).__name__}",
-                expected="a keras_kd.data.Pipeline, as Pipeline((x, y), augment, batch_size)",
+                expected="a keras_kd.data.Pipeline, as Pipeline((x, y), augment=..., batch_size=64)",
                 fix="The student is then trained on the same one: distiller.fit(pipeline.with_teacher(cached)).",
             )
         )

@@ -154,11 +154,11 @@ def test_an_unsigned_label_that_would_become_negative(write_npz):
 )
 def test_labels_that_mixing_cannot_place(labels, num_classes, message):
     with pytest.raises(ConfigurationError, match=message):
-        Pipeline((X[:4], np.array(labels)), Mixup(), num_classes=num_classes)
+        Pipeline((X[:4], np.array(labels)), augment=Mixup(), num_classes=num_classes)
 
 
 def test_examples_without_a_label_can_be_mixed():
-    batch = Pipeline((X[:4], np.array([0, -1, 1, 2])), Mixup()).batch(np.arange(4))
+    batch = Pipeline((X[:4], np.array([0, -1, 1, 2])), augment=Mixup()).batch(np.arange(4))
     assert batch[1].shape == (4, 3)
 
 

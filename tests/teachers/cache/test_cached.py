@@ -37,7 +37,7 @@ def build(teacher, images, tmp_path):
     """Builds a small cache: 100 examples, 3 views, shards of 32 rows."""
 
     def make(pipeline=None, path=tmp_path / "cache", model=teacher, **settings):
-        pipeline = Pipeline(images, AUGMENT, batch_size=16) if pipeline is None else pipeline
+        pipeline = Pipeline(images, augment=AUGMENT, batch_size=16) if pipeline is None else pipeline
         settings = {"views": 3, "shard_size": 32, "batch_size": 16, "progress": False} | settings
         return CachedTeacher.build(model, pipeline, path, **settings)
 
@@ -61,7 +61,7 @@ def student_after(teacher, pipeline, *, epochs=3, losses=None):
 
 
 def test_it_says_what_the_teacher_says_of_each_view(build, teacher, images):
-    pipeline = Pipeline(images, AUGMENT, batch_size=16)
+    pipeline = Pipeline(images, augment=AUGMENT, batch_size=16)
     cached = build(pipeline)
     ids = np.array([99, 0, 31, 32, 33])
     for view in range(3):
@@ -74,9 +74,9 @@ def test_it_says_what_the_teacher_says_of_each_view(build, teacher, images):
 @pytest.mark.parametrize("augment", [[], AUGMENT, [*AUGMENT, GaussianNoise(0.2)], [Flip(), Mixup(0.4)]])
 def test_training_equals_that_with_the_live_teacher(build, teacher, images, augment):
     """With a view for each epoch the students differ by the rounding to float16 and nothing else."""
-    pipeline = Pipeline(images, augment, batch_size=16, seed=3)
+    pipeline = Pipeline(images, augment=augment, batch_size=16, seed=3)
     if any(isinstance(step, Mixup) for step in augment):
-        pipeline = Pipeline((images[0],), augment, batch_size=16, seed=3)  # the labels would be soft
+        pipeline = Pipeline((images[0],), augment=augment, batch_size=16, seed=3)  # the labels would be soft
     live, _ = student_after(teacher, pipeline)
     cached = build(pipeline, views=3)
     stored, _ = student_after(cached, pipeline.with_teacher(cached))
@@ -95,7 +95,7 @@ def test_inner_layers_travel_too(build, images, make_model):
     model = keras.Sequential(
         [keras.Input((8, 8, 1)), layers.Conv2D(4, 3), layers.ReLU(name="map"), layers.Flatten(), layers.Dense(10)]
     )
-    pipeline = Pipeline(images, AUGMENT, batch_size=16)
+    pipeline = Pipeline(images, augment=AUGMENT, batch_size=16)
     cached = build(pipeline, model=model, taps=["map"])
     hint = lambda: [kd.losses.Hint(teacher="map", student="features", name="hint")]  # noqa: E731
     live, _ = student_after(model, pipeline, losses=hint())
@@ -123,19 +123,19 @@ def test_labels_count_where_the_teacher_reads_them(build, images, make_model):
     """An ensemble that weighs its members by the label: cached as it answers live, and refused with other labels."""
     x, y = images
     ensemble = Ensemble([make_model(4), make_model(8)], weights="label_loss")
-    pipeline = Pipeline(images, AUGMENT, batch_size=16)
+    pipeline = Pipeline(images, augment=AUGMENT, batch_size=16)
     live, _ = student_after(ensemble, pipeline)
     cached = build(pipeline, model=ensemble)
     stored, _ = student_after(cached, pipeline.with_teacher(cached))
     for a, b in zip(live, stored, strict=True):
         np.testing.assert_allclose(a, b, atol=2e-4)
     with pytest.raises(TeacherError, match="pipeline.labels"):
-        Pipeline((x, 9 - y), AUGMENT).with_teacher(cached)
+        Pipeline((x, 9 - y), augment=AUGMENT).with_teacher(cached)
 
 
 @pytest.mark.parametrize("remainder", ["uniform", "renormalized", "sampled"])
 def test_top_k_trains(build, images, remainder):
-    pipeline = Pipeline(images, AUGMENT, batch_size=16)
+    pipeline = Pipeline(images, augment=AUGMENT, batch_size=16)
     cached = build(pipeline, top_k=4, remainder=remainder)
     _, distiller = student_after(cached, pipeline.with_teacher(cached))
     assert np.isfinite(distiller.history.history["distillation_loss"]).all()
@@ -146,9 +146,9 @@ def test_streamed_sources_are_cached_alike(build, images, monkeypatch):
 
     from keras_kd.data import splits
 
-    in_memory = build(Pipeline(images, AUGMENT))
+    in_memory = build(Pipeline(images, augment=AUGMENT))
     monkeypatch.setattr(splits, "MEMORY_LIMIT_BYTES", 0)
-    streamed = Pipeline(tf.data.Dataset.from_tensor_slices(images), AUGMENT)
+    streamed = Pipeline(tf.data.Dataset.from_tensor_slices(images), augment=AUGMENT)
     assert not streamed.examples.random_access
     cached = build(streamed, path=in_memory.path.with_name("streamed"))
     for view in range(3):
@@ -158,7 +158,7 @@ def test_streamed_sources_are_cached_alike(build, images, monkeypatch):
 
 def test_a_teacher_whose_answers_travel_is_cached_as_well(build, images):
     """A cache of a cache: fewer classes of what is stored already."""
-    pipeline = Pipeline(images, AUGMENT)
+    pipeline = Pipeline(images, augment=AUGMENT)
     cached = build(pipeline)
     small = build(pipeline, path=cached.path.with_name("small"), model=cached, top_k=3)
     a, b = (c.outputs_for(np.arange(100), 2, None)["output"] for c in (cached, small))
@@ -464,7 +464,9 @@ def test_the_same_weights_behind_another_preprocessing_are_another_teacher(build
 
 def test_a_saved_distiller_refuses_the_cache_of_another_teacher(build, images, make_model, tmp_path):
     cached = build()
-    _, distiller = student_after(cached, Pipeline(images, AUGMENT, batch_size=16).with_teacher(cached), epochs=1)
+    _, distiller = student_after(
+        cached, Pipeline(images, augment=AUGMENT, batch_size=16).with_teacher(cached), epochs=1
+    )
     distiller.save(tmp_path / "d.keras")
     shutil.rmtree(cached.path)
     other_cache(build, make_model, cached.path)
@@ -489,18 +491,20 @@ def test_another_pipeline_is_refused_naming_both_sides(build, images):
     x, y = images
     cached = build()
     cases = {
-        "pipeline.data": Pipeline((x[::-1], y), AUGMENT),
-        "pipeline.num_examples: 100 in the cache, 99 here": Pipeline((x[:99], y[:99]), AUGMENT),
+        "pipeline.data": Pipeline((x[::-1], y), augment=AUGMENT),
+        "pipeline.num_examples: 100 in the cache, 99 here": Pipeline((x[:99], y[:99]), augment=AUGMENT),
         "pipeline.augment:.*'probability': 0.5.*in the cache.*'probability': 0.4.*here": Pipeline(
-            images, [PadAndCrop(1), Flip(0.4)]
+            images, augment=[PadAndCrop(1), Flip(0.4)]
         ),
-        "pipeline.augment_seed: 0 in the cache, 5 here.*augment_seed of the cache": Pipeline(images, AUGMENT, seed=5),
-        "pipeline.augment:": Pipeline(images, AUGMENT[::-1]),
+        "pipeline.augment_seed: 0 in the cache, 5 here.*augment_seed of the cache": Pipeline(
+            images, augment=AUGMENT, seed=5
+        ),
+        "pipeline.augment:": Pipeline(images, augment=AUGMENT[::-1]),
     }
     for message, pipeline in cases.items():
         with pytest.raises(TeacherError, match=message):
             pipeline.with_teacher(cached)
-    other_labels = Pipeline((x, 9 - y), AUGMENT, batch_size=7, seed=5, augment_seed=0)
+    other_labels = Pipeline((x, 9 - y), augment=AUGMENT, batch_size=7, seed=5, augment_seed=0)
     assert other_labels.with_teacher(cached).views == 3
 
 
@@ -512,7 +516,7 @@ def test_another_teacher_or_encoding_is_refused(build, make_model, images):
     with pytest.raises(TeacherError, match=r"outputs.output.name: 'Rows' in the cache, 'TopK' here"):
         build(top_k=3)
     with pytest.raises(TeacherError, match="pipeline.data"):
-        build(Pipeline((images[0] + 1, images[1]), AUGMENT))
+        build(Pipeline((images[0] + 1, images[1]), augment=AUGMENT))
     with pytest.raises(TeacherError, match="of another teacher.*sha256.*sha256"):
         CachedTeacher.open(cached.path, teacher=other)
 
@@ -520,7 +524,7 @@ def test_another_teacher_or_encoding_is_refused(build, make_model, images):
 def test_batches_without_answers_are_refused(build, images):
     cached = build()
     with pytest.raises(TeacherError, match="with_teacher"):
-        student_after(cached, Pipeline(images, AUGMENT))
+        student_after(cached, Pipeline(images, augment=AUGMENT))
 
 
 def test_folders_that_hold_no_cache(build, tmp_path):
@@ -575,7 +579,7 @@ def test_describe(build):
 
 
 def test_a_saved_distiller_names_the_cache(build, images, tmp_path):
-    pipeline = Pipeline(images, AUGMENT, batch_size=16)
+    pipeline = Pipeline(images, augment=AUGMENT, batch_size=16)
     cached = build(pipeline)
     _, distiller = student_after(cached, pipeline.with_teacher(cached), epochs=1)
     distiller.save(tmp_path / "d.keras")
@@ -587,7 +591,7 @@ def test_a_saved_distiller_names_the_cache(build, images, tmp_path):
 
 
 def test_evaluate_takes_the_pipeline_with_its_answers(build, images):
-    pipeline = Pipeline(images, AUGMENT, batch_size=16)
+    pipeline = Pipeline(images, augment=AUGMENT, batch_size=16)
     cached = build(pipeline)
     _, distiller = student_after(cached, pipeline.with_teacher(cached), epochs=1)
     with_answers, without = (distiller.evaluate(p, verbose=0) for p in (pipeline.with_teacher(cached), pipeline))
