@@ -1,4 +1,4 @@
-"""What the faster copy of a teacher gains, and how far its logits move: `FrozenTeacher(inference=...)`.
+"""What the faster copy of a teacher gains, and how far its logits move: `FrozenTeacher(dtype=...)`.
 
     python benchmarks/frozen_teacher.py [--rounds 7]
 
@@ -40,12 +40,12 @@ def seconds(name: str, num_rounds: int) -> dict[str, list[float]]:
     model = kd.models.build(name, input_shape=shape, num_classes=100)
     x = tf.constant(np.random.default_rng(0).normal(size=(BATCH_SIZE, *shape)).astype("float32"))
 
-    def contender(inference):
-        teacher = FrozenTeacher(model, inference=inference)
+    def contender(dtype):
+        teacher = FrozenTeacher(model, dtype=dtype)
         run = tf.function(lambda x: teacher(Batch(x)).outputs, jit_compile=False)
         return lambda: [run(x)["output"].numpy() for _ in range(4)]
 
-    return rounds({str(inference): contender(inference) for inference in (None, *COPIES)}, num_rounds)
+    return rounds({str(dtype): contender(dtype) for dtype in (None, *COPIES)}, num_rounds)
 
 
 def timed(name: str, num_rounds: int, isa: str | None) -> dict[str, dict[str, float]]:
@@ -67,8 +67,8 @@ def moved(name: str, seed: int) -> dict[str, dict[str, float]]:
     model.compile(keras.optimizers.Adam(0.003), loss=loss, jit_compile=False)
     model.fit(x, y, batch_size=BATCH_SIZE, epochs=EPOCHS, verbose=0)
     expected, *logits = (
-        np.asarray(FrozenTeacher(model, inference=inference)(Batch(tf.constant(x_test))).outputs["output"])
-        for inference in (None, *COPIES)
+        np.asarray(FrozenTeacher(model, dtype=dtype)(Batch(tf.constant(x_test))).outputs["output"])
+        for dtype in (None, *COPIES)
     )
     return {
         copy: {

@@ -84,7 +84,7 @@ def pipeline(
 def open_teacher(name: str, recipe: Recipe, source: data.DataSource) -> Teacher:
     """A trained teacher: from its file or folder, or what a function returns."""
     if is_file(name):
-        return FrozenTeacher(name, inference=recipe.teacher.inference)
+        return FrozenTeacher(name, dtype=recipe.teacher.dtype)
     is_function = ":" in name and not Path(name).exists()
     return build(name, source, recipe.seed) if is_function else from_path(name)
 
@@ -93,15 +93,15 @@ def teacher_of(recipe: Recipe, model: keras.Model | Path | None, source: data.Da
     """Who teaches: `model` (None where the recipe's teacher is no Keras model), alone or with others as an ensemble."""
     settings = recipe.teacher
     if model is not None:
-        teacher = FrozenTeacher(model, inference=settings.inference)
-    elif settings.inference is None:
+        teacher = FrozenTeacher(model, dtype=settings.dtype)
+    elif settings.dtype is None:
         teacher = open_teacher(settings.model, recipe, source)
     else:
         raise ConfigurationError(
             explain(
                 "Only a Keras model can be made faster.",
-                received=f"inference: {settings.inference} with {settings.model}",
-                expected="a Keras model, or inference: null",
+                received=f"dtype: {settings.dtype} with {settings.model}",
+                expected="a Keras model, or dtype: null",
             )
         )
     if not settings.ensemble_with:

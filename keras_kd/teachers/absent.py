@@ -24,8 +24,8 @@ class AbsentTeacher(Teacher):
 
     def __call__(self, batch: Batch, taps: Sequence[str] = ()) -> ModelOutputs:
         where = f"the file {self.path}, which is not there" if self.path else "a model in memory, without a file"
-        inference = self.settings.get("inference")
-        model = "model" if inference is None else f"FrozenTeacher(model, inference={inference!r})"
+        dtype = self.settings.get("dtype")
+        model = "model" if dtype is None else f"FrozenTeacher(model, dtype={dtype!r})"
         raise TeacherError(
             explain(
                 "This distiller was loaded without its teacher.",
@@ -72,7 +72,7 @@ def check_fingerprint(teacher: Teacher, expected: str) -> None:
     fix = "Pass the same weights again, or make a new Distiller to go on with another teacher."
     if teacher.fingerprint.split(" ")[0] == expected.split(" ")[0]:
         precision = expected.partition(" ")[2] or None
-        fix = f"The weights are the same, the precision is not: FrozenTeacher(model, inference={precision!r})."
+        fix = f"The weights are the same, the precision is not: FrozenTeacher(model, dtype={precision!r})."
     raise TeacherError(
         explain(
             "This is another teacher than the one named.",

@@ -46,7 +46,7 @@ def fingerprint(model: keras.Model) -> str:
 class FrozenTeacher(Teacher):
     """A Keras model that teaches: run in inference mode, outside the gradient, never altered.
 
-    By default the model itself runs. With `inference` a copy does, made here for speed: its batch normalisation folded
+    By default the model itself runs. With `dtype` a copy does, made here for speed: its batch normalisation folded
     into the layers before it, and computing in that precision. It answers in float32 and by the same paths; an inner
     layer that a loss reads is kept from folding where that would have changed it.
 
@@ -59,7 +59,7 @@ class FrozenTeacher(Teacher):
     Args:
         model: the teacher, or the path of its `.keras` file. A saved distiller names the teacher by that path.
         outputs: `"logits"` or `"probabilities"` where the model's last layer does not tell.
-        inference: None, `"float32"` or `"bfloat16"`.
+        dtype: None, `"float32"` or `"bfloat16"`.
         fold: whether that copy has its batch normalisation folded.
         batch_size: run at most this many examples at a time, for the memory of the teacher's activations; None runs
             the batch as it comes.
@@ -79,20 +79,20 @@ class FrozenTeacher(Teacher):
         model: keras.Model | str | Path,
         *,
         outputs: str | None = None,
-        inference: str | None = None,
+        dtype: str | None = None,
         fold: bool = True,
         batch_size: int | None = None,
         expected_fingerprint: str | None = None,
     ):
         self.path = Path(model) if isinstance(model, (str, Path)) else None
         self.outputs = outputs
-        self.inference = check_choice("inference", inference, (None, *PRECISIONS))
+        self.dtype = check_choice("dtype", dtype, (None, *PRECISIONS))
         self.fold = fold
         self.batch_size = None if batch_size is None else check_integer("batch_size", batch_size, at_least=1)
         self.model = _load(self.path) if self.path is not None else _checked(model)
         self._fingerprint: str | None = None
         self._heads = find_heads(self.model, outputs, role="teacher")
-        self._copies = None if inference is None else make_copies(self.model, inference, fold=fold)
+        self._copies = None if dtype is None else make_copies(self.model, dtype, fold=fold)
         if expected_fingerprint is not None:
             check_fingerprint(self, expected_fingerprint)
 
@@ -104,7 +104,7 @@ class FrozenTeacher(Teacher):
         model, heads, places = self._running(self._places(taps))
         _, logits, inner = forward(model, heads, x, places=places)
         outputs = keras.tree.map_structure(ops.stop_gradient, ModelOutputs(logits, inner))
-        return outputs if self.inference is None else keras.tree.map_structure(_float32, outputs)
+        return outputs if self.dtype is None else keras.tree.map_structure(_float32, outputs)
 
     def _running(self, places: list[Place]) -> tuple[keras.Model, dict[str, Head], list[Place]]:
         """The copy in which all of `places` are as in the model; the model where there is none."""
@@ -130,7 +130,7 @@ class FrozenTeacher(Teacher):
     def fingerprint(self) -> str:
         """That of the model's weights, and the precision where a copy in its own teaches: `sha256:... bfloat16`."""
         if self._fingerprint is None:
-            precision = "" if self._copies is None else f" {self.inference}"
+            precision = "" if self._copies is None else f" {self.dtype}"
             self._fingerprint = fingerprint(self.model) + precision
         return self._fingerprint
 
@@ -154,7 +154,7 @@ class FrozenTeacher(Teacher):
         return {
             "path": str(self.path.resolve()) if self.path is not None else None,
             "outputs": self.outputs,
-            "inference": self.inference,
+            "dtype": self.dtype,
             "fold": self.fold,
             "batch_size": self.batch_size,
             "fingerprint": self.fingerprint,

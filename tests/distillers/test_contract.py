@@ -67,7 +67,10 @@ def test_two_students_teach_each_other_in_one_step(data):
 
 
 def distiller_of_many_parts():
-    terms = [Weighted(SoftTargets(temperature=2.0), 0.5), ContrastiveKD(teacher="inner", student="inner", memory_size=8)]
+    terms = [
+        Weighted(SoftTargets(temperature=2.0), 0.5),
+        ContrastiveKD(teacher="inner", student="inner", memory_size=8),
+    ]
     student = keras.Sequential([keras.Input((6,)), L.Dense(5, name="inner"), L.BatchNormalization(), L.Dropout(0.5)])
     student.add(L.Dense(4, kernel_regularizer="l2"))
     return compiled(network(), student, losses=terms)
@@ -107,14 +110,16 @@ def test_the_parts_are_a_function_of_explicit_state(data):
 
 def test_the_frozen_state_is_what_no_other_list_has(data):
     teacher = network()
-    distiller = compiled(FrozenTeacher(teacher, inference="float32"), network(), losses=[Weighted(SoftTargets(), 2.0)])
+    distiller = compiled(FrozenTeacher(teacher, dtype="float32"), network(), losses=[Weighted(SoftTargets(), 2.0)])
     distiller.train_on_batch(*data)
     frozen = {id(variable) for variable in distiller.frozen_state}
     assert {id(variable) for variable in teacher.variables} < frozen
     assert len(frozen) == 2 * len(teacher.variables) + 3  # the copy's weights; alpha, temperature and a weight
     metrics = {id(variable) for variable in distiller.metrics_variables}
     assert {id(variable) for variable in distiller.trackers.variables} <= metrics
-    assert not frozen & ({id(v) for v in distiller.variables} | {id(v) for v in distiller.optimizer.variables} | metrics)
+    assert not frozen & (
+        {id(v) for v in distiller.variables} | {id(v) for v in distiller.optimizer.variables} | metrics
+    )
 
 
 def test_shared_frozen_layers_are_listed_once():

@@ -172,7 +172,7 @@ TEACHERS = {
     "an empty panel": lambda: kd.teachers.Panel([]),
     "a panel with one name": lambda: kd.teachers.Panel([model(), model()], names=["a"]),
     "a panel with one name twice": lambda: kd.teachers.Panel([model(), model()], names=["a", "a"]),
-    "an unknown precision": lambda: kd.teachers.FrozenTeacher(model(), inference="float8"),
+    "an unknown precision": lambda: kd.teachers.FrozenTeacher(model(), dtype="float8"),
     "pieces of 0": lambda: kd.teachers.FrozenTeacher(model(), batch_size=0),
     "pieces of 1.5": lambda: kd.teachers.FrozenTeacher(model(), batch_size=1.5),
     "unknown outputs": lambda: kd.teachers.FrozenTeacher(model(), outputs="tanh"),

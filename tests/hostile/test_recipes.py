@@ -56,7 +56,7 @@ VALUES = {
         "'keras_kd.models:nothing'",
     ],
     "teacher.epochs": ["0", "-1", "1.5", "x", ".inf", "true", "[1]"],
-    "teacher.inference": ["float16", "5", "true", "[float32]"],
+    "teacher.dtype": ["float16", "5", "true", "[float32]"],
     "teacher.ensemble_with": ["none.keras", "[5]", "[none.keras]", "{a: b}"],
     "teacher.weights": ["equal", "[x]", "[-1.0]", "{a: 1}", "[0.5, 0.5, 0.5]"],
     "teacher.combine": ["mean", "5", "null"],

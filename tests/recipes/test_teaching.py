@@ -91,7 +91,7 @@ def test_shares_of_a_cache(tmp_path, make_recipe):
 
 
 def test_an_ensemble_in_half_precision(tmp_path, run_recipe, teacher_file):
-    overrides = [f"teacher.ensemble_with=[{teacher_file}]", "teacher.weights=[1, 3]", "teacher.inference=bfloat16"]
+    overrides = [f"teacher.ensemble_with=[{teacher_file}]", "teacher.weights=[1, 3]", "teacher.dtype=bfloat16"]
     report, _ = run_recipe(tmp_path / "run", *QUICK, *overrides)
     teacher = next(row for row in report.rows if row.id == TEACHER)
     assert teacher.parameters == 2 * keras.models.load_model(teacher_file).count_params()
@@ -155,7 +155,7 @@ def test_a_function_as_the_teacher(tmp_path, run_recipe, make_recipe, monkeypatc
     assert rows[TEACHER].accuracy > 0.95 and rows[DISTILLED].accuracy > 0.3
     assert "teacher: loaded neighbours:teacher." in said and TEACHER not in report.histories
     with pytest.raises(RecipeError, match="teacher: Only a Keras model can be made faster"):
-        assemble(make_recipe(tmp_path / "x", *QUICK, "teacher.model=neighbours:teacher", "teacher.inference=float32"))
+        assemble(make_recipe(tmp_path / "x", *QUICK, "teacher.model=neighbours:teacher", "teacher.dtype=float32"))
     with pytest.raises(RecipeError, match="teacher.epochs: this key is missing"):
         assemble(make_recipe(tmp_path / "x", *QUICK, "teacher={model: 'example_models:teacher'}"))
 
@@ -193,7 +193,7 @@ def test_the_diagnosis(tmp_path, make_recipe, teacher_file):
         ("assistants=[{model: nobody, epochs: 1}]", "assistant 1.model: unknown model.*nobody"),
         ("cache={views: 0}", "cache.views"),
         ("cache={top_q: 3}", "cache.top_q: unknown key"),
-        ("teacher.inference=int8", "teacher.inference"),
+        ("teacher.dtype=int8", "teacher.dtype"),
         ("drop=0.25", "drop: a single teacher cannot be left out"),
     ],
 )

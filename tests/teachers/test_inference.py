@@ -56,22 +56,22 @@ def answers(teacher, x, taps=(), *, jit=None):
 
 
 @pytest.mark.parametrize("fold", [True, False])
-@pytest.mark.parametrize("inference", ["float32", "bfloat16"])
-def test_the_logits_within_the_stated_tolerance(trained, digits, inference, fold):
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_logits_within_the_stated_tolerance(trained, digits, dtype, fold):
     x = digits[0][:1000]
     expected = answers(FrozenTeacher(trained), x)["output"]
-    teacher = FrozenTeacher(trained, inference=inference, fold=fold)
+    teacher = FrozenTeacher(trained, dtype=dtype, fold=fold)
     logits = answers(teacher, x)["output"]
     assert str(teacher.folded) == f"{2 if fold else 0} of 3 batch normalisations"
     assert logits.dtype == "float32"
-    assert np.max(np.abs(logits - expected)) <= TOLERANCE[inference] * np.std(expected)
-    assert np.sqrt(np.mean((logits - expected) ** 2)) <= ROOT_MEAN_SQUARE[inference] * np.std(expected)
-    assert np.mean(logits.argmax(-1) == expected.argmax(-1)) >= AGREEMENT[inference]
+    assert np.max(np.abs(logits - expected)) <= TOLERANCE[dtype] * np.std(expected)
+    assert np.sqrt(np.mean((logits - expected) ** 2)) <= ROOT_MEAN_SQUARE[dtype] * np.std(expected)
+    assert np.mean(logits.argmax(-1) == expected.argmax(-1)) >= AGREEMENT[dtype]
     assert teacher.activations == {"output": "softmax"} and teacher.output_shapes == {"output": (None, 10)}
 
 
 def test_bfloat16_is_computed_in_it_but_for_the_head(trained):
-    (copy,) = FrozenTeacher(trained, inference="bfloat16")._copies._made.values()
+    (copy,) = FrozenTeacher(trained, dtype="bfloat16")._copies._made.values()
     kinds = {layer.name: layer.dtype_policy.name for layer in copy.model._flatten_layers(include_self=False)}
     assert kinds["conv"] == kinds["conv2"] == kinds["last"] == "bfloat16"
     assert kinds["norm"] == "mixed_bfloat16" and kinds["logits"] == kinds["softmax"] == "float32"
@@ -87,7 +87,7 @@ def test_a_mixed_model_in_full_precision(digits):
     full = keras.Sequential([*body, L.Dense(10)])
     full.set_weights(mixed.get_weights())
     x = digits[0][:20]
-    logits = answers(FrozenTeacher(mixed, inference="float32"), x)["output"]
+    logits = answers(FrozenTeacher(mixed, dtype="float32"), x)["output"]
     np.testing.assert_allclose(logits, full(x), atol=1e-5)
 
 
@@ -104,7 +104,7 @@ TAPS = [
 def test_every_tap_is_that_of_the_model(trained, digits, are_prepared, batch_size):
     """Whether folding left that layer, was kept from it, or the model itself has to run."""
     x = digits[0][:7]
-    teacher = FrozenTeacher(trained, inference="float32", batch_size=batch_size)
+    teacher = FrozenTeacher(trained, dtype="float32", batch_size=batch_size)
     for path in TAPS:
         if are_prepared:
             teacher.inner_taps([path, "output"])
@@ -117,7 +117,7 @@ def test_every_tap_is_that_of_the_model(trained, digits, are_prepared, batch_siz
 
 
 def test_only_what_is_read_stays_unfolded(trained):
-    teacher = FrozenTeacher(trained, inference="float32")
+    teacher = FrozenTeacher(trained, dtype="float32")
     taps = ("body/conv", "body/sum")
     assert teacher.inner_taps([*taps, "output"]) == dict.fromkeys(taps, (None, 8, 8, 8))
     model, _, places = teacher._running(teacher._places(taps))
@@ -129,7 +129,7 @@ def test_only_what_is_read_stays_unfolded(trained):
 
 
 def test_taps_in_bfloat16_are_float32_and_close(trained, digits):
-    teacher = FrozenTeacher(trained, inference="bfloat16")
+    teacher = FrozenTeacher(trained, dtype="bfloat16")
     expected = answers(FrozenTeacher(trained), digits[0][:50], ["body/sum"])["body/sum"]
     found = answers(teacher, digits[0][:50], ["body/sum"])["body/sum"]
     assert found.dtype == "float32"
@@ -166,7 +166,7 @@ def test_no_piece_is_larger_than_asked_for(batch, size, length):
 
 @pytest.mark.parametrize(
     ("settings", "jit_compile"),
-    [({"inference": "float32"}, False), ({"inference": "bfloat16", "batch_size": 24}, True)],
+    [({"dtype": "float32"}, False), ({"dtype": "bfloat16", "batch_size": 24}, True)],
 )
 def test_a_student_learns_from_it(trained, digits, make_model, settings, jit_compile):
     """With an inner layer that folding would have changed, and a last batch that is smaller."""
@@ -187,7 +187,7 @@ def test_the_first_step_has_the_loss_of_the_model_itself(trained, digits, make_m
     losses = {}
     student = make_model(8)
     weights = student.get_weights()
-    for name, settings in {"plain": {}, "fast": {"inference": "float32", "batch_size": 3}}.items():
+    for name, settings in {"plain": {}, "fast": {"dtype": "float32", "batch_size": 3}}.items():
         student.set_weights(weights)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Notice)
@@ -199,14 +199,14 @@ def test_the_first_step_has_the_loss_of_the_model_itself(trained, digits, make_m
 
 def test_the_settings_come_back(trained, tmp_path):
     trained.save(tmp_path / "t.keras")
-    teacher = FrozenTeacher(tmp_path / "t.keras", inference="bfloat16", fold=False, batch_size=7)
+    teacher = FrozenTeacher(tmp_path / "t.keras", dtype="bfloat16", fold=False, batch_size=7)
     again = deserialize(serialize(teacher))
     assert serialize(again) == serialize(teacher)
-    assert (again.inference, again.fold, again.batch_size) == ("bfloat16", False, 7)
+    assert (again.dtype, again.fold, again.batch_size) == ("bfloat16", False, 7)
     (tmp_path / "t.keras").unlink()
     absent = deserialize(serialize(teacher))
     assert isinstance(absent, AbsentTeacher) and serialize(absent)["config"] == serialize(teacher)["config"]
-    with pytest.raises(TeacherError, match=r"distiller.teacher = FrozenTeacher\(model, inference='bfloat16'\)"):
+    with pytest.raises(TeacherError, match=r"distiller.teacher = FrozenTeacher\(model, dtype='bfloat16'\)"):
         absent(Batch(np.zeros((1, 8, 8, 1))))
 
 
@@ -218,13 +218,13 @@ def test_a_config_from_before_these_settings():
 def test_the_precision_is_in_the_fingerprint(trained):
     plain = fingerprint(trained)
     assert FrozenTeacher(trained, batch_size=3).fingerprint == plain
-    assert FrozenTeacher(trained, inference="float32").fingerprint == f"{plain} float32"
-    assert FrozenTeacher(trained, inference="bfloat16", fold=False).fingerprint == f"{plain} bfloat16"
-    FrozenTeacher(trained, inference="bfloat16", expected_fingerprint=f"{plain} bfloat16")
-    with pytest.raises(TeacherError, match="the precision is not: FrozenTeacher.model, inference='bfloat16'"):
+    assert FrozenTeacher(trained, dtype="float32").fingerprint == f"{plain} float32"
+    assert FrozenTeacher(trained, dtype="bfloat16", fold=False).fingerprint == f"{plain} bfloat16"
+    FrozenTeacher(trained, dtype="bfloat16", expected_fingerprint=f"{plain} bfloat16")
+    with pytest.raises(TeacherError, match="the precision is not: FrozenTeacher.model, dtype='bfloat16'"):
         FrozenTeacher(trained, expected_fingerprint=f"{plain} bfloat16")
-    with pytest.raises(TeacherError, match="the precision is not: FrozenTeacher.model, inference=None"):
-        FrozenTeacher(trained, inference="bfloat16", expected_fingerprint=plain)
+    with pytest.raises(TeacherError, match="the precision is not: FrozenTeacher.model, dtype=None"):
+        FrozenTeacher(trained, dtype="bfloat16", expected_fingerprint=plain)
 
 
 class Subclassed(keras.Model):
@@ -262,7 +262,7 @@ def test_what_cannot_be_built_again_runs_as_it_is(digits, make, reason):
     model, x = make(), digits[0][:5]
     model(x)
     with pytest.warns(Notice, match=f"runs as it is.*{reason}") as caught:
-        teacher = FrozenTeacher(model, outputs="logits", inference="bfloat16", batch_size=2)
+        teacher = FrozenTeacher(model, outputs="logits", dtype="bfloat16", batch_size=2)
     assert caught[0].filename == __file__
     assert teacher.folded is None and teacher.fingerprint == fingerprint(model)
     np.testing.assert_allclose(answers(teacher, x)["output"], model(x), rtol=1e-5, atol=1e-6)
@@ -276,7 +276,7 @@ def test_state_that_is_in_no_weight_is_kept():
     x = np.array([[3, 5, 0, 0], [9, 9, 5, 3]])
     for first in (lookup, scale):
         model = keras.Sequential([keras.Input((4,), dtype="int64"), first, L.Dense(10)])
-        found = answers(FrozenTeacher(model, inference="float32"), x)["output"]
+        found = answers(FrozenTeacher(model, dtype="float32"), x)["output"]
         np.testing.assert_allclose(found, model(x), rtol=1e-6)
 
 
@@ -286,14 +286,14 @@ def test_a_function_of_ones_own_and_what_prepares_the_inputs(digits):
     model = keras.Sequential([keras.Input((8, 8, 1)), *layers])
     x = digits[0][:50] + 1000.0
     expected = answers(FrozenTeacher(model), x)["output"]
-    found = answers(FrozenTeacher(model, inference="bfloat16"), x)["output"]
+    found = answers(FrozenTeacher(model, dtype="bfloat16"), x)["output"]
     assert np.max(np.abs(found - expected)) < TOLERANCE["bfloat16"] * np.std(expected)
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"inference": "int8"}, "'inference'.*'int8'.*None, 'float32', 'bfloat16'"),
+        ({"dtype": "int8"}, "'dtype'.*'int8'.*None, 'float32', 'bfloat16'"),
         ({"batch_size": 0}, "'batch_size'.*Received: 0.*1 <= batch_size"),
         ({"batch_size": 2.5}, "'batch_size'.*2.5"),
         ({"batch_size": True}, "'batch_size'.*True"),

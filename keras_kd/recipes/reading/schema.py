@@ -79,7 +79,7 @@ class Teacher(Training):
     """
 
     epochs: int | None = Field(ge=1, le=1_000_000)
-    inference: Literal["float32", "bfloat16"] | None = None
+    dtype: Literal["float32", "bfloat16"] | None = None
     ensemble_with: tuple[str, ...] = ()
     weights: Literal["confidence", "label_loss"] | tuple[float, ...] | None = None
     combine: Literal["probabilities", "logits"] = "probabilities"
