@@ -1,8 +1,14 @@
+import inspect
+
+import keras
 import pytest
 
+import keras_kd as kd
 from keras_kd.errors import ConfigurationError
-from keras_kd.hyperparameters import Hyperparameter
+from keras_kd.hyperparameters import DEFAULT_ALPHA, DEFAULT_TEMPERATURE, Hyperparameter
+from keras_kd.recipes.schema import Distillation, FewLabels
 from keras_kd.schedules import Linear
+from keras_kd.serialization import deserialize
 
 
 def test_a_number_and_a_schedule():
@@ -24,3 +30,23 @@ def test_a_schedule_is_held_to_the_range():
 def test_what_is_no_number_in_the_range_is_refused(value):
     with pytest.raises(ConfigurationError, match="'alpha'.*0 <= alpha <= 1.*a hint"):
         Hyperparameter("alpha", value, at_least=0, at_most=1, fix="a hint")
+
+
+def test_a_schedule_of_keras():
+    decay = keras.optimizers.schedules.PolynomialDecay(2.0, decay_steps=10, end_learning_rate=0.0)
+    alpha = Hyperparameter("alpha", 0.9, at_least=0, at_most=1)
+    assert alpha.set(decay) is True and alpha.value is decay
+    assert [float(alpha.at(step)) for step in (0, 5, 8)] == pytest.approx([1.0, 1.0, 0.4])
+    assert alpha.at(8).dtype == "float32"
+    again = Hyperparameter("alpha", deserialize(alpha.get_config()), at_least=0, at_most=1)
+    assert float(again.at(8)) == pytest.approx(0.4)
+
+
+def test_the_defaults_are_the_same_everywhere():
+    """A recipe is read without Keras, so that its schema repeats the two numbers."""
+    defaults = {"alpha": DEFAULT_ALPHA, "temperature": DEFAULT_TEMPERATURE}
+    for function in (kd.Distiller, kd.distill_chain):
+        parameters = inspect.signature(function).parameters
+        assert {name: parameters[name].default for name in defaults} == defaults
+    for section in (Distillation, FewLabels):
+        assert {name: section.model_fields[name].default for name in defaults} == defaults

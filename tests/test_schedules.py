@@ -93,3 +93,21 @@ def test_from_a_name_with_settings_as_a_recipe_writes_them():
 def test_wrong_settings_say_what_is_wrong(make, message):
     with pytest.raises(ConfigurationError, match=message):
         make()
+
+
+KERAS_SCHEDULES = {
+    "cosine": keras.optimizers.schedules.CosineDecay(0.8, decay_steps=10, alpha=0.1),
+    "piecewise": keras.optimizers.schedules.PiecewiseConstantDecay([2, 5], [0.9, 0.5, 0.1]),
+    "exponential": keras.optimizers.schedules.ExponentialDecay(0.5, decay_steps=3, decay_rate=0.5, staircase=True),
+}
+
+
+@pytest.mark.parametrize("name", KERAS_SCHEDULES)
+def test_a_schedule_of_keras_is_accepted_as_it_is(name):
+    schedule = KERAS_SCHEDULES[name]
+    assert schedules.get(schedule) is schedule
+    joined = Join((Constant(0.25), schedule), boundaries=(4,))
+    again = Join.from_config(json.loads(json.dumps(joined.get_config())))
+    for step in (0, 3, 4, 8, 30):
+        expected = 0.25 if step < 4 else float(schedule(step - 4))
+        assert float(joined(step)) == float(again(step)) == pytest.approx(expected)

@@ -1,4 +1,4 @@
-"""Who takes the step."""
+"""The Distiller, which takes the training step."""
 
 from keras_kd.distillers.distiller import Distiller
 

@@ -1,4 +1,4 @@
-"""What a distillation cannot be made of: another backend, no terms, a student that cannot learn or is the teacher."""
+"""Checks of a Distiller's arguments: backend, losses, a student that can learn and is not the teacher."""
 
 from __future__ import annotations
 
@@ -87,23 +87,25 @@ _ARGUMENTS = ("alpha", "temperature", "losses", "teacher_inputs", "student_input
 
 
 def check_function(name: str, function: Any) -> None:
-    """Raises `ConfigurationError` where an argument is neither None nor a function."""
+    """Raises `ConfigurationError` if an argument is neither None nor a function."""
     if function is not None and not callable(function):
         raise ConfigurationError(
             explain(
-                f"{name!r} is not usable.", received=repr(function), expected="a function of the batch's x, or None"
+                f"{name!r} must be a function.",
+                received=repr(function),
+                expected="a function of the batch's x, or None",
             )
         )
 
 
 def check_student(student: Any) -> None:
-    """Raises `ConfigurationError` where the student is not a Keras model."""
+    """Raises `ConfigurationError` if the student is not a Keras model, or has no layers."""
     if not isinstance(student, keras.Model):
         raise ConfigurationError(
             explain(
-                "This is no student.",
+                "`student` must be a keras.Model.",
                 received=f"{type(student).__module__}.{type(student).__name__}",
-                expected="a keras.Model: Distiller(teacher, student)",
+                expected="Distiller(teacher, student) with a keras.Model as the student",
             )
         )
     if isinstance(student, keras.Sequential) and not student.layers:
@@ -113,11 +115,11 @@ def check_student(student: Any) -> None:
 
 
 def check_losses(losses: Any) -> None:
-    """Raises `ConfigurationError` where a list of terms is there and empty."""
+    """Raises `ConfigurationError` if the list of losses is empty."""
     if isinstance(losses, (list, tuple)) and not losses:
         raise ConfigurationError(
             explain(
-                "Without a term the teacher has no part in the training.",
+                "Without losses the teacher does not influence the training.",
                 received="losses=[]",
                 expected="at least one loss, or None for the default",
                 fix="To train the student alone, call its own fit.",
@@ -140,7 +142,7 @@ def checked_outputs(teacher: Teacher, outputs: Any) -> ModelOutputs:
 
 
 def check_can_learn(student: keras.Model, teacher: Teacher) -> None:
-    """Raises `ConfigurationError` where training would leave the student as it is, or change the teacher."""
+    """Raises `ConfigurationError` if training could not change the student, or would change the teacher."""
     if not student.built:
         return
     if not student.trainable_variables:
@@ -149,7 +151,7 @@ def check_can_learn(student: keras.Model, teacher: Teacher) -> None:
                 "The student has nothing to train.",
                 received=f"{student.name!r} with {len(student.weights)} weights, none of them trainable",
                 expected="a student with trainable weights",
-                fix="Set trainable = True on it, or on the layers that are to learn, before compile.",
+                fix="Set trainable = True on the model, or on some of its layers, before compile.",
             )
         )
     of_teacher = {id(variable) for variable in teacher.variables}
@@ -157,16 +159,16 @@ def check_can_learn(student: keras.Model, teacher: Teacher) -> None:
     if shared:
         raise ConfigurationError(
             explain(
-                "Teacher and student share weights, so that training the student would change the teacher.",
+                "Teacher and student share weights: training the student would change the teacher.",
                 received=f"{len(shared)} shared: {', '.join(shared[:3])}{', ...' if len(shared) > 3 else ''}",
-                expected="weights of their own, or shared layers with trainable = False",
-                fix="Make a copy: other = keras.models.clone_model(model); other.set_weights(model.get_weights()).",
+                expected="separate weights, or shared layers with trainable = False",
+                fix="Copy the model: other = keras.models.clone_model(model); other.set_weights(model.get_weights()).",
             )
         )
 
 
 def _changed_by_training(student: keras.Model) -> list[Any]:
-    """The trainable variables, and the running means of the layers that are not frozen."""
+    """The trainable variables, and the moving statistics of the layers that are not frozen."""
     changed = {id(variable): variable for variable in student.trainable_variables}
     for layer in all_layers(student):
         if layer.trainable and not holds_layers(layer):
@@ -175,6 +177,6 @@ def _changed_by_training(student: keras.Model) -> list[Any]:
 
 
 def policy_of(student: keras.Model) -> Any:
-    """The policy by which `compile` decides on loss scaling: mixed_float16 where any part of the student is."""
+    """The policy by which `compile` decides on loss scaling: mixed_float16 if any part of the student uses it."""
     policies = [layer.dtype_policy for layer in all_layers(student)]
     return next((policy for policy in policies if policy.name == "mixed_float16"), student.dtype_policy)

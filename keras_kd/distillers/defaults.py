@@ -1,4 +1,4 @@
-"""The terms of a distiller that was given none: they follow from the compiled loss and the last layers."""
+"""The default terms of a distiller: they follow from the compiled loss and the final layers."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ Shapes = dict[str, tuple[int | None, ...]] | None
 
 
 def provisional_terms(teacher_shapes: Shapes, student_shapes: Shapes, heads: dict[str, Head] | None) -> list[Any]:
-    """Soft targets for every output that teacher and student have in common by name and size of the last axis.
+    """Soft targets for every output that teacher and student share by name and size of the last axis.
 
-    `terms_that_follow` makes of these what the compiled loss asks for.
+    `terms_that_follow` replaces them by the terms for the compiled loss.
 
     Args:
-        teacher_shapes, student_shapes: shape by output name, or None where unknown.
-        heads: of the student's outputs, by name; None where unknown.
+        teacher_shapes, student_shapes: shape by output name, or None if unknown.
+        heads: of the student's outputs, by name; None if unknown.
 
     Raises:
-        ConfigurationError: they have none in common.
+        ConfigurationError: they share none.
     """
     if teacher_shapes is None or student_shapes is None or heads is None:
         return [SoftTargets()]
@@ -69,27 +69,27 @@ def provisional_terms(teacher_shapes: Shapes, student_shapes: Shapes, heads: dic
 def terms_that_follow(
     loss: Any, terms: list[Any], heads: dict[str, Head], student_shapes: Shapes, teacher_activations: dict[str, str]
 ) -> list[DistillationLoss]:
-    """For each default term the one that the compiled loss of its output asks for.
+    """For each default term, the term that follows from the compiled loss of its output.
 
     | compiled loss | term |
     |---|---|
     | `MeanSquaredError`, `MeanAbsoluteError`, `Huber` | `OutputRegression` of that difference |
     | a categorical cross-entropy | `SoftTargets` |
     | a binary cross-entropy | `SoftTargets(activation="sigmoid")` |
-    | none, or any other | soft targets where a last layer of either model says of which kind |
+    | none, or any other | soft targets, if the final layer of either model shows which kind |
 
-    A softmax at the end of the student says that it has exclusive classes, whatever the loss. Several linear outputs
-    without a compiled loss are taken for the logits of exclusive classes.
+    A softmax at the end of the student means exclusive classes, whatever the loss. Several linear outputs without a
+    compiled loss are taken as the logits of exclusive classes.
 
     Args:
         loss: as given to `compile`.
-        terms: the default terms so far; they say what is compared with what.
+        terms: the default terms so far, which determine the pairs of outputs.
         heads: of the student's outputs, by name.
-        student_shapes: shape by output name, or None where unknown.
+        student_shapes: shape by output name, or None if unknown.
         teacher_activations: of the teacher's outputs, by name, as far as known.
 
     Raises:
-        ConfigurationError: no term follows, or the loss and the last layers contradict each other.
+        ConfigurationError: no term follows, or the loss and the final layers contradict each other.
     """
     losses = losses_by_output(loss, list(heads))
     made = []
@@ -105,7 +105,7 @@ def terms_that_follow(
 
 
 def compares_numbers(loss: Any) -> bool:
-    """Whether a compiled loss is of a regression.
+    """Whether a compiled loss is a regression loss.
 
     >>> compares_numbers("mse"), compares_numbers("sparse_categorical_crossentropy")
     (True, False)
@@ -114,11 +114,11 @@ def compares_numbers(loss: Any) -> bool:
 
 
 def check_targets(terms: list[Any], teacher: Teacher) -> None:
-    """Raises `ConfigurationError` where a term takes logits of classes for numbers."""
+    """Raises `ConfigurationError` if a term would take the logits of classes for regression values."""
     if teacher.only_of_classes and any(isinstance(term, OutputRegression) for term in terms):
         raise ConfigurationError(
             explain(
-                "The compiled loss compares numbers, and the teacher gives logits of classes.",
+                "The compiled loss compares numbers, but the teacher returns logits of classes.",
                 received=type(teacher).__name__,
                 expected="a teacher whose targets are the outputs of its model",
                 fix=teacher.only_of_classes,
@@ -127,23 +127,23 @@ def check_targets(terms: list[Any], teacher: Teacher) -> None:
 
 
 class _Output:
-    """What is known of one output of the student: its compiled loss, its last layer, and that of the teacher."""
+    """One output of the student: its compiled loss, its final layer, and that of the teacher."""
 
     def __init__(self, name: str, loss: Any, head: Head, size: tuple[int | None, ...], teacher_end: str | None):
         self.name, self.loss, self.head, self.size, self.teacher_end = name, loss, head, size, teacher_end
 
     def settings(self) -> dict[str, Any]:
-        """Those of the term that follows: an `OutputRegression` where they name a difference, else `SoftTargets`."""
+        """The settings of the term: an `OutputRegression` if they contain a difference, else `SoftTargets`."""
         name = known_name(self.loss)
-        if name == "crossentropy":  # Keras decides by the shape which one is meant
+        if name == "crossentropy":  # Keras decides by the shape
             name = "binary_crossentropy" if self.size == (1,) else "categorical_crossentropy"
         own = _activation(self.head, self.size)
         if own == "softmax":
             if name in _INDEPENDENT:
                 raise self._refusal(
-                    "The compiled loss takes the student's outputs for independent labels, its last layer makes them "
+                    "The compiled loss treats the student's outputs as independent labels, its final layer as "
                     "exclusive classes.",
-                    "Say which: Distiller(..., losses=[SoftTargets(activation='sigmoid')]), or 'softmax'; where the "
+                    "Choose one: Distiller(..., losses=[SoftTargets(activation='sigmoid')]), or 'softmax'; where the "
                     "outputs are probabilities of independent labels, student_outputs='sigmoid'.",
                 )
             return {"activation": "softmax"}
@@ -160,14 +160,14 @@ class _Output:
         if own != ("sigmoid" if teachers == "probabilities" and self.size == (1,) else teachers):
             raise self._refusal(
                 f"The compiled loss compares numbers; the student's {self.name!r} ends in {own or 'linear'}, the "
-                f"teacher's in {teachers or 'linear'}, so that their numbers do not compare.",
+                f"teacher's in {teachers or 'linear'}, so their numbers do not compare.",
                 f"Choose the term: {_CHOICES}",
             )
         settings = {"difference": difference, "activation": own}
         return settings | ({"delta": _delta(self.loss)} if difference == "huber" else {})
 
     def _from_the_teacher(self) -> str:
-        """Where neither the loss nor the student's last layer says what the outputs are."""
+        """The activation if neither the loss nor the student's final layer determines it."""
         if self.teacher_end not in (None, "linear"):
             return _activation(Head(self.teacher_end), self.size)
         if self.loss is None and self.size != (1,):
@@ -175,7 +175,7 @@ class _Output:
         problem = (
             f"No term follows from the compiled loss for the student's {self.name!r}."
             if self.loss is not None
-            else f"The student's {self.name!r} is one number without a compiled loss: it may be a logit or a value."
+            else f"The student's {self.name!r} is one number without a compiled loss, which may be a logit or a value."
         )
         raise self._refusal(problem, f"Choose the term: {_CHOICES}")
 
@@ -183,15 +183,15 @@ class _Output:
         return ConfigurationError(
             explain(
                 problem,
-                received=f"loss={self.loss!r} and no losses for the distillation",
-                expected="MeanSquaredError, MeanAbsoluteError, Huber or a cross-entropy that fits the last layers",
+                received=f"loss={self.loss!r} and no distillation losses",
+                expected="MeanSquaredError, MeanAbsoluteError, Huber or a cross-entropy that fits the final layers",
                 fix=fix,
             )
         )
 
 
 def _activation(head: Head, size: tuple[int | None, ...], unless: str | None = None) -> str | None:
-    """`"softmax"` or `"sigmoid"` where a last layer says so; one linear output counts where there is a fallback."""
+    """The final activation, `"softmax"` or `"sigmoid"`; for linear outputs `unless`, or a sigmoid for a single one."""
     if head.activation == "probabilities":
         return "sigmoid" if size == (1,) else "softmax"
     if head.is_logits:
@@ -200,7 +200,7 @@ def _activation(head: Head, size: tuple[int | None, ...], unless: str | None = N
 
 
 def _delta(loss: Any) -> float:
-    """Where a Huber loss goes from squared to absolute; its config does not tell in every version of Keras."""
+    """The delta of a Huber loss, which is missing from its config in some versions of Keras."""
     if not isinstance(loss, keras.losses.Loss):
         return 1.0
     config = loss.get_config()

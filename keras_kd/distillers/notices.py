@@ -1,4 +1,4 @@
-"""What a distiller does on the user's behalf, said once."""
+"""Notices about what a distiller does on the user's behalf, shown once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from keras_kd.teachers import Teacher
 
 
 def say_where_logits_come_from(teacher: Teacher, heads: dict[str, Head], stacklevel: int) -> None:
-    """Names the last activations before which logits are read."""
+    """Lists the final activations whose inputs are taken as the logits."""
     student = {name: head.activation for name, head in heads.items()}
     ends = [
         f"the {role}'s {name!r} ends in {activation}"
@@ -21,11 +21,11 @@ def say_where_logits_come_from(teacher: Teacher, heads: dict[str, Head], stackle
         if activation != "linear"
     ]
     if ends:
-        _say("Distillation works on logits, read from before the last activation: " + ", ".join(ends) + ".", stacklevel)
+        _say("Distillation uses logits, taken before the final activation: " + ", ".join(ends) + ".", stacklevel)
 
 
 def say_what_was_projected(terms: list[DistillationLoss], stacklevel: int) -> None:
-    """Names the projectors that were picked."""
+    """Lists the projectors that were chosen."""
     picked = [f"{term.name}: {term.projection}" for term in terms if term.projection]
     if picked:
         _say("Projectors from the student's features to the teacher's shape: " + "; ".join(picked) + ".", stacklevel)

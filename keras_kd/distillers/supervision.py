@@ -1,4 +1,4 @@
-"""Does the compiled loss expect what the student gives? A wrong answer trains badly and says nothing."""
+"""Checks the compiled loss against the student's outputs: a mismatch trains wrongly without an error."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _FROM_PROBABILITIES = {
 
 
 def check_supervised_loss(loss: Any, heads: dict[str, Head]) -> None:
-    """Raises `ConfigurationError` where a cross-entropy takes logits for probabilities, or the other way round.
+    """Raises `ConfigurationError` if a cross-entropy would take logits for probabilities, or the reverse.
 
     Args:
         loss: as given to `compile`: a name, a function, a `keras.losses.Loss`, or a dict or list of them.
@@ -43,8 +43,8 @@ def check_supervised_loss(loss: Any, heads: dict[str, Head]) -> None:
         gives, takes = ("logits", "probabilities") if head.is_logits else ("probabilities", "logits")
         raise ConfigurationError(
             explain(
-                f"The loss takes {takes}, the student's {name!r} gives {gives} ({head.activation} at its end): "
-                "it would train wrongly and silently.",
+                f"The loss expects {takes}, but the student's {name!r} returns {gives} (final activation: "
+                f"{head.activation}): it would train wrongly and silently.",
                 received=f"loss={loss!r}",
                 expected=f"from_logits={head.is_logits}",
                 fix=f"For example keras.losses.SparseCategoricalCrossentropy(from_logits={head.is_logits}).",
@@ -53,11 +53,11 @@ def check_supervised_loss(loss: Any, heads: dict[str, Head]) -> None:
 
 
 def losses_by_output(loss: Any, names: list[str]) -> dict[str, Any]:
-    """What `compile` was given for each output: a name, a function, a `keras.losses.Loss`, or None.
+    """The loss given to `compile` for each output: a name, a function, a `keras.losses.Loss`, or None.
 
     Args:
-        loss: as given to `compile`; a dict goes by output names, a list by their order.
-        names: of the outputs; `["*"]` where they are not known.
+        loss: as given to `compile`; a dict by output name, a list in the order of the outputs.
+        names: of the outputs; `["*"]` if they are unknown.
 
     Raises:
         ConfigurationError: a dict has a name that is not an output.
@@ -74,14 +74,14 @@ def losses_by_output(loss: Any, names: list[str]) -> dict[str, Any]:
                 "The compiled loss names an output that the student does not have.",
                 received=", ".join(map(repr, unknown)),
                 expected="one of " + ", ".join(map(repr, names)),
-                fix="Outputs go by the keys of a dict, by their position in a list; a single one is 'output'.",
+                fix="Outputs are named by the keys of a dict or their position in a list; a single one is 'output'.",
             )
         )
     return {name: given.get(name) for name in names}
 
 
 def known_name(loss: Any) -> str | None:
-    """The name of one of Keras' own losses, as `mean_squared_error`; None for any other, whatever it is called.
+    """The name of one of Keras' own losses, such as `mean_squared_error`; None for any other loss.
 
     The losses of `keras_kd.tasks` count as those of Keras that they are named after.
 
@@ -99,7 +99,7 @@ def known_name(loss: Any) -> str | None:
 
 
 def _expects_logits(loss: Any) -> bool | None:
-    """None where the loss is not a cross-entropy that we know."""
+    """Whether a cross-entropy expects logits; None for any other loss."""
     name = known_name(loss)
     if isinstance(loss, keras.losses.Loss):
         return loss.get_config().get("from_logits") if name is not None else None

@@ -1,4 +1,4 @@
-"""A teacher that a config names: the file it was made of, or word of what to bring."""
+"""A teacher that a config names: loaded from its file, or a placeholder with instructions."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from keras_kd.teachers.base import Batch, Teacher
 
 @register
 class AbsentTeacher(Teacher):
-    """A teacher that a saved distiller named and that is not at hand: it only says how to bring it back."""
+    """Stands for the teacher of a saved distiller that is missing; calling it raises an error with instructions."""
 
     def __init__(self, path: str | None, outputs: str | None, fingerprint: str, **settings: Any):
         self.path = path
         self.outputs = outputs
-        self.settings = settings  # the rest of the teacher's config, for the next to be saved
+        self.settings = settings  # the rest of the teacher's config, for saving again
         self._fingerprint = fingerprint
 
     def __call__(self, batch: Batch, taps: Sequence[str] = ()) -> ModelOutputs:
@@ -48,15 +48,15 @@ class AbsentTeacher(Teacher):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> AbsentTeacher:
-        """As it was: saved while the teacher is away, and loaded again."""
+        """An unchanged placeholder, saved and loaded while the teacher is missing."""
         return cls(**config)
 
 
 def reopened(kind: type[Teacher], config: dict[str, Any]) -> Teacher:
-    """The teacher of a kind whose file a config names; where that is gone, what says so when it is needed.
+    """The teacher of a kind whose file a config names, or an `AbsentTeacher` if the file does not exist.
 
     Raises:
-        TeacherError: the file is there and is not that teacher.
+        TeacherError: the file contains another teacher.
     """
     settings = dict(config)
     path, fingerprint = settings.pop("path"), settings.pop("fingerprint")
@@ -66,16 +66,16 @@ def reopened(kind: type[Teacher], config: dict[str, Any]) -> Teacher:
 
 
 def check_fingerprint(teacher: Teacher, expected: str) -> None:
-    """Raises `TeacherError` where a teacher is not the expected one."""
+    """Raises `TeacherError` if a teacher is not the expected one."""
     if teacher.fingerprint == expected:
         return
-    fix = "Pass the same weights again, or make a new Distiller to go on with another teacher."
+    fix = "Pass the same weights, or create a new Distiller to continue with another teacher."
     if teacher.fingerprint.split(" ")[0] == expected.split(" ")[0]:
         precision = expected.partition(" ")[2] or None
-        fix = f"The weights are the same, the precision is not: FrozenTeacher(model, dtype={precision!r})."
+        fix = f"The weights are equal, the precision is not: FrozenTeacher(model, dtype={precision!r})."
     raise TeacherError(
         explain(
-            "This is another teacher than the one named.",
+            "This is not the teacher that the file names.",
             received=f"fingerprint {teacher.fingerprint}",
             expected=f"fingerprint {expected}",
             fix=fix,

@@ -1,4 +1,4 @@
-"""A live Keras model as the teacher, left exactly as it is."""
+"""A live Keras model as the teacher, never changed."""
 
 from __future__ import annotations
 
@@ -46,32 +46,32 @@ def fingerprint(model: keras.Model) -> str:
 class FrozenTeacher(Teacher):
     """A Keras model that teaches: run in inference mode, outside the gradient, never altered.
 
-    By default the model itself runs. With `dtype` a copy does, made here for speed: its batch normalisation folded
-    into the layers before it, and computing in that precision. It answers in float32 and by the same paths; an inner
-    layer that a loss reads is kept from folding where that would have changed it.
+    By default the model itself runs. With `dtype`, a faster copy of it does: it computes in that precision, with batch
+    normalization folded into the layers before it. Its outputs are float32, its layers have the same paths, and an
+    inner layer that a loss reads is not folded if that would change it.
 
-    The logits of a folded float32 copy are those of a float32 model within 1e-5 of their standard deviation. Those in
-    bfloat16 are within 0.1 of it, 0.02 by root mean square, and at least 97% of the top classes are the same (99% with
-    teachers that are right nine times in ten). It pays on processors that multiply bfloat16; on others it is slower
-    than float32. On a CPU neither pays under XLA, which Keras turns on by itself: there pass `jit_compile=False` to
-    `compile`.
+    The logits of a folded float32 copy agree with those of a float32 model to 1e-5 of their standard deviation. Those
+    of a bfloat16 copy agree to 0.1 of it (root mean square 0.02), and at least 97% of the top classes are the same (99%
+    for teachers with 90% accuracy). A bfloat16 copy is faster on processors that multiply bfloat16 and slower than
+    float32 on others. On a CPU neither copy is faster under XLA, which Keras enables by default: there, pass
+    `jit_compile=False` to `compile`.
 
     Args:
         model: the teacher, or the path of its `.keras` file. A saved distiller names the teacher by that path.
-        outputs: `"logits"` or `"probabilities"` where the model's last layer does not tell.
+        outputs: `"logits"` or `"probabilities"`, if the model's final layer does not determine it.
         dtype: None, `"float32"` or `"bfloat16"`.
-        fold: whether that copy has its batch normalisation folded.
+        fold: whether batch normalization is folded in that copy.
         batch_size: run at most this many examples at a time, for the memory of the teacher's activations; None runs
             the batch as it comes.
-        expected_fingerprint: where given, a model with another fingerprint is refused.
+        expected_fingerprint: if given, a model with another fingerprint is refused.
 
     Raises:
         TeacherError: the file is missing or damaged, or the fingerprint is another.
-        ConfigurationError: no model, one whose outputs cannot be told, or a setting out of its range.
+        ConfigurationError: not a model, a model whose outputs cannot be determined, or a setting out of range.
 
     Attributes:
-        folded: what was folded, as `31 of 33 batch normalisations`, with `kept` saying why the others were not; None
-            where the model itself runs.
+        folded: what was folded, such as `31 of 33 batch normalisations`, and in `kept` why the others were not; None
+            if the model itself runs.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class FrozenTeacher(Teacher):
         return outputs if self.dtype is None else keras.tree.map_structure(_float32, outputs)
 
     def _running(self, places: list[Place]) -> tuple[keras.Model, dict[str, Head], list[Place]]:
-        """The copy in which all of `places` are as in the model; the model where there is none."""
+        """The copy in which all of `places` are as in the model; the model if there is none."""
         copy = self._copies and self._copies.find(places)
         if copy is None:
             return self.model, self._heads, places
@@ -162,7 +162,7 @@ class FrozenTeacher(Teacher):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Teacher:
-        """The named teacher where its file is still there, else an `AbsentTeacher` that says so when it is needed."""
+        """The named teacher if its file still exists, else an `AbsentTeacher` that raises when it is called."""
         return reopened(cls, config)
 
 
@@ -180,7 +180,7 @@ def _checked(model: Any) -> keras.Model:
         return model
     raise ConfigurationError(
         explain(
-            "This is no teacher.",
+            "`teacher` must be a model or a teacher.",
             received=f"{type(model).__module__}.{type(model).__name__}",
             expected="a keras.Model, the path of a .keras file, or a keras_kd teacher",
         )

@@ -1,4 +1,4 @@
-"""What does not fit together says so at once."""
+"""Arguments that do not fit together are refused at construction."""
 
 import keras
 import pytest
@@ -18,8 +18,8 @@ def classes(n, activation=None):
     ("make", "error", "message"),
     [
         (lambda: kd.Distiller(classes(3), classes(4)), ConfigurationError, r"\(None, 3\).*\(None, 4\)"),
-        (lambda: kd.Distiller(classes(3), "student.keras"), ConfigurationError, "no student.*keras.Model"),
-        (lambda: kd.Distiller(lambda x: x, classes(3)), ConfigurationError, "no teacher.*path of a .keras file"),
+        (lambda: kd.Distiller(classes(3), "student.keras"), ConfigurationError, "`student` must be a keras.Model.*str"),
+        (lambda: kd.Distiller(lambda x: x, classes(3)), ConfigurationError, "`teacher` must be.*path of a .keras file"),
         (lambda: kd.Distiller("missing.keras", classes(3)), TeacherError, "missing.keras"),
         (lambda: kd.Distiller(classes(3), classes(3), alpha=1.5), ConfigurationError, "TEACHER.*student_loss_weight"),
         (lambda: kd.Distiller(classes(3), classes(3), temperature=0), ConfigurationError, "temperature"),
@@ -32,7 +32,7 @@ def classes(n, activation=None):
         (
             lambda: kd.Distiller(classes(3), classes(3), losses=[SoftTargets(), SoftTargets()]),
             ConfigurationError,
-            "name of its own",
+            "unique name",
         ),
         (lambda: kd.Distiller(classes(3), classes(3), losses=[SoftTargets(name="loss")]), ConfigurationError, "'loss'"),
         (
@@ -45,6 +45,43 @@ def classes(n, activation=None):
 def test_what_does_not_fit_is_refused(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"student_loss_weight": 0.3}, r"student_loss_weight=0.3.*alpha=0.7\b.*1 - student_loss_weight"),
+        (
+            {"distillation_losses": [keras.distillation.LogitsDistillation(keras.losses.MeanSquaredError())]},
+            r"losses=\[LogitsDistillation\(...\)\]",
+        ),
+        (
+            {"distillation_losses": SoftTargets(), "distillation_loss_weights": [2.0, 1], "student_loss_weight": 1},
+            r"losses=\[SoftTargets\(...\)\], losses=\[Weighted\(..., 2.0\), Weighted\(..., 1\)\], alpha=0\.",
+        ),
+        ({"alpa": 0.3}, "alpa=0.3.*alpha, temperature.*Did you mean 'alpha'"),
+        ({"strategy": SoftTargets()}, "does not have these arguments.*student_outputs"),
+    ],
+)
+def test_arguments_of_keras_distillation_are_translated(settings, message):
+    with pytest.raises(ConfigurationError, match=message):
+        kd.Distiller(classes(3), classes(3), **settings)
+
+
+def test_keras_schedules_everywhere(tmp_path):
+    """Alpha, temperature and a weight, with the values of each step and after saving."""
+    decay = keras.optimizers.schedules.PolynomialDecay
+    term = Weighted(SoftTargets(temperature=decay(8.0, 4, 2.0)), decay(3.0, 4, 1.0))
+    distiller = kd.Distiller(classes(3), classes(3), alpha=decay(1.0, 4, 0.0), losses=[term])
+    distiller.compile("sgd", loss=CrossEntropy(from_logits=True))
+    x, y = keras.ops.ones((8, 4)), keras.ops.zeros(8)
+    alphas = [distiller.train_on_batch(x, y, return_dict=True)["alpha"] for _ in range(3)]
+    assert alphas == pytest.approx([1.0, 0.75, 0.5])
+    distiller.save(tmp_path / "d.keras")
+    loaded = keras.models.load_model(tmp_path / "d.keras")
+    assert loaded.alpha.get_config() == distiller.alpha.get_config()
+    assert loaded.terms[0].weight.get_config() == term.weight.get_config()
+    assert float(loaded.terms[0].loss._temperature.at(2)) == pytest.approx(5.0)
 
 
 @pytest.mark.parametrize(

@@ -109,13 +109,13 @@ def test_what_would_not_be_read_beside_a_pipeline_is_refused(make_distiller, nam
     distiller = make_distiller()
     pipeline = kd.data.Pipeline((X, Y), batch_size=16)
     given = {"class_weight": {0: 2.0}, "sample_weight": WEIGHTS, "y": Y}[name]
-    with pytest.raises(ConfigurationError, match=f"would not be read.*{name}.*sample_weight"):
+    with pytest.raises(ConfigurationError, match=f"would be ignored.*{name}.*sample_weight"):
         distiller.fit(pipeline, **{name: given}, verbose=0)
     if name != "class_weight":
-        with pytest.raises(ConfigurationError, match="would not be read"):
+        with pytest.raises(ConfigurationError, match="would be ignored"):
             distiller.evaluate(pipeline, **{name: given}, verbose=0)
         parts = (pipeline, Y) if name == "y" else (pipeline, None, WEIGHTS)
-        with pytest.raises(ConfigurationError, match="would not be read"):
+        with pytest.raises(ConfigurationError, match="would be ignored"):
             distiller.fit(X, Y, validation_data=parts, verbose=0)
     distiller.fit(pipeline, validation_data=pipeline, verbose=0)
 

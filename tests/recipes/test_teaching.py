@@ -145,7 +145,7 @@ def test_stored_logits(tmp_path, run_recipe, make_recipe, teacher_file):
         assemble(make_recipe(tmp_path / "other", *QUICK, f"teacher.model={file}", AUGMENT))
 
 
-@pytest.mark.filterwarnings("ignore:Distillation works on logits")
+@pytest.mark.filterwarnings("ignore:Distillation uses logits")
 def test_a_function_as_the_teacher(tmp_path, run_recipe, make_recipe, monkeypatch):
     """Nearest neighbours of scikit-learn teach; what a function returns is not trained, but for a Keras model."""
     (tmp_path / "neighbours.py").write_text(NEIGHBOURS)

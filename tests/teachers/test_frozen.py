@@ -56,7 +56,7 @@ def test_from_a_file_and_back_from_its_config(make_model, tmp_path):
     ("make", "error", "message"),
     [
         (lambda model: FrozenTeacher("no.keras"), TeacherError, "not there.*no.keras"),
-        (lambda model: FrozenTeacher(3), ConfigurationError, "no teacher.*builtins.int"),
+        (lambda model: FrozenTeacher(3), ConfigurationError, "`teacher` must be.*builtins.int"),
         (lambda model: FrozenTeacher(model, expected_fingerprint="sha256:0"), TeacherError, "another teacher"),
         (lambda model: FrozenTeacher(model, outputs="odds"), ConfigurationError, "'odds'"),
     ],
