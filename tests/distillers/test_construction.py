@@ -52,7 +52,7 @@ def test_what_does_not_fit_is_refused(make, error, message):
     [
         ({"student_loss_weight": 0.3}, r"student_loss_weight=0.3.*alpha=0.7\b.*1 - student_loss_weight"),
         (
-            {"distillation_losses": [keras.distillation.LogitsDistillation(keras.losses.MeanSquaredError())]},
+            {"distillation_losses": [keras.distillation.LogitsDistillation(loss="mse")]},
             r"losses=\[LogitsDistillation\(...\)\]",
         ),
         (
