@@ -132,7 +132,7 @@ import hashlib, numpy as np
 from keras_kd.data import Pipeline
 x = np.random.default_rng(0).random((100, 8, 8, 3), dtype="float32")
 augment = ["pad_and_crop", "flip", "color_jitter", "cutout", "gaussian_noise", "resized_crop", "mixup"]
-pipeline = Pipeline((x, np.arange(100) % 10), augment, seed=4)
+pipeline = Pipeline((x, np.arange(100) % 10), augment=augment, seed=4)
 print(hashlib.sha256(b"".join(part.tobytes() for part in pipeline.batch([5, 99, 3], view=7))).hexdigest())
 print(pipeline.examples.fingerprint)
 """
