@@ -379,7 +379,7 @@ import keras, numpy as np
 from keras_kd.data import Flip, Pipeline
 from keras_kd.teachers import CachedTeacher
 x, y = np.random.default_rng(0).random((100, 8, 8, 1), "float32"), np.arange(100) % 4
-pipeline, epochs = Pipeline((x, y), Flip(), batch_size=16), []
+pipeline, epochs = Pipeline((x, y), augment=Flip(), batch_size=16), []
 class Epochs(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         epochs.append((epoch, pipeline._clock.epoch))
