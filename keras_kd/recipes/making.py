@@ -77,8 +77,8 @@ def pipeline(
     recipe: Recipe, split: data.Split, settings: Training, num_classes: int, views: int | None = None
 ) -> data.Pipeline:
     """The batches of a training; view v of an image is the same in every training of the run."""
-    seed, augment = recipe.seed, list(recipe.augment)
-    return data.Pipeline(split, augment=augment, batch_size=settings.batch_size, seed=seed, num_classes=num_classes, views=views)
+    options = {"seed": recipe.seed, "num_classes": num_classes, "views": views}
+    return data.Pipeline(split, augment=list(recipe.augment), batch_size=settings.batch_size, **options)
 
 
 def open_teacher(name: str, recipe: Recipe, source: data.DataSource) -> Teacher:
