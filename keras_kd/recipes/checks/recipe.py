@@ -84,7 +84,7 @@ def _build(
 
 def _teaching(recipe: Recipe, teacher: Teacher, *, is_built: bool) -> dict[str, Any]:
     """What the teacher's outputs depend on besides the weights of its own model."""
-    settings = recipe.teacher.model_dump(include={"inference", "ensemble_with", "weights", "combine"})
+    settings = recipe.teacher.model_dump(include={"dtype", "ensemble_with", "weights", "combine"})
     if recipe.teacher.ensemble_with:
         settings["ensemble fingerprint"] = [member.fingerprint for member in teacher.members[is_built:]]
     elif not is_built:
