@@ -2,11 +2,11 @@ import inspect
 
 import keras
 import pytest
-from keras_kd.recipes.schema import Distillation, FewLabels
 
 import keras_kd as kd
 from keras_kd.errors import ConfigurationError
 from keras_kd.hyperparameters import DEFAULT_ALPHA, DEFAULT_TEMPERATURE, Hyperparameter
+from keras_kd.recipes.reading.schema import Distillation, FewLabels
 from keras_kd.schedules import Linear
 from keras_kd.serialization import deserialize
 
