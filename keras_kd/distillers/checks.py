@@ -7,7 +7,6 @@ from typing import Any
 import keras
 
 from keras_kd.errors import ConfigurationError, explain
-from keras_kd.features import ModelOutputs
 from keras_kd.keras_private import all_layers, holds_layers
 from keras_kd.serialization import nearest
 from keras_kd.teachers import Teacher
@@ -125,20 +124,6 @@ def check_losses(losses: Any) -> None:
                 fix="To train the student alone, call its own fit.",
             )
         )
-
-
-def checked_outputs(teacher: Teacher, outputs: Any) -> ModelOutputs:
-    """What a teacher returned; raises `ConfigurationError` if it is not a `ModelOutputs`."""
-    if isinstance(outputs, ModelOutputs):
-        return outputs
-    raise ConfigurationError(
-        explain(
-            f"{type(teacher).__name__} does not return its outputs and taps apart.",
-            received=f"a {type(outputs).__name__}",
-            expected="keras_kd.teachers.ModelOutputs",
-            fix="Return ModelOutputs({'output': logits}, {path: features}).",
-        )
-    )
 
 
 def check_can_learn(student: keras.Model, teacher: Teacher) -> None:

@@ -292,7 +292,7 @@ class Distiller(checks.training_step(), keras.Model):
         """The teacher's logits and the inner layers that the terms read, without a gradient."""
         if self.teacher_inputs is not None:
             batch = batch._replace(x=self.teacher_inputs(batch.x))
-        return checks.checked_outputs(self.teacher, self.teacher(batch, self._teacher_taps))
+        return objective.checked_outputs(self.teacher, self.teacher(batch, self._teacher_taps))
 
     def study(self, x: Any) -> tuple[Any, ModelOutputs]:
         """One forward pass of the student in training mode: its outputs as they are, and its logits and taps."""

@@ -13,6 +13,7 @@ from keras_kd.features import ModelOutputs
 from keras_kd.losses import Context, DistillationLoss
 from keras_kd.losses.reduction import PerExample
 from keras_kd.serialization import nearest
+from keras_kd.teachers import Teacher
 
 
 class LogValue(NamedTuple):
@@ -101,6 +102,20 @@ def losses_per_example(
             context=own,
         )
     return losses
+
+
+def checked_outputs(teacher: Teacher, outputs: Any) -> ModelOutputs:
+    """What a teacher returned; raises `ConfigurationError` if it is not a `ModelOutputs`."""
+    if isinstance(outputs, ModelOutputs):
+        return outputs
+    raise ConfigurationError(
+        explain(
+            f"{type(teacher).__name__} does not return its outputs and taps apart.",
+            received=f"a {type(outputs).__name__}",
+            expected="keras_kd.teachers.ModelOutputs",
+            fix="Return ModelOutputs({'output': logits}, {path: features}).",
+        )
+    )
 
 
 def select(model: ModelOutputs, name: str | tuple[str, ...] | None, term: DistillationLoss, role: str) -> Any:
