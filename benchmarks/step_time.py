@@ -1,11 +1,13 @@
 """What a step of distillation costs: plain student, our Distiller, Keras' own, and the teacher's inference alone.
 
     python benchmarks/step_time.py [--rounds 9] [--pairs NAME ...]
+    python benchmarks/step_time.py --backend jax [--rounds 9] [--pairs NAME ...]
     python benchmarks/step_time.py --whole-epochs [--rounds 5] [--pairs NAME ...] [--scratch FILE.json]
 
-The second form times whole epochs of `fit(x, y)` on arrays, as a user writes it, where tf.data's autotuner may hold up
-the end of an epoch. It saves after each row and goes on where it was stopped; `--scratch` keeps rows in a file of its
-own and leaves the results and the docs alone.
+The second form compares our step with plain student and teacher on JAX, and writes results/step_time_jax.json with the
+load of the machine. The third one times whole epochs of `fit(x, y)` on arrays, as a user writes it, where tf.data's
+autotuner may hold up the end of an epoch. It saves after each row and goes on where it was stopped; `--scratch` keeps
+rows in a file of its own and leaves the results and the docs alone.
 
 All run in one process, in turn, over the same batches; ratios are taken round by round. On logits Keras' Distiller gets
 `loss=KLDivergence()`, with which it computes the right number. On features both compare the last stage's maps, of one
@@ -17,12 +19,16 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
+import sys
 from pathlib import Path
+
+if "--backend" in sys.argv:  # Keras reads it when it is imported
+    os.environ["KERAS_BACKEND"] = sys.argv[sys.argv.index("--backend") + 1]
 
 import keras
 import numpy as np
-import tensorflow as tf
-from common import RESULTS, markdown, ratio, rounds, show, total, write
+from common import RESULTS, environment, markdown, ratio, rounds, show, total, write
 
 import keras_kd as kd
 
@@ -111,6 +117,8 @@ def whole_epochs(pair):
 
 def contenders(pair):
     """A function per contender that runs the pair's steps."""
+    import tensorflow as tf
+
     x, y = arrays(pair)
     options = tf.data.Options()
     options.autotune.enabled = False  # its thread can hold up the end of an iteration by as long as that took
@@ -135,6 +143,51 @@ def contenders(pair):
         "keras_kd": fit(ours),
         "keras.distillation": fit(theirs),
     }
+
+
+def contenders_on_jax(pair):
+    """The same on arrays, without Keras' own Distiller."""
+    import jax
+
+    x, y = arrays(pair)
+
+    def fit(model):
+        compiled(model)
+        return lambda: model.fit(x, y, batch_size=pair.batch_size, shuffle=False, verbose=0)
+
+    teacher, _ = pair.build()
+    infer = jax.jit(lambda trained, others, x: teacher.stateless_call(trained, others, x, training=False)[0])
+
+    def run_teacher():
+        weights = [[v.value for v in group] for group in (teacher.trainable_variables, teacher.non_trainable_variables)]
+        for start in range(0, len(x), pair.batch_size):
+            outputs = infer(*weights, x[start : start + pair.batch_size])
+        outputs.block_until_ready()
+
+    return {
+        "plain student": fit(pair.build()[1]),
+        "teacher inference": run_teacher,
+        "keras_kd": fit(kd.Distiller(*pair.build(), alpha=0.5, losses=pair.ours())),
+    }
+
+
+def run_on_jax(names, num_rounds):
+    """Times the pairs and writes results/step_time_jax.json."""
+    results = {"environment": environment() | {"backend": "jax"}, "pairs": {}}
+    for name in names:
+        pair = PAIRS[name]
+        seconds = rounds(contenders_on_jax(pair), num_rounds, warmup=2)
+        floor = total(seconds["plain student"], seconds["teacher inference"])
+        results["pairs"][name] = {
+            "pair": dataclasses.asdict(pair),
+            "rounds": num_rounds,
+            "load": os.getloadavg(),
+            "seconds": seconds,
+            "ratios": {"ours / (plain + teacher)": ratio(seconds["keras_kd"], floor)},
+            "median_ms_per_step": {key: 1000 * median(value) / pair.steps for key, value in seconds.items()},
+        }
+        print(name, show(results["pairs"][name]["ratios"]["ours / (plain + teacher)"]), os.getloadavg(), flush=True)
+        (RESULTS / "step_time_jax.json").write_text(json.dumps(results, indent=1) + "\n")
 
 
 def run_steps(names, num_rounds, results):
@@ -200,9 +253,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--pairs", nargs="*", choices=[*PAIRS, *EPOCHS])
+    parser.add_argument("--backend", choices=["tensorflow", "jax"], default="tensorflow")
     parser.add_argument("--whole-epochs", action="store_true")
     parser.add_argument("--scratch", type=Path)
     arguments = parser.parse_args()
+    if arguments.backend == "jax":
+        run_on_jax(arguments.pairs or PAIRS, arguments.rounds or 9)
+        return
     before = arguments.scratch or RESULTS / "step_time.json"
     results = json.loads(before.read_text()) if before.exists() else {}
     results = {key: results.get(key, {}) for key in ("pairs", "epochs")}

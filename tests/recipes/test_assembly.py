@@ -209,8 +209,8 @@ def test_models_that_share_layers_are_refused(example_models):
 
 def test_another_backend_is_refused_before_anything_else(make_recipe, tmp_path, monkeypatch):
     recipe = make_recipe(tmp_path / "run", "student.model=nowhere:student")
-    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
-    with pytest.raises(RecipeError, match="needs Keras on TensorFlow. Received: the backend 'jax'.*KERAS_BACKEND"):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
+    with pytest.raises(RecipeError, match="KERAS_BACKEND: .*'torch'.*'tensorflow' or 'jax'"):
         assemble(recipe)
 
 

@@ -27,7 +27,7 @@ def assemble(recipe: Recipe) -> Assembly:
     """Tries every part once, what is quick before the data are opened; writes nothing.
 
     Raises:
-        RecipeError: naming the key that does not fit; or Keras runs on another backend than TensorFlow.
+        RecipeError: naming the key that does not fit; or a Keras backend other than TensorFlow and JAX.
     """
     check_settings(recipe)
     with checking("data"):

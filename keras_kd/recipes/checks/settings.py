@@ -7,10 +7,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 
 from keras_kd import schedules
+from keras_kd.distillers.checks import check_backend
 from keras_kd.errors import ConfigurationError, RecipeError, check_number, explain
 from keras_kd.hyperparameters import Hyperparameter
 from keras_kd.recipes.checks.key import checking
@@ -25,7 +25,8 @@ _MAX_CHECKED_STEPS = 1_000_000
 
 def check_settings(recipe: Recipe) -> None:
     """Raises `RecipeError` for what is wrong whatever the data are."""
-    _check_backend()
+    with checking("KERAS_BACKEND"):
+        check_backend()
     with checking("output_dir"):
         _check_folder(recipe.folder)
     if recipe.cache is not None and recipe.cache.folder is not None:
@@ -48,18 +49,6 @@ def trained_models(recipe: Recipe) -> dict[str, Training]:
     assistants = {f"assistant {number}": settings for number, settings in enumerate(recipe.assistants, 1)}
     teacher = {"teacher": recipe.teacher} if not is_given(recipe.teacher.model) or is_file(recipe.teacher.model) else {}
     return teacher | assistants | {"student": recipe.student}
-
-
-def _check_backend() -> None:
-    if keras.backend.backend() != "tensorflow":
-        raise RecipeError(
-            explain(
-                "A recipe needs Keras on TensorFlow.",
-                received=f"the backend {keras.backend.backend()!r}",
-                expected="'tensorflow', of which the .tflite files are made",
-                fix="Set KERAS_BACKEND=tensorflow. Losses and schedules also run on JAX.",
-            )
-        )
 
 
 def _check_exists(name: str) -> None:
