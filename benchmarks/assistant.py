@@ -217,7 +217,7 @@ class Seconds(keras.callbacks.Callback):
 # What is written.
 
 
-def summarise(experiment: Experiment) -> tuple[dict, str]:
+def summarize(experiment: Experiment) -> tuple[dict, str]:
     values = {name: [] for _, name, _ in ROWS}
     parameters = {}
     for row in sorted(experiment.rows(), key=lambda row: row["seed"]):
@@ -284,7 +284,7 @@ def main():
         for seed in arguments.seeds:
             experiment.run_seed(seed)
     if arguments.only in (None, "table"):
-        results, table = summarise(experiment)
+        results, table = summarize(experiment)
         print(table) if arguments.quick else write("assistant", results, table)
 
 

@@ -90,10 +90,10 @@ def main():
             with LOG.open("a") as file:
                 file.write(json.dumps([*json.loads(key), done[key]]) + "\n")
             print(key, f"{done[key]:.4f}", flush=True)
-    summarise(done, seeds)
+    summarize(done, seeds)
 
 
-def summarise(done, seeds):
+def summarize(done, seeds):
     rows = []
     for setting in grid():
         values = [100 * done[json.dumps([*setting, seed])] for seed in range(seeds)]

@@ -257,13 +257,13 @@ def main():
         measure_seed(state, name, train, test, teacher_logits, seed, arguments.student_epochs)
         for seed in range(arguments.seeds)
     ]
-    summarise(arguments, teacher_errors, seeds)
+    summarize(arguments, teacher_errors, seeds)
 
 
 # What is written.
 
 
-def summarise(arguments, teacher, seeds):
+def summarize(arguments, teacher, seeds):
     header = ["of 10,000 test images, 1,010 of them 3s", "paper", "mean", "min to max", *range(len(seeds))]
     rows = []
     for label, paper, part, key in ROWS:

@@ -203,7 +203,7 @@ def spread(values: list[float]) -> str:
     return f"{mean} ± {statistics.stdev(values):.2f}" if len(values) > 1 else mean
 
 
-def summarise(rows: list[dict], settings: Settings, teacher_accuracy: float) -> tuple[dict, str]:
+def summarize(rows: list[dict], settings: Settings, teacher_accuracy: float) -> tuple[dict, str]:
     rows = sorted(rows, key=lambda row: row["seed"])
     by_seed = {key: {row["seed"]: 100 * row["accuracy"] for row in rows if row["training"] == key} for key in TRAININGS}
     gains = {
@@ -263,7 +263,7 @@ def main():
     if arguments.only in (None, "students"):
         students(images, teacher, settings, arguments.seeds, state, record)
     if arguments.only in (None, "table"):
-        results, table = summarise(recorded(record, settings), settings, accuracy(teacher, images))
+        results, table = summarize(recorded(record, settings), settings, accuracy(teacher, images))
         print(table) if quick else write("semi_supervised", results, table)
 
 

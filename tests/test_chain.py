@@ -74,7 +74,7 @@ def validation(digits):
 
 @pytest.fixture(scope="module")
 def make():
-    """A model with dropout and batch normalisation: both have state besides the trained weights."""
+    """A model with dropout and batch normalization: both have state besides the trained weights."""
 
     def make(name, width=4, classes=10):
         hidden = layers.Dense(width, activation="relu", name="features")
@@ -153,7 +153,7 @@ def without_learning(teacher, make, data, **settings):
     models = [teacher, make("assistant", 8), make("second", 6), make("student", 4)]
     for layer in models[-1].layers:
         if isinstance(layer, (layers.Dropout, layers.BatchNormalization)):
-            layer.trainable = False  # batch normalisation: in inference mode
+            layer.trainable = False  # batch normalization: in inference mode
             layer.rate = 0.0
     settings = {"optimizer": keras.optimizers.SGD(0.0), "batch_size": 32, "temperature": 3.0} | settings
     return models, distill_chain(models, data, guidance="all", **settings, **QUIET)

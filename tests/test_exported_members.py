@@ -29,8 +29,8 @@ def test_dir_shows_the_public_names():
 
 
 def test_an_unknown_name_is_an_attribute_error():
-    with pytest.raises(AttributeError, match="no attribute 'distil'"):
-        keras_kd.distil  # noqa: B018
+    with pytest.raises(AttributeError, match="no attribute 'distill'"):
+        keras_kd.distill  # noqa: B018
 
 
 def run(code):

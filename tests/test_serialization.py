@@ -19,8 +19,8 @@ def test_a_registry_makes_members_by_name():
     assert registry.get(thing) is thing
     with pytest.raises(ConfigurationError, match="Unknown thing.*'bigthing'.*Did you mean 'big_thing'"):
         registry.get("bigthing")
-    with pytest.raises(ConfigurationError, match="does not take these settings.*colour"):
-        registry.get({"name": "big_thing", "colour": "red"})
+    with pytest.raises(ConfigurationError, match="does not take these settings.*color"):
+        registry.get({"name": "big_thing", "color": "red"})
     with pytest.raises(ConfigurationError, match="Unsupported thing.*3"):
         registry.get(3)
 

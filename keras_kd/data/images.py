@@ -144,15 +144,15 @@ def crop_and_resize(
         float32 `[b, H, W, C]`.
     """
     example = np.arange(len(x))[:, None]
-    above, below, share = _neighbours(top, height, x.shape[1])
+    above, below, share = _neighbors(top, height, x.shape[1])
     rows = _between(x[example, above], x[example, below], share[:, :, None, None])
-    before, after, share = _neighbours(left, width, x.shape[2])
+    before, after, share = _neighbors(left, width, x.shape[2])
     columns = rows.swapaxes(1, 2)
     resized = _between(columns[example, before], columns[example, after], share[:, :, None, None])
     return np.ascontiguousarray(resized.swapaxes(1, 2))
 
 
-def _neighbours(start: np.ndarray, size: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _neighbors(start: np.ndarray, size: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The two pixels beside each of `length` places in a box, and the share of the second, each `[b, length]`."""
     last = size[:, None] - 1
     place = np.clip((np.arange(length) + 0.5) * (size[:, None] / length) - 0.5, 0, last)
@@ -241,7 +241,7 @@ class Cutout(Augmentation):
 
     Args:
         pixels: the square's side.
-        fill: its value. As published it is 0 in normalised images, the mean colour.
+        fill: its value. As published it is 0 in normalized images, the mean color.
         probability: of an example being changed.
     """
 

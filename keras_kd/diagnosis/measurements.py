@@ -18,7 +18,7 @@ from keras_kd.teachers.calibration import (
     wilson_interval,
 )
 
-TEMPERATURES = (1, 2, 4, 8, 20)  # from as trained to Hinton et al.'s highest; 4 is what most papers distil at
+TEMPERATURES = (1, 2, 4, 8, 20)  # from as trained to Hinton et al.'s highest; 4 is what most papers distill at
 CONFIDENT = 0.999  # a probability that one-hot labels would hardly change
 
 

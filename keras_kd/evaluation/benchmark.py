@@ -109,7 +109,7 @@ def compare_latency(
                 runner.run(prepared[name])
             runs, seconds = math.ceil(min_runs / rounds), min_seconds / rounds
             times[name] += time_runs(runner, prepared[name], runs, seconds, clock)
-    return {name: summarise_times(times[name], runner.num_threads) for name, runner in runners.items()}
+    return {name: summarize_times(times[name], runner.num_threads) for name, runner in runners.items()}
 
 
 def time_runs(runner: Runner, prepared, min_runs: int, min_seconds: float, clock: Clock) -> list[float]:
@@ -123,10 +123,10 @@ def time_runs(runner: Runner, prepared, min_runs: int, min_seconds: float, clock
     return times
 
 
-def summarise_times(seconds: list[float], num_threads: int | None = None) -> Latency:
-    """Median, 95th percentile (linear between neighbours) and mean of run times.
+def summarize_times(seconds: list[float], num_threads: int | None = None) -> Latency:
+    """Median, 95th percentile (linear between neighbors) and mean of run times.
 
-    >>> summarise_times([0.001, 0.002, 0.003]).p50_ms
+    >>> summarize_times([0.001, 0.002, 0.003]).p50_ms
     2.0
     """
     times_ms = np.asarray(seconds) * 1000

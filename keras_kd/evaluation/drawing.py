@@ -1,8 +1,8 @@
 """How every picture of the package looks, and how a figure of matplotlib becomes a string of SVG.
 
-Colours are written as `var(--kd-ink, #1b2330)`: a page may set them for its light and its dark mode, and
-where nobody does, the colour of the light mode stands. The palette is near Okabe and Ito's, safe for the
-colour-blind.
+Colors are written as `var(--kd-ink, #1b2330)`: a page may set them for its light and its dark mode, and
+where nobody does, the color of the light mode stands. The palette is near Okabe and Ito's, safe for the
+color-blind.
 The same input always gives the same text: no dates, no random ids.
 """
 
@@ -75,7 +75,7 @@ def decorate(*panels: Axes) -> None:
 
 
 def as_svg(figure: Figure, name: str, description: str) -> str:
-    """The figure as inline SVG: own ids, colours that follow the page, a description for screen readers."""
+    """The figure as inline SVG: own ids, colors that follow the page, a description for screen readers."""
     buffer = io.StringIO()
     with warnings.catch_warnings():
         # The browser draws the text with its own fonts; matplotlib only measures it.

@@ -67,7 +67,7 @@ def check_confusion(matrix: Any, class_names: Sequence[str]) -> np.ndarray:
 
 
 def training_curves(histories: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
-    """Accuracy and loss by epoch, one colour per training run; validation is solid, training dashed.
+    """Accuracy and loss by epoch, one color per training run; validation is solid, training dashed.
 
     `histories` maps the name of a run to what `model.fit(...).history` holds.
     """
@@ -120,7 +120,7 @@ def soft_targets(
 
     `images` are `[height, width]` or `[height, width, channels]` arrays, nested lists, or base64 PNGs; of an example
     `[features]` a curve is drawn, of any other nothing but its class.
-    `logits` is `[examples, classes]`. The bar of the true class has its own colour where `labels` are given.
+    `logits` is `[examples, classes]`. The bar of the true class has its own color where `labels` are given.
     At most `MAX_EXAMPLES` examples are drawn, each with its `MAX_BARS` likeliest classes.
     """
     logits = np.asarray(logits, np.float64)

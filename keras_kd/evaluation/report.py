@@ -30,7 +30,7 @@ from keras_kd.evaluation.summary import (
     milliseconds,
     number,
     percent,
-    summarise,
+    summarize,
     title_of,
     wilson_interval,
     with_role,
@@ -91,7 +91,7 @@ class Report:
             plots.check_confusion(self.confusion, self.class_names)
         if self.summary is None:
             diverged = caveats.diverged(self.histories, len(self.class_names))
-            summary = summarise(self.rows, self.test_size, chance=self.chance, diverged=diverged)
+            summary = summarize(self.rows, self.test_size, chance=self.chance, diverged=diverged)
             object.__setattr__(self, "summary", summary)
 
     @property

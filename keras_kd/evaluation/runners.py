@@ -101,9 +101,9 @@ class TFLiteRunner(Runner):
     """Runs a TFLite file on the CPU with LiteRT, its default kernels (XNNPACK) included.
 
     The file's static batch is kept: `predict` goes through the examples batch by batch, and fills up the last.
-    A quantised input is quantised, and a quantised output dequantised, with the tensors' own scale and zero
+    A quantized input is quantized, and a quantized output dequantized, with the tensors' own scale and zero
     point. `run` is what an app does per frame: copy the input tensor in, invoke, copy the output tensor out.
-    Quantising belongs to `prepare` and is not timed: apps do it while they decode the image.
+    Quantizing belongs to `prepare` and is not timed: apps do it while they decode the image.
 
     Args:
         path: the file.

@@ -82,7 +82,7 @@ def is_within_noise(first: float, second: float, test_size: int) -> bool:
     return high - low <= math.hypot(below, above)
 
 
-def summarise(
+def summarize(
     rows: Sequence[ModelRow],
     test_size: int,
     *,

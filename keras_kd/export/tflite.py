@@ -44,7 +44,7 @@ class ExportResult:
         num_bytes: the file's size.
         gzip_bytes: its size compressed by gzip, about what a phone downloads.
         max_difference: the largest absolute difference between the two models' outputs, over all outputs,
-            after dequantisation.
+            after dequantization.
         agreement: the share of predictions, 0 to 1, in which both models' largest output is the same one;
             the lowest share where there are several outputs. None where no output has two or more units.
         num_samples: the number of samples compared.

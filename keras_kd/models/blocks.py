@@ -1,6 +1,6 @@
-"""Convolution, batch normalisation, ReLU and the head, as the CIFAR models of the distillation tables share them.
+"""Convolution, batch normalization, ReLU and the head, as the CIFAR models of the distillation tables share them.
 
-Their source is PyTorch code, so that batch normalisation and the first kernels follow PyTorch. The padding is Keras'
+Their source is PyTorch code, so that batch normalization and the first kernels follow PyTorch. The padding is Keras'
 "same": a 3x3 convolution of stride 2 over an even size pads one pixel at the end, where PyTorch pads one at each end.
 Shapes and parameters are the same, the sampled pixels are not, so that weights trained there do not fit here.
 
@@ -37,7 +37,7 @@ def torch_uniform(fan_in: int, fan_out: int) -> keras.initializers.Initializer:
 
 
 def batch_norm(x: Any, *, name: str) -> Any:
-    """Batch normalisation with PyTorch's momentum and epsilon."""
+    """Batch normalization with PyTorch's momentum and epsilon."""
     return layers.BatchNormalization(momentum=_MOMENTUM, epsilon=_EPSILON, name=name)(x)
 
 
@@ -67,7 +67,7 @@ def conv(
 
 
 def conv_bn(x: Any, filters: int, kernel_size: int = 3, *, names: str, bn: str | None = None, **settings: Any) -> Any:
-    """A convolution and batch normalisation; `bn` names the latter where the pattern should not."""
+    """A convolution and batch normalization; `bn` names the latter where the pattern should not."""
     x = conv(x, filters, kernel_size, name=names.format("conv"), **settings)
     return batch_norm(x, name=bn or names.format("bn"))
 
@@ -75,13 +75,13 @@ def conv_bn(x: Any, filters: int, kernel_size: int = 3, *, names: str, bn: str |
 def conv_bn_relu(
     x: Any, filters: int, kernel_size: int = 3, *, names: str, relu: str | None = None, **settings: Any
 ) -> Any:
-    """A convolution, batch normalisation and ReLU; `relu` names the last where the pattern should not."""
+    """A convolution, batch normalization and ReLU; `relu` names the last where the pattern should not."""
     x = conv_bn(x, filters, kernel_size, names=names, **settings)
     return layers.ReLU(name=relu or names.format("relu"))(x)
 
 
 def depthwise_bn(x: Any, *, names: str, strides: int = 1, initializer: Initializer = he_normal) -> Any:
-    """A 3x3 convolution of each channel by itself, and batch normalisation."""
+    """A 3x3 convolution of each channel by itself, and batch normalization."""
     x = layers.DepthwiseConv2D(
         3,
         strides=strides,

@@ -41,7 +41,7 @@ def digits_student(
 ) -> keras.Model:
     """A plain stack of convolutions, the second at half the size: 6,610 parameters on the digits.
 
-    Each is convolution, batch normalisation, ReLU, which TFLite fuses into one operator.
+    Each is convolution, batch normalization, ReLU, which TFLite fuses into one operator.
 
     Returns:
         A model `[batch, *input_shape] -> [batch, num_classes]` logits.

@@ -88,7 +88,7 @@ def _plain_cnn(
             x = conv_bn_relu(
                 x,
                 width * channels,
-                use_bias=True,  # does nothing before batch normalisation, but the published code has it
+                use_bias=True,  # does nothing before batch normalization, but the published code has it
                 names=f"{group}_{{}}{number}",
                 bn=f"{group}_preact" if is_last else None,
                 relu=group if is_last else None,

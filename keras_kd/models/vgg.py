@@ -1,4 +1,4 @@
-"""VGG networks for 32x32 images: batch normalisation after every convolution, and one Dense layer in place of three.
+"""VGG networks for 32x32 images: batch normalization after every convolution, and one Dense layer in place of three.
 
 Layers: `stem` and `stage_1` to `stage_4`, each the last ReLU of a group of convolutions, before any pooling
 (`stage_1_preact` is the map before that ReLU); `pool`, `logits`; inside, `stem_conv1`, `stage_1_conv1` and so on. The
@@ -47,7 +47,7 @@ def _vgg(name: str, input_shape: tuple[int, int, int], num_classes: int, *, conv
     inputs = x = keras.Input(input_shape, name="image")
     for group, width in _GROUPS.items():
         for number in range(1, convolutions + 1):
-            # The bias before batch normalisation does nothing, but the published counts have it.
+            # The bias before batch normalization does nothing, but the published counts have it.
             is_last = number == convolutions
             x = conv_bn_relu(
                 x,

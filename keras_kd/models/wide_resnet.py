@@ -1,7 +1,7 @@
-"""Wide residual networks for 32x32 images, whose blocks normalise and activate before they convolve.
+"""Wide residual networks for 32x32 images, whose blocks normalize and activate before they convolve.
 
 Such a stage ends in a sum that no ReLU follows directly. As in the tables, `stage_1` to `stage_3` are these sums and
-`stem` is the bare first convolution; `stage_1_preact` is the sum after the batch normalisation that comes next, and
+`stem` is the bare first convolution; `stage_1_preact` is the sum after the batch normalization that comes next, and
 `stage_1_relu` after the ReLU behind it. The other layers: `pool`, `logits`, and `stage_1_block_2_conv1` and so on.
 Stride 2 is padded as `blocks` says.
 """
@@ -70,7 +70,7 @@ def _block(x: Any, activated: Any, width: int, strides: int, *, name: str, out: 
 
 
 def _names_after(stage: int, block: int, num_blocks: int) -> tuple[str, str, str]:
-    """What a block's sum, the batch normalisation after it and its ReLU are called.
+    """What a block's sum, the batch normalization after it and its ReLU are called.
 
     >>> _names_after(1, 2, 2)
     ('stage_1', 'stage_1_preact', 'stage_1_relu')

@@ -1,4 +1,4 @@
-"""Folding of batch normalisation: in inference it is a scale and a shift, which the layer before it can do as well."""
+"""Folding of batch normalization: in inference it is a scale and a shift, which the layer before it can do as well."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _FOLDS_INTO = (
 
 
 def fold(kernel: Any, bias: Any, gamma: Any, beta: Any, mean: Any, variance: Any, *, epsilon: float) -> tuple[Any, Any]:
-    """A kernel and a bias that do what a linear layer and the batch normalisation behind it do.
+    """A kernel and a bias that do what a linear layer and the batch normalization behind it do.
 
         scale = gamma / sqrt(variance + epsilon)
         kernel' = kernel * scale,    bias' = beta + (bias - mean) * scale
@@ -42,7 +42,7 @@ def fold(kernel: Any, bias: Any, gamma: Any, beta: Any, mean: Any, variance: Any
     Args:
         kernel: `[..., channels]`.
         bias, gamma, beta, mean, variance: `[channels]`, or a number that stands for all.
-        epsilon: what the batch normalisation adds to the variance.
+        epsilon: what the batch normalization adds to the variance.
 
     Returns:
         Both in float64: the kernel in its shape, the bias `[channels]`.
@@ -91,10 +91,10 @@ def _float64(variable: Any) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class Folding:
-    """What of a model's batch normalisation can be folded; prints as `31 of 33 batch normalisations`.
+    """What of a model's batch normalization can be folded; prints as `31 of 33 batch normalizations`.
 
     Attributes:
-        pairs: the path of each batch normalisation that can be folded, and the layer and itself.
+        pairs: the path of each batch normalization that can be folded, and the layer and itself.
         kept: the path of each of the others, and why.
     """
 
@@ -102,12 +102,12 @@ class Folding:
     kept: dict[str, str]
 
     def __str__(self) -> str:
-        return f"{len(self.pairs)} of {len(self.pairs) + len(self.kept)} batch normalisations"
+        return f"{len(self.pairs)} of {len(self.pairs) + len(self.kept)} batch normalizations"
 
     def read(self, places: Iterable[Place]) -> frozenset[str]:
         """The paths of those between which and their layer one of `places` listens.
 
-        The output of the batch normalisation is the same after folding, that of the layer is not.
+        The output of the batch normalization is the same after folding, that of the layer is not.
         """
         heard = {(id(place.operation), "output" if place.point == "preactivation" else place.point) for place in places}
         return frozenset(
@@ -123,7 +123,7 @@ class Folding:
 
 
 def find_foldable(model: keras.Model) -> Folding:
-    """The batch normalisations that directly follow a linear layer which nothing else reads, nested models included.
+    """The batch normalizations that directly follow a linear layer which nothing else reads, nested models included.
 
     Args:
         model: any Keras model; inside parts without a symbolic graph nothing can be folded.

@@ -1,4 +1,4 @@
-"""A copy of a model in another precision and with its batch normalisation folded."""
+"""A copy of a model in another precision and with its batch normalization folded."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def make_copies(model: keras.Model, precision: str, *, fold: bool) -> Copies | N
     Args:
         model: any Keras model; it is left as it is.
         precision: one of `PRECISIONS`.
-        fold: whether to fold batch normalisation.
+        fold: whether to fold batch normalization.
     """
     folding = find_foldable(model)
     if not is_graph(model):
@@ -81,7 +81,7 @@ class Copy:
     Args:
         model: a Functional or Sequential model; it is left as it is.
         precision: one of `PRECISIONS`.
-        folding: which batch normalisations to fold; an identity takes the place of each.
+        folding: which batch normalizations to fold; an identity takes the place of each.
 
     Raises:
         TypeError, ValueError, NotImplementedError: a layer that cannot be made again from its configuration.
@@ -140,7 +140,7 @@ class Copy:
 
 
 class _Folded(layers.Layer):
-    """In the place of a batch normalisation, and called as one: gives what it is given."""
+    """In the place of a batch normalization, and called as one: gives what it is given."""
 
     def __init__(self, **settings: Any):
         super().__init__(**settings)

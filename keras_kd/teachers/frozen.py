@@ -70,7 +70,7 @@ class FrozenTeacher(Teacher):
         ConfigurationError: not a model, a model whose outputs cannot be determined, or a setting out of range.
 
     Attributes:
-        folded: what was folded, such as `31 of 33 batch normalisations`, and in `kept` why the others were not; None
+        folded: what was folded, such as `31 of 33 batch normalizations`, and in `kept` why the others were not; None
             if the model itself runs.
     """
 

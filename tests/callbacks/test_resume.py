@@ -22,7 +22,7 @@ class Killed(BaseException):
 
 @pytest.fixture
 def make_distiller(make_model):
-    """The same one each time: dropout, batch normalisation, Adam with a decaying rate, a decaying alpha.
+    """The same one each time: dropout, batch normalization, Adam with a decaying rate, a decaying alpha.
 
     Its step is not compiled, which takes longer than these few steps; `tests/recipes` resumes compiled ones.
     """

@@ -64,7 +64,7 @@ def test_version(invoke):
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        (["--help"], ["run", "init", "--version", "distil"]),
+        (["--help"], ["run", "init", "--version", "distill"]),
         (["run", "--help"], ["--set", "KEY=VALUE", "student.epochs=5", "--output-dir", "Default: the digits"]),
         (["init", "--help"], ["--force", "The file to write."]),
     ],

@@ -114,7 +114,7 @@ def assert_independent(first, second):
 
 
 @pytest.mark.parametrize(("one", "other"), PAIRS.values(), ids=PAIRS)
-def test_neighbours_are_independent(one, other):
+def test_neighbors_are_independent(one, other):
     assert_independent(one.uniform("n"), other.uniform("n"))
 
 

@@ -109,7 +109,7 @@ def test_boxes_are_of_all_sizes_shapes_and_places_within_the_image():
     assert 0.7 < ratio.min() < 0.78 and 1.28 < ratio.max() < 1.43 and abs(np.log(ratio).mean()) < 0.02
 
 
-# Colour.
+# Color.
 
 
 def jittered(image, brightness, contrast, saturation):
@@ -130,7 +130,7 @@ def jittered(image, brightness, contrast, saturation):
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (-1.0, 1.0), (0.0, 255.0)])
-def test_colour_is_changed_as_in_single_pixels(channels, low, high):
+def test_color_is_changed_as_in_single_pixels(channels, low, high):
     x, draws = images(12, (5, 4, channels))
     result = ColorJitter(0.4, 1.5, 0.8, low=low, high=high)(low + x * (high - low), draws)
     ranges = {"brightness": (0.6, 1.4), "contrast": (0.0, 2.5), "saturation": (0.2, 1.8)}
@@ -140,7 +140,7 @@ def test_colour_is_changed_as_in_single_pixels(channels, low, high):
         np.testing.assert_allclose(result[row], expected, atol=1e-5 * (high - low))
 
 
-def test_colour_jitter_is_clipped_and_applied_at_its_rate():
+def test_color_jitter_is_clipped_and_applied_at_its_rate():
     x, _ = images(400, (4, 4, 3))
     result = ColorJitter(2.0, 2.0, 2.0, probability=0.25)(x, Draws(0, np.arange(400), 0))
     assert result.min() >= 0 and result.max() <= 1

@@ -63,7 +63,7 @@ def build():
     return distiller
 """
 
-# the synchronized normalisation makes the replicas take turns in the middle of the forward pass
+# the synchronized normalization makes the replicas take turns in the middle of the forward pass
 TAPS = """
 def model(width):
     return keras.Sequential([

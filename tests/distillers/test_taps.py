@@ -165,7 +165,7 @@ def test_the_projector_is_trained_and_belongs_to_the_distiller_alone(digits, tmp
     distiller = distiller_of(network(6), network(4))
     inside, of_student = distiller.trainable_variables, distiller.student.trainable_variables
     own = projector_variables(distiller)
-    assert len(own) == 4 * 3  # a kernel and two of the normalisation each
+    assert len(own) == 4 * 3  # a kernel and two of the normalization each
     assert {id(variable) for variable in own} <= {id(variable) for variable in inside}
     assert len(inside) == len(of_student) + len(own)
     assert not {id(variable) for variable in own} & {id(variable) for variable in distiller.student.variables}

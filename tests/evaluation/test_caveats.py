@@ -10,7 +10,7 @@ from keras_kd.evaluation import Report
 from keras_kd.evaluation.caveats import chance_level, diverged, is_at_chance
 from keras_kd.evaluation.report import highlights, render_html
 from keras_kd.evaluation.roles import Role
-from keras_kd.evaluation.summary import ModelRow, likeness, summarise
+from keras_kd.evaluation.summary import ModelRow, likeness, summarize
 
 TEACHER, SCRATCH, DISTILLED, INT8 = "teacher", "student from scratch", "student distilled", "distilled, int8 TFLite"
 CLASSES = [str(number) for number in range(10)]
@@ -59,7 +59,7 @@ def test_accuracy_at_chance_is_said_first_and_not_praised():
 def test_one_that_learned_nothing_among_others_that_did():
     first, *others = report((350, 36, 340, 340)).summary
     assert first.endswith(f"tell: {SCRATCH} 10.0%.")
-    assert others == summarise(rows(350, 36, 340, 340), 360)
+    assert others == summarize(rows(350, 36, 340, 340), 360)
 
 
 def test_without_a_confusion_matrix_nothing_is_known_of_chance():

@@ -80,7 +80,7 @@ def test_the_picture_is_well_formed_and_named_for_screen_readers(draw):
     assert root.get("aria-labelledby") == title.get("id")
 
 
-def test_every_colour_follows_the_page_and_none_is_missed(draw):
+def test_every_color_follows_the_page_and_none_is_missed(draw):
     styles = " ".join(re.findall(r'style="[^"]*"', draw()))
     assert "var(--kd-" in styles
     assert not re.search(r"(?<!, )#[0-9a-f]{6}", styles)

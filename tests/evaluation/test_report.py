@@ -26,7 +26,7 @@ from keras_kd.evaluation.report import (
     write_json,
 )
 from keras_kd.evaluation.roles import Role
-from keras_kd.evaluation.summary import ModelRow, is_within_noise, summarise, wilson_interval
+from keras_kd.evaluation.summary import ModelRow, is_within_noise, summarize, wilson_interval
 
 RUNTIME = "LiteRT, 1 thread"
 TEACHER = ModelRow("t", "teacher", Role.TEACHER, 430_000, 352 / 360, 0.977, 1_000_000, 900_000, None, 0.6, 0.7, RUNTIME)
@@ -126,7 +126,7 @@ def test_newcombes_own_examples_are_differences(first, second, size):
 
 
 def test_summary_against_numbers_by_hand():
-    assert summarise(ROWS, 360) == [
+    assert summarize(ROWS, 360) == [
         # 1,000,000 / 16,000 = 62.5; (352 - 346) / 360 = 1.67 points; 0.6 / 0.05 = 12
         "The int8 student is 62x smaller than the teacher, 1.7 points less accurate (6 of 360 test examples, within "
         "the noise) and 12x faster (LiteRT, 1 thread).",
@@ -142,19 +142,19 @@ def test_summary_against_numbers_by_hand():
 
 def test_a_loss_is_called_a_loss():
     rows = [replace(FEW_SCRATCH, accuracy=0.9), replace(FEW_DISTILLED, accuracy=0.8)]
-    assert summarise(rows, 360) == ["With 100 labels, distillation loses 10.0 points (36 of 360 test examples)."]
+    assert summarize(rows, 360) == ["With 100 labels, distillation loses 10.0 points (36 of 360 test examples)."]
     assert highlights(_report(rows=rows))[0][0] == "−10.0 points"
 
 
 def test_no_gain_is_called_no_gain():
-    assert summarise([SCRATCH, replace(DISTILLED, accuracy=SCRATCH.accuracy)], 360) == [
+    assert summarize([SCRATCH, replace(DISTILLED, accuracy=SCRATCH.accuracy)], 360) == [
         "With all labels, distillation changes nothing: both students reach 95.0%."
     ]
 
 
 def test_a_larger_slower_and_better_student_is_said_to_be_one():
     student = replace(INT8, num_bytes=1_500_000, accuracy=1.0, latency_p50_ms=1.2)
-    assert summarise([TEACHER, DISTILLED, student], 360)[:1] == [
+    assert summarize([TEACHER, DISTILLED, student], 360)[:1] == [
         "The int8 student is 1.5x larger than the teacher, 2.2 points more accurate (8 of 360 test examples) and "
         "2.0x slower (LiteRT, 1 thread)."
     ]
@@ -166,13 +166,13 @@ def _like_the_teacher():
 
 
 def test_an_equal_student_is_said_to_be_equal():
-    assert summarise([TEACHER, DISTILLED, _like_the_teacher()], 360)[:1] == [
+    assert summarize([TEACHER, DISTILLED, _like_the_teacher()], 360)[:1] == [
         "The int8 student is as large as the teacher, just as accurate and as fast (LiteRT, 1 thread)."
     ]
 
 
 def test_a_missing_latency_is_left_out():
-    sentence, _ = summarise([TEACHER, DISTILLED, replace(INT8, latency_p50_ms=None, runtime=None)], 360)
+    sentence, _ = summarize([TEACHER, DISTILLED, replace(INT8, latency_p50_ms=None, runtime=None)], 360)
     assert sentence.endswith(
         "than the teacher and 1.7 points less accurate (6 of 360 test examples, within the noise)."
     )
@@ -180,21 +180,21 @@ def test_a_missing_latency_is_left_out():
 
 @pytest.mark.parametrize("teacher", [replace(TEACHER, runtime="Keras"), replace(TEACHER, latency_p50_ms=None)])
 def test_times_of_different_runtimes_are_not_compared(teacher):
-    sentence, _ = summarise([teacher, DISTILLED, INT8], 360)
+    sentence, _ = summarize([teacher, DISTILLED, INT8], 360)
     assert sentence.endswith(" and takes 0.050 ms per example (LiteRT, 1 thread).")
     assert "faster" not in sentence
 
 
 def test_without_files_the_parameters_are_compared():
-    sentence = summarise([replace(TEACHER, num_bytes=None), DISTILLED], 360)[0]
+    sentence = summarize([replace(TEACHER, num_bytes=None), DISTILLED], 360)[0]
     # 430,000 / 7,000 = 61.4
     assert sentence.startswith("The distilled student is 61x smaller than the teacher (by parameters) and 1.4 points")
 
 
 def test_models_that_are_not_compared_have_no_sentence():
-    assert summarise([replace(TEACHER, role=Role.MODEL), INT8], 360) == []
-    assert summarise([TEACHER], 360) == []
-    assert summarise([TEACHER, INT8], 360) == []  # made from nothing that is known
+    assert summarize([replace(TEACHER, role=Role.MODEL), INT8], 360) == []
+    assert summarize([TEACHER], 360) == []
+    assert summarize([TEACHER, INT8], 360) == []  # made from nothing that is known
 
 
 def test_titles_are_words_and_nothing_else():
@@ -212,13 +212,13 @@ def test_titles_are_words_and_nothing_else():
 def test_the_shipped_file_may_be_made_in_several_steps():
     """From a pruned student, which was made from the distilled one."""
     pruned = replace(DISTILLED, id="p", title="pruned", role=Role.MODEL, derived_from="d", accuracy=340 / 360)
-    first, *_, last = summarise([TEACHER, DISTILLED, pruned, FLOAT, replace(INT8, derived_from="p")], 360)
+    first, *_, last = summarize([TEACHER, DISTILLED, pruned, FLOAT, replace(INT8, derived_from="p")], 360)
     assert first.startswith("The int8 student is 62x smaller than the teacher")
     assert last.startswith("Exporting to int8 gains 1.7 points (6 of 360 test examples")
 
 
 def test_large_test_sets_get_another_digit():
-    assert "distillation adds 0.04 points (4 of 10,000 test examples, within the noise)." in summarise(
+    assert "distillation adds 0.04 points (4 of 10,000 test examples, within the noise)." in summarize(
         [replace(SCRATCH, accuracy=0.9500), replace(DISTILLED, accuracy=0.9504)], 10_000
     )[0].replace("With all labels, ", "")
 
@@ -282,9 +282,9 @@ def test_another_schema_is_refused():
         Report.from_dict(_report().to_dict() | {"schema_version": 2})
 
 
-@pytest.mark.parametrize("change", [{"colour": 1}, {"rows": [{"id": "a"}]}])
+@pytest.mark.parametrize("change", [{"color": 1}, {"rows": [{"id": "a"}]}])
 def test_unknown_and_missing_keys_are_named(change):
-    with pytest.raises(ConfigurationError, match="colour|parameters|missing"):
+    with pytest.raises(ConfigurationError, match="color|parameters|missing"):
         Report.from_dict(_report().to_dict() | change)
 
 
@@ -339,7 +339,7 @@ def test_the_page_has_every_section_and_only_with_something_in_it():
 
 def test_the_page_says_the_summary_the_settings_and_the_resolution():
     text = _Page(render_html(_report())).text
-    assert all(sentence in text for sentence in summarise(ROWS, 360))
+    assert all(sentence in text for sentence in summarize(ROWS, 360))
     assert "student.depth" in text and "3.15.1" in text
     assert "360 test examples: one example is 0.28 points" in text
 

@@ -84,7 +84,7 @@ def test_half_precision_is_heard_as_it_is():
     np.testing.assert_array_equal(captured["norm:input"], keras.Model(model.inputs[0], model.layers[0].output)(x))
 
 
-def test_a_quantised_layer_is_heard():
+def test_a_quantized_layer_is_heard():
     x = keras.Input((4,))
     model = keras.Model(x, L.Dense(2, name="last")(L.Dense(3, activation="relu", name="dense")(x)))
     for layer in model.layers[1:]:

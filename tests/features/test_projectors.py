@@ -73,14 +73,14 @@ def random(*shape):
     return np.random.default_rng(0).normal(size=shape).astype("float32")
 
 
-def normalised(x, norm):
-    """Batch normalisation in inference, in float64."""
+def normalized(x, norm):
+    """Batch normalization in inference, in float64."""
     gamma, beta, mean, variance = (np.asarray(weight, "float64") for weight in norm.weights)
     return (x - mean) / np.sqrt(variance + norm.epsilon) * gamma + beta
 
 
 def with_statistics(projector, x):
-    """The projector after a few batches and with other scales, so that its normalisation does something."""
+    """The projector after a few batches and with other scales, so that its normalization does something."""
     for _ in range(3):
         projector(x, training=True)
     norm = projector.learned[-1]
@@ -90,12 +90,12 @@ def with_statistics(projector, x):
     return norm
 
 
-def test_a_1x1_convolution_and_batch_normalisation_as_numpy_says():
+def test_a_1x1_convolution_and_batch_normalization_as_numpy_says():
     x = random(5, 4, 4, 3)
     projector = Projector((None, 4, 4, 6))
     norm = with_statistics(projector, x)
-    (kernel,) = projector.learned[0].weights  # no bias beside the normalisation
-    expected = normalised(x.astype("float64") @ np.asarray(kernel, "float64")[0, 0], norm)
+    (kernel,) = projector.learned[0].weights  # no bias beside the normalization
+    expected = normalized(x.astype("float64") @ np.asarray(kernel, "float64")[0, 0], norm)
     np.testing.assert_allclose(projector(x, training=False), expected, atol=1e-5)
 
 
@@ -114,7 +114,7 @@ def test_other_layouts_as_numpy_says(teacher, student, arrange):
     projector = Projector((None, *teacher))
     norm = with_statistics(projector, x)
     kernel = np.asarray(projector.learned[0].kernel, "float64").reshape(3, 6)
-    expected = normalised(arrange(x.astype("float64")) @ kernel, norm)
+    expected = normalized(arrange(x.astype("float64")) @ kernel, norm)
     np.testing.assert_allclose(projector(x, training=False), expected, atol=1e-5)
     assert projector.compute_output_shape(x.shape) == (None, *teacher)
 
@@ -195,7 +195,7 @@ def test_weights_are_restored_on_load(tmp_path):
     np.testing.assert_array_equal(loaded(data), model(data))
 
 
-def test_normalises_as_the_published_code_does():
+def test_normalizes_as_the_published_code_does():
     """PyTorch's epsilon of 1e-5 and, for its momentum of 0.1, 0.9: at features of size 0.03 Keras' own 1e-3 shows."""
     x, projector = 0.03 * random(64, 3), Projector((None, 6))
     projected = np.asarray(projector(x, training=True), "float64")

@@ -1,4 +1,4 @@
-"""Quantisation of tensors, against LiteRT's own reference kernel."""
+"""Quantization of tensors, against LiteRT's own reference kernel."""
 
 import keras
 import numpy as np

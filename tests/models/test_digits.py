@@ -5,7 +5,7 @@ from keras_kd import models
 
 
 def test_digits_pair_has_the_documented_sizes():
-    # Counted by hand: kernels k*k*in*out, batch normalisation 4*out, Dense in*out + out.
+    # Counted by hand: kernels k*k*in*out, batch normalization 4*out, Dense in*out + out.
     blocks = [(1, 8), (8, 12), (12, 16), (16, 24)]
     student = sum(9 * a * b + 4 * b for a, b in blocks) + 24 * 10 + 10
     conv = [(1, 32), *[(32, 32)] * 2, (32, 64), (64, 64), (64, 128), (128, 128)]

@@ -8,7 +8,7 @@ import pytest
 
 from keras_kd import models
 
-# Of 32x32x3 and 10 classes: a 3x3 convolution from a to b channels has 9 a b + b, its batch normalisation 2 b more
+# Of 32x32x3 and 10 classes: a 3x3 convolution from a to b channels has 9 a b + b, its batch normalization 2 b more
 # (gamma and beta), a Dense layer from a to b units a b + b.
 STEM_16, SAME_16 = 448 + 32, 2_320 + 32
 TO_32, SAME_32 = 4_640 + 64, 9_248 + 64
@@ -32,7 +32,7 @@ STATED = {  # in the docstrings
     "plain_cnn_8": 327_962,
     "plain_cnn_10": 2_487_850,
 }
-# C: convolution, batch normalisation, ReLU; P: pooling; F: Dense layer, ReLU.
+# C: convolution, batch normalization, ReLU; P: pooling; F: Dense layer, ReLU.
 ORDER = {
     "plain_cnn_2": "CP CP",
     "plain_cnn_4": "CCP CCP",

@@ -9,7 +9,7 @@ import pytest
 
 from keras_kd import models
 
-# As PyTorch counts those of RepDistiller for 100 classes: convolutions, gamma and beta of batch normalisation, Dense.
+# As PyTorch counts those of RepDistiller for 100 classes: convolutions, gamma and beta of batch normalization, Dense.
 PARAMETERS = {
     "mobilenetv2": 812_836,
     "resnet20": 278_324,
@@ -115,7 +115,7 @@ def test_inner_layers_are_named_by_stage_and_block(model):
         assert layer.name in own or layer.name.startswith(("stem_", "stage_", "head_")), layer.name
 
 
-def test_batch_normalisation_is_that_of_pytorch(model):
+def test_batch_normalization_is_that_of_pytorch(model):
     norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
     assert norms and {(layer.momentum, layer.epsilon) for layer in norms} == {(0.9, 1e-5)}
 

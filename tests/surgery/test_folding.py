@@ -1,4 +1,4 @@
-"""Folded batch normalisation: the numbers stay, and what cannot be folded is left and named."""
+"""Folded batch normalization: the numbers stay, and what cannot be folded is left and named."""
 
 import keras
 import numpy as np
@@ -12,7 +12,7 @@ L = keras.layers
 
 
 def shake(model):
-    """Random statistics, scales and shifts, so that nothing about the batch normalisation is trivial."""
+    """Random statistics, scales and shifts, so that nothing about the batch normalization is trivial."""
     rng = np.random.default_rng(0)
     for layer in model._flatten_layers():
         if isinstance(layer, L.BatchNormalization):
@@ -73,7 +73,7 @@ def test_every_linear_layer(shape, layer, use_bias):
 @pytest.mark.parametrize("settings", [{"scale": False}, {"center": False}, {"trainable": False}])
 def test_without_scale_or_shift(settings):
     model = model_of((6, 6, 2), L.Conv2D(3, 3), L.BatchNormalization(**settings), L.ReLU(), L.Conv2D(2, 3))
-    assert str(find_foldable(model)) == "1 of 1 batch normalisations"
+    assert str(find_foldable(model)) == "1 of 1 batch normalizations"
     assert_same(model, folded(model), np.random.default_rng(2).normal(size=(3, 6, 6, 2)).astype("float32"))
 
 

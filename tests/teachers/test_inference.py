@@ -62,7 +62,7 @@ def test_the_logits_within_the_stated_tolerance(trained, digits, dtype, fold):
     expected = answers(FrozenTeacher(trained), x)["output"]
     teacher = FrozenTeacher(trained, dtype=dtype, fold=fold)
     logits = answers(teacher, x)["output"]
-    assert str(teacher.folded) == f"{2 if fold else 0} of 3 batch normalisations"
+    assert str(teacher.folded) == f"{2 if fold else 0} of 3 batch normalizations"
     assert logits.dtype == "float32"
     assert np.max(np.abs(logits - expected)) <= TOLERANCE[dtype] * np.std(expected)
     assert np.sqrt(np.mean((logits - expected) ** 2)) <= ROOT_MEAN_SQUARE[dtype] * np.std(expected)

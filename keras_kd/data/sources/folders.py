@@ -97,7 +97,7 @@ def decode_image(file: Path, shape: tuple[int, int, int]) -> np.ndarray:
     """One image as uint8 `[height, width, channels]` of the given shape.
 
     Raises:
-        ConfigurationError: a file that is no readable image; a colour image where `shape` has one channel.
+        ConfigurationError: a file that is no readable image; a color image where `shape` has one channel.
     """
     from PIL import Image, ImageOps
 
@@ -142,7 +142,7 @@ def _check_mode(file: Path, mode: str, channels: int) -> None:
     if deep or lossy:
         raise ConfigurationError(
             explain(
-                "The image has more than 8 bits a channel." if deep else "A colour image stands among greyscale ones.",
+                "The image has more than 8 bits a channel." if deep else "A color image stands among greyscale ones.",
                 received=f"{file}, Pillow mode {mode!r}",
                 expected="8 bits a channel" if deep else "greyscale, as the first image is",
                 fix="Convert the images to one kind.",

@@ -159,7 +159,7 @@ class Export(Section):
 
 
 class Recipe(Section):
-    """A whole run: data, teacher, student, how to distil, what to export."""
+    """A whole run: data, teacher, student, how to distill, what to export."""
 
     name: str = Field(default="digits", max_length=100, pattern=r"^\w[\w.-]*$")
     seed: int = Field(default=0, ge=0, le=2**32 - 1)

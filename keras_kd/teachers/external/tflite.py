@@ -22,10 +22,10 @@ _ACTIVATIONS = {"SOFTMAX": "softmax", "LOGISTIC": "sigmoid", "STABLEHLO_LOGISTIC
 class TFLiteTeacher(ForeignTeacher):
     """A TFLite (LiteRT) file that teaches: it is run by the data pipeline, on the CPU, outside the training step.
 
-    A quantised input is quantised, a quantised output dequantised, by the tensors' own scale and zero point. A model
+    A quantized input is quantized, a quantized output dequantized, by the tensors' own scale and zero point. A model
     with an open batch takes each batch at once; one with a fixed batch goes through it in pieces of that size, the
     last one filled up. What ends in a softmax or a sigmoid is read off the graph; its probabilities become logits, and
-    those below half a quantisation step (in a float model: below 1.2e-38) are taken for that. Several outputs have the
+    those below half a quantization step (in a float model: below 1.2e-38) are taken for that. Several outputs have the
     names of the file's signature.
 
     Args:

@@ -130,7 +130,7 @@ def test_formats_and_modes_become_rgb(tmp_path, mode, suffix):
     assert decoded.dtype == np.uint8 and decoded.shape == (4, 5, 3) and decoded.min() >= 250
 
 
-def test_a_palette_may_have_transparent_colours(tmp_path):
+def test_a_palette_may_have_transparent_colors(tmp_path):
     """Pillow warns where such an image becomes RGB at once, and warnings are errors here."""
     image = Image.new("P", (5, 4))
     image.putpalette([255, 255, 255, 9, 9, 9])
@@ -178,7 +178,7 @@ def test_a_cut_off_image_is_named_when_the_folder_is_opened(folder, suffix, imag
     noise = np.random.default_rng(0).integers(0, 255, (8, 8), np.uint8)
     Image.fromarray(noise).save(bad)
     whole = bad.read_bytes()
-    if suffix in ("jpg", "bmp"):  # the others become colour images
+    if suffix in ("jpg", "bmp"):  # the others become color images
         assert open_source(f"folder:{folder}", image_size=image_size).num_classes == 10
     bad.write_bytes(whole[:-20])
     with pytest.raises(ConfigurationError, match=rf"cannot be read.*bad\.{suffix}"):
@@ -244,9 +244,9 @@ def test_an_unreadable_file_is_named_while_streaming(folder, monkeypatch):
 
 
 @pytest.mark.parametrize("image_size", [None, 8])
-def test_a_colour_image_among_greyscale_ones(folder, image_size):
-    Image.new("RGB", (8, 8)).save(folder / "digit_5" / "colour.png")
-    with pytest.raises(ConfigurationError, match=r"colour\.png, Pillow mode 'RGB'"):
+def test_a_color_image_among_greyscale_ones(folder, image_size):
+    Image.new("RGB", (8, 8)).save(folder / "digit_5" / "color.png")
+    with pytest.raises(ConfigurationError, match=r"color\.png, Pillow mode 'RGB'"):
         open_source(f"folder:{folder}", image_size=image_size)
 
 

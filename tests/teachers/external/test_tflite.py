@@ -132,7 +132,7 @@ def test_integers_in_and_out(tmp_path, x, digits, types):
     assert step > 1e-3 and np.abs(answers - model(x)).max() < 3 * step
 
 
-def test_a_quantised_probability_of_0_is_half_a_step(tmp_path, x, digits):
+def test_a_quantized_probability_of_0_is_half_a_step(tmp_path, x, digits):
     model = classifier("softmax")
     model.layers[-1].kernel.assign(model.layers[-1].kernel * 20)
     path = write(model, tmp_path / "t.tflite", digits[0][:64])
@@ -163,10 +163,10 @@ def test_a_batch_of_one_that_the_input_hides(tmp_path, output_is_open):
 
 def test_an_unknown_end_asks_where_it_looks_like_probabilities(tmp_path):
     @tf.function(input_signature=[tf.TensorSpec([None, 4])])
-    def normalised(x):
+    def normalized(x):
         return tf.abs(x) / tf.reduce_sum(tf.abs(x), -1, keepdims=True)
 
-    path = write(normalised, tmp_path / "t.tflite")
+    path = write(normalized, tmp_path / "t.tflite")
     x = np.random.default_rng(1).normal(size=(5, 4)).astype("float32")
     with pytest.raises(TeacherError, match="looks like probabilities.*TFLiteTeacher"):
         said(TFLiteTeacher(path), x)
