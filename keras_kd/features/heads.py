@@ -1,7 +1,7 @@
-"""Logits or probabilities: what a model's outputs are, read off the graph of its layers.
+"""Determines whether a model outputs logits or probabilities from the graph of its layers.
 
-The walk goes from an output back to the operation that decides. Where that is not one whose effect is known, nothing is
-guessed: the user is asked.
+The search follows an output back to the operation that decides. If the effect of that operation is unknown, nothing is
+guessed: an error asks the user.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class Head:
 
     Attributes:
         activation: `"linear"` (the output is logits, or numbers), `"softmax"` or `"sigmoid"` (it is probabilities), or
-            `"probabilities"` where a user said no more than that.
-        operation: the layer or operation in which that activation happens, or None where it cannot be looked into.
+            `"probabilities"` if the user specified only that.
+        operation: the layer or operation that applies the activation; None if it cannot be inspected.
     """
 
     activation: str
@@ -91,9 +91,10 @@ def _stated(outputs: str | None) -> Head | None:
 
 
 def _agrees(head: Head, outputs: str) -> bool:
-    """Whether what was found is what a user said; then it is the more exact of the two."""
-    said = ("linear",) if outputs == "logits" else ("softmax", "sigmoid") if outputs == "probabilities" else (outputs,)
-    return head.activation in said
+    """Whether the detected activation agrees with the user's `outputs`, of which it is the more precise form."""
+    linear, both = ("linear",), ("softmax", "sigmoid")
+    allowed = linear if outputs == "logits" else both if outputs == "probabilities" else (outputs,)
+    return head.activation in allowed
 
 
 def _ask(model: keras.Model, role: str, tensor: Any = None) -> Head:
@@ -128,7 +129,7 @@ class _Scope:
 
 
 def _find(tensor: Any, scope: _Scope | None = None) -> Head | None:
-    """Walks from an output back to what made it; None where that is not known."""
+    """Follows an output back to the operation that determines it; None if that is unknown."""
     if scope is not None and id(tensor) in scope.outside:
         return _find(scope.outside[id(tensor)], scope.parent)
     call, tensor_index = call_that_made(tensor)

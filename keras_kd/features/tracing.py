@@ -28,7 +28,7 @@ def symbolic_inputs(model: Any, input_shape: Any = None) -> Any:
     """Symbolic tensors in the structure of a model's inputs; None if these are unknown."""
     if not isinstance(model, keras.Model):
         raise ConfigurationError(
-            explain("This is no model.", received=f"{type(model).__name__} {model!r:.60}", expected="a keras.Model")
+            explain("This is not a model.", received=f"{type(model).__name__} {model!r:.60}", expected="a keras.Model")
         )
     if input_shape is not None:
         return keras.KerasTensor(input_shape, dtype=model.input_dtype)

@@ -66,8 +66,8 @@ def _targets(labels: Any, teacher_logits: Any) -> Any:
                 expected="one label per row of logits",
             )
         )
-    likeliest = ops.cast(ops.argmax(teacher_logits, axis=-1), labels.dtype)
-    labels = ops.where(labels < 0, likeliest, labels)
+    most_likely = ops.cast(ops.argmax(teacher_logits, axis=-1), labels.dtype)
+    labels = ops.where(labels < 0, most_likely, labels)
     return ops.equal(ops.expand_dims(labels, -1), ops.arange(teacher_logits.shape[-1], dtype=labels.dtype))
 
 

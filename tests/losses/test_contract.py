@@ -174,8 +174,8 @@ def test_by_name_with_a_weight():
         (lambda: Hint(teacher=3), "Received: 3.*one output or layer"),
         (lambda: Hint(teacher=["a", "b"]), "a loss of its own"),
         (lambda: for_keras("flow_of_solution"), "does not name the layers.*teacher="),
-        (lambda: kd.taps("model.keras"), "no model.*model.keras.*keras.Model"),
-        (lambda: kd.match_layers("a", "b"), "no model"),
+        (lambda: kd.taps("model.keras"), "not a model.*model.keras.*keras.Model"),
+        (lambda: kd.match_layers("a", "b"), "not a model"),
     ],
 )
 def test_unreadable_taps_are_refused_at_construction(make, message):

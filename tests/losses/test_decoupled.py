@@ -134,8 +134,8 @@ def test_works_in_a_graph_without_a_batch_size():
 
 def test_without_labels_the_target_is_what_the_teacher_says():
     teacher, student = draw(3, 4)
-    said = Context(labels=np.argmax(teacher, -1))
-    assert float(DecoupledKD()(teacher, student)) == float(DecoupledKD()(teacher, student, context=said))
+    context = Context(labels=np.argmax(teacher, -1))
+    assert float(DecoupledKD()(teacher, student)) == float(DecoupledKD()(teacher, student, context=context))
 
 
 @pytest.mark.parametrize("settings", [{"target_weight": -1}, {"nontarget_weight": "8"}, {"warmup_steps": -1}])

@@ -255,9 +255,9 @@ def test_values_in_padding_have_no_influence():
     loss = TransformerLayers(hidden=("block_1", "block_1"), token_ids="embedding:input")
     distiller = kd.Distiller(student, student, losses=[loss])
     x = np.array([[3, 4, 0, 0], [5, 0, 0, 0]])
-    _, said = distiller.study(x)
-    states = np.array(said.taps["block_1"])
+    _, student_outputs = distiller.study(x)
+    states = np.array(student_outputs.taps["block_1"])
     changed = states + np.where(x[..., None] == 0, 7.0, 0.0)
-    ids = said.taps["embedding:input"]
+    ids = student_outputs.taps["embedding:input"]
     assert float(loss([changed], [states, ids], context=Context())) == 0.0
     assert float(loss([states + 1.0], [states, ids], context=Context())) == pytest.approx(1.0, rel=1e-6)
