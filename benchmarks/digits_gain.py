@@ -32,7 +32,7 @@ def main():
         runs.append({row.name: row for row in report.rows})
     labels = recipe.few_labels.num_labels
     few = f"scratch, {labels} labels", f"distilled, {labels} labels"
-    accuracies = {name: [100 * run[name].accuracy for run in runs] for name in runs[0]}
+    accuracies = {name: [100 * run[name]["accuracy"] for run in runs] for name in runs[0]}
     differences = {
         "distilled - scratch, all labels": gain(accuracies, SCRATCH, DISTILLED),
         f"distilled - scratch, {labels} labels": gain(accuracies, *few),

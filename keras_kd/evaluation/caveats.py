@@ -33,29 +33,30 @@ def is_at_chance(accuracy: float, chance: float | None, test_size: int) -> bool:
     return chance is not None and wilson_interval(accuracy, test_size)[0] <= chance
 
 
-def loss_of_guessing(num_classes: int) -> float:
-    """The cross-entropy of equal probabilities: `ln C`."""
-    return math.log(max(num_classes, 2))
-
-
-def diverged(histories: Mapping[str, Mapping[str, Sequence[float]]], num_classes: int) -> dict[str, float]:
+def diverged(histories: Mapping[str, Mapping[str, Sequence[float]]], guessing: float | None) -> dict[str, float]:
     """The last loss on the labels of each diverged training: far above that of guessing, and not falling.
 
-    >>> diverged({"a": {"loss": [2.0, 5e29]}, "b": {"loss": [30.0, 0.5]}}, num_classes=10)
+    Args:
+        histories: by training.
+        guessing: the loss of guessing, see `Task.loss_of_guessing`; None takes the first loss of each training.
+
+    >>> diverged({"a": {"loss": [2.0, 5e29]}, "b": {"loss": [30.0, 0.5]}}, guessing=2.3)
     {'a': 5e+29}
     """
     found = {}
     for name, history in histories.items():
         losses = list(history.get("student_loss") or history.get("loss") or ())
-        if losses and _is_diverged(losses, loss_of_guessing(num_classes)):
+        if losses and _is_diverged(losses, guessing):
             found[name] = losses[-1]
     return found
 
 
-def _is_diverged(losses: Sequence[float | None], guessing: float) -> bool:
+def _is_diverged(losses: Sequence[float | None], guessing: float | None) -> bool:
     first, last = losses[0], losses[-1]
     if last is None or not math.isfinite(last):  # JSON has null for NaN
         return True
+    if guessing is None:
+        return first is not None and last > _TIMES_GUESSING * first > 0
     if last > _FAR_TIMES_GUESSING * guessing:
         return True
     return last > _TIMES_GUESSING * guessing and (first is None or last >= first)

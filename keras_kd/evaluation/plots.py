@@ -6,7 +6,7 @@ import base64
 import io
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -25,24 +25,25 @@ from keras_kd.evaluation.drawing import (
 )
 from keras_kd.evaluation.reliability import reliability as reliability
 from keras_kd.quantities import human_bytes
+from keras_kd.tasks import Measure
 from keras_kd.teachers.calibration import log_probabilities
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-MAX_GRID_CLASSES = 20  # more than that and a confusion matrix is a grey square
+MAX_GRID_CLASSES = 20  # more than that and a confusion matrix is a gray square
 MAX_CONFUSIONS = 15
 MAX_BARS = 6
 MAX_EXAMPLES = 4
 
 
-class Sized(Protocol):
-    """What `size_accuracy` reads of a model."""
+class Point(NamedTuple):
+    """A model in `size_accuracy`; `quality` is the headline measure of its task."""
 
     id: str
     title: str
     num_bytes: int | None
-    accuracy: float
+    quality: float
 
 
 def softened(logits: Any, temperature: float) -> np.ndarray:
@@ -66,8 +67,8 @@ def check_confusion(matrix: Any, class_names: Sequence[str]) -> np.ndarray:
     return counts
 
 
-def training_curves(histories: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
-    """Accuracy and loss by epoch, one color per training run; validation is solid, training dashed.
+def training_curves(histories: Mapping[str, Mapping[str, Sequence[float]]], *, curve: str = "accuracy") -> str:
+    """A metric and the loss by epoch, one color per training run; validation is solid, training dashed.
 
     `histories` maps the name of a run to what `model.fit(...).history` holds.
     """
@@ -76,23 +77,25 @@ def training_curves(histories: Mapping[str, Mapping[str, Sequence[float]]]) -> s
 
     with in_style():
         figure = new_figure(5.0)
-        accuracy, loss = figure.subplots(2, 1, sharex=True)
+        metric, loss = figure.subplots(2, 1, sharex=True)
+        is_accuracy, name = curve == "accuracy", curve.replace("_", " ")
         colors = [SERIES[index % len(SERIES)] for index in range(len(histories))]
         for color, history in zip(colors, histories.values(), strict=True):
-            _draw_run(accuracy, history, _accuracy_key(history), color)
+            _draw_run(metric, history, _accuracy_key(history) if is_accuracy else curve, color)
             _draw_run(loss, history, "loss", color)
-        accuracy.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g}%")
-        accuracy.set_ylabel("accuracy")
+        if is_accuracy:
+            metric.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g}%")
+        metric.set_ylabel(name)
         loss.set(ylabel="loss (log scale)", xlabel="epoch", yscale="log")
         loss.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         loss.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         loss.yaxis.set_minor_formatter(NullFormatter())
         loss.xaxis.get_major_locator().set_params(integer=True)
-        decorate(accuracy, loss)
+        decorate(metric, loss)
         lines = [Line2D([], [], color=color) for color in colors]
         figure.legend(lines, list(histories), loc="outside upper left", ncols=2, handlelength=1.4)
         runs = ", ".join(histories)
-        return as_svg(figure, "training-curves", f"Accuracy and loss by epoch of: {runs}.")
+        return as_svg(figure, "training-curves", f"{name.capitalize()} and loss by epoch of: {runs}.")
 
 
 def confusion_matrix(matrix: Any, class_names: Sequence[str]) -> str:
@@ -149,29 +152,41 @@ def soft_targets(
         return as_svg(figure, "soft-targets", description)
 
 
-def size_accuracy(rows: Sequence[Sized], *, intervals: Mapping[str, tuple[float, float]] | None = None) -> str:
-    """Accuracy against the bytes of the file, on a log axis; rows without a file are left out.
+def size_accuracy(
+    rows: Sequence[Point], *, intervals: Mapping[str, tuple[float, float]] | None = None, measure: Measure | None = None
+) -> str:
+    """The quality against the bytes of the file, on a log axis; rows without a file are left out.
 
-    `intervals` maps a row's name to the ends of its accuracy's confidence interval. The line joins the models
-    that no other one beats in both size and accuracy.
+    `intervals` maps a row's id to the ends of its confidence interval. The line joins the models that no other one
+    beats in both size and quality. `measure` is what the quality is, None the accuracy; up is better, whatever its
+    direction.
     """
+    noun, is_share, higher = ("accuracy", True, True) if measure is None else _about(measure)
     drawn = [row for row in rows if row.num_bytes]
     with in_style():
         figure = new_figure(5.0)
         axes = figure.subplots()
         for row in drawn:
-            low, high = (intervals or {}).get(row.id, (row.accuracy, row.accuracy))
+            low, high = (intervals or {}).get(row.id, (row.quality, row.quality))
             axes.plot([row.num_bytes] * 2, [low, high], color=MUTED, linewidth=1, alpha=0.55, zorder=2)
-        front = _front(drawn)
-        axes.plot([r.num_bytes for r in front], [r.accuracy for r in front], color=BLUE, alpha=0.35, zorder=1)
-        axes.scatter([r.num_bytes for r in drawn], [r.accuracy for r in drawn], s=52, c=BLUE, zorder=3)
-        axes.set(xscale="log", xlabel="file size (log scale)", ylabel="accuracy")
-        axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g}%")
+        front = _front(drawn, higher_is_better=higher)
+        axes.plot([r.num_bytes for r in front], [r.quality for r in front], color=BLUE, alpha=0.35, zorder=1)
+        axes.scatter([r.num_bytes for r in drawn], [r.quality for r in drawn], s=52, c=BLUE, zorder=3)
+        axes.set(xscale="log", xlabel="file size (log scale)", ylabel=noun)
+        if is_share:
+            axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g}%")
+        if not higher:
+            axes.invert_yaxis()
         _size_axis(axes, [row.num_bytes for row in drawn])
         decorate(axes)
         _label_points(axes, drawn)
-        listing = "; ".join(f"{r.title}: {human_bytes(r.num_bytes)}, {r.accuracy:.1%}" for r in drawn)
-        return as_svg(figure, "size-accuracy", f"Accuracy against file size. {listing}.")
+        show = "{:.1%}".format if is_share else "{:.4g}".format
+        listing = "; ".join(f"{r.title}: {human_bytes(r.num_bytes)}, {show(r.quality)}" for r in drawn)
+        return as_svg(figure, "size-accuracy", f"{noun[0].upper()}{noun[1:]} against file size. {listing}.")
+
+
+def _about(measure: Measure) -> tuple[str, bool, bool]:
+    return measure.noun, measure.is_share, measure.higher_is_better
 
 
 def _draw_run(axes: Axes, history: Mapping[str, Sequence[float]], key: str, color: str) -> None:
@@ -290,11 +305,12 @@ def _pixels(image: Any) -> np.ndarray:
     return (pixels - low) / (high - low if high > low else 1.0)
 
 
-def _front(rows: Sequence[Sized]) -> list[Sized]:
-    """The rows that no other row beats in both size and accuracy, smallest first."""
-    front: list[Sized] = []
-    for row in sorted(rows, key=lambda row: (row.num_bytes, -row.accuracy)):
-        if not front or row.accuracy > front[-1].accuracy:
+def _front(rows: Sequence[Point], *, higher_is_better: bool = True) -> list[Point]:
+    """The rows that no other row beats in both size and quality, smallest first."""
+    front: list[Point] = []
+    sign = 1 if higher_is_better else -1
+    for row in sorted(rows, key=lambda row: (row.num_bytes, -sign * row.quality)):
+        if not front or sign * row.quality > sign * front[-1].quality:
             front.append(row)
     return front
 
@@ -310,11 +326,11 @@ def _size_axis(axes: Axes, sizes: Sequence[int]) -> None:
     axes.xaxis.set_major_formatter(lambda value, _: human_bytes(value))
 
 
-def _label_points(axes: Axes, rows: Sequence[Sized]) -> None:
+def _label_points(axes: Axes, rows: Sequence[Point]) -> None:
     """Writes each name beside its point, at the first place where it hides no other text or point."""
     axes.figure.draw_without_rendering()
     room = axes.get_window_extent()
-    points = [tuple(axes.transData.transform((row.num_bytes, row.accuracy))) for row in rows]
+    points = [tuple(axes.transData.transform((row.num_bytes, row.quality))) for row in rows]
     taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in points]
     for row, (x, y) in zip(rows, points, strict=True):
         width, height = 5.6 * len(row.title), 11
@@ -327,7 +343,7 @@ def _label_points(axes: Axes, rows: Sequence[Sized]) -> None:
         taken.append(_box(x, y, (side, lift), width, height))
         axes.annotate(
             row.title,
-            (row.num_bytes, row.accuracy),
+            (row.num_bytes, row.quality),
             xytext=(9 * side, lift),
             textcoords="offset points",
             ha="left" if side > 0 else "right",

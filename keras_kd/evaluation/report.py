@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from keras_kd import files
+from keras_kd import files, tasks
 from keras_kd.errors import ConfigurationError, check_number, explain
 from keras_kd.evaluation import caveats, plots
 from keras_kd.evaluation.roles import Role
+from keras_kd.evaluation.scale import Scale, percent
 from keras_kd.evaluation.summary import (
     ModelRow,
     against_teacher,
@@ -29,13 +30,12 @@ from keras_kd.evaluation.summary import (
     likeness,
     milliseconds,
     number,
-    percent,
     summarize,
     title_of,
-    wilson_interval,
     with_role,
 )
 from keras_kd.quantities import human_bytes
+from keras_kd.tasks import Measure
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -50,8 +50,10 @@ class Report:
     Attributes:
         title: Headline of the page.
         rows: The models, the teacher first.
-        test_size: Number of test examples behind every accuracy.
-        class_names: One name per class.
+        test_size: Number of test examples behind every measure.
+        class_names: One name per class, or per output of another task.
+        task: One of `keras_kd.tasks` by name: which measures the rows have, the headline first.
+        unit: The plural noun for the test examples, such as `"images"`.
         summary: Sentences in plain language; built from the rows where none are given.
         histories: By row id, what `fit` returned: `{"teacher": {"loss": [...], "accuracy": [...]}}`.
         conditions: By row id, what the training was done with: `{"distilled": {"steps": 500, "views": 8}}`.
@@ -72,6 +74,8 @@ class Report:
     rows: list[ModelRow]
     test_size: int
     class_names: list[str]
+    task: str = "classification"
+    unit: str = "examples"
     summary: list[str] | None = None
     histories: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     conditions: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -87,12 +91,23 @@ class Report:
         if not ids or len(set(ids)) < len(ids):
             expected = "at least one row, and no id twice"
             raise ConfigurationError(explain("'rows' is not usable.", received=ids, expected=expected))
+        for measure in tasks.get(self.task).measures:
+            for row in self.rows:
+                if measure.is_share and row.values.get(measure.name) is not None:
+                    check_number(measure.name, row.values[measure.name], at_least=0, at_most=1)
         if len(self.confusion):
             plots.check_confusion(self.confusion, self.class_names)
         if self.summary is None:
-            diverged = caveats.diverged(self.histories, len(self.class_names))
-            summary = summarize(self.rows, self.test_size, chance=self.chance, diverged=diverged)
+            guessing = tasks.get(self.task).loss_of_guessing(len(self.class_names))
+            diverged = caveats.diverged(self.histories, guessing)
+            summary = summarize(self.rows, self.scale, diverged=diverged)
             object.__setattr__(self, "summary", summary)
+
+    @property
+    def scale(self) -> Scale:
+        """How the rows are compared: by the headline measure of the task."""
+        task = tasks.get(self.task)
+        return Scale(task.headline, self.test_size, self.unit, self.chance, task.position_unit)
 
     @property
     def chance(self) -> float | None:
@@ -127,8 +142,7 @@ class Report:
 
 def highlights(report: Report) -> list[tuple[str, str]]:
     """The same facts as figures with a caption each, for the top of the page."""
-    rows, test_size, chance = report.rows, report.test_size, report.chance
-    facts = against_teacher(rows, test_size, chance) + gains(rows, test_size, chance)
+    facts = against_teacher(report.rows, report.scale) + gains(report.rows, report.scale)
     return [(fact.figure, fact.caption) for fact in facts]
 
 
@@ -142,7 +156,7 @@ def table(report: Report, width: int = 80) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    grids = [_texts(report, columns, details=details) for columns, details in _LAYOUTS]
+    grids = [_texts(report, columns, details=details) for columns, details in _layouts(report)]
     heads, lines = next((grid for grid in grids if _width(*grid) <= width), grids[-1])
     result = Table(title=report.title, caption=" ".join([*_notes(report), *_remarks(report)]))
     result.box, result.show_edge, result.pad_edge, result.padding = box.SIMPLE_HEAD, False, False, (0, 1, 0, 0)
@@ -178,8 +192,8 @@ def _width(heads: Sequence[str], lines: Sequence[tuple[str, Sequence[_Cell]]]) -
 
 def markdown_table(report: Report) -> str:
     """The rows as a Markdown table, the best value of a column in bold, with the notes below it."""
-    lines = ["| Model | " + " | ".join(column.title for column in _COLUMNS) + " |"]
-    lines.append("|---|" + "---:|" * len(_COLUMNS))
+    lines = ["| Model | " + " | ".join(column.title for column in _columns(report)) + " |"]
+    lines.append("|---|" + "---:|" * len(_columns(report)))
     for row, cells in _grid(report):
         texts = [row.title.replace("|", r"\|")]
         for cell in cells:
@@ -210,7 +224,7 @@ def render_html(report: Report) -> str:
         report=report,
         confusion_title=title_of(report.rows, report.confusion_of),
         highlights=highlights(report),
-        columns=_COLUMNS,
+        columns=_columns(report),
         grid=_grid(report),
         notes=_notes(report),
         pictures=pictures,
@@ -236,7 +250,7 @@ class _Cell(NamedTuple):
 
 def _grid(report: Report, columns: Sequence[_Column] | None = None) -> list[tuple[ModelRow, list[_Cell]]]:
     """Each row with its cells, of all columns by default; the best value is marked unless most rows share it."""
-    columns, best = columns or _COLUMNS, []
+    columns, best = columns or _columns(report), []
     for column in columns:
         known = [value for row in report.rows if (value := column.value(row)) is not None]
         top = column.best(known, default=None)
@@ -263,11 +277,11 @@ def _share_of_teacher(row: ModelRow, report: Report) -> str:
 
 
 def _interval(row: ModelRow, report: Report) -> str:
-    ends = wilson_interval(row.accuracy, report.test_size)
+    ends = report.scale.interval(row)
     return "–".join(percent(end, report.test_size) for end in ends)
 
 
-_COLUMNS = (
+_SIZES = (
     _Column(
         "Parameters",
         "Parameters",
@@ -278,38 +292,51 @@ _COLUMNS = (
     ),
     _Column("File size", "Size", lambda r: r.num_bytes, min, lambda r, _: human_bytes(r.num_bytes)),
     _Column("gzip", "gzip", lambda r: r.gzip_bytes, min, lambda r, _: human_bytes(r.gzip_bytes)),
-    _Column("Accuracy %", "Acc. %", lambda r: r.accuracy, max, lambda r, n: percent(r.accuracy, n), _interval),
-    _Column("Macro-F1", "F1", lambda r: r.macro_f1, max, lambda r, _: f"{r.macro_f1:.3f}"),
-    _Column("Agreement %", "Agree", lambda r: r.agreement, max, lambda r, n: percent(r.agreement, n)),
-    _Column(
-        "p50/p95 ms",
-        "p50/p95 ms",
-        lambda r: r.latency_p50_ms,
-        min,
-        lambda r, _: f"{milliseconds(r.latency_p50_ms)}/{milliseconds(r.latency_p95_ms)}",
-    ),
+)
+_AGREEMENT = _Column("Agreement %", "Agree", lambda r: r.agreement, max, lambda r, n: percent(r.agreement, n))
+_LATENCY = _Column(
+    "p50/p95 ms",
+    "p50/p95 ms",
+    lambda r: r.latency_p50_ms,
+    min,
+    lambda r, _: f"{milliseconds(r.latency_p50_ms)}/{milliseconds(r.latency_p95_ms)}",
 )
 
-_MEDIAN = _COLUMNS[-1]._replace(short="p50 ms", show=lambda r, _: milliseconds(r.latency_p50_ms))
-_WITHOUT_GZIP = tuple(column for column in _COLUMNS if column.title != "gzip")
-# From the widest to the narrowest, with or without the share of the teacher's parameters.
-_LAYOUTS = (
-    (_COLUMNS, True),
-    (_WITHOUT_GZIP, True),
-    ((*_WITHOUT_GZIP[:-1], _MEDIAN), True),
-    ((*_WITHOUT_GZIP[:-1], _MEDIAN), False),
-)
+
+def _columns(report: Report) -> tuple[_Column, ...]:
+    """Sizes, the measures of the task, agreement where two models can agree, and latency."""
+    task = tasks.get(report.task)
+    measures = tuple(_measure_column(measure, is_first=measure is task.headline) for measure in task.measures)
+    has_agreement = task.has_classes or any(row.agreement is not None for row in report.rows)
+    return (*_SIZES, *measures, *((_AGREEMENT,) if has_agreement else ()), _LATENCY)
+
+
+def _measure_column(measure: Measure, *, is_first: bool) -> _Column:
+    def show(row: ModelRow, test_size: int) -> str:
+        value = row.values[measure.name]
+        return percent(value, test_size) if measure.is_share else f"{value:.3f}"
+
+    sign = " %" if measure.is_share else ""
+    detail = {"detail": _interval} if is_first and measure.is_proportion else {}
+    best = max if measure.higher_is_better else min
+    title, short = f"{measure.title}{sign}", f"{measure.short or measure.title}{sign}"
+    return _Column(title, short, lambda row: row.values.get(measure.name), best, show, **detail)
+
+
+def _layouts(report: Report) -> list[tuple[tuple[_Column, ...], bool]]:
+    """Columns from the widest to the narrowest, with or without the share of the teacher's parameters."""
+    whole = _columns(report)
+    without_gzip = tuple(column for column in whole if column.title != "gzip")
+    median = _LATENCY._replace(short="p50 ms", show=lambda row, _: milliseconds(row.latency_p50_ms))
+    narrow = (*without_gzip[:-1], median)
+    return [(whole, True), (without_gzip, True), (narrow, True), (narrow, False)]
 
 
 def _notes(report: Report) -> list[str]:
     """What must stand below the table: how fine it measures, and what the times are of."""
-    best = max(row.accuracy for row in report.rows)
-    low, high = (percent(end, report.test_size) for end in wilson_interval(best, report.test_size))
-    notes = [
-        f"{report.test_size:,} test examples: one example is {100 / report.test_size:.2g} points, and a measured "
-        f"{percent(best, report.test_size)}% stands for {low} to {high}% "
-        "(95% interval; training seeds not counted)."
-    ]
+    scale = report.scale
+    known = [row for row in report.rows if scale.known(row)]
+    notes = [scale.resolution(max(known, key=scale.value))] if known else []
     runtimes: dict[str, list[str]] = {}
     for row in report.rows:
         if row.latency_p50_ms is not None:
@@ -345,11 +372,14 @@ def _drawn(report: Report) -> dict[str, Callable[[], str]]:
     """What draws each section, for those that have something to show."""
     draws = {}
     if any(row.num_bytes for row in report.rows):
-        intervals = {row.id: wilson_interval(row.accuracy, report.test_size) for row in report.rows}
-        draws["size_accuracy"] = partial(plots.size_accuracy, report.rows, intervals=intervals)
+        scale = report.scale
+        known = [row for row in report.rows if scale.known(row)]
+        points = [plots.Point(row.id, row.title, row.num_bytes, scale.value(row)) for row in known]
+        intervals = {row.id: scale.interval(row) for row in known}
+        draws["size_accuracy"] = partial(plots.size_accuracy, points, intervals=intervals, measure=scale.measure)
     if report.histories:
         titled = {title_of(report.rows, id): history for id, history in report.histories.items()}
-        draws["training_curves"] = partial(plots.training_curves, titled)
+        draws["training_curves"] = partial(plots.training_curves, titled, curve=tasks.get(report.task).curve)
     if report.soft_targets.get("examples"):
         draws["soft_targets"] = partial(_soft_targets, report)
     if len(report.confusion):

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from keras_kd.errors import check_number
-from keras_kd.evaluation.caveats import is_at_chance, unlike
+from keras_kd.evaluation.caveats import unlike
 from keras_kd.evaluation.roles import Role
+from keras_kd.evaluation.scale import Scale, percent
 from keras_kd.quantities import human_bytes
-from keras_kd.teachers.calibration import wilson_interval
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,11 @@ class ModelRow:
         title: what the reader sees, such as `"distilled, int8 TFLite"`; nothing depends on it.
         role: what the model is for; the headline and the comparisons follow it.
         parameters: Number of weights.
-        accuracy: Share of the whole test split that is right, 0 to 1.
-        macro_f1: F1 averaged over the classes, 0 to 1.
+        values: The measures of the task on the whole test split by name, such as `{"accuracy": 0.97}`; None for one
+            that the test examples do not define.
         num_bytes: Size of the TFLite file.
         gzip_bytes: Size of that file after gzip.
-        agreement: Share of the test split on which it predicts the same class as the model that it was made from, 0
-            to 1.
+        agreement: Share of the test split on which it decides as the model does that it was made from, 0 to 1.
         latency_p50_ms: Median time of one example.
         latency_p95_ms: Time that 95 of 100 examples stay under.
         runtime: What ran it, such as `"LiteRT, 1 thread"`.
@@ -46,8 +45,7 @@ class ModelRow:
     title: str
     role: Role
     parameters: int
-    accuracy: float
-    macro_f1: float
+    values: dict[str, float | None]
     num_bytes: int | None = None
     gzip_bytes: int | None = None
     agreement: float | None = None
@@ -61,68 +59,50 @@ class ModelRow:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "role", Role(self.role))
-        shares = {"accuracy", "macro_f1", "agreement"}
-        for name in (*shares, "parameters", "num_bytes", "gzip_bytes", "latency_p50_ms", "latency_p95_ms"):
+        for name in ("agreement", "parameters", "num_bytes", "gzip_bytes", "latency_p50_ms", "latency_p95_ms"):
             value = getattr(self, name)
-            if value is not None or name in ("parameters", "accuracy", "macro_f1"):
-                check_number(name, value, at_least=0, at_most=1 if name in shares else math.inf)
+            if value is not None or name == "parameters":
+                check_number(name, value, at_least=0, at_most=1 if name == "agreement" else math.inf)
+        for name, value in self.values.items():
+            if value is not None:
+                check_number(name, value)
+
+    def __getitem__(self, name: str) -> float | None:
+        """A measure of the task by name."""
+        return self.values[name]
 
 
-def is_within_noise(first: float, second: float, test_size: int) -> bool:
-    """Whether the 95% interval of the difference of two accuracies holds zero.
-
-    Method 10 of Newcombe, "Interval estimation for the difference between independent proportions" (1998).
-    That both models saw the same examples is left out, so it rather calls too much noise than too little.
-
-    >>> is_within_noise(0.972, 0.969, 360), is_within_noise(0.90, 0.80, 360)
-    (True, False)
-    """
-    low, high = sorted((first, second))
-    below, above = high - wilson_interval(high, test_size)[0], wilson_interval(low, test_size)[1] - low
-    return high - low <= math.hypot(below, above)
-
-
-def summarize(
-    rows: Sequence[ModelRow],
-    test_size: int,
-    *,
-    chance: float | None = None,
-    diverged: Mapping[str, float] | None = None,
-) -> list[str]:
+def summarize(rows: Sequence[ModelRow], scale: Scale, *, diverged: Mapping[str, float] | None = None) -> list[str]:
     """Summarizes rows in sentences: the smallest file against the teacher, the effects of distillation and export.
 
     Rows are found by role, by what they are derived from, and by the number of labels. What has no row has no sentence.
 
     Args:
         rows: the models.
-        test_size: number of test examples behind every accuracy.
-        chance: the accuracy of always naming the most frequent class, where it is known; models that are no better
-            come first, and are not praised.
+        scale: how they are compared; models that are no better than guessing come first, and are not praised.
         diverged: the last losses of trainings that diverged, by row id; they come first too.
     """
-    sentences, small = warnings_first(rows, test_size, chance, diverged or {}), shipped_student(rows)
-    if facts := against_teacher(rows, test_size, chance):
+    sentences, small = warnings_first(rows, scale, diverged or {}), shipped_student(rows)
+    if facts := against_teacher(rows, scale):
         *phrases, last = (fact.phrase for fact in facts)
         sentences.append(f"The {_format(small)} student {', '.join(phrases)} and {last}.")
-    sentences += [f"{fact.phrase}." for fact in gains(rows, test_size, chance)]
+    sentences += [f"{fact.phrase}." for fact in gains(rows, scale)]
     source = small and with_id(rows, small.derived_from)
     if source is not None and small.role is Role.EXPORTED:
-        sentences.append(_cost_of_export(small, source, test_size, chance))
+        sentences.append(_cost_of_export(small, source, scale))
     return sentences
 
 
-def warnings_first(
-    rows: Sequence[ModelRow], test_size: int, chance: float | None, diverged: Mapping[str, float]
-) -> list[str]:
+def warnings_first(rows: Sequence[ModelRow], scale: Scale, diverged: Mapping[str, float]) -> list[str]:
     """Trainings that diverged, and models that are no better than guessing."""
     ends = {id: "NaN" if loss is None else f"{loss:.3g}" for id, loss in diverged.items()}
     sentences = [
         f"The training of the {title_of(rows, id)} diverged: its loss ended at {end}." for id, end in ends.items()
     ]
-    if at_chance := [row for row in rows if is_at_chance(row.accuracy, chance, test_size)]:
-        names = "; ".join(f"{row.title} {percent(row.accuracy, test_size)}%" for row in at_chance)
-        always = f"always naming the most frequent class ({percent(chance, test_size)}%)"
-        sentences.append(f"No better than {always}, as far as {test_size:,} test examples can tell: {names}.")
+    if at_chance := [row for row in rows if scale.at_chance(row)]:
+        names = "; ".join(f"{row.title} {scale.shown(row)}" for row in at_chance)
+        always = f"always naming the most frequent class ({scale.show(scale.chance)})"
+        sentences.append(f"No better than {always}, as far as {scale.test_size:,} test {scale.unit} can tell: {names}.")
     return sentences
 
 
@@ -164,11 +144,11 @@ def _format(row: ModelRow) -> str:
     return row.format or "distilled"
 
 
-def against_teacher(rows: Sequence[ModelRow], test_size: int, chance: float | None = None) -> list[_Fact]:
+def against_teacher(rows: Sequence[ModelRow], scale: Scale) -> list[_Fact]:
     teacher, small = with_role(rows, Role.TEACHER), shipped_student(rows)
     if teacher is None or small is None:
         return []
-    facts = [_size(small, teacher), _accuracy(small, teacher, test_size, chance), _speed(small, teacher)]
+    facts = [_size(small, teacher), _quality(small, teacher, scale), _speed(small, teacher)]
     return [fact for fact in facts if fact]
 
 
@@ -187,15 +167,23 @@ def _size(row: ModelRow, teacher: ModelRow) -> _Fact:
     )
 
 
-def _accuracy(row: ModelRow, teacher: ModelRow, test_size: int, chance: float | None) -> _Fact:
-    points, proof = _difference(row, teacher, test_size)
-    caption = f"accuracy: {percent(row.accuracy, test_size)}% instead of {percent(teacher.accuracy, test_size)}%"
-    if _both_at_chance(row, teacher, test_size, chance):
+def _quality(row: ModelRow, teacher: ModelRow, scale: Scale) -> _Fact | None:
+    if not scale.known(row, teacher):
+        return None
+    noun = scale.measure.noun
+    caption = f"{noun}: {scale.shown(row)} instead of {scale.shown(teacher)}"
+    if scale.at_chance(row, teacher):
         return _Fact("no better than guessing (nor is the teacher)", "no better than guessing", caption)
-    if not proof:
-        return _Fact("just as accurate", "same accuracy", f"accuracy: both {percent(row.accuracy, test_size)}%")
-    word = "more" if row.accuracy > teacher.accuracy else "less"
-    return _Fact(f"{points} {word} accurate ({proof})", f"{_sign(row, teacher)}{points}", f"{caption}; {proof}")
+    if scale.is_same(row, teacher):
+        same = "just as accurate" if noun == "accuracy" else f"equal in {noun}"
+        return _Fact(same, f"same {noun}", f"{noun}: both {scale.shown(row)}")
+    difference, proof = scale.difference(row, teacher), scale.proof(row, teacher)
+    figure = f"{scale.sign(row, teacher)}{difference}"
+    if noun != "accuracy":
+        word = "better" if scale.is_better(row, teacher) else "worse"
+        return _Fact(f"{difference} {word} in {noun} ({proof})", figure, caption)
+    word = "more" if scale.is_better(row, teacher) else "less"
+    return _Fact(f"{difference} {word} accurate ({proof})", figure, f"{caption}; {proof}")
 
 
 def _speed(row: ModelRow, teacher: ModelRow) -> _Fact | None:
@@ -209,10 +197,6 @@ def _speed(row: ModelRow, teacher: ModelRow) -> _Fact | None:
     figure = _ratio(teacher.latency_p50_ms, row.latency_p50_ms, "faster", "slower") or "as fast"
     caption = f"{milliseconds(row.latency_p50_ms)} ms instead of {milliseconds(teacher.latency_p50_ms)} ms{suffix}"
     return _Fact(f"{figure}{suffix}", figure, caption)
-
-
-def _both_at_chance(row: ModelRow, other: ModelRow, test_size: int, chance: float | None) -> bool:
-    return all(is_at_chance(model.accuracy, chance, test_size) for model in (row, other))
 
 
 def compared(rows: Sequence[ModelRow]) -> list[tuple[str, ModelRow, ModelRow]]:
@@ -244,53 +228,53 @@ def likeness(rows: Sequence[ModelRow], conditions: Mapping[str, Mapping[str, Any
     return sentences
 
 
-def gains(rows: Sequence[ModelRow], test_size: int, chance: float | None = None) -> list[_Fact]:
+def gains(rows: Sequence[ModelRow], scale: Scale) -> list[_Fact]:
     """What distillation did, with all labels and with few."""
-    return [_gain(*pair, test_size, chance) for pair in compared(rows)]
+    return [_gain(*pair, scale) for pair in compared(rows) if scale.known(*pair[1:])]
 
 
-def _gain(condition: str, scratch: ModelRow, distilled: ModelRow, test_size: int, chance: float | None) -> _Fact:
-    points, proof = _difference(distilled, scratch, test_size)
-    if _both_at_chance(scratch, distilled, test_size, chance):
-        values = " and ".join(f"{percent(row.accuracy, test_size)}%" for row in (scratch, distilled))
+def _gain(condition: str, scratch: ModelRow, distilled: ModelRow, scale: Scale) -> _Fact:
+    if scale.at_chance(scratch, distilled):
+        values = " and ".join(scale.shown(row) for row in (scratch, distilled))
         phrase = f"With {condition}, neither student is better than guessing ({values}, alone and distilled)"
         return _Fact(phrase, "no gain", f"from distillation with {condition}: neither student beats guessing")
-    if not proof:
-        both = f"both students reach {percent(scratch.accuracy, test_size)}%"
+    if scale.is_same(scratch, distilled):
+        both = f"both students reach {scale.shown(scratch)}"
         phrase = f"With {condition}, distillation changes nothing: {both}"
         return _Fact(phrase, "no gain", f"from distillation with {condition}: {both}")
-    verb = "adds" if distilled.accuracy > scratch.accuracy else "loses"
+    difference, proof = scale.difference(distilled, scratch), scale.proof(distilled, scratch)
+    if scale.measure.is_share:
+        change = f"{'adds' if scale.is_better(distilled, scratch) else 'loses'} {difference}"
+        change += "" if scale.measure.noun == "accuracy" else f" of {scale.measure.noun}"
+    else:
+        verb = "improves" if scale.is_better(distilled, scratch) else "worsens"
+        change = f"{verb} {scale.measure.noun} by {difference}"
     caption = f"from distillation with {condition}; {proof}"
-    phrase = f"With {condition}, distillation {verb} {points} ({proof})"
-    return _Fact(phrase, f"{_sign(distilled, scratch)}{points}", caption)
+    phrase = f"With {condition}, distillation {change} ({proof})"
+    return _Fact(phrase, f"{scale.sign(distilled, scratch)}{difference}", caption)
 
 
-def _cost_of_export(small: ModelRow, keras_student: ModelRow, test_size: int, chance: float | None) -> str:
-    points, proof = _difference(small, keras_student, test_size)
-    verb = "gains" if small.accuracy > keras_student.accuracy else "costs"
-    change = f"{verb} {points} ({proof})" if proof else "costs no accuracy"
-    if _both_at_chance(small, keras_student, test_size, chance):
-        change = "has no accuracy to lose"
+def _cost_of_export(small: ModelRow, keras_student: ModelRow, scale: Scale) -> str:
+    noun = scale.measure.noun
+    if scale.at_chance(small, keras_student):
+        change = f"has no {noun} to lose"
+    elif not scale.known(small, keras_student) or scale.is_same(small, keras_student):
+        change = f"costs no {noun}" if scale.measure.is_share else f"leaves {noun} as it is"
+    elif scale.measure.is_share:
+        verb = "gains" if scale.is_better(small, keras_student) else "costs"
+        change = f"{verb} {scale.difference(small, keras_student)} ({scale.proof(small, keras_student)})"
+    else:
+        verb = "improves" if scale.is_better(small, keras_student) else "worsens"
+        difference, proof = scale.difference(small, keras_student), scale.proof(small, keras_student)
+        change = f"{verb} {noun} by {difference} ({proof})"
     agreement = ""
     if small.agreement is not None:
-        share = percent(small.agreement, test_size)
-        agreement = f"; it predicts the same class as the Keras student on {share}% of the test examples"
+        share = percent(small.agreement, scale.test_size)
+        same = f"predicts the same class as the Keras student on {share}% of the test {scale.decided}"
+        if not scale.measure.is_proportion and scale.position_unit is None:  # of independent labels
+            same = f"decides as the Keras student does on {share}% of the labels"
+        agreement = f"; it {same}"
     return f"Exporting to {_format(small)} {change}{agreement}."
-
-
-def _difference(row: ModelRow, other: ModelRow, test_size: int) -> tuple[str, str]:
-    """`("0.3 points", "1 of 360 test examples, within the noise")`; no proof where not one example differs."""
-    difference = abs(row.accuracy - other.accuracy)
-    images = round(difference * test_size)
-    noise = ", within the noise" if is_within_noise(row.accuracy, other.accuracy, test_size) else ""
-    return (
-        f"{percent(difference, test_size)} points",
-        f"{images} of {test_size:,} test examples{noise}" * bool(images),
-    )
-
-
-def _sign(row: ModelRow, other: ModelRow) -> str:
-    return "+" if row.accuracy > other.accuracy else "−"
 
 
 def _ratio(before: float, after: float, less: str, more: str) -> str:
@@ -303,11 +287,6 @@ def _ratio(before: float, after: float, less: str, more: str) -> str:
 
 def number(ratio: float) -> str:
     return f"{ratio:,.0f}" if ratio >= 9.95 else f"{ratio:.1f}"
-
-
-def percent(share: float, test_size: int) -> str:
-    """Percent, in as many digits as the test examples can carry."""
-    return f"{100 * share:.{1 if test_size <= 1000 else 2}f}"
 
 
 def milliseconds(time: float | None) -> str:

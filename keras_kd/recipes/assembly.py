@@ -11,7 +11,7 @@ import keras
 from keras_kd import data
 from keras_kd.recipes.models import is_file
 from keras_kd.recipes.reading.schema import Recipe, Training
-from keras_kd.recipes.task import Classification
+from keras_kd.recipes.task import RecipeTask
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Assembly:
 
     recipe: Recipe
     source: data.DataSource
-    task: Classification
+    task: RecipeTask
     models: dict[str, TrainedModel]
     teaching: dict[str, Any]
     teacher_is_model: bool

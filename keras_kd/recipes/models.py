@@ -25,13 +25,20 @@ def is_file(name: str) -> bool:
 
 
 def build(name: str, source: data.DataSource, seed: int) -> keras.Model:
-    """A model by its name, for the images and classes of `source`; new weights depend on `seed` alone."""
+    """A model by its name, for the inputs and outputs of `source`; new weights depend on `seed` alone.
+
+    A user's function gets those of these arguments that it takes: `input_shape`, `num_classes` (the size of the last
+    axis of the outputs, whatever the task), `label_shape` and, for token ids, `vocabulary_size`.
+    """
     keras.utils.set_random_seed(seed)
     shape, num_classes = tuple(source.input_shape), source.num_classes
     if is_file(name):
         return load_file(name)
     if ":" in name:
-        return _call(import_function(name), name, input_shape=shape, num_classes=num_classes)
+        available = {"input_shape": shape, "num_classes": num_classes, "label_shape": source.label_shape}
+        if source.vocabulary_size is not None:
+            available["vocabulary_size"] = source.vocabulary_size
+        return _call(import_function(name), name, **available)
     return models.build(name, input_shape=shape, num_classes=num_classes)
 
 
@@ -80,7 +87,7 @@ def _call(function: Callable[..., keras.Model], name: str, **available: Any) -> 
     try:
         signature.bind(**arguments)
     except TypeError as error:
-        expected = "a function that needs nothing but input_shape and num_classes"
+        expected = f"a function that needs nothing but {', '.join(available)}"
         raise ConfigurationError(explain(f"{error}.", received=f"{name}{signature}", expected=expected)) from None
     try:
         return function(**arguments)

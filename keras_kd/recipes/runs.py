@@ -48,6 +48,8 @@ def run(recipe: Recipe, console: Any = None, *, overwrite: bool = False) -> Repo
     """
     planned = _planned(recipe)
     with _working(planned, console, overwrite=overwrite) as context:
+        if found := planned.assembly.task.found():
+            context.progress.say(found)
         loop.run(planned.stages, context)
         return Report.from_dict(json.loads(context.file("report").read_text("utf-8")))
 
@@ -92,6 +94,15 @@ def diagnose_teacher(recipe: Recipe, console: Any = None, *, overwrite: bool = F
         RecipeError, TrainingError, StorageError: see `run`.
     """
     planned = _planned(recipe)
+    task = planned.assembly.task.kind
+    if not task.has_classes:
+        raise RecipeError(
+            explain(
+                "A teacher is diagnosed by its classes.",
+                received=f"the task {task.name!r}",
+                expected="classes that exclude each other, per example or per position",
+            )
+        )
     with _working(planned, console, overwrite=overwrite) as context:
         loop.run(planned.stages, context, only=[planned["teacher"], planned["diagnosis"]])
         found = diagnosed(context.teacher, context.assembly)

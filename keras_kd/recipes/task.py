@@ -1,8 +1,4 @@
-"""The kind of problem of a recipe: single-label classification.
-
-The one place that decides the loss, the metrics, what the outputs must look like, how a missing label is marked and
-which measures are taken.
-"""
+"""The task of a recipe together with its data: what a run asks of it, in one place."""
 
 from __future__ import annotations
 
@@ -12,57 +8,84 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_kd import data, evaluation
+from keras_kd import data, tasks
 from keras_kd.errors import ConfigurationError, explain
 from keras_kd.features import find_heads
-from keras_kd.tasks import Scores
 
 
 @dataclasses.dataclass(frozen=True)
-class Classification:
-    """One class per example.
+class RecipeTask:
+    """A task and the data that it is about.
 
     Attributes:
-        num_classes: of the data.
-        unlabeled: the label of an example without one.
-        examples: what the examples are called in messages.
+        source: the opened data, whose labels have the task.
     """
 
-    num_classes: int
-    unlabeled: int = data.UNLABELLED
-    examples: str = "images"
+    source: data.DataSource
+
+    @property
+    def kind(self) -> tasks.Task:
+        """The task itself."""
+        return self.source.task
+
+    @property
+    def is_classification(self) -> bool:
+        """Whether an example has one class."""
+        return isinstance(self.kind, tasks.Classification)
+
+    def found(self) -> str | None:
+        """What a user is told of a task that was found in the data; None where it was named."""
+        found = self.source.found
+        return found and f"data.task: {self.kind.name}, found in the labels ({found})."
 
     def loss(self, model: keras.Model, *, mixed: bool) -> keras.losses.Loss:
-        """The loss on the labels; `mixed` labels are shares of classes, none at all a row of zeros."""
-        from_logits = all(head.is_logits for head in find_heads(model).values())
-        if mixed:
-            return keras.losses.CategoricalCrossentropy(from_logits=from_logits)
-        return keras.losses.SparseCategoricalCrossentropy(from_logits=from_logits, ignore_class=self.unlabeled)
+        """The loss on the labels; `mixed` ones are those of two examples."""
+        return self.kind.loss(from_logits=gives_logits(model), mixed=mixed)
 
-    def metrics(self) -> list[Any]:
+    def metrics(self, model: keras.Model) -> list[Any]:
         """The metrics of a training, as `compile` takes them."""
-        return ["accuracy"]
+        return self.kind.metrics(from_logits=gives_logits(model))
 
     def one_hot(self, *, mixed: bool) -> int | None:
-        """The classes of one-hot validation labels, for a loss on mixed ones; None for class numbers."""
-        return self.num_classes if mixed else None
+        """The classes of one-hot validation labels, for a loss on mixed ones; None for labels as they are."""
+        return self.source.num_classes if mixed and self.is_classification else None
 
     def history(self, history: dict[str, list[float]], labels: np.ndarray) -> dict[str, list[float]]:
-        """A history without the training accuracy if labels are missing: it would count those as mistakes."""
-        is_partial = bool(np.any(labels == self.unlabeled))
-        return {name: values for name, values in history.items() if not (is_partial and name == "accuracy")}
+        """A history without the training accuracy if labels are missing and Keras' metric counts those as mistakes."""
+        is_wrong = self.is_classification and not self.kind.has_label(labels).all()
+        return {name: values for name, values in history.items() if not (is_wrong and name == "accuracy")}
 
-    def check_outputs(self, shapes: dict[str, tuple[int | None, ...]], role: str, data_name: str) -> None:
-        """Raises `ConfigurationError` if the outputs of a model or teacher do not fit the data."""
-        if [tuple(shape) for shape in shapes.values()] != [(None, self.num_classes)]:
+    def check_outputs(
+        self, shapes: dict[str, tuple[int | None, ...]], role: str, activations: dict[str, str] | None = None
+    ) -> None:
+        """Raises `ConfigurationError` if the outputs of a model or teacher do not fit the data.
+
+        Args:
+            shapes: by output name.
+            role: the name of the model in the error.
+            activations: the last ones, by output name, as far as known.
+        """
+        wanted = self.kind.output_shape(self.source.label_shape, self.source.num_classes)
+        if len(shapes) != 1:
             raise ConfigurationError(
                 explain(
                     f"The {role}'s outputs do not fit the data.",
                     received=f"{shapes}",
-                    expected=f"one output of {self.num_classes} classes, as {data_name!r} has",
+                    expected=f"one output of shape {wanted}, as {self.source.name!r} has",
                 )
             )
+        (shape,) = shapes.values()
+        activation = next(iter((activations or {}).values()), None)
+        label_shape, num_outputs = self.source.label_shape, self.source.num_classes
+        self.kind.check_output(shape, activation, label_shape, num_outputs, role=role)
 
-    def measure(self, outputs: Any, labels: Any, reference: Any = None) -> Scores:
-        """The measures of the report, of outputs `[examples, classes]`."""
-        return evaluation.measure(outputs, labels, reference=reference)
+    def measure(
+        self, outputs: Any, labels: Any, reference: Any = None, *, from_logits: bool | None = None
+    ) -> tasks.Scores:
+        """The measures of the report."""
+        return self.kind.measure(outputs, labels, reference, from_logits=from_logits)
+
+
+def gives_logits(model: keras.Model) -> bool:
+    """Whether a model ends in logits, or in numbers, rather than in probabilities."""
+    return all(head.is_logits for head in find_heads(model).values())

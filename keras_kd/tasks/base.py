@@ -160,6 +160,10 @@ class Task(abc.ABC):
     def metrics(self, *, from_logits: bool) -> list[Any]:
         """What `compile` takes as metrics; the one named `curve` is drawn in reports."""
 
+    def loss_of_guessing(self, num_outputs: int) -> float | None:
+        """The loss of a model that has learned nothing; None where it depends on the targets."""
+        return None
+
     # The model.
 
     def output_shape(self, label_shape: tuple[int, ...], num_outputs: int) -> tuple[int | None, ...]:

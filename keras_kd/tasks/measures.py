@@ -19,7 +19,7 @@ class Measure:
 
     Attributes:
         name: its key in `report.json`.
-        title: the heading of its column.
+        title: the heading of its column, without the percent sign.
         compute: from what `Task.scored` returns to a number.
         short: the heading where room is scarce.
         higher_is_better: the direction.
@@ -34,6 +34,11 @@ class Measure:
     higher_is_better: bool = True
     is_share: bool = False
     is_proportion: bool = False
+
+    @property
+    def noun(self) -> str:
+        """The title within a sentence: `"mean IoU"`, `"RMSE"`."""
+        return self.title if self.title.isupper() else self.title[0].lower() + self.title[1:]
 
 
 def accuracy(predicted: np.ndarray, true: np.ndarray) -> float:

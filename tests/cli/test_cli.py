@@ -43,7 +43,7 @@ def started(monkeypatch):
     recipes = []
     report = Report(
         title="Nothing",
-        rows=[ModelRow("teacher", "teacher", "teacher", 1, 0.5, 0.5)],
+        rows=[ModelRow("teacher", "teacher", "teacher", 1, {"accuracy": 0.5, "macro_f1": 0.5})],
         test_size=10,
         class_names=["a", "b"],
     )

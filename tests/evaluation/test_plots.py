@@ -30,7 +30,7 @@ LOGITS = [[3.0, 1.0, 0.0], [0.0, 2.0, 5.0]]
 class Model:
     title: str
     num_bytes: int | None
-    accuracy: float
+    quality: float
 
     @property
     def id(self):
@@ -208,7 +208,7 @@ def test_long_names_keep_both_ends():
 def test_models_without_a_file_are_left_out_and_the_line_joins_the_unbeaten():
     svg = PICTURES["size_accuracy"]()
     assert {"teacher", "small", "beaten"} <= set(_texts(svg)) and "no file" not in svg
-    assert [model.name for model in plots._front([MODELS[0], *MODELS[2:]])] == ["small", "teacher"]
+    assert [model.title for model in plots._front([MODELS[0], *MODELS[2:]])] == ["small", "teacher"]
 
 
 def test_the_names_of_close_models_do_not_cover_each_other():

@@ -1,8 +1,8 @@
+import dataclasses
 import io
 import json
 import math
 import re
-from dataclasses import replace
 from datetime import date
 from html.parser import HTMLParser
 from pathlib import Path
@@ -26,13 +26,33 @@ from keras_kd.evaluation.report import (
     write_json,
 )
 from keras_kd.evaluation.roles import Role
-from keras_kd.evaluation.summary import ModelRow, is_within_noise, summarize, wilson_interval
+from keras_kd.evaluation.scale import Scale, is_within_noise
+from keras_kd.evaluation.summary import ModelRow
+from keras_kd.evaluation.summary import summarize as summarize_rows
+from keras_kd.tasks import Classification
+from keras_kd.teachers.calibration import wilson_interval
 
 RUNTIME = "LiteRT, 1 thread"
-TEACHER = ModelRow("t", "teacher", Role.TEACHER, 430_000, 352 / 360, 0.977, 1_000_000, 900_000, None, 0.6, 0.7, RUNTIME)
-SCRATCH = ModelRow("s", "student from scratch", Role.SCRATCH, 7_000, 342 / 360, 0.95)
-DISTILLED = ModelRow("d", "student distilled", Role.DISTILLED, 7_000, 347 / 360, 0.963)
-FLOAT = ModelRow(
+
+
+def model(id, title, role, parameters, accuracy, macro_f1, *rest, **more):
+    """A row of a classification."""
+    return ModelRow(id, title, role, parameters, {"accuracy": accuracy, "macro_f1": macro_f1}, *rest, **more)
+
+
+def replace(row, **changes):
+    measures = {name: changes.pop(name) for name in ("accuracy", "macro_f1") if name in changes}
+    return dataclasses.replace(row, values=row.values | measures, **changes)
+
+
+def summarize(rows, test_size):
+    return summarize_rows(rows, Scale(Classification().headline, test_size))
+
+
+TEACHER = model("t", "teacher", Role.TEACHER, 430_000, 352 / 360, 0.977, 1_000_000, 900_000, None, 0.6, 0.7, RUNTIME)
+SCRATCH = model("s", "student from scratch", Role.SCRATCH, 7_000, 342 / 360, 0.95)
+DISTILLED = model("d", "student distilled", Role.DISTILLED, 7_000, 347 / 360, 0.963)
+FLOAT = model(
     "float",
     "distilled, float32 TFLite",
     Role.EXPORTED,
@@ -61,8 +81,8 @@ INT8 = replace(
     latency_p50_ms=0.05,
     latency_p95_ms=0.06,
 )
-FEW_SCRATCH = ModelRow("fs", "scratch, 100 labels", Role.SCRATCH, 7_000, 300 / 360, 0.83, labels=100)
-FEW_DISTILLED = ModelRow(
+FEW_SCRATCH = model("fs", "scratch, 100 labels", Role.SCRATCH, 7_000, 300 / 360, 0.83, labels=100)
+FEW_DISTILLED = model(
     "fd",
     "distilled, 100 labels",
     Role.DISTILLED,
@@ -70,7 +90,7 @@ FEW_DISTILLED = ModelRow(
     330 / 360,
     0.91,
     labels=100,
-    note="with <unlabelled> images",
+    note="with <unlabeled> images",
 )
 ROWS = [TEACHER, SCRATCH, DISTILLED, FLOAT, INT8, FEW_SCRATCH, FEW_DISTILLED]
 
@@ -147,7 +167,7 @@ def test_a_loss_is_called_a_loss():
 
 
 def test_no_gain_is_called_no_gain():
-    assert summarize([SCRATCH, replace(DISTILLED, accuracy=SCRATCH.accuracy)], 360) == [
+    assert summarize([SCRATCH, replace(DISTILLED, accuracy=SCRATCH["accuracy"])], 360) == [
         "With all labels, distillation changes nothing: both students reach 95.0%."
     ]
 
@@ -161,7 +181,7 @@ def test_a_larger_slower_and_better_student_is_said_to_be_one():
 
 
 def _like_the_teacher():
-    same = {name: getattr(TEACHER, name) for name in ("parameters", "accuracy", "macro_f1", "num_bytes")}
+    same = {"parameters": TEACHER.parameters, "num_bytes": TEACHER.num_bytes, **TEACHER.values}
     return replace(INT8, **same, latency_p50_ms=0.61)
 
 
@@ -249,11 +269,16 @@ def test_a_report_that_does_not_fit_is_refused(changes):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"accuracy": 97.2}, {"accuracy": None}, {"agreement": -0.1}, {"num_bytes": -1}, {"macro_f1": math.nan}]
+    "changes", [{"accuracy": math.inf}, {"agreement": -0.1}, {"num_bytes": -1}, {"macro_f1": math.nan}]
 )
 def test_a_row_that_does_not_fit_is_refused(changes):
     with pytest.raises(ConfigurationError, match=f"{next(iter(changes))}.*Received"):
         replace(TEACHER, **changes)
+
+
+def test_a_share_beyond_one_is_refused():
+    with pytest.raises(ConfigurationError, match="'accuracy'.*Received: 97.2"):
+        _report(rows=[replace(TEACHER, accuracy=97.2)])
 
 
 def test_json_round_trip(tmp_path):
@@ -324,8 +349,8 @@ def test_the_page_loads_nothing():
 
 def test_what_the_user_wrote_is_text():
     page = _Page(render_html(_report()))
-    assert not {"script", "b", "i", "unlabelled"} & set(page.tags)
-    for text in ("Digits & <b>letters</b>", "<script>", "<i>small</i>", "with <unlabelled> images"):
+    assert not {"script", "b", "i", "unlabeled"} & set(page.tags)
+    for text in ("Digits & <b>letters</b>", "<script>", "<i>small</i>", "with <unlabeled> images"):
         assert text in page.text
 
 
@@ -333,7 +358,7 @@ def test_the_page_has_every_section_and_only_with_something_in_it():
     headings = ["In short", "Models", "Size against accuracy", "Training", "Soft targets of the teacher"]
     headings += ["Which classes are confused", "How it was made"]
     assert re.findall("<h2>(.*)</h2>", render_html(_report())) == headings
-    bare = Report("Bare", [ModelRow("only", "only", Role.MODEL, 10, 0.5, 0.5)], 20, ["a", "b"])
+    bare = Report("Bare", [model("only", "only", Role.MODEL, 10, 0.5, 0.5)], 20, ["a", "b"])
     assert re.findall("<h2>(.*)</h2>", render_html(bare)) == ["Models"]
 
 

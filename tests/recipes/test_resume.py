@@ -120,7 +120,7 @@ def test_a_run_that_is_killed_again_and_again(start, finished, run_recipe, make_
     for name in ("student_float32.tflite", "student_int8.tflite"):
         one, other = (evaluation.TFLiteRunner(place / name).predict(x) for place in (folder, finished[0]))
         np.testing.assert_array_equal(one, other)
-    assert [(row.id, row.accuracy) for row in report.rows] == [(row.id, row.accuracy) for row in finished[1].rows]
+    assert [(row.id, row["accuracy"]) for row in report.rows] == [(row.id, row["accuracy"]) for row in finished[1].rows]
 
 
 @pytest.mark.long

@@ -113,8 +113,8 @@ def test_the_report_is_about_the_files(finished, digits):
     predicted = {n: keras.models.load_model(folder / f).predict(x, verbose=0).argmax(1) for n, f in keras_files.items()}
     predicted |= {n: evaluation.TFLiteRunner(folder / f).predict(x).argmax(1) for n, f in lite_files.items()}
     for name, classes in predicted.items():
-        assert rows[name].accuracy == pytest.approx((classes == y).mean())
-    assert rows[TEACHER].accuracy > 0.8 and report.test_size == 360
+        assert rows[name]["accuracy"] == pytest.approx((classes == y).mean())
+    assert rows[TEACHER]["accuracy"] > 0.8 and report.test_size == 360
     for name, file in lite_files.items():
         assert rows[name].num_bytes == (folder / file).stat().st_size
         assert rows[name].agreement == pytest.approx((predicted[name] == predicted[DISTILLED]).mean())
@@ -169,7 +169,7 @@ def test_a_second_run_trains_and_exports_nothing(finished, copy, run_recipe):
     changed = {name for name in after if after[name] != before.get(name)}
     assert changed == {"labels.txt", "history.json", "report.json", "report.html"}
     assert after["history.json"][1] == before["history.json"][1]
-    accuracies = [[(row.id, row.accuracy, row.num_bytes) for row in r.rows] for r in (report, finished[1])]
+    accuracies = [[(row.id, row["accuracy"], row.num_bytes) for row in r.rows] for r in (report, finished[1])]
     assert accuracies[0] == accuracies[1]
     assert f"teacher: loaded {copy / 'teacher.keras'}, trained before with these settings." in said
     assert said.count("trained before with these settings") == 5
@@ -275,7 +275,7 @@ def test_a_teacher_that_cannot_be_exported_costs_its_size_and_latency_only(finis
     assert "teacher cannot be compared as a TFLite file. The converter refused." in " ".join(said.split())
     teacher = report.rows[0]
     assert (teacher.id, teacher.num_bytes, teacher.latency_p50_ms, teacher.note) == (TEACHER, None, None, "")
-    assert report.rows[-1].num_bytes > 0 and teacher.accuracy == finished[1].rows[0].accuracy
+    assert report.rows[-1].num_bytes > 0 and teacher["accuracy"] == finished[1].rows[0]["accuracy"]
 
 
 # Teachers that come from elsewhere.
@@ -355,7 +355,7 @@ def test_models_that_end_in_softmax(run_recipe, folder, eager):
     few_steps += ["teacher.learning_rate=0.03", "student.learning_rate=0.03"]
     with pytest.warns(Notice, match="the student's 'output' ends in softmax"):
         report, _ = run_recipe(folder, *models, *few_steps, FLOAT32, "distillation.alpha=0.9")
-    accuracies = {row.id: row.accuracy for row in report.rows}
+    accuracies = {row.id: row["accuracy"] for row in report.rows}
     assert accuracies[DISTILLED] > 0.3 and accuracies[SCRATCH] > 0.3
     x, _ = data.open_source("digits").test.arrays()
     outputs = evaluation.TFLiteRunner(folder / "student_float32.tflite").predict(x)
@@ -413,7 +413,7 @@ def test_other_sources(write, test_size, digit_images, run_recipe, folder, tmp_p
     report, _ = run_recipe(folder, *settings, f"teacher={{model: {teacher_file}}}", "student.epochs=1", FLOAT32)
     assert report.test_size == test_size
     assert (folder / "labels.txt").read_text().splitlines() == list(NAMES) == report.class_names
-    rows = {row.id: row.accuracy for row in report.rows}
+    rows = {row.id: row["accuracy"] for row in report.rows}
     assert rows[TEACHER] > 0.8  # images and labels are those of the digits that it was trained on
     assert report.settings["data"]["source"] == settings[0].removeprefix("data.source=")
 
@@ -438,7 +438,7 @@ def test_tables_are_trained_and_reported_too(run_recipe, folder, tmp_path, eager
     report, _ = run_recipe(folder, f"data.source=npz:{tmp_path}/table.npz", *few_steps, FLOAT32, "data.test=0.2")
     page = (folder / "report.html").read_text()
     assert page.count("<svg") == 4 and "could not be drawn" not in page and "60 test examples" in page
-    assert {row.id: row.accuracy for row in report.rows}[DISTILLED] > 0.6
+    assert {row.id: row["accuracy"] for row in report.rows}[DISTILLED] > 0.6
     assert len(report.soft_targets["examples"]) == 3
     assert np.shape(report.soft_targets["examples"][0]["image"]) == (20,)
 

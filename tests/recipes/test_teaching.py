@@ -16,7 +16,7 @@ TEACHER, DISTILLED = "teacher", "distilled"
 QUICK = ["few_labels=null", "export.formats=[float32]"]
 AUGMENT = "augment=[{name: pad_and_crop, pixels: 1}]"
 
-NEIGHBORS = """
+NEIGHBOURS = """
 from sklearn.neighbors import KNeighborsClassifier
 import keras_kd as kd
 
@@ -25,7 +25,7 @@ def teacher(num_classes):
     model = KNeighborsClassifier(5, weights="distance").fit(x.reshape(len(x), -1), y)
     return kd.teachers.FunctionTeacher(
         lambda x: model.predict_proba(x.reshape(len(x), -1)), outputs="probabilities", num_classes=num_classes,
-        fingerprint="5 neighbors")
+        fingerprint="5 neighbours")
 """
 
 
@@ -95,7 +95,7 @@ def test_an_ensemble_in_half_precision(tmp_path, run_recipe, teacher_file):
     report, _ = run_recipe(tmp_path / "run", *QUICK, *overrides)
     teacher = next(row for row in report.rows if row.id == TEACHER)
     assert teacher.parameters == 2 * keras.models.load_model(teacher_file).count_params()
-    assert teacher.num_bytes is None and teacher.accuracy > 0.5
+    assert teacher.num_bytes is None and teacher["accuracy"] > 0.5
 
 
 def test_a_tflite_teacher(tmp_path, run_recipe, teacher_file):
@@ -105,8 +105,8 @@ def test_a_tflite_teacher(tmp_path, run_recipe, teacher_file):
     report, said = run_recipe(tmp_path / "run", *QUICK, f"teacher.model={file}", "cache={}")
     rows = {row.id: row for row in report.rows}
     x, y = data.open_source("digits").test.arrays()
-    assert rows[TEACHER].accuracy == pytest.approx((model.predict(x, verbose=0).argmax(-1) == y).mean())
-    assert rows[DISTILLED].accuracy > 0.3 and f"teacher: loaded {file}." in said
+    assert rows[TEACHER]["accuracy"] == pytest.approx((model.predict(x, verbose=0).argmax(-1) == y).mean())
+    assert rows[DISTILLED]["accuracy"] > 0.3 and f"teacher: loaded {file}." in said
     assert not (tmp_path / "run" / "teacher.keras").exists()
 
 
@@ -115,7 +115,7 @@ def test_mixed_images_have_mixed_labels(tmp_path, run_recipe, teacher_file):
     overrides = [f"teacher.model={teacher_file}", "augment=[{name: cut_mix, alpha: 0.5}, mixup]", "cache={views: 2}"]
     report, _ = run_recipe(tmp_path / "run", *overrides, "few_labels={num_labels: 100}", "export.formats=[float32]")
     rows = {row.id: row for row in report.rows}
-    assert rows[DISTILLED].accuracy > 0.3 and rows["few_distilled"].accuracy > 0.3
+    assert rows[DISTILLED]["accuracy"] > 0.3 and rows["few_distilled"]["accuracy"] > 0.3
     x, y = data.open_source("digits").validation.arrays()
     student = keras.models.load_model(tmp_path / "run" / "student.keras", compile=False)
     log_p = log_softmax(student.predict(x, verbose=0).astype("float64"), axis=-1)
@@ -147,15 +147,15 @@ def test_stored_logits(tmp_path, run_recipe, make_recipe, teacher_file):
 
 @pytest.mark.filterwarnings("ignore:Distillation uses logits")
 def test_a_function_as_the_teacher(tmp_path, run_recipe, make_recipe, monkeypatch):
-    """Nearest neighbors of scikit-learn teach; what a function returns is not trained, but for a Keras model."""
-    (tmp_path / "neighbors.py").write_text(NEIGHBORS)
+    """Nearest neighbours of scikit-learn teach; what a function returns is not trained, but for a Keras model."""
+    (tmp_path / "neighbours.py").write_text(NEIGHBOURS)
     monkeypatch.syspath_prepend(tmp_path)
-    report, said = run_recipe(tmp_path / "run", *QUICK, "teacher.model=neighbors:teacher", "cache={top_k: 3}", AUGMENT)
+    report, said = run_recipe(tmp_path / "run", *QUICK, "teacher.model=neighbours:teacher", "cache={top_k: 3}", AUGMENT)
     rows = {row.id: row for row in report.rows}
-    assert rows[TEACHER].accuracy > 0.95 and rows[DISTILLED].accuracy > 0.3
-    assert "teacher: loaded neighbors:teacher." in said and TEACHER not in report.histories
+    assert rows[TEACHER]["accuracy"] > 0.95 and rows[DISTILLED]["accuracy"] > 0.3
+    assert "teacher: loaded neighbours:teacher." in said and TEACHER not in report.histories
     with pytest.raises(RecipeError, match="teacher: Only a Keras model can be made faster"):
-        assemble(make_recipe(tmp_path / "x", *QUICK, "teacher.model=neighbors:teacher", "teacher.dtype=float32"))
+        assemble(make_recipe(tmp_path / "x", *QUICK, "teacher.model=neighbours:teacher", "teacher.dtype=float32"))
     with pytest.raises(RecipeError, match="teacher.epochs: this key is missing"):
         assemble(make_recipe(tmp_path / "x", *QUICK, "teacher={model: 'example_models:teacher'}"))
 

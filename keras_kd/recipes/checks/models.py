@@ -15,7 +15,7 @@ from keras_kd.errors import ConfigurationError, explain
 from keras_kd.features import find_heads, output_shapes
 from keras_kd.features.shapes import same_shape
 from keras_kd.recipes.models import identity, import_function, is_file
-from keras_kd.recipes.task import Classification
+from keras_kd.recipes.task import RecipeTask
 from keras_kd.serialization import nearest
 
 
@@ -37,7 +37,7 @@ def check_name(name: str) -> None:
         )
 
 
-def check_model(model: Any, role: str, source: data.DataSource, task: Classification) -> None:
+def check_model(model: Any, role: str, source: data.DataSource, task: RecipeTask) -> None:
     """Raises `ConfigurationError` where a model does not fit the data: its input, its classes, its last layer."""
     if not isinstance(model, keras.Model):
         raise ConfigurationError(
@@ -50,7 +50,7 @@ def check_model(model: Any, role: str, source: data.DataSource, task: Classifica
     if not model.built:
         model.build((None, *source.input_shape))
     shapes = output_shapes(model) or {"output": model.compute_output_shape((None, *source.input_shape))}
-    task.check_outputs(shapes, role, source.name)
+    task.check_outputs(shapes, role)
     expected = (None, *source.input_shape)
     wanted = tuple(model.input_shape) if getattr(model, "inputs", None) else expected
     if not same_shape(wanted, expected):
@@ -64,7 +64,7 @@ def check_model(model: Any, role: str, source: data.DataSource, task: Classifica
         )
     _check_finite(model, role)
     try:
-        find_heads(model, role=role)
+        heads = find_heads(model, role=role)
     except ConfigurationError:
         raise ConfigurationError(
             explain(
@@ -73,6 +73,7 @@ def check_model(model: Any, role: str, source: data.DataSource, task: Classifica
                 expected="a Functional or Sequential model that ends in a layer such as Dense, or in a softmax",
             )
         ) from None
+    task.check_outputs(shapes, role, {name: head.activation for name, head in heads.items()})
 
 
 def check_trainable(model: keras.Model, role: str) -> None:

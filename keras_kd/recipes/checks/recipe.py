@@ -19,7 +19,7 @@ from keras_kd.recipes.checks.settings import check_schedules, check_settings, tr
 from keras_kd.recipes.checks.teachers import check_losses, check_teacher
 from keras_kd.recipes.models import build, identity, is_file, load_file
 from keras_kd.recipes.reading.schema import Recipe, Training
-from keras_kd.recipes.task import Classification
+from keras_kd.recipes.task import RecipeTask
 from keras_kd.teachers import FrozenTeacher, Teacher
 
 
@@ -33,7 +33,7 @@ def assemble(recipe: Recipe) -> Assembly:
     with checking("data"):
         settings = recipe.data.model_dump()
         source = data.open_source(settings.pop("source"), **settings, seed=recipe.seed)
-    task = Classification(source.num_classes)
+    task = RecipeTask(source)
     models, built = _build(recipe, source, task)
     with checking("models"):
         check_apart(built)
@@ -64,7 +64,7 @@ def check_file(path: Path, role: str, assembly: Assembly) -> None:
 
 
 def _build(
-    recipe: Recipe, source: data.DataSource, task: Classification
+    recipe: Recipe, source: data.DataSource, task: RecipeTask
 ) -> tuple[dict[str, TrainedModel], dict[str, keras.Model]]:
     """The models of the run, and each of them built once, by name."""
     models, built = {}, {}
@@ -121,6 +121,14 @@ def _check_not_the_teacher(recipe: Recipe, models: dict[str, TrainedModel]) -> N
 
 def _check_top_k(recipe: Recipe, source: data.DataSource) -> None:
     top_k = recipe.cache and recipe.cache.top_k
+    if top_k is not None and not source.task.has_classes:
+        raise RecipeError(
+            explain(
+                "cache.top_k: this is for classes that exclude each other.",
+                received=f"{top_k}, and the task {source.task.name!r}",
+                expected="cache.top_k: null, which keeps whole rows",
+            )
+        )
     if top_k is not None and top_k >= source.num_classes:
         raise RecipeError(
             explain(
@@ -141,13 +149,14 @@ def _check_few_labels(recipe: Recipe, source: data.DataSource) -> None:
     few = recipe.few_labels
     if few is None:
         return
-    least, most = source.num_classes, source.train.num_examples
+    least, most = len(np.unique(source.task.strata(source.train.labels()))), source.train.num_examples
     if not least <= few.num_labels <= most:
+        group = "class" if source.task.has_classes else "stratum"
         raise RecipeError(
             explain(
                 "few_labels.num_labels: not usable.",
                 received=few.num_labels,
-                expected=f"{least} (one per class) to {most} (the training images)",
+                expected=f"{least} (one per {group}) to {most} (the training {source.unit})",
                 fix="few_labels: null leaves the comparison out.",
             )
         )

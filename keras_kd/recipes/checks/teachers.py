@@ -11,13 +11,11 @@ from keras_kd.errors import ConfigurationError, Notice, explain
 from keras_kd.recipes.checks.key import checking
 from keras_kd.recipes.making import make_distiller, pipeline, teacher_of
 from keras_kd.recipes.reading.schema import Recipe
-from keras_kd.recipes.task import Classification
+from keras_kd.recipes.task import RecipeTask
 from keras_kd.teachers import Panel, Teacher
 
 
-def check_teacher(
-    recipe: Recipe, models: dict[str, keras.Model], source: data.DataSource, task: Classification
-) -> Teacher:
+def check_teacher(recipe: Recipe, models: dict[str, keras.Model], source: data.DataSource, task: RecipeTask) -> Teacher:
     """The teacher as it will teach, made before it is trained: its files, its precision, the ensemble.
 
     Raises:
@@ -27,7 +25,7 @@ def check_teacher(
         warnings.simplefilter("ignore", Notice)  # shown when the training starts
         teacher = teacher_of(recipe, models.get("teacher"), source)
         if teacher.output_shapes is not None:
-            task.check_outputs(teacher.output_shapes, "teacher", source.name)
+            task.check_outputs(teacher.output_shapes, "teacher", teacher.activations)
         if teacher.runs_outside_step:
             pipeline(recipe, source.train, recipe.student, source.num_classes).with_teacher(teacher)
     with checking("drop"):

@@ -36,6 +36,7 @@ class Data(Section):
     test: str | float | None = None
     image_size: tuple[int, int] | None = None
     value_range: tuple[float, float] = (0.0, 1.0)
+    task: str | dict[str, Any] | None = None
 
     @field_validator("image_size", "value_range", mode="before")
     @classmethod

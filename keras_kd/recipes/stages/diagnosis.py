@@ -26,8 +26,9 @@ MAX_DIAGNOSED = 2000
 
 @register(phase="diagnosis")
 def plan_diagnosis(plan: Any, recipe: Any) -> Iterator[Stage]:
-    """The diagnosis of the recipe's teacher."""
-    yield TeacherDiagnosis(plan["teacher"], plan.assembly)
+    """The diagnosis of the recipe's teacher, if its outputs are classes that exclude each other."""
+    if plan.assembly.task.kind.has_classes:
+        yield TeacherDiagnosis(plan["teacher"], plan.assembly)
 
 
 class TeacherDiagnosis(Stage):

@@ -15,7 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_kd import data, evaluation
+from keras_kd import data, evaluation, tasks
 from keras_kd.evaluation.plots import softened
 from keras_kd.evaluation.report import plain
 from keras_kd.evaluation.roles import MODELS, Role
@@ -29,6 +29,7 @@ from keras_kd.recipes.engine.folder import FINGERPRINT
 from keras_kd.recipes.engine.stage import Stage
 from keras_kd.recipes.registry import register
 from keras_kd.recipes.stages.teaching import BATCH_SIZE, predict, teaching_settings
+from keras_kd.recipes.task import gives_logits
 from keras_kd.teachers import Ensemble, FrozenTeacher
 
 
@@ -66,31 +67,36 @@ class Measurements(Stage):
             id: evaluation.TFLiteRunner(file, num_threads=self.settings["num_threads"]) for id, file in files.items()
         }
         with context.progress.stage("measure", total=len(models) + len(runners)) as stage:
-            outputs, sizes = {}, {}
+            outputs, sizes, logits = {}, {}, {}
             for source in models:
                 model = _model(source, context)
                 sizes[source.id] = count_parameters(model)
                 outputs[source.id] = _predict(model, test)
+                logits[source.id] = gives_logits(model) if isinstance(model, keras.Model) else True
                 if source.makes.role is Role.TEACHER:
                     teacher = model
                 stage.advance(source.makes.title)
             for source in self._exported:
                 outputs[source.id] = _outputs(runners[source.id], test)
                 sizes[source.id] = sizes[source.makes.derived_from]
+                logits[source.id] = logits[source.makes.derived_from]
                 stage.advance(source.makes.title)
             stage.note("latency")
             sample, _ = test.subset(np.array([0]), name="one example").arrays()
             latencies = evaluation.compare_latency(runners, sample)
-        rows = [self._row(source, outputs, sizes, files, latencies, context) for source in (*models, *self._exported)]
+        scores = {source.id: self._scores(source, outputs, logits, context) for source in (*models, *self._exported)}
+        rows = [self._row(source, scores[source.id], sizes, files, latencies) for source in (*models, *self._exported)]
         shipped = self._exported[-1].id
         measured = {
             "rows": [asdict(row) for row in rows],
             "test_size": test.num_examples,
-            "confusion": task.measure(outputs[shipped], test.labels()).confusion,
-            "confusion_of": shipped,
+            "task": task.kind.name,
+            "unit": task.source.unit,
             "environment": environment(),
         }
-        if "teacher" in outputs:
+        if scores[shipped].confusion is not None:
+            measured |= {"confusion": scores[shipped].confusion, "confusion_of": shipped}
+        if "teacher" in outputs and task.is_classification:
             examples = soft_target_examples(teacher, outputs["teacher"], test)
             measured["soft_targets"] = {"temperatures": [1, 4, 20], "examples": examples}
         return measured
@@ -107,20 +113,24 @@ class Measurements(Stage):
         known = [stage for stage in self.inputs if stage.makes.kind == "tflite" and context.file(stage.id)]
         return {stage.id: context.file(stage.id) for stage in known}
 
+    def _scores(
+        self, source: Stage, outputs: dict[str, np.ndarray], logits: dict[str, bool], context: Context
+    ) -> tasks.Scores:
+        """The measures of a model or file, and the agreement of a file with what it was made from."""
+        made, labels = source.makes, context.assembly.source.test.labels()
+        reference = outputs[made.derived_from] if made.role is Role.EXPORTED else None
+        return context.assembly.task.measure(outputs[source.id], labels, reference, from_logits=logits[source.id])
+
     def _row(
         self,
         source: Stage,
-        outputs: dict[str, np.ndarray],
+        quality: tasks.Scores,
         sizes: dict[str, int],
         files: dict[str, Path],
         latencies: dict[str, evaluation.Latency],
-        context: Context,
     ) -> ModelRow:
         """The row of a model or file; the teacher's own file counts as its size and latency."""
         made = source.makes
-        labels = context.assembly.source.test.labels()
-        reference = outputs[made.derived_from] if made.role is Role.EXPORTED else None
-        quality = context.assembly.task.measure(outputs[source.id], labels, reference)
         own = next(
             (s.id for s in self.inputs if s.makes.role is Role.REFERENCE and s.makes.derived_from == source.id), ""
         )
@@ -134,8 +144,7 @@ class Measurements(Stage):
             labels=made.labels,
             format=source.settings["format"] if made.role is Role.EXPORTED else None,
             parameters=sizes[source.id],
-            accuracy=quality["accuracy"],
-            macro_f1=quality["macro_f1"],
+            values=quality.values,
             num_bytes=num_bytes,
             gzip_bytes=gzip_bytes,
             agreement=quality.agreement,
@@ -154,7 +163,7 @@ def _model(source: Stage, context: Context) -> Any:
 
 
 def _predict(model: Any, split: data.Split) -> np.ndarray:
-    """The outputs of a Keras model, or the logits of a teacher that is not one, `[examples, classes]`."""
+    """The outputs of a Keras model, or the logits of a teacher that is not one, `[examples, ..., outputs]`."""
     if not isinstance(model, keras.Model):
         return predict(model, split)
     return _outputs(evaluation.KerasRunner(model), split)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -50,7 +51,7 @@ def teacher_in_memory(
     """
     shapes = teacher.output_shapes or {}
     is_same = isinstance(teacher, FrozenTeacher) and not recipe.augment and losses is None and len(shapes) == 1
-    num_bytes = 4 * split.num_examples * sum(shape[-1] or 0 for shape in shapes.values())
+    num_bytes = 4 * split.num_examples * sum(_size(shape) for shape in shapes.values())
     if not is_same or num_bytes > data.splits.MEMORY_LIMIT_BYTES:
         return teacher
     with progress.stage(f"{name}, teacher", total=split.num_examples) as stage:
@@ -58,8 +59,13 @@ def teacher_in_memory(
     return StoredLogits({next(iter(shapes)): logits}, outputs="logits", fingerprint=teacher.fingerprint)
 
 
+def _size(shape: tuple[int | None, ...]) -> int:
+    """The numbers of an output for one example; infinite where an axis is not fixed."""
+    return math.inf if None in shape[1:] else math.prod(shape[1:])
+
+
 def predict(teacher: Teacher, split: data.Split, advance: Callable[[int], None] = lambda steps: None) -> np.ndarray:
-    """The logits of any teacher for a whole split, `[examples, classes]`; `advance` gets the size of each batch."""
+    """The logits of any teacher for a split, `[examples, ..., outputs]`; `advance` gets the size of each batch."""
     runner, parts, start = TeacherRunner(teacher), [], 0
     for x, _ in data.evaluation_batches(split, BATCH_SIZE).as_numpy_iterator():
         parts.append(next(iter(runner(np.arange(start, start + len(x)), 0, x).values())))

@@ -118,7 +118,7 @@ class Training(Stage):
         model.compile(
             make_optimizer(settings, settings.epochs * batches.steps_per_epoch),
             loss=assembly.task.loss(student, mixed=mixed),
-            metrics=assembly.task.metrics(),
+            metrics=assembly.task.metrics(student),
             steps_per_execution=steps_per_execution(model, batches),
         )
         build_ahead(model, batches)

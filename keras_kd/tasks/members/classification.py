@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +36,9 @@ class ClassTask(Task):
         if mixed:  # shares of classes; a row of zeros has no label
             return keras.losses.CategoricalCrossentropy(from_logits=from_logits)
         return keras.losses.SparseCategoricalCrossentropy(from_logits=from_logits, ignore_class=UNLABELLED)
+
+    def loss_of_guessing(self, num_outputs):
+        return math.log(max(num_outputs, 2))
 
     def scored(self, outputs, labels, *, from_logits=None):
         """Predicted and true classes, both `[m]`, of what has a label."""
@@ -78,7 +82,7 @@ class Classification(ClassTask):
     """
 
     measures = (
-        Measure("accuracy", "Accuracy %", measures.accuracy, "Acc. %", is_share=True, is_proportion=True),
+        Measure("accuracy", "Accuracy", measures.accuracy, "Acc.", is_share=True, is_proportion=True),
         Measure("macro_f1", "Macro-F1", measures.macro_f1, "F1"),
     )
     unlabelled_in_files = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,7 +30,7 @@ class MultiLabel(Task):
     measures = (
         Measure("mean_average_precision", "Mean AP", measures.mean_average_precision, "mAP"),
         Measure("micro_f1", "Micro-F1", measures.micro_f1, "F1"),
-        Measure("exact_match", "Exact match %", measures.exact_match, "Exact %", is_share=True, is_proportion=True),
+        Measure("exact_match", "Exact match", measures.exact_match, "Exact", is_share=True, is_proportion=True),
     )
     activations = ("linear", "sigmoid")
 
@@ -73,6 +74,9 @@ class MultiLabel(Task):
         from keras_kd.tasks.metrics import LabelAccuracy
 
         return [LabelAccuracy(threshold=0.0 if from_logits else 0.5, name=self.curve)]
+
+    def loss_of_guessing(self, num_outputs):
+        return math.log(2)
 
     def scored(self, outputs, labels, *, from_logits=None):
         """Outputs, decisions (bool) and labels, all `[n, C]`; -1 for a missing label."""

@@ -28,8 +28,8 @@ class Segmentation(PositionTask):
     """
 
     measures = (
-        Measure("mean_iou", "Mean IoU %", measures.mean_iou, "mIoU %", is_share=True),
-        Measure("pixel_accuracy", "Pixel accuracy %", measures.accuracy, "Pixels %", is_share=True),
+        Measure("mean_iou", "Mean IoU", measures.mean_iou, "mIoU", is_share=True),
+        Measure("pixel_accuracy", "Pixel accuracy", measures.accuracy, "Pixels", is_share=True),
     )
     unit, position_unit = "images", "pixels"
     num_axes = 3

@@ -30,7 +30,7 @@ class TokenClassification(PositionTask):
     """
 
     measures = (
-        Measure("token_accuracy", "Token accuracy %", measures.accuracy, "Tokens %", is_share=True),
+        Measure("token_accuracy", "Token accuracy", measures.accuracy, "Tokens", is_share=True),
         Measure("macro_f1", "Macro-F1", measures.macro_f1, "F1"),
     )
     unit, position_unit = "sentences", "tokens"
