@@ -114,7 +114,8 @@ def test_a_recipe_of_the_task_runs_to_its_report(finished_run, name):
     task = tasks.get(name)
     assert f"data.task: {name}, found in the labels" in said
     rows = {row.id: row for row in report.rows}
-    assert set(rows) >= {"teacher", "scratch", "distilled", "export_float32", "export_int8"} | (
+    expected = {"teacher", "scratch", "distilled", "export_float32", "export_int8"}
+    assert set(rows) == expected | ({"few_scratch", "few_distilled"} if name in FEW_LABELS else set())
         {"few_distilled"} if name in FEW_LABELS else set()
     )
     for row in rows.values():
@@ -178,7 +179,7 @@ def test_a_regression_says_nothing_of_classes_or_noise(finished_run):
         (
             "regression",
             {"student": {"model": "task_models:sigmoid_student"}},
-            "last activation of the student.*sigmoid",
+            "last activation of the student",
         ),
         ("regression", {"cache": {"top_k": 1}}, "cache.top_k: this is for classes that exclude each other"),
         ("regression", {"data": {"task": "classification"}}, "data: .*does not"),
