@@ -7,16 +7,14 @@ from keras_kd.evaluation.roles import Role
 from keras_kd.evaluation.summary import ModelRow
 
 
-def report(task, values, unit="examples", **settings):
+def report(task, values, unit="examples", **more):
     """A teacher, a student alone and distilled, and its int8 file, with these values of the headline measure."""
     name = {"regression": "root_mean_squared_error", "segmentation": "mean_iou"}[task]
     rows = [
         ModelRow("t", "teacher", Role.TEACHER, 4000, {name: values[0]}, 4000),
         ModelRow("s", "alone", Role.SCRATCH, 1000, {name: values[1]}),
         ModelRow("d", "distilled", Role.DISTILLED, 1000, {name: values[2]}),
-        ModelRow(
-            "q", "int8", Role.EXPORTED, 1000, {name: values[3]}, 1000, derived_from="d", format="int8", **settings
-        ),
+        ModelRow("q", "int8", Role.EXPORTED, 1000, {name: values[3]}, 1000, derived_from="d", format="int8", **more),
     ]
     return Report("t", rows, 200, ["0", "1"], task=task, unit=unit)
 
@@ -41,8 +39,8 @@ def test_shares_of_positions_are_points_without_noise():
     assert made.summary == [
         "The int8 student is 4.0x smaller than the teacher and 6.0 points worse in mean IoU (84.0% instead of 90.0%).",
         "With all labels, distillation adds 5.0 points of mean IoU (85.0% instead of 80.0%).",
-        "Exporting to int8 costs 1.0 points (84.0% instead of 85.0%); it answers as the Keras student does on 98.5% of the "
-        "test pixels.",
+        "Exporting to int8 costs 1.0 points (84.0% instead of 85.0%); it answers as the Keras student does on 98.5% of "
+        "the test pixels.",
     ]
     text = markdown_table(made)
     assert "200 test images. No interval is computed for mean IoU" in text and "95%" not in text

@@ -116,8 +116,6 @@ def test_a_recipe_of_the_task_runs_to_its_report(finished_run, name):
     rows = {row.id: row for row in report.rows}
     expected = {"teacher", "scratch", "distilled", "export_float32", "export_int8"}
     assert set(rows) == expected | ({"few_scratch", "few_distilled"} if name in FEW_LABELS else set())
-        {"few_distilled"} if name in FEW_LABELS else set()
-    )
     for row in rows.values():
         assert set(row.values) == {measure.name for measure in task.measures}
         assert all(value is not None for value in row.values.values())
