@@ -85,7 +85,8 @@ def summarize(rows: Sequence[ModelRow], scale: Scale, *, diverged: Mapping[str, 
     sentences, small = warnings_first(rows, scale, diverged or {}), shipped_student(rows)
     if facts := against_teacher(rows, scale):
         *phrases, last = (fact.phrase for fact in facts)
-        sentences.append(f"The {_format(small)} student {', '.join(phrases)} and {last}.")
+        joined = f"{', '.join(phrases)} and {last}" if phrases else last
+        sentences.append(f"The {_format(small)} student {joined}.")
     sentences += [f"{fact.phrase}." for fact in gains(rows, scale)]
     source = small and with_id(rows, small.derived_from)
     if source is not None and small.role is Role.EXPORTED:
