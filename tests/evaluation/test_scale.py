@@ -39,8 +39,8 @@ def test_shares_of_positions_are_points_without_noise():
     assert made.summary == [
         "The int8 student is 4.0x smaller than the teacher and 6.0 points worse in mean IoU (84.0% instead of 90.0%).",
         "With all labels, distillation adds 5.0 points of mean IoU (85.0% instead of 80.0%).",
-        "Exporting to int8 costs 1.0 points (84.0% instead of 85.0%); it answers as the Keras student does on 98.5% of "
-        "the test pixels.",
+        "Exporting to int8 costs 1.0 points (84.0% instead of 85.0%); it predicts the same class as the Keras student "
+        "on 98.5% of the test pixels.",
     ]
     text = markdown_table(made)
     assert "200 test images. No interval is computed for mean IoU" in text and "95%" not in text
