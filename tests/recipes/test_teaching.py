@@ -16,7 +16,7 @@ TEACHER, DISTILLED = "teacher", "distilled"
 QUICK = ["few_labels=null", "export.formats=[float32]"]
 AUGMENT = "augment=[{name: pad_and_crop, pixels: 1}]"
 
-NEIGHBOURS = """
+NEIGHBORS = """
 from sklearn.neighbors import KNeighborsClassifier
 import keras_kd as kd
 
@@ -25,7 +25,7 @@ def teacher(num_classes):
     model = KNeighborsClassifier(5, weights="distance").fit(x.reshape(len(x), -1), y)
     return kd.teachers.FunctionTeacher(
         lambda x: model.predict_proba(x.reshape(len(x), -1)), outputs="probabilities", num_classes=num_classes,
-        fingerprint="5 neighbours")
+        fingerprint="5 neighbors")
 """
 
 
@@ -147,15 +147,15 @@ def test_stored_logits(tmp_path, run_recipe, make_recipe, teacher_file):
 
 @pytest.mark.filterwarnings("ignore:Distillation uses logits")
 def test_a_function_as_the_teacher(tmp_path, run_recipe, make_recipe, monkeypatch):
-    """Nearest neighbours of scikit-learn teach; what a function returns is not trained, but for a Keras model."""
-    (tmp_path / "neighbours.py").write_text(NEIGHBOURS)
+    """Nearest neighbors of scikit-learn teach; what a function returns is not trained, but for a Keras model."""
+    (tmp_path / "neighbors.py").write_text(NEIGHBORS)
     monkeypatch.syspath_prepend(tmp_path)
-    report, said = run_recipe(tmp_path / "run", *QUICK, "teacher.model=neighbours:teacher", "cache={top_k: 3}", AUGMENT)
+    report, said = run_recipe(tmp_path / "run", *QUICK, "teacher.model=neighbors:teacher", "cache={top_k: 3}", AUGMENT)
     rows = {row.id: row for row in report.rows}
     assert rows[TEACHER]["accuracy"] > 0.95 and rows[DISTILLED]["accuracy"] > 0.3
-    assert "teacher: loaded neighbours:teacher." in said and TEACHER not in report.histories
+    assert "teacher: loaded neighbors:teacher." in said and TEACHER not in report.histories
     with pytest.raises(RecipeError, match="teacher: Only a Keras model can be made faster"):
-        assemble(make_recipe(tmp_path / "x", *QUICK, "teacher.model=neighbours:teacher", "teacher.dtype=float32"))
+        assemble(make_recipe(tmp_path / "x", *QUICK, "teacher.model=neighbors:teacher", "teacher.dtype=float32"))
     with pytest.raises(RecipeError, match="teacher.epochs: this key is missing"):
         assemble(make_recipe(tmp_path / "x", *QUICK, "teacher={model: 'example_models:teacher'}"))
 
