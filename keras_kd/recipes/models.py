@@ -83,7 +83,8 @@ def _call(function: Callable[..., keras.Model], name: str, **available: Any) -> 
     """Calls a user's function with the available arguments that it accepts."""
     signature = inspect.signature(function)
     takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.parameters.values())
-    arguments = {k: v for k, v in available.items() if takes_all or k in signature.parameters}
+    by_default = ("input_shape", "num_classes")  # all that a **settings gets
+    arguments = {k: v for k, v in available.items() if k in signature.parameters or takes_all and k in by_default}
     try:
         signature.bind(**arguments)
     except TypeError as error:

@@ -184,7 +184,7 @@ class Task(abc.ABC):
         *,
         role: str = "model",
     ) -> None:
-        """Raises `ConfigurationError` where a model's output does not fit the task and its labels.
+        """Raises `ConfigurationError` where a model's outputs do not fit the task and its labels.
 
         Args:
             shape: of the output, `[batch, ...]`; None for a size that is not fixed.
@@ -199,7 +199,7 @@ class Task(abc.ABC):
         if not fits or shape[-1] != num_outputs:
             raise ConfigurationError(
                 explain(
-                    f"The {role}'s output does not fit the task {self.name!r}.",
+                    f"The {role}'s outputs do not fit the task {self.name!r}.",
                     received=f"shape {tuple(shape)}",
                     expected=f"shape {wanted}",
                 )

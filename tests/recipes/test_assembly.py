@@ -85,8 +85,13 @@ BAD = [
     ("teacher.model={here}/half.keras", "teacher.model: the file cannot be loaded", "half.keras"),
     ("teacher.model={here}/zip.keras", "teacher.model: the file cannot be loaded", "zip.keras", "model.save("),
     ("teacher.model={here}/folder.keras", "teacher.model: the file cannot be loaded", "folder.keras"),
-    ("teacher.model={here}/eleven.keras", "teacher.model: The teacher's outputs do not fit", "11", "10 classes"),
-    ("student.model={here}/eleven.keras", "student.model: The student's outputs do not fit", "10 classes", "'digits'"),
+    ("teacher.model={here}/eleven.keras", "teacher.model: The teacher's outputs do not fit", "11", "(None, 10)"),
+    (
+        "student.model={here}/eleven.keras",
+        "student.model: The student's outputs do not fit",
+        "(None, 10)",
+        "'classification'",
+    ),
     ("student.model=nowhere:student", "student.model: No module named 'nowhere'.", "nowhere:student", "importable"),
     ("student.model='example_models:'", "student.model:", "module:function"),
     ("student.model=:student", "student.model:", "module:function"),
@@ -104,15 +109,19 @@ BAD = [
         "example_models:failing failed: KeyError: 'depth'",
         "example_models.py, line",
     ),
-    ("student.model=example_models:asking_for_more", "'depth'", "needs nothing but input_shape and num_classes"),
+    ("student.model=example_models:asking_for_more", "'depth'", "needs nothing but input_shape, num_classes"),
     (
         "student.model=example_models:with_another_class_count",
         "student.model: The student's outputs",
         "11",
-        "10 classes",
+        "(None, 10)",
     ),
     ("teacher.model=example_models:with_another_class_count", "teacher.model: The teacher's outputs"),
-    ("student.model=example_models:with_two_outputs", "student.model: The student's outputs", "one output of 10"),
+    (
+        "student.model=example_models:with_two_outputs",
+        "student.model: The student's outputs",
+        "one output of shape (None, 10)",
+    ),
     (
         "student.model=example_models:of_another_shape",
         "student.model: The student's input",
@@ -269,7 +278,7 @@ def test_a_teacher_that_was_put_into_the_run_folder_has_to_fit(make_recipe, exam
         plan(assembly, RunFolder(assembly.recipe.folder))
     assert tree(tmp_path) == before
     example_models.with_another_class_count((8, 8, 1)).save(file)
-    with pytest.raises(RecipeError, match=f"{re.escape(str(file))}: The teacher's outputs do not fit the data.*11"):
+    with pytest.raises(RecipeError, match=f"{re.escape(str(file))}: The teacher's outputs do not fit the task.*11"):
         plan(assembly, RunFolder(assembly.recipe.folder))
 
 

@@ -173,7 +173,7 @@ def test_a_regression_says_nothing_of_classes_or_noise(finished_run):
 @pytest.mark.parametrize(
     ("name", "changes", "message"),
     [
-        ("segmentation", {"student": {"model": "task_models:image_student"}}, "student's output does not fit the task"),
+        ("segmentation", {"student": {"model": "task_models:image_student"}}, "student's outputs do not fit the task"),
         (
             "regression",
             {"student": {"model": "task_models:sigmoid_student"}},

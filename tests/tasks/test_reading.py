@@ -126,7 +126,7 @@ def test_the_output_of_a_model_is_checked(name, label_shape, fits, not_fits):
     task = tasks.get(name)
     task.check_output(fits, task.activations[0], label_shape, 3)
     for shape in not_fits:
-        with pytest.raises(ConfigurationError, match=f"student's output does not fit the task '{name}'"):
+        with pytest.raises(ConfigurationError, match=f"student's outputs do not fit the task '{name}'"):
             task.check_output(shape, "linear", label_shape, 3, role="student")
     wrong = "sigmoid" if task.has_classes or name == "regression" else "softmax"
     with pytest.raises(ConfigurationError, match=f"last activation.*Received: {wrong}. Expected: linear"):
