@@ -15,9 +15,6 @@ from pathlib import Path
 from common import markdown, write
 
 import keras_kd as kd
-from keras_kd.evaluation.summary import DISTILLED, SCRATCH, TEACHER
-
-INT8 = "distilled, int8 TFLite"
 
 
 def main():
@@ -29,16 +26,16 @@ def main():
     for seed in range(arguments.seeds):
         recipe = kd.recipes.load(overrides=[f"seed={seed}"], output_dir=arguments.folder / f"seed-{seed}")
         report = kd.recipes.run(recipe)
-        runs.append({row.name: row for row in report.rows})
+        runs.append({row.id: row for row in report.rows})
     labels = recipe.few_labels.num_labels
-    few = f"scratch, {labels} labels", f"distilled, {labels} labels"
-    accuracies = {name: [100 * run[name]["accuracy"] for run in runs] for name in runs[0]}
+    by_id = {id: [100 * run[id]["accuracy"] for run in runs] for id in runs[0]}
     differences = {
-        "distilled - scratch, all labels": gain(accuracies, SCRATCH, DISTILLED),
-        f"distilled - scratch, {labels} labels": gain(accuracies, *few),
-        "int8 - teacher": gain(accuracies, TEACHER, INT8),
+        "distilled - scratch, all labels": gain(by_id, "scratch", "distilled"),
+        f"distilled - scratch, {labels} labels": gain(by_id, "few_scratch", "few_distilled"),
+        "int8 - teacher": gain(by_id, "teacher", "export_int8"),
     }
-    agreement = [100 * run[INT8].agreement for run in runs]
+    accuracies = {runs[0][id].title: values for id, values in by_id.items()}
+    agreement = [100 * run["export_int8"].agreement for run in runs]
     rows = [[name, *spread(values)] for name, values in (accuracies | differences).items()]
     rows.append(["int8 agrees with the Keras student", *spread(agreement)])
     header = ["test accuracy, % (differences: points)", "mean", "standard deviation", *map(str, range(len(runs)))]

@@ -98,7 +98,7 @@ def assert_same_weights(one, other):
         np.testing.assert_array_equal(a, b)
 
 
-def by_hand(teacher, student, data, *, seed, alpha=0.9, epochs=EPOCHS):
+def by_hand(teacher, student, data, *, seed, alpha=0.5, epochs=EPOCHS):
     distiller = kd.Distiller(teacher, student, alpha=alpha, temperature=4.0)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     distiller.compile("adam", loss=loss, metrics=["accuracy"], run_eagerly=True)
@@ -367,7 +367,7 @@ def relabelled(data):
     "change",
     [
         lambda data: {"epochs": EPOCHS + 1},
-        lambda data: {"alpha": 0.5},
+        lambda data: {"alpha": 0.7},
         lambda data: {"alpha": kd.schedules.Linear(0.9, 0.5, steps=3)},
         lambda data: {"optimizer": keras.optimizers.Adam(0.01)},
         lambda data: {"seed": 1},

@@ -109,7 +109,7 @@ class Pipeline(DataAdapter):
         if not hasattr(teacher, "runs_outside_step"):
             raise ConfigurationError(
                 explain(
-                    "This is not a teacher.",
+                    "Unsupported teacher.",
                     received=type(teacher).__name__,
                     expected="a teacher of keras_kd.teachers, such as CachedTeacher",
                     fix="A Keras model runs inside the training step: pass it to Distiller, and this pipeline to fit.",

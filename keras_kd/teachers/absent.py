@@ -70,8 +70,9 @@ def check_fingerprint(teacher: Teacher, expected: str) -> None:
     if teacher.fingerprint == expected:
         return
     fix = "Pass the same weights, or create a new Distiller to continue with another teacher."
-    if teacher.fingerprint.split(" ")[0] == expected.split(" ")[0]:
-        precision = expected.partition(" ")[2] or None
+    (own, _, _), (weights, _, precision) = teacher.fingerprint.partition(" "), expected.partition(" ")
+    if own == weights and weights.startswith("sha256:"):  # the user's own fingerprints may contain spaces
+        precision = precision or None
         fix = f"The weights are equal, the precision is not: FrozenTeacher(model, dtype={precision!r})."
     raise TeacherError(
         explain(

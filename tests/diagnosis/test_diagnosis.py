@@ -17,10 +17,10 @@ from keras_kd.diagnosis import diagnose, labeled_logits
 from keras_kd.diagnosis.labeled_logits import LabeledLogits
 from keras_kd.diagnosis.measurements import TEMPERATURES, measure
 from keras_kd.errors import ConfigurationError, TeacherError
-from keras_kd.evaluation.summary import wilson_interval as interval_of_the_report
 from keras_kd.features import ModelOutputs
 from keras_kd.teachers import AbsentTeacher, FrozenTeacher, StoredLogits, calibration
 from keras_kd.teachers.base import OfflineTeacher, Teacher
+from keras_kd.teachers.calibration import wilson_interval as interval_of_the_report
 
 layers = keras.layers
 CLASSES = 5
@@ -368,7 +368,7 @@ def test_what_does_not_fit_is_named(data, message):
 def test_settings_and_teachers_that_do_not_fit():
     with pytest.raises(ConfigurationError, match="'batch_size'"):
         diagnose(echo(), (LOGITS, LABELS), batch_size=0)
-    with pytest.raises(ConfigurationError, match="no teacher"):
+    with pytest.raises(ConfigurationError, match="must be a model or a teacher"):
         diagnose("teacher".upper, (LOGITS, LABELS))
     with pytest.raises(ConfigurationError, match="do not exclude each other.*5 sigmoids"):
         diagnose(echo(activation="sigmoid"), (LOGITS, LABELS))

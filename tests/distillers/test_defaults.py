@@ -254,7 +254,7 @@ def numbers(seed):
 def test_a_mean_of_probabilities_is_not_a_regression_target():
     members = [numbers(1), numbers(2)]
     refused = kd.Distiller(kd.teachers.Ensemble(members), numbers(3), alpha=1.0)
-    with pytest.raises(ConfigurationError, match=r"gives logits of classes.*Ensemble.*combine='logits'"):
+    with pytest.raises(ConfigurationError, match=r"returns logits of classes.*Ensemble.*combine='logits'"):
         refused.compile("sgd", "mse")
     distiller = kd.Distiller(kd.teachers.Ensemble(members, combine="logits"), numbers(3), alpha=1.0)
     distiller.compile("sgd", "mse")

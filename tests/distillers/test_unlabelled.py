@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from keras import ops
 from scipy.special import log_softmax, softmax
 
 import keras_kd as kd
@@ -88,7 +89,7 @@ def test_a_step_is_that_of_the_formula(data, rows, alpha, kind, weighted, settin
     teacher, student = linear_model(), linear_model()
     expected, logs_expected = step_by_hand(
         student.get_weights(),
-        teacher(x).numpy(),
+        ops.convert_to_numpy(teacher(x)),
         x,
         y,
         unlabelled,
@@ -116,6 +117,7 @@ LOSSES = {
 }
 
 
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="compares TensorFlow's gradient tape")
 @pytest.mark.parametrize("losses", LOSSES)
 @pytest.mark.parametrize("alpha", [0.0, 0.4])
 def test_any_loss_is_weighed_by_example(data, losses, alpha):
@@ -166,7 +168,7 @@ def test_a_mean_over_sample_weights_is_divided_by_these_and_not_by_alpha(data, a
     (x, y), unlabelled = data, ROWS["some"]
     weights = np.linspace(0.0, 2, 12).astype("float32")
     teacher, student = linear_model(), linear_model()
-    each = kd.losses.soft_targets(teacher(x), student(x), 4.0).numpy().astype("float64")
+    each = ops.convert_to_numpy(kd.losses.soft_targets(teacher(x), student(x), 4.0)).astype("float64")
     term = Weighted(SoftTargets(reduction="mean_with_sample_weight"), 3.0)
     distiller = kd.Distiller(teacher, student, alpha=alpha, losses=[term])
     distiller.compile(keras.optimizers.SGD(RATE), loss=SPARSE(from_logits=True, ignore_class=-1))
@@ -191,7 +193,8 @@ def test_with_every_label_nothing_changes_by_a_bit(data, losses, kind, monkeypat
         distiller.compile(keras.optimizers.SGD(RATE), loss=loss, run_eagerly=losses == "pairs")
         logs = [distiller.train_on_batch(x, labels, return_dict=True) for _ in range(2)]
         results.append((student.get_weights(), logs))
-    rounding = 1e-6 if losses == "pairs" else 0.0  # pairs of examples are summed with their weights
+    # pairs of examples are summed with their weights; XLA rounds two programs differently
+    rounding = 1e-6 if losses == "pairs" or keras.backend.backend() == "jax" else 0.0
     for one, other in zip(results[0][0], results[1][0], strict=True):
         np.testing.assert_allclose(one, other, rtol=0, atol=rounding)
     for one, other in zip(results[0][1], results[1][1], strict=True):
@@ -278,7 +281,7 @@ def test_an_example_of_many_positions_is_unlabelled_where_none_has_a_label(data)
     x = np.random.default_rng(1).normal(size=(3, 4, 6)).astype("float32")
     labels = np.array([[1, 2, -1, -1], [-1, -1, -1, -1], [0, 1, 2, 3]])
     teacher, student = (keras.Sequential([keras.Input((4, 6)), L.Dense(4)]) for _ in range(2))
-    each = kd.losses.soft_targets(teacher(x), student(x), 4.0).numpy().mean(-1)
+    each = ops.convert_to_numpy(kd.losses.soft_targets(teacher(x), student(x), 4.0)).mean(-1)
     distiller = kd.Distiller(teacher, student, alpha=0.25)
     distiller.compile("sgd", loss=SPARSE(from_logits=True, ignore_class=-1), weighted_metrics=["accuracy"])
     logs = distiller.train_on_batch(x, labels, return_dict=True)
@@ -299,8 +302,8 @@ def test_each_output_has_labels_of_its_own(data):
     labels = {name: np.where(missing[name], -1, y) for name in missing}
     teacher, student = two_outputs(), two_outputs()
     said = [keras.Model(m.inputs[0], m.output | {"inner": m.get_layer("inner").output})(x) for m in (teacher, student)]
-    each = {name: kd.losses.soft_targets(said[0][name], said[1][name], 4.0).numpy() for name in "ab"}
-    each["inner"] = ((said[0]["inner"] - said[1]["inner"]).numpy() ** 2).mean(-1)
+    each = {name: ops.convert_to_numpy(kd.losses.soft_targets(said[0][name], said[1][name], 4.0)) for name in "ab"}
+    each["inner"] = (ops.convert_to_numpy(said[0]["inner"] - said[1]["inner"]) ** 2).mean(-1)
     rows = missing | {"inner": missing["a"] & missing["b"]}
     losses = [SoftTargets(teacher=name, student=name) for name in "ab"] + [Hint(teacher="inner", student="inner")]
     distiller = kd.Distiller(teacher, student, alpha=0.25, losses=losses)

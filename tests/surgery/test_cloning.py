@@ -206,7 +206,10 @@ def block_inside():
         (lambda: clone(keras.Sequential([L.Dense(1)])), "a Sequential model that has not been built"),
         (lambda: clone(L.Dense(1)), "Received: a Dense"),
         (lambda: clone(block_inside()), "(?s)'block.*cannot be made again.*size.*Block.get_config"),
-        (lambda: clone(make("shared"), {"towr": L.Dense(3)}), "no output or layer of this path.*Did you mean 'tower'"),
+        (
+            lambda: clone(make("shared"), {"towr": L.Dense(3)}),
+            "no output or layer with this path.*Did you mean 'tower'",
+        ),
         (lambda: clone(make("shared"), lambda layer: layer), "a layer of the model itself"),
         (lambda: clone(make("shared"), lambda layer: "dense"), "Received: 'dense'"),
         (lambda: clone(make("sequential"), same_for_all(L.ReLU())), "the replacement of another layer"),

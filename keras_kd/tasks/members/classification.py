@@ -92,8 +92,8 @@ class Classification(ClassTask):
         is_row = labels.ndim == 1 or (labels.ndim == 2 and labels.shape[1] == 1)
         if is_row and labels.dtype.kind in "biu":
             return "one class number per example"
-        if is_row and labels.dtype.kind == "f" and np.array_equal(labels, np.round(labels)):
-            return "one whole number per example"
+        if is_row and labels.dtype.kind == "f" and np.array_equal(labels, np.round(labels), equal_nan=True):
+            return "one whole number per example"  # a missing one does not make the others measurements
         return "one-hot rows" if labels.ndim == 2 and is_one_hot(labels) else None
 
     def read(self, labels, *, what="y", num_outputs=None):

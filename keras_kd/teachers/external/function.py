@@ -59,7 +59,7 @@ class FunctionTeacher(ForeignTeacher):
         super().__init__(outputs, activation)
         if not callable(function):
             expected = "a function of a NumPy array [b, ...]"
-            raise ConfigurationError(explain("This is no teacher.", received=repr(function), expected=expected))
+            raise ConfigurationError(explain("Unsupported teacher.", received=repr(function), expected=expected))
         if fingerprint is not None and (not isinstance(fingerprint, str) or not fingerprint.strip()):
             expected = "text that changes whenever the function's answers do, or None"
             raise ConfigurationError(

@@ -38,4 +38,4 @@ def from_path(path: str | Path, **settings: Any) -> Teacher:
     if path.is_file() and path.suffix in kinds:
         return kinds[path.suffix](path, **settings)
     received = f"{path}, a folder without a saved_model.pb" if path.is_dir() else str(path)
-    raise ConfigurationError(explain("There is not a teacher in this place.", received=received, expected=_FILES))
+    raise ConfigurationError(explain("No teacher can be opened from this path.", received=received, expected=_FILES))

@@ -131,7 +131,7 @@ def test_logits_called_probabilities_are_refused(value):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"function": 3}, "no teacher.*3"),
+        ({"function": 3}, "Unsupported teacher.*3"),
         ({"outputs": "odds"}, "'odds'"),
         ({"activation": "sigmoid"}, "outputs='probabilities' beside it"),
         ({"outputs": "probabilities", "activation": "tanh"}, "'tanh'"),
@@ -290,5 +290,5 @@ def test_what_is_no_teacher(tmp_path):
     with pytest.raises(TeacherError, match="not there.*t.tflite"):
         from_path(tmp_path / "t.tflite")
     for path in (tmp_path / "t.onnx", tmp_path):
-        with pytest.raises(ConfigurationError, match="not a teacher in this place.*saved_model.pb"):
+        with pytest.raises(ConfigurationError, match="No teacher can be opened from this path.*saved_model.pb"):
             from_path(path)

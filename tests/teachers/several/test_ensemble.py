@@ -353,7 +353,7 @@ class Travels(OfflineTeacher):
     [
         ([], {}, "list of teachers"),
         ("t.keras", {}, "list of teachers.*t.keras"),
-        ([1], {}, "no teacher"),
+        ([1], {}, "must be a model or a teacher"),
         ([Travels()], {}, "Travels as member 0.*cache the ensemble instead"),
         (2, {"weights": [1]}, "'weights'.*one for each of the 2"),
         (2, {"weights": [1, -1]}, "weights.1.*-1"),
