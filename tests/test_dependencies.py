@@ -16,6 +16,7 @@ NOT_IMPORTED = {
     "tensorflow-model-optimization",
     "tf-keras",
 }
+BACKENDS = {"jax"}  # installed by those who set KERAS_BACKEND to it; TensorFlow is needed by everybody, for the export
 
 SETTINGS = configparser.ConfigParser()
 SETTINGS.read(ROOT / "setup.cfg", encoding="utf-8")
@@ -52,7 +53,7 @@ def imports(folder):
 
 
 def test_the_package_declares_what_it_imports_and_nothing_else():
-    assert set(imports("keras_kd")) == names(PACKAGE) - NOT_IMPORTED
+    assert set(imports("keras_kd")) - BACKENDS == names(PACKAGE) - NOT_IMPORTED
 
 
 @pytest.mark.parametrize("folder", ["tests", "benchmarks"])

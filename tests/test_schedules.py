@@ -87,7 +87,7 @@ def test_from_a_name_with_settings_as_a_recipe_writes_them():
         (lambda: Join((0.5, 0.1), (-1,)), "boundaries.*-1"),
         (lambda: schedules.get("cosin"), "Unknown schedule.*Did you mean 'cosine'"),
         (lambda: schedules.get({"name": "cosine", "start": 1.0}), "does not take these settings.*missing"),
-        (lambda: schedules.get(True), "no schedule"),
+        (lambda: schedules.get(True), "Unsupported schedule.*True"),
     ],
 )
 def test_wrong_settings_say_what_is_wrong(make, message):

@@ -76,7 +76,7 @@ def check_fingerprint(teacher: Teacher, expected: str) -> None:
         fix = f"The weights are equal, the precision is not: FrozenTeacher(model, dtype={precision!r})."
     raise TeacherError(
         explain(
-            "This is not the teacher that the file names.",
+            "The file names another teacher.",
             received=f"fingerprint {teacher.fingerprint}",
             expected=f"fingerprint {expected}",
             fix=fix,

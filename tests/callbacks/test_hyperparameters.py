@@ -95,7 +95,7 @@ def test_numbers_and_names_are_schedules_too(setting, schedule, make_distiller, 
     ("make", "message"),
     [
         (lambda: AlphaDecay("cosin"), "Unknown schedule.*'cosin'"),
-        (lambda: AlphaDecay(None), "no schedule"),
+        (lambda: AlphaDecay(None), "Unsupported schedule"),
         (lambda: TemperatureDecay({"name": "cosine", "start": 1.0}), "does not take these settings"),
     ],
 )

@@ -156,7 +156,7 @@ def test_run_reads_recipe_and_options(invoke, started, tmp_path):
         (["--set", "student.model=digits_studnet"], ["student.model: Unknown model.", "digits_student"]),
         (
             ["--set", "student.model=here:three_classes"],
-            ["student.model: The student's outputs do not fit", "10 classes"],
+            ["student.model: The student's outputs do not fit", "(None, 10)"],
         ),
         (["--set", "data.source=npz:none.npz"], ["data: There is no such .npz file."]),
         (["--set", "few_labels.num_labels=5"], ["few_labels.num_labels: not usable."]),

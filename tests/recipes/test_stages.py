@@ -126,7 +126,7 @@ def test_a_stage_depends_on_what_it_reads(start_recipe, tmp_path):
     assert changed(cached, "cache={top_k: 5}") == {"cache_teacher", *taught}
     assert changed(cached, "cache={folder: /tmp/elsewhere}") == set()
     plain = keys()
-    assert changed(plain, "few_labels.alpha=0.5") == {"few_distilled", "measurements", "report"}
+    assert changed(plain, "few_labels.alpha=0.7") == {"few_distilled", "measurements", "report"}
     assert changed(plain, "export.calibration_samples=50") == {"export_int8", "measurements", "report"}
     assert changed(plain, "export.num_threads=2") == {"measurements", "report"}
     assert changed(plain, "teacher.weight_decay=0.1") == {"teacher", "diagnosis", "export_teacher", *taught}
