@@ -54,7 +54,7 @@ def test_what_needs_no_backend_loads_none(start, tmp_path, arguments, code, part
     script = (
         "import sys; from keras_kd.cli.main import main; sys.argv[0] = 'keras-kd'\n"
         "try: main()\n"
-        "finally: print([name for name in ('keras', 'tensorflow', 'numpy') if name in sys.modules])"
+        "finally: print([name for name in ('keras', 'tensorflow', 'jax') if name in sys.modules])"
     )
     done = start(sys.executable, "-c", script, *arguments, cwd=tmp_path).wait()
     assert done.returncode == code, done
