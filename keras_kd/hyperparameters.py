@@ -1,4 +1,4 @@
-"""A number that may change during training: set by hand between two steps, or given by a schedule."""
+"""A number that may change during training: set by hand between steps, or given by a schedule."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ DEFAULT_TEMPERATURE = 4.0
 class Hyperparameter:
     """A number held in a non-trainable variable, or a schedule of the optimizer step.
 
-    A compiled step that reads `at(step)` uses a new number immediately, without a retrace. This is a plain object, so a
-    model that holds one neither trains it nor saves it.
+    A compiled step that reads `at(step)` uses a new number immediately, without a retrace. A model that holds this
+    plain object neither trains nor saves it.
 
     Args:
         name: for messages.

@@ -14,7 +14,7 @@ SECONDS_BETWEEN_LINES = 60.0
 
 
 def shows_bars(console: Any) -> bool:
-    """Whether what a `rich` console prints can be overwritten: not in a file, a pipe or a dumb terminal."""
+    """Whether a `rich` console can overwrite its output: not in a file, a pipe or a dumb terminal."""
     return console.is_jupyter or (console.is_terminal and not console.is_dumb_terminal)
 
 
@@ -34,7 +34,7 @@ class _Work:
 class Lines:
     """Progress as plain text: a line when a task is finished, and one per minute while it runs.
 
-    Lines are flushed at once. The first one is printed at the start, so that the run is visibly alive.
+    Lines are flushed at once. The first one is printed at the start, to show that the run is alive.
     """
 
     def __init__(self, console: Any):
@@ -48,18 +48,18 @@ class Lines:
     stop = start
 
     def say(self, text: str) -> None:
-        """A line of its own."""
+        """Prints a line."""
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
         self._last_line = time.monotonic()
 
     def add(self, name: str, total: int | None, done: int, start: float | None = None) -> int:
-        """A new piece of work of `total` steps, which began at `start` (`time.monotonic`) or now; gives its number."""
+        """Adds a task of `total` steps, started at `start` (`time.monotonic`) or now; returns its number."""
         self._works.append(_Work(name, total, done, start=time.monotonic() if start is None else start))
         self.tick(len(self._works) - 1)
         return len(self._works) - 1
 
     def advance(self, number: int, steps: int, note: str | None = None) -> None:
-        """Some steps of a piece of work are done."""
+        """Counts finished steps of a task."""
         work = self._works[number]
         work.done += steps
         work.note = work.note if note is None else note
@@ -71,7 +71,7 @@ class Lines:
             self.say(str(self._works[number]))
 
     def finish(self, number: int) -> None:
-        """A piece of work is done."""
+        """Marks a task as done."""
         work = self._works[number]
         work.done = work.done if work.total is None else work.total
         self.say(f"{work}, {time.monotonic() - work.start:,.0f} s")
@@ -87,15 +87,15 @@ def bar(
     shown: bool = True,
     after_seconds: float = 0.0,
 ) -> Iterator[Callable]:
-    """A bar of `total` steps with rate and remaining time; gives the function `advance(steps)`.
+    """A bar of `total` steps with rate and remaining time; yields the function `advance(steps)`.
 
-    In a file it is a line a minute and one at the end.
+    In a file, prints one line per minute and one at the end.
 
     Args:
         total: the number of steps; None if it is unknown.
         done: steps completed before the start; they do not count toward the rate.
-        shown: False shows nothing.
-        after_seconds: show no bar for work that finishes within this time.
+        shown: whether to show anything.
+        after_seconds: the bar appears after this time, so that shorter work shows none.
     """
     if not shown:
         yield lambda steps=1: interruption.check()

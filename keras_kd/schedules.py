@@ -1,9 +1,9 @@
 """Schedules: a number as a function of the optimizer step alone.
 
 Each is a frozen dataclass with `__call__(step)`, which gives it equality, repr and a configuration. `step` is an int or
-an integer tensor of any shape, counted from 0, and the result a float32 tensor of that shape: the same code runs in a
-compiled training step and on a NumPy range to draw the curve. All keep their last value. Wherever a schedule is
-accepted, a `keras.optimizers.schedules.LearningRateSchedule` is too.
+an integer tensor of any shape, counted from 0; the result is a float32 tensor of that shape. The same code runs in a
+compiled training step and on a NumPy range to draw the curve. After its end, a schedule keeps its last value. Wherever
+a schedule is accepted, so is a `keras.optimizers.schedules.LearningRateSchedule`.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def _check_boundaries(boundaries: tuple[Any, ...], num_pieces: int) -> None:
 
 
 def _fraction(step: Any, steps: int) -> Any:
-    """The share of `steps` that is over at `step`, 0 to 1."""
+    """The fraction of `steps` completed at `step`, 0 to 1."""
     return ops.clip(ops.cast(step, "float32") / float(steps), 0.0, 1.0)
 
 
@@ -181,7 +181,7 @@ class Polynomial(Linear):
 @registry.register
 @dataclasses.dataclass(frozen=True)
 class Piecewise(Schedule):
-    """`values[i]` from step `boundaries[i - 1]` on: a constant per piece.
+    """Piecewise constant: `values[i]` from step `boundaries[i - 1]` on.
 
     >>> [float(Piecewise(boundaries=(10,), values=(0.9, 0.1))(step)) for step in (9, 10)]
     [0.8999999761581421, 0.10000000149011612]

@@ -1,4 +1,4 @@
-"""Distillation in several steps: a teacher teaches an assistant, the assistant a student, or a model its own likes."""
+"""Distillation in several steps: through assistants to a student, or over generations of the same model."""
 
 from __future__ import annotations
 
@@ -43,19 +43,19 @@ def distill_chain(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     progress: bool = True,
 ) -> Chain:
-    """Trains each model by distillation from those before it: teacher, assistants, student.
+    """Trains a chain of models: each is distilled from the one, or from all, before it.
 
         chain = kd.distill_chain([teacher, assistant, student], (x, y), epochs=30, validation_data=(x_val, y_val))
         print(chain)
         chain.student
 
-    Where a student is much smaller than its teacher, one of a size between the two helps. With `guidance="all"` each
-    model learns from all before it: the mean of one soft-target term for each of them.
+    An assistant of intermediate size helps a student that is much smaller than its teacher. With `guidance="all"`, each
+    model learns from all models before it, by the mean of one soft-target term per teacher.
 
-    With a `folder`, what is finished is kept there (`stage-1.keras`, `stage-2.keras` and so on), and a second call with
-    the same arguments goes on where the first one was interrupted, to the same result. The first weights count among
-    the arguments: pass functions, which are seeded here, or call `keras.utils.set_random_seed` before the models are
-    made. A model whose training is interrupted gets the weights back that it came with.
+    With a `folder`, finished models are saved there (`stage-1.keras`, `stage-2.keras` and so on). A second call with
+    the same arguments resumes an interrupted run and gives the same result. The initial weights are part of the
+    arguments: pass functions, which are seeded here, or call `keras.utils.set_random_seed` before building the models.
+    A model whose training is interrupted gets its initial weights back.
 
     Sources: S. I. Mirzadeh et al., "Improved Knowledge Distillation via Teacher Assistant", 2020; W. Son, J. Na,
     J. Choi & W. Hwang, "Densely Guided Knowledge Distillation Using Multiple Teacher Assistants", 2021
@@ -63,33 +63,34 @@ def distill_chain(
 
     Args:
         models: a trained teacher (a Keras model, the path of a `.keras` file, or a keras_kd teacher), then the models
-            to train in order: Keras models, trained in place, or functions without arguments that build one.
-        data: arrays `(x, y)`, a `keras_kd.data.Pipeline`, or a `tf.data.Dataset` of batches. A data set is not looked
-            into: that it gives the same batches in each epoch, and is the same in a second call, is up to you.
-        epochs: for each training, or a list with one for each.
-        optimizer: a name, a config, an optimizer (each training has a copy), or a function that makes one.
-        loss: for the labels, as in `compile`; None takes the cross-entropy of class numbers.
+            to train, in order: Keras models, trained in place, or functions without arguments that build one.
+        data: arrays `(x, y)`, a `keras_kd.data.Pipeline`, or a `tf.data.Dataset` of batches. The content of a data set
+            is not checked: make sure that it yields the same batches in each epoch and in a second call.
+        epochs: one number for all trainings, or a list with one per training.
+        optimizer: a name, a config, an optimizer (each training gets a copy), or a function that makes one.
+        loss: for the labels, as in `compile`; None means sparse categorical cross-entropy.
         metrics: as in `compile`.
         compile: further settings of `compile`, such as `{"jit_compile": False}`.
         alpha: the weight of the teacher, see `Distiller`.
         temperature: of the soft targets, see `Distiller`.
-        losses: see `Distiller`; each training has copies. None takes soft targets.
-        guidance: who teaches: the one `"previous"` model, or `"all"` before it.
-        drop: with `"all"`, the probability that a teacher is left out of a step, below 1; the others then count for
-            more, and one always stays.
+        losses: see `Distiller`; each training gets copies. None means soft targets.
+        guidance: the teachers of each model: the `"previous"` one, or `"all"` before it.
+        drop: with `"all"`, the probability, below 1, that a teacher is left out of a step. The weights of the others
+            grow accordingly, and at least one teacher remains.
         validation_data: as in `fit`.
-        batch_size: of arrays; None takes 64.
-        folder: where to keep what is finished, or half finished; None keeps nothing.
-        seed: of what the functions build, and of the trainings: 0 for the first, seed + 1 for the second, and so on.
-        callbacks: for each training; all trainings share them.
-        progress: shows a bar for each training.
+        batch_size: for arrays; None means 64.
+        folder: where finished and interrupted trainings are saved; None saves nothing.
+        seed: of the models that functions build, and of the trainings: `seed` for the first, `seed + 1` for the second,
+            and so on.
+        callbacks: shared by all trainings.
+        progress: whether to show a bar for each training.
 
     Returns:
-        The trained models and how it went.
+        The trained models and a record of each training.
 
     Raises:
         ConfigurationError: fewer than two models, models that do not fit together, other settings out of range, or
-            another process that works in `folder`.
+            another process is using `folder`.
         TeacherError: the teacher's file is missing.
     """
     check_choice("guidance", guidance, GUIDANCE)
@@ -112,14 +113,16 @@ def distill_chain(
 
 
 def born_again(teacher: Any, build: Callable[[], keras.Model], generations: int, data: Any, **settings: Any) -> Chain:
-    """Trains a model from a teacher of its own kind, the next from that one, and so on: `distill_chain` of `build`.
+    """Trains several generations of one architecture, each distilled from the generation before it.
 
-    Source: T. Furlanello et al., "Born-Again Neural Networks", 2018; there the temperature is 1. Their ensemble is the
+    The same as `distill_chain` with `build` for every model to train.
+
+    Source: T. Furlanello et al., "Born-Again Neural Networks", 2018, which uses a temperature of 1. Its ensemble is the
     mean over the generations: `keras_kd.teachers.Ensemble(chain.models)`.
 
     Args:
         teacher: a trained model, see `distill_chain`.
-        build: makes an untrained model; it is called once for each generation, under another seed.
+        build: builds an untrained model; called once per generation, each time with a different seed.
         generations: how many to train, at least 1.
         data, settings: see `distill_chain`.
     """
@@ -128,5 +131,5 @@ def born_again(teacher: Any, build: Callable[[], keras.Model], generations: int,
 
 
 def _alone_in(folder: str | Path | None) -> contextlib.AbstractContextManager[None]:
-    """Keeps other calls out of the folder while this one works there."""
+    """Locks the folder against other calls."""
     return contextlib.nullcontext() if folder is None else locked(Path(folder) / ".lock")

@@ -27,20 +27,20 @@ def fit(
     validation_batch_size: int | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> dict[str, list[float]]:
-    """Fits a model or distiller, from the epoch after which an interrupted training was saved.
+    """Fits a model or distiller; an interrupted training resumes after its last saved epoch.
 
     Args:
         model: built and compiled; its weights are trained in place.
-        data: a `Pipeline`, which resumes at the right epoch, or whatever else `fit` takes.
+        data: a `Pipeline`, which resumes at the right epoch, or anything else that `fit` takes.
         name: of the training, for its progress bar and for errors.
         epochs: of the whole training.
         progress: where the epochs are shown.
-        resume: restores the model and saves it; None keeps nothing.
+        resume: restores and saves the state of the training; None saves nothing.
         validation_data, validation_batch_size: as in `fit`.
         callbacks: called before those of this loop.
 
     Returns:
-        The history of all epochs, those before an interruption included.
+        The history of all epochs, including those before an interruption.
 
     Raises:
         TrainingError: a loss or a weight became NaN or infinite.
@@ -57,7 +57,7 @@ def fit(
             validation_data=validation_data,
             validation_batch_size=validation_batch_size,
             callbacks=[*callbacks, *last],
-            shuffle=False,  # a pipeline shuffles by itself; a tf.data.Dataset is shuffled by whoever makes it
+            shuffle=False,  # a Pipeline shuffles its own examples; the caller shuffles a tf.data.Dataset
             verbose=0,
         ).history
     check_weights(getattr(model, "student", model), name)
@@ -65,7 +65,7 @@ def fit(
 
 
 def non_finite_weights(model: keras.Model) -> list[str]:
-    """The paths of weights that hold NaN or infinity."""
+    """The paths of the weights that contain NaN or infinity."""
     values = ((weight.path, keras.ops.convert_to_numpy(weight)) for weight in model.weights)
     return [path for path, value in values if not np.isfinite(value.astype(np.float32)).all()]
 
@@ -77,7 +77,7 @@ def check_weights(model: keras.Model, name: str) -> None:
 
 
 class _StopWhenDiverged(keras.callbacks.Callback):
-    """Ends a training whose loss became NaN or infinite, before its state is saved."""
+    """Stops a training whose loss became NaN or infinite, before its state is saved."""
 
     def __init__(self, name: str):
         super().__init__()

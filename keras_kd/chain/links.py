@@ -1,4 +1,4 @@
-"""The models of a chain, checked before anything is trained."""
+"""Checks of the models of a chain before training."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _student(model: Any, seed: int) -> keras.Model:
 def check_links(
     teacher: Teacher, students: list[keras.Model], *, guidance: str, drop: float, loss: Any, losses: Any
 ) -> None:
-    """Raises `ConfigurationError` where models or settings do not fit together."""
+    """Raises `ConfigurationError` if models or settings do not fit together."""
     all_models = [getattr(teacher, "model", teacher), *students]
     if len({id(model) for model in all_models}) < len(all_models):
         raise ConfigurationError(
@@ -109,7 +109,7 @@ def _check_guides(teacher: Teacher, students: list[keras.Model], loss: Any, loss
 
 
 def _check_classes(shapes: list[tuple[str, Any]]) -> None:
-    """Raises `ConfigurationError` where two links of the chain, each of one output, have other classes."""
+    """Raises `ConfigurationError` if two neighboring single-output models differ in the number of classes."""
     known = [(name, next(iter(outputs.values()))[-1]) for name, outputs in shapes if outputs and len(outputs) == 1]
     for (name, classes), (next_name, next_classes) in zip(known[:-1], known[1:], strict=True):
         if classes != next_classes:
@@ -123,14 +123,14 @@ def _check_classes(shapes: list[tuple[str, Any]]) -> None:
 
 
 def _looks_untrained(model: Any) -> bool:
-    """Whether all that begins at 0 is still 0."""
+    """Whether all weights that are initialized to 0 are still 0."""
     weights = getattr(model, "weights", [])
     begin_at_zero = [weight for weight in weights if weight.name in ("bias", "beta", "moving_mean")]
     return bool(begin_at_zero) and not any(np.any(ops.convert_to_numpy(weight)) for weight in begin_at_zero)
 
 
 def for_each(epochs: Any, count: int) -> list[int]:
-    """The epochs of each of `count` trainings."""
+    """The number of epochs of each of `count` trainings."""
     given = list(epochs) if isinstance(epochs, (list, tuple)) else [epochs] * count
     if len(given) != count or not all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in given):
         raise ConfigurationError(
@@ -144,12 +144,12 @@ def for_each(epochs: Any, count: int) -> list[int]:
 
 
 def teacher_name(teacher: Teacher) -> str:
-    """That of its model, where it is one."""
+    """The name of the teacher's model; `"teacher"` if it has none."""
     return getattr(getattr(teacher, "model", None), "name", None) or "teacher"
 
 
 def unique(names: list[str]) -> list[str]:
-    """Numbers those that occur several times.
+    """The names, with repeated ones numbered.
 
     >>> unique(["a", "b", "b"])
     ['a', 'b_1', 'b_2']

@@ -1,4 +1,4 @@
-"""Progress of a run: a bar per stage on a terminal; in a file, a line per stage and one per minute."""
+"""Progress of a run: on a terminal, a bar per stage; in a file, a line per stage and one per minute."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class RunProgress:
     """The stages of a run on one console.
 
     Args:
-        console: where they are shown; None is standard output.
-        shown: whether anything is shown.
+        console: where they are shown; None means standard output.
+        shown: whether to show anything.
     """
 
     def __init__(self, console: Any = None, *, shown: bool = True):
@@ -35,12 +35,12 @@ class RunProgress:
         self._bars.stop()
 
     def say(self, text: str) -> None:
-        """Prints a line that stays."""
+        """Prints a permanent line."""
         self._bars.say(text)
 
     @contextlib.contextmanager
     def stage(self, name: str, total: int = 1, done: int = 0) -> Iterator[StageProgress]:
-        """Shows a stage of `total` steps, `done` of them before the start; all are done at the end."""
+        """Shows a stage of `total` steps, `done` of which were completed before; marks it complete at the end."""
         interruption.check()
         task = self._bars.add(name, total, done)
         try:
@@ -118,7 +118,7 @@ class Bars:
 
 
 class StageProgress:
-    """The progress of one stage; Ctrl-C ends the run at each of its steps."""
+    """The progress of one stage. After Ctrl-C, the next step ends the run."""
 
     def __init__(self, bars: Bars | Lines | Nothing, task: int):
         self._bars = bars
@@ -131,7 +131,7 @@ class StageProgress:
             interruption.check()
 
     def note(self, text: str) -> None:
-        """Shows what is being done."""
+        """Shows a note beside the progress."""
         self._bars.advance(self._task, 0, text)
         interruption.check()
 
@@ -141,9 +141,9 @@ class StageProgress:
 
 
 class EpochProgress(keras.callbacks.Callback):
-    """Advances a stage by one per epoch, and ends the training between two batches after Ctrl-C.
+    """Advances a stage by one step per epoch; after Ctrl-C, ends the training between two batches.
 
-    A short epoch in progress is finished and saved by `resume` first.
+    A short epoch in progress is completed first, and saved by `resume`.
     """
 
     def __init__(self, stage: StageProgress, resume: Resume | None = None):
@@ -160,7 +160,7 @@ class EpochProgress(keras.callbacks.Callback):
         interruption.check()
 
     def on_epoch_begin(self, epoch, logs=None):
-        interruption.check()  # not at the end of the previous epoch: `resume`, the last callback, had to save it first
+        interruption.check()  # not in on_epoch_end: `resume`, the last callback, has to save the epoch first
         self._epoch_start = time.monotonic()
 
     def on_train_batch_begin(self, batch, logs=None):

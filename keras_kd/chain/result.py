@@ -1,4 +1,4 @@
-"""What a chain of distillation leaves: the models, and how each was trained."""
+"""The result of a chain: the trained models and a record of each training."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ class Stage:
 
     Attributes:
         name: of the model that was trained.
-        teachers: the names of those that taught it.
-        parameters: of the model, those that do not train included.
-        epochs: how many there were.
-        seconds: of training and validation, over all interruptions.
+        teachers: the names of its teachers.
+        parameters: the number of parameters of the model, including non-trainable ones.
+        epochs: the number of epochs.
+        seconds: of training and validation, across all interruptions.
         metrics: on the validation data after the last epoch, by name; empty without validation data.
-        best: the best of each over the epochs (the smallest where the name says loss, error or divergence).
-        history: what `fit` logged, by name, a value an epoch.
+        best: the best value of each metric over the epochs (the smallest if its name contains loss, error or
+            divergence).
+        history: the logs of `fit` by name, one value per epoch.
     """
 
     name: str
@@ -36,11 +37,11 @@ class Stage:
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Chain:
-    """What `distill_chain` trained; prints as a table with a line for each training.
+    """The result of `distill_chain`; prints as a table with one line per training.
 
     Attributes:
         models: the trained models in order, the student last.
-        stages: how each was trained.
+        stages: the record of each training.
     """
 
     models: tuple[keras.Model, ...]
@@ -48,7 +49,7 @@ class Chain:
 
     @property
     def student(self) -> keras.Model:
-        """The last one."""
+        """The last model."""
         return self.models[-1]
 
     def __repr__(self) -> str:

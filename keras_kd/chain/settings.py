@@ -1,4 +1,4 @@
-"""What all trainings of a chain share, as new objects for each of them."""
+"""The settings that all trainings of a chain share; each training gets new objects made from them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from keras_kd.serialization import deserialize, serialize
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What all trainings of a chain share."""
+    """The settings that all trainings of a chain share."""
 
     optimizer: Any
     loss: Any
@@ -29,7 +29,7 @@ class Settings:
     seed: int
 
     def compiled(self, student: keras.Model) -> dict[str, Any]:
-        """The arguments of `compile`, all of them new objects."""
+        """The arguments of `compile`, as new objects."""
         loss = self.loss
         if loss is None:
             is_logits = all(head.is_logits for head in find_heads(student).values())
@@ -43,7 +43,7 @@ class Settings:
         }
 
     def new_losses(self) -> list[Any] | None:
-        """The distillation terms, those that may learn something as new objects."""
+        """The distillation terms; those that may have weights as new objects."""
         losses = self.losses if isinstance(self.losses, (list, tuple)) else [self.losses]
         new = [copy_of(loss) if isinstance(loss, DistillationLoss) else loss for loss in losses]
         return None if self.losses is None else new
@@ -56,7 +56,7 @@ class Settings:
 
 
 def copy_of(value: Any) -> Any:
-    """A new object with the same settings; names and functions are what they are."""
+    """A new object with the same settings; names and functions unchanged."""
     return deserialize(serialize(value)) if hasattr(value, "get_config") else value
 
 
@@ -67,14 +67,14 @@ def _new_optimizer(optimizer: Any) -> keras.optimizers.Optimizer:
 
 
 def plain(value: Any) -> Any:
-    """What stands for an object in a hash; the same in another process."""
+    """A representation of an object for a hash; the same in another process."""
     if hasattr(value, "get_config"):
         return _without_names(serialize(value))
     return getattr(value, "__qualname__", None) or repr(value)
 
 
 def _without_names(config: Any) -> Any:
-    """Keras counts some of its objects: a second Adam in a process is `adam_1`."""
+    """A config without names, since Keras numbers some: the second Adam in a process is `adam_1`."""
     if isinstance(config, dict):
         return {key: _without_names(value) for key, value in config.items() if key != "name"}
     return config

@@ -14,7 +14,7 @@ from keras_kd.teachers import fingerprint
 
 
 class StageFile:
-    """`stage-1.keras`, and beside it `stage-1.json`, which says what it is the result of."""
+    """`stage-1.keras` with a trained model, and `stage-1.json`, which identifies the training that made it."""
 
     def __init__(self, folder: Path, number: int, key: str):
         self._folder = folder
@@ -22,13 +22,13 @@ class StageFile:
         self._key = key
 
     def unfinished(self, initial: str) -> Path:
-        """Where the state of this training is kept."""
+        """Where the state of this training is saved until it is finished."""
         return self._folder / f"{self._name}-{self._key}-{initial.removeprefix('sha256:')[:16]}"
 
     def load(self, student: keras.Model) -> Stage | None:
-        """Gives a student the weights that this training left; None where there was none like it.
+        """Loads the trained weights into a student; returns None if no such training was finished.
 
-        The student may also come with these weights, from the call that trained it.
+        The student may have its initial weights, or already the trained ones from the call that trained it.
         """
         stamp, file = self._folder / f"{self._name}.json", self._folder / f"{self._name}.keras"
         if not (stamp.exists() and file.exists()):
@@ -40,7 +40,7 @@ class StageFile:
         return Stage(**told["stage"] | {"teachers": tuple(told["stage"]["teachers"])})
 
     def save(self, student: keras.Model, initial: str, stage: Stage) -> None:
-        """Each file is whole or not there; killed between the two, the training counts as not finished."""
+        """Writes both files, each atomically. After a kill between the two, the training counts as unfinished."""
         with files.replacing(self._folder / f"{self._name}.keras") as draft:
             student.save(draft)
             (self._folder / f"{self._name}.json").unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""One training of a chain, which an interruption does not undo."""
+"""One resumable training of a chain."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Training:
     def run(
         self, data: Any, validation_data: Any, folder: Path | None, callbacks: list[Any], progress: RunProgress
     ) -> Stage:
-        """Trains the student, or loads the weights that an earlier call left."""
+        """Trains the student, or loads the weights from an earlier call."""
         data = _checked_data(data, self.settings.batch_size, self.seed)
         with _given_back(self.student):
             if folder is None:
@@ -75,7 +75,7 @@ class Training:
         self, data: Any, validation_data: Any, callbacks: list[Any], resume: Resume | None, progress: RunProgress
     ) -> dict[str, list[float]]:
         teacher = self.teachers[0] if len(self.teachers) == 1 else Panel(self.teachers, names=self.teacher_names)
-        keras.utils.set_random_seed(self.seed)  # before what the losses learn is made
+        keras.utils.set_random_seed(self.seed)  # before the weights of the losses are created
         distiller = Distiller(
             teacher,
             self.student,
@@ -103,7 +103,7 @@ class Training:
         return soft_targets_per_teacher(self.student, self.teacher_names, self.settings.drop, self.seed)
 
     def _key(self, data: Any) -> str:
-        """A hash of all that the result depends on but the student's first weights."""
+        """A hash of everything that the result depends on, except the student's initial weights."""
         told = {
             **self.settings.described(),
             "epochs": self.epochs,
@@ -129,7 +129,7 @@ class Training:
 
 
 def _described(pipeline: Pipeline) -> list[Any]:
-    """What the batches depend on; of labels that are read from disk nothing is told."""
+    """Everything that the batches depend on, except labels that are read from disk."""
     settings = [pipeline.batch_size, pipeline.seed, pipeline.shuffle, pipeline.views]
     has_labels = pipeline.examples.parts > 1 and pipeline.examples.random_access
     labels = keras.tree.flatten(pipeline.examples.labels()) if has_labels else []
@@ -141,7 +141,7 @@ def _better(name: str) -> Callable[[list[float]], float]:
 
 
 def _checked_data(data: Any, batch_size: int | None, seed: int) -> Any:
-    """Arrays as a pipeline, whose order goes on after an interruption; anything else as it is."""
+    """Arrays as a pipeline, whose order survives an interruption; anything else unchanged."""
     if isinstance(data, (tuple, list, np.ndarray)):
         return Pipeline(
             tuple(data) if isinstance(data, list) else data, batch_size=batch_size or _BATCH_SIZE, seed=seed
@@ -159,7 +159,7 @@ def _checked_data(data: Any, batch_size: int | None, seed: int) -> Any:
 
 @contextlib.contextmanager
 def _given_back(model: keras.Model) -> Iterator[None]:
-    """Where the training fails or is interrupted, the model has its weights and random state back."""
+    """Restores a model's weights and random state if the training fails or is interrupted."""
     metrics = {id(variable) for variable in model.metrics_variables}
     state = [(v, np.array(ops.convert_to_numpy(v))) for v in model.variables if id(v) not in metrics]
     try:
@@ -171,7 +171,7 @@ def _given_back(model: keras.Model) -> Iterator[None]:
 
 
 class _Seconds(keras.callbacks.Callback):
-    """Adds the seconds of each epoch to the logs, for the callbacks after it."""
+    """Adds the duration of each epoch in seconds to the logs, for later callbacks."""
 
     def on_epoch_begin(self, epoch, logs=None):
         self._start = time.perf_counter()

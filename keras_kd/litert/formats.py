@@ -1,4 +1,4 @@
-"""The formats of a LiteRT (`.tflite`) file: the one list that Python, recipes and the command line read."""
+"""The formats of a LiteRT (`.tflite`) file: the single list for Python, recipes and the command line."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from keras_kd.errors import check_choice
 
 @dataclass(frozen=True)
 class Format:
-    """How a file stores its weights, and in which numbers it computes.
+    """The dtypes in which a file stores its weights and computes.
 
     Attributes:
         name: its name in Python and in recipes.
         weights: the dtype of the stored weights.
-        activations: the dtype that the operators compute in, where they have a kernel for it.
+        activations: the dtype in which operators compute if they have a kernel for it.
     """
 
     name: str
@@ -25,12 +25,12 @@ class Format:
 
     @property
     def needs_calibration(self) -> bool:
-        """Whether the ranges of the activations are taken from real samples."""
+        """Whether the ranges of the activations are measured on real samples."""
         return self.activations != "float32"
 
     @property
     def is_exact(self) -> bool:
-        """Whether the file computes what a float32 model does, up to rounding."""
+        """Whether the file's outputs equal those of the float32 model, up to rounding."""
         return (self.weights, self.activations) == ("float32", "float32")
 
 

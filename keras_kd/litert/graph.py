@@ -12,8 +12,8 @@ class Operator(NamedTuple):
 
     Attributes:
         name: as in LiteRT's schema, for example "CONV_2D"; the custom code of a custom operator.
-        inputs: the numbers of its input tensors; -1 where an optional one is missing.
-        outputs: the numbers of its output tensors.
+        inputs: the indices of its input tensors; -1 for a missing optional one.
+        outputs: the indices of its output tensors.
         is_float: whether an output is float32.
     """
 
@@ -37,9 +37,9 @@ def read_operators(content: bytes) -> list[list[Operator]]:
 
 
 def float_operators(content: bytes) -> tuple[str, ...]:
-    """The sorted names of the operators with a float32 output, except `DEQUANTIZE`, which only leads to them.
+    """The sorted names of the operators with a float32 output, except `DEQUANTIZE`, which only feeds them.
 
-    The converter leaves an operator without an integer kernel in float, and does not report it.
+    The converter keeps an operator without an integer kernel in float and does not report it.
 
     Args:
         content: a whole LiteRT file.
@@ -55,7 +55,7 @@ def producer(content: bytes, index: int) -> str | None:
 
     Args:
         content: a whole LiteRT file.
-        index: the number of the tensor.
+        index: the index of the tensor.
     """
     producers = {output: operator for operator in read_operators(content)[0] for output in operator.outputs}
     while index in producers:
@@ -78,7 +78,7 @@ def _read_graph(schema, graph, codes: list[str]) -> list[Operator]:
 
 
 def _code_name(schema, code) -> str:
-    number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())  # old files have the second one alone
+    number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())  # old files set only the second
     if number == schema.BuiltinOperator.CUSTOM:
         return code.CustomCode().decode()
     names = {value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")}

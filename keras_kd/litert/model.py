@@ -17,9 +17,9 @@ _ROWS_AT_ONCE = 256
 
 
 class Model:
-    """A LiteRT (`.tflite`) file on the CPU, with its inputs and outputs by their names in the file's signature.
+    """A LiteRT (`.tflite`) file on the CPU, with inputs and outputs by their names in the file's signature.
 
-    One call runs at a time: further threads wait for it.
+    One call runs at a time; other threads wait.
 
     Args:
         file: the path of a file, or its content.
@@ -29,8 +29,8 @@ class Model:
     Attributes:
         inputs: the input tensors by name.
         outputs: the output tensors by name.
-        has_signature: whether the file has a signature. The names of one without are those of its tensors.
-        batch_size: the number of examples that the file takes at once; None where it takes any number.
+        has_signature: whether the file has a signature. Without one, the names are those of the tensors.
+        batch_size: the number of examples that the file takes at once; None if it takes any number.
 
     Raises:
         ConfigurationError: the file is missing or damaged, or has operators that LiteRT does not have.
@@ -53,25 +53,25 @@ class Model:
 
     @property
     def content(self) -> bytes:
-        """The file as it is."""
+        """The content of the file."""
         return self._file if isinstance(self._file, bytes) else self._file.read_bytes()
 
     def predict(self, x: Any) -> dict[str, np.ndarray]:
         """The outputs for any number of examples.
 
-        The examples pass through in batches of the size that the file takes; the last batch is filled up with copies
-        of the last example, whose outputs are dropped.
+        Examples are run in batches of the size that the file takes. The last batch is padded with copies of the last
+        example, whose outputs are dropped.
 
         Args:
             x: the input [n, ...] of a model with one input, or a mapping from input names to arrays [n, ...], in the
-                scale and dtype of the Keras model: real numbers are quantized here where the file's input is, and
+                scale and dtype of the Keras model: real numbers are quantized here if the file's input is quantized;
                 integers stay integers.
 
         Returns:
-            Arrays [n, ...] by output name, dequantized where the file's output is quantized.
+            Arrays [n, ...] by output name, dequantized if the file's output is quantized.
 
         Raises:
-            ConfigurationError: other inputs, shapes or dtypes than the model takes, no examples, or an operator that
+            ConfigurationError: inputs, shapes or dtypes do not match the model; there are no examples; or an operator
                 fails.
         """
         contents, num_examples = self.encode(x)
@@ -80,13 +80,13 @@ class Model:
         return {name: self.outputs[name].decode(content) for name, content in outputs.items()}
 
     def encode(self, x: Any) -> tuple[dict[str, np.ndarray], int]:
-        """The content of the input tensors for some examples, and how many examples there are; see `predict`."""
+        """The content of the input tensors for some examples, and the number of examples; see `predict`."""
         arrays = self._check_inputs(x)
         num_examples = len(next(iter(arrays.values())))
         return {name: self.inputs[name].encode(array) for name, array in arrays.items()}, num_examples
 
     def run(self, contents: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """One pass over one batch, and nothing else.
+        """Runs one pass over one batch, and nothing else.
 
         Args:
             contents: from `encode`, with as many rows as the file takes at once.
@@ -100,13 +100,13 @@ class Model:
         with self._lock:
             return self._run(contents)
 
-    # Running; the lock is held.
+    # Running. The caller holds the lock.
 
     def _run_all(self, contents: dict[str, np.ndarray], num_examples: int) -> dict[str, np.ndarray]:
         if self.batch_size is None:
             try:
                 return self._run_in_pieces(contents, num_examples, min(num_examples, _ROWS_AT_ONCE))
-            except ConfigurationError:  # the inputs have an open batch dimension, but an operator inside has not
+            except ConfigurationError:  # the inputs have an open batch dimension, but an inner operator does not
                 self._load()
                 self.batch_size = self._allocated_batch()
         return self._run_in_pieces(contents, num_examples, self.batch_size)
@@ -138,7 +138,7 @@ class Model:
         self._shapes = shapes
 
     def _load(self) -> None:
-        """Opens the interpreter with the shapes that stand in the file."""
+        """Opens the interpreter with the shapes stored in the file."""
         from ai_edge_litert.interpreter import Interpreter
 
         if isinstance(self._file, bytes):
@@ -161,10 +161,10 @@ class Model:
         return (*self.inputs.values(), *self.outputs.values())
 
     def _allocated_batch(self) -> int:
-        """The first dimension of the first input in the file, 1 where it is open."""
+        """The first dimension of the first input in the file; 1 if it is open."""
         return int(self._interpreter.get_input_details()[0]["shape"][0])
 
-    # What is passed in.
+    # Inputs.
 
     def _check_inputs(self, x: Any) -> dict[str, np.ndarray]:
         named = x if isinstance(x, Mapping) else {next(iter(self.inputs)): x} if len(self.inputs) == 1 else None
@@ -185,12 +185,12 @@ class Model:
 
 
 def check_examples(name: str, x: np.ndarray, shape: tuple[int | None, ...] | None) -> None:
-    """Raises `ConfigurationError` unless `x` [n, ...] holds at least one example of the shape that a model takes.
+    """Raises `ConfigurationError` unless `x` [n, ...] has at least one example, all of the shape that a model takes.
 
     Args:
         name: the model's name.
         x: the examples.
-        shape: the shape of the model's input, batch first; None in it is open, None as a whole is unknown.
+        shape: the shape of the model's input, batch first, with None for open dimensions; None if unknown.
     """
     fits = shape is None or (
         x.ndim == len(shape)
@@ -203,9 +203,9 @@ def check_examples(name: str, x: np.ndarray, shape: tuple[int | None, ...] | Non
 
 
 def _named_tensors(interpreter: Any) -> tuple[dict[str, Tensor], dict[str, Tensor], bool]:
-    """Inputs and outputs of the main graph by the names of its signature, and whether it has one.
+    """Inputs and outputs of the main graph by the names of its signature, and whether it has a signature.
 
-    In a file without a signature, a tensor has its own name.
+    Without a signature, the names are those of the tensors.
     """
     inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
     indices = [{one["index"] for one in details} for details in (inputs, outputs)]

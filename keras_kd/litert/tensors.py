@@ -1,4 +1,4 @@
-"""Tensors of a LiteRT file, and values on their way in and out: `real = scale * (integer - zero_point)`."""
+"""Tensors of a LiteRT file, with conversion of values: `real = scale * (integer - zero_point)`."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class Tensor:
 
     Attributes:
         name: its name in the file's signature.
-        index: its number in the main graph.
-        shape: its shape, batch first; None where a dimension is open.
+        index: its index in the main graph.
+        shape: its shape, batch first; None for an open dimension.
         dtype: the dtype of its content.
-        scale: the step between two integers of a quantized tensor; 0.0 where the tensor is not quantized.
+        scale: the step between two integers of a quantized tensor; 0.0 if the tensor is not quantized.
         zero_point: the integer that stands for 0.0.
     """
 
@@ -41,14 +41,14 @@ class Tensor:
 
     @property
     def is_quantized(self) -> bool:
-        """Whether its integers stand for real numbers; token ids and class indices do not."""
+        """Whether its integers represent real numbers, unlike token ids and class indices."""
         return bool(self.scale)
 
     def encode(self, values: Any) -> np.ndarray:
-        """Values in the model's own scale as the content of this tensor.
+        """Converts values in the model's own scale to the content of this tensor.
 
-        Real numbers are quantized where the tensor is. Integers stay integers: a tensor of plain integers, such as
-        token ids, accepts no floating-point values.
+        Real numbers are quantized if the tensor is quantized. Integers stay integers: a tensor of plain integers, such
+        as token ids, does not accept floating-point values.
 
         Args:
             values: an array in the shape of the tensor.
@@ -64,7 +64,7 @@ class Tensor:
         return np.ascontiguousarray(values, self.dtype)
 
     def decode(self, content: np.ndarray) -> np.ndarray:
-        """The content of this tensor as values in the model's own scale: dequantized where the tensor is quantized."""
+        """Converts the content of this tensor to values in the model's own scale, dequantized if necessary."""
         return dequantize(content, self.scale, self.zero_point) if self.is_quantized else content
 
     def _check_integers(self, values: np.ndarray) -> None:
@@ -81,9 +81,9 @@ class Tensor:
 
 
 def quantize(values: Any, scale: float, zero_point: int, dtype: Any) -> np.ndarray:
-    """Real numbers as integers of a quantized tensor, rounded half away from zero, as LiteRT's QUANTIZE operator does.
+    """Quantizes real numbers, rounding half away from zero as LiteRT's QUANTIZE operator does.
 
-    What is out of range becomes the nearest integer of `dtype`.
+    Values out of range are clipped to the range of `dtype`.
 
     Args:
         values: real numbers of any shape.
@@ -104,7 +104,7 @@ def quantize(values: Any, scale: float, zero_point: int, dtype: Any) -> np.ndarr
 
 
 def dequantize(values: Any, scale: float, zero_point: int) -> np.ndarray:
-    """The integers of a quantized tensor as real numbers: float32, in the shape of `values`.
+    """Dequantizes the integers of a quantized tensor to float32, in the shape of `values`.
 
     >>> dequantize(np.array([1, 3, 4], np.int8), scale=0.5, zero_point=3)
     array([-1. ,  0. ,  0.5], dtype=float32)
