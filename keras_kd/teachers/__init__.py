@@ -1,4 +1,4 @@
-"""Where the targets come from."""
+"""Teachers: objects that turn a batch into targets for the student."""
 
 from keras_kd.features import ModelOutputs
 from keras_kd.teachers.absent import AbsentTeacher, check_fingerprint

@@ -14,7 +14,7 @@ from keras_kd.teachers.base import Batch, Teacher
 
 @register
 class AbsentTeacher(Teacher):
-    """Stands for the teacher of a saved distiller that is missing; calling it raises an error with instructions."""
+    """Placeholder for the missing teacher of a saved distiller; calling it raises an error with instructions."""
 
     def __init__(self, path: str | None, outputs: str | None, fingerprint: str, **settings: Any):
         self.path = path
@@ -48,15 +48,15 @@ class AbsentTeacher(Teacher):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> AbsentTeacher:
-        """An unchanged placeholder, saved and loaded while the teacher is missing."""
+        """The same placeholder, for a distiller that is saved and loaded while its teacher is missing."""
         return cls(**config)
 
 
 def reopened(kind: type[Teacher], config: dict[str, Any]) -> Teacher:
-    """The teacher of a kind whose file a config names, or an `AbsentTeacher` if the file does not exist.
+    """Loads a teacher of class `kind` from the file in its config; an `AbsentTeacher` if the file does not exist.
 
     Raises:
-        TeacherError: the file contains another teacher.
+        TeacherError: the file contains a different teacher.
     """
     settings = dict(config)
     path, fingerprint = settings.pop("path"), settings.pop("fingerprint")
@@ -66,7 +66,7 @@ def reopened(kind: type[Teacher], config: dict[str, Any]) -> Teacher:
 
 
 def check_fingerprint(teacher: Teacher, expected: str) -> None:
-    """Raises `TeacherError` if a teacher is not the expected one."""
+    """Raises `TeacherError` if a teacher does not have the expected fingerprint."""
     if teacher.fingerprint == expected:
         return
     fix = "Pass the same weights, or create a new Distiller to continue with another teacher."

@@ -1,4 +1,4 @@
-"""A teacher run over plain arrays, compiled once, outside any training."""
+"""Runs a teacher on plain arrays outside training, compiled once."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from keras_kd.teachers.base import Batch, Teacher
 
 
 class TeacherRunner:
-    """Asks any teacher about plain arrays: one that runs in the step, or one whose answers travel.
+    """Runs any teacher on plain arrays, whether it runs inside or outside the training step.
 
     Args:
         teacher: the teacher.
-        taps: paths of inner layers that are wanted besides its logits.
+        taps: paths of inner layers to return in addition to the logits.
     """
 
     def __init__(self, teacher: Teacher, taps: Sequence[str] = ()):
@@ -27,13 +27,13 @@ class TeacherRunner:
         self._batch_size = 0
 
     def __call__(self, ids: np.ndarray, view: int, x: Any, y: Any = None) -> dict[str, np.ndarray]:
-        """What the teacher says, `[b, ...]` by name.
+        """The teacher's outputs and taps, `[b, ...]` by name.
 
         Args:
-            ids: int64 `[b]`, the numbers of the examples.
-            view: which augmentation of them this is.
-            x: their inputs.
-            y: their labels, for a teacher that reads them.
+            ids: int64 `[b]`, the example ids.
+            view: the index of the augmented view.
+            x: the inputs.
+            y: the labels, for a teacher that reads them.
         """
         if not self._teacher.runs_outside_step:
             return self._run(x, y)
@@ -41,7 +41,7 @@ class TeacherRunner:
         return {name: ops.convert_to_numpy(value) for name, value in (outputs | taps).items()}
 
     def _run(self, x: Any, y: Any) -> dict[str, np.ndarray]:
-        """A batch smaller than one before it, such as the last, is filled up: a new size would compile anew."""
+        """Pads a batch that is smaller than an earlier one, such as the last, to avoid compiling for a new size."""
         inputs = {"x": x} if y is None else {"x": x, "y": y}
         num_rows = len(tree.flatten(x)[0])
         self._batch_size = max(self._batch_size, num_rows)
@@ -51,10 +51,10 @@ class TeacherRunner:
 
 
 class _Compiled(keras.Model):
-    """A teacher in the one form that every backend compiles; it is no model, and stays untracked."""
+    """Wraps a teacher as a Keras model, which every backend compiles; the teacher itself stays untracked."""
 
     def __init__(self, teacher: Teacher, taps: tuple[str, ...]):
-        super().__init__(name="teacher", dtype="float32", autocast=False)  # inputs reach the teacher as they are
+        super().__init__(name="teacher", dtype="float32", autocast=False)  # do not cast the teacher's inputs
         self._teacher = teacher
         self._paths = taps
         self.supports_jit = teacher.supports_jit

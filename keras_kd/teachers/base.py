@@ -1,4 +1,4 @@
-"""What a teacher is: a plain callable that turns a batch into named targets."""
+"""The teacher interface: a plain callable that turns a batch into named targets."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from keras_kd.features import ModelOutputs
 
 
 class Batch(NamedTuple):
-    """One batch as `fit` hands it over: `(x,)`, `(x, y)` or `(x, y, sample_weight)`.
+    """One batch as received from `fit`: `(x,)`, `(x, y)` or `(x, y, sample_weight)`.
 
     Attributes:
-        teacher_outputs: outputs of an `OfflineTeacher` for these examples, where the pipeline attached them; else None.
-        ids: int64 `[batch]`, the number of each example in its source; None if the source has no numbers.
-        view: int64 `[batch]`, the augmented view of each example; None if the source has none.
+        teacher_outputs: outputs of an `OfflineTeacher` for these examples if the pipeline attached them, else None.
+        ids: int64 `[batch]`, the id of each example in its source; None if the source has no ids.
+        view: int64 `[batch]`, the augmented view of each example; None if the source has no views.
     """
 
     x: Any
@@ -32,7 +32,7 @@ class Batch(NamedTuple):
 
     @classmethod
     def of(cls, data: Any) -> Batch:
-        """From an item of a Keras data iterator, whose `x` may be a `PipelineInputs`."""
+        """Converts an item of a Keras data iterator, in which `x` may be a `PipelineInputs`."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         if isinstance(x, PipelineInputs):
             return cls(x.x, y, sample_weight, x.teacher_outputs or None, x.ids, x.view)
@@ -40,16 +40,16 @@ class Batch(NamedTuple):
 
 
 class Teacher(abc.ABC):
-    """Where the targets come from: `(batch) -> ModelOutputs`.
+    """The source of the targets: `(batch) -> ModelOutputs`.
 
-    A teacher is a plain object and never a tracked attribute of a model: it is not trained, not changed, and not
-    written into the student's checkpoints. It returns logits by output name (`"output"` for a single one) and, apart
-    from these, inner layers by path.
+    A teacher is a plain object and never a tracked attribute of a model: it is not trained, changed, or written into
+    the student's checkpoints. It returns logits by output name (`"output"` if there is only one) and, separately,
+    inner layers by path.
 
     Attributes:
         runs_outside_step: whether the outputs are computed outside the training step, see `OfflineTeacher`.
-        reads_labels: whether the answers depend on the labels of the batch.
-        knows_one_set: whether it answers about the examples of one data set alone, by their number.
+        reads_labels: whether the outputs depend on the labels of the batch.
+        knows_one_set: whether it has outputs only for the examples of one data set, looked up by id.
     """
 
     runs_outside_step = False
@@ -62,40 +62,40 @@ class Teacher(abc.ABC):
 
         Args:
             batch: the batch.
-            taps: paths of inner layers to return besides, of those that `inner_taps` accepts.
+            taps: paths of inner layers to return as well; `inner_taps` must accept them.
         """
 
     def inner_taps(self, names: Iterable[str]) -> dict[str, tuple[int | None, ...] | None]:
-        """Those of `names` that are inner layers rather than outputs, with their shapes (None where not known yet).
+        """The names that are inner layers rather than outputs, with their shapes (None if not known yet).
 
         Raises:
-            ConfigurationError: a path that leads nowhere.
+            ConfigurationError: a path does not exist.
         """
         return {}
 
     @property
     @abc.abstractmethod
     def fingerprint(self) -> str:
-        """What tells this teacher from any other: a hash that is the same in another process."""
+        """A hash that identifies this teacher and is the same in every process."""
 
     @property
     @abc.abstractmethod
     def output_shapes(self) -> dict[str, tuple[int | None, ...]] | None:
-        """The shape of each target where it is known before the first batch, else None."""
+        """The shape of each target if known before the first batch, else None."""
 
     @property
     def activations(self) -> dict[str, str]:
-        """The activation of each output of the model behind, `"linear"` where it gives logits."""
+        """The final activation of each model output, `"linear"` if the model returns logits."""
         return {}
 
     @property
     def only_of_classes(self) -> str | None:
-        """Where the targets mean something as logits of classes alone: what would make them outputs. Else None."""
+        """How to get whole outputs, if the targets are only meaningful as class logits; else None."""
         return None
 
     @property
     def variables(self) -> list[Any]:
-        """Those of the Keras models that answer, which no training may change."""
+        """The variables of the underlying Keras models, which training must not change."""
         return []
 
     @property
@@ -104,7 +104,7 @@ class Teacher(abc.ABC):
         return True
 
     def get_config(self) -> dict[str, Any]:
-        """What names this teacher in a saved distiller; its weights are not in it."""
+        """The config that identifies this teacher in a saved distiller; it does not contain the weights."""
         raise NotImplementedError(f"{type(self).__name__} cannot be named in a saved file.")
 
 
@@ -114,7 +114,7 @@ class OfflineTeacher(Teacher):
     `Pipeline(...).with_teacher(teacher)` attaches its outputs to each batch.
 
     Attributes:
-        views: the number of augmented views of each example that it has outputs for; None where it takes any inputs.
+        views: the number of augmented views of each example it has outputs for; None if it accepts any inputs.
     """
 
     runs_outside_step = True
@@ -125,8 +125,8 @@ class OfflineTeacher(Teacher):
         """The outputs to attach to a batch: arrays `[b, ...]` by name.
 
         Args:
-            ids: int64 `[b]`, the numbers of the examples in the pipeline's source.
-            view: which augmentation of these examples this is.
+            ids: int64 `[b]`, the example ids in the pipeline's source.
+            view: the index of the augmented view.
             x: `[b, ...]`, the inputs in that view.
         """
 

@@ -1,4 +1,4 @@
-"""How sure a classifier is against how often it is right: bins, calibration error, temperature. Pure NumPy."""
+"""Calibration of a classifier (confidence against accuracy): bins, ECE, temperature scaling. Pure NumPy."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import NamedTuple
 import numpy as np
 
 NUM_BINS = 15  # as in Guo et al.'s tables
-TEMPERATURE_RANGE = (0.05, 100.0)  # logits times 20 to almost uniform: past either end nothing changes that matters
+TEMPERATURE_RANGE = (0.05, 100.0)  # from logits times 20 to almost uniform; beyond, nothing changes noticeably
 _PRECISION = 1e-6  # of the logarithm of the temperature
-_ROWS_AT_ONCE = 4096  # so that float64 copies of the logits stay small beside the logits themselves
+_ROWS_AT_ONCE = 4096  # keeps the float64 copies small relative to the logits
 _Z95 = 1.959963984540054  # standard normal quantile of a two-sided 95% interval
 
 
 class ReliabilityBins(NamedTuple):
-    """Examples by their confidence, in bins of equal width from 0 to 1, each with its upper edge.
+    """Examples binned by confidence: bins of equal width from 0 to 1, each including its upper edge.
 
     Attributes:
-        confidence: the mean confidence in each bin, None where it is empty.
-        accuracy: the share of right answers in each bin, None where it is empty.
+        confidence: the mean confidence in each bin, None if the bin is empty.
+        accuracy: the share of correct predictions in each bin, None if the bin is empty.
         count: the number of examples in each bin.
     """
 
@@ -34,7 +34,7 @@ def reliability_bins(confidence: np.ndarray, right: np.ndarray, num_bins: int = 
 
     Args:
         confidence: `[n]`, the probability of the predicted class, 0 to 1.
-        right: `[n]`, whether the prediction is right.
+        right: `[n]`, whether the prediction is correct.
         num_bins: M.
 
     >>> reliability_bins(np.array([0.2, 0.9, 0.7]), np.array([False, True, False]), num_bins=2)
@@ -57,10 +57,10 @@ def calibration_error(bins: ReliabilityBins) -> float:
 
 
 def chance_calibration_error(bins: ReliabilityBins) -> float:
-    """The ECE that a perfectly calibrated classifier shows on average, because the bins hold few examples.
+    """The expected ECE of a perfectly calibrated classifier, which is above 0 because the bins are finite.
 
-    The accuracy of a bin with mean confidence c then scatters around c with variance `c (1 - c) / n_m`, and the mean
-    of its distance is `sqrt(2 / pi)` standard deviations (normal approximation).
+    The accuracy of a bin with mean confidence c varies around c with variance `c (1 - c) / n_m`, and its mean absolute
+    deviation is `sqrt(2 / pi)` standard deviations (normal approximation).
 
     >>> [chance_calibration_error(ReliabilityBins((0.8,), (0.8,), (n,))).__round__(3) for n in (10, 1000)]
     [0.101, 0.01]
@@ -81,23 +81,23 @@ def log_probabilities(logits: np.ndarray, temperature: float = 1.0) -> np.ndarra
 
 
 def confidences(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-    """The probability of the likeliest class, `[n]`, of logits `[n, C]` over a temperature."""
+    """The probability of the top class, `[n]`, from logits `[n, C]` divided by a temperature."""
     return np.concatenate([np.exp(log_probabilities(rows, temperature).max(axis=1)) for (rows,) in _blocks(logits)])
 
 
 def best_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """The temperature T at which `softmax(logits / T)` has the least negative log-likelihood.
+    """The temperature T at which `softmax(logits / T)` has the lowest negative log-likelihood.
 
     Temperature scaling (Guo et al., "On Calibration of Modern Neural Networks", 2017). The negative log-likelihood is
-    convex in `1 / T`, with the slope `mean(sum_c(p_c z_c) - z_label)`; its root is found by halving `log T`.
+    convex in `1 / T`, with slope `mean(sum_c(p_c z_c) - z_label)`; bisection on `log T` finds its root.
 
     Args:
-        logits: `[n, C]`, finite; of data that the classifier was not trained on.
+        logits: `[n, C]`, finite; computed on data that the classifier was not trained on.
         labels: `[n]`, integers.
 
     Returns:
-        A number in `TEMPERATURE_RANGE`; an end of it where the likelihood still grows there: the lower one where all
-        answers are right, the upper one where they are no better than chance.
+        A number in `TEMPERATURE_RANGE`. If the likelihood still grows at an end of the range, that end: the lower one
+        if all predictions are correct, the upper one if they are no better than chance.
 
     >>> logits = np.array([[3.0, 0.0], [3.0, 0.0], [3.0, 0.0]])
     >>> best_temperature(logits, np.array([0, 0, 1])).__round__(4)  # 3 / T = log(2), for the odds of 2 to 1
@@ -128,7 +128,7 @@ def wilson_interval(share: float, num_examples: int) -> tuple[float, float]:
 
 
 def _slope(logits: np.ndarray, labels: np.ndarray, temperature: float) -> float:
-    """Of the mean negative log-likelihood, by `1 / T`."""
+    """The derivative of the mean negative log-likelihood with respect to `1 / T`."""
     total = 0.0
     for z, y in _blocks(logits, labels):
         z = z.astype(np.float64)

@@ -1,4 +1,4 @@
-"""What tells teachers apart that are no Keras models: hashes of files, arrays and functions."""
+"""Fingerprints of teachers that are not Keras models: hashes of files, arrays and functions."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def fingerprint_of_path(path: Path) -> str:
 
 
 def fingerprint_of_arrays(arrays: Mapping[str, np.ndarray]) -> str:
-    """A SHA-256 over names, shapes, dtypes and values, whatever the order of the names.
+    """A SHA-256 over names, shapes, dtypes and values, independent of the order of the names.
 
     >>> one, other = fingerprint_of_arrays({"a": np.zeros(2)}), fingerprint_of_arrays({"a": np.zeros((2, 1))})
     >>> one == fingerprint_of_arrays({"a": np.zeros(2)}), one == other
@@ -42,18 +42,19 @@ def fingerprint_of_arrays(arrays: Mapping[str, np.ndarray]) -> str:
 def fingerprint_of_function(function: Callable[..., Any], name: str) -> str:
     """A SHA-256 over a name and a function's source code, the same in any process that runs this code.
 
-    The numbers and strings that the function reads from around it count with it, so do functions of its own module;
-    other modules, classes and functions count by their names, so a newer version of a library goes unnoticed.
+    The hash includes the numbers and strings that the function reads from its enclosing scopes, and functions of its
+    own module. Other modules, classes and functions are included by name only, so a new library version is not
+    detected.
 
     Raises:
-        TeacherError: the source is not at hand (a callable object, a bound method), or the function reads something
-            that its source does not show, such as a model.
+        TeacherError: the source is not available (a callable object, a bound method), or the function reads a value
+            that its source does not define, such as a model.
     """
     return files.fingerprint(files.digest("\0".join([name, *_describe(function, name, [])])))
 
 
 def _describe(function: Any, name: str, seen: list[Any]) -> list[str]:
-    """The source of a function and of what it reads."""
+    """The source of a function and of everything it reads."""
     if not inspect.isfunction(function):
         raise _unknown(name, f"a {type(function).__name__}, whose source does not tell what it holds")
     try:
@@ -67,7 +68,7 @@ def _describe(function: Any, name: str, seen: list[Any]) -> list[str]:
 
 
 def _surroundings(function: Any) -> list[tuple[str, Any]]:
-    """What a function reads besides its arguments, by name; defaults of arguments among it."""
+    """The values a function reads other than its arguments, by name, including argument defaults."""
     read = inspect.getclosurevars(function)
     defaults = {f"default {number}": value for number, value in enumerate(function.__defaults__ or ())}
     return sorted((read.nonlocals | read.globals | defaults | (function.__kwdefaults__ or {})).items())
@@ -88,7 +89,7 @@ def _describe_value(variable: str, value: Any, function: Any, name: str, seen: l
 
 
 def _is_of_module(value: Any) -> bool:
-    """Whether it is a function written in C, and not a method of some object."""
+    """Whether `value` is a function written in C rather than a method of an object."""
     return inspect.isbuiltin(value) and (value.__self__ is None or inspect.ismodule(value.__self__))
 
 

@@ -1,4 +1,4 @@
-"""A live Keras model as the teacher, never changed."""
+"""A live Keras model as a frozen teacher."""
 
 from __future__ import annotations
 
@@ -37,36 +37,36 @@ _UNREADABLE = (
 def fingerprint(model: keras.Model) -> str:
     """A SHA-256 over the shapes, dtypes and values of all weights in order, as `sha256:` and 64 hex digits.
 
-    Names do not count (Keras numbers them anew in each process), nor does what has no weights.
+    Names are excluded because Keras renumbers them in each process. Layers without weights do not affect the hash.
     """
     return files.fingerprint(files.digest_of_arrays(ops.convert_to_numpy(weight) for weight in model.weights))
 
 
 @register
 class FrozenTeacher(Teacher):
-    """A Keras model that teaches: run in inference mode, outside the gradient, never altered.
+    """A Keras model as the teacher: run in inference mode, without gradients, never modified.
 
-    By default the model itself runs. With `dtype`, a faster copy of it does: it computes in that precision, with batch
-    normalization folded into the layers before it. Its outputs are float32, its layers have the same paths, and an
-    inner layer that a loss reads is not folded if that would change it.
+    By default the model itself runs. With `dtype`, a faster copy runs instead: it computes in that precision, with
+    batch normalization folded into the preceding layers. Its outputs are float32, its layers have the same paths, and
+    an inner layer that a loss reads is not folded if that would change it.
 
     The logits of a folded float32 copy agree with those of a float32 model to 1e-5 of their standard deviation. Those
     of a bfloat16 copy agree to 0.1 of it (root mean square 0.02), and at least 97% of the top classes are the same (99%
-    for teachers with 90% accuracy). A bfloat16 copy is faster on processors that multiply bfloat16 and slower than
-    float32 on others. On a CPU neither copy is faster under XLA, which Keras enables by default: there, pass
-    `jit_compile=False` to `compile`.
+    for teachers with 90% accuracy). A bfloat16 copy is faster on processors that multiply bfloat16 natively and slower
+    than float32 on others. On a CPU, neither copy is faster under XLA, which Keras enables by default: pass
+    `jit_compile=False` to `compile` there.
 
     Args:
         model: the teacher, or the path of its `.keras` file. A saved distiller names the teacher by that path.
         outputs: `"logits"` or `"probabilities"`, if the model's final layer does not determine it.
         dtype: None, `"float32"` or `"bfloat16"`.
-        fold: whether batch normalization is folded in that copy.
-        batch_size: run at most this many examples at a time, for the memory of the teacher's activations; None runs
-            the batch as it comes.
-        expected_fingerprint: if given, a model with another fingerprint is refused.
+        fold: whether to fold batch normalization in that copy.
+        batch_size: run at most this many examples at a time, to limit the memory of the teacher's activations; None
+            runs the whole batch at once.
+        expected_fingerprint: if given, a model with another fingerprint is rejected.
 
     Raises:
-        TeacherError: the file is missing or damaged, or the fingerprint is another.
+        TeacherError: the file is missing or damaged, or the fingerprint differs.
         ConfigurationError: not a model, a model whose outputs cannot be determined, or a setting out of range.
 
     Attributes:
@@ -107,7 +107,7 @@ class FrozenTeacher(Teacher):
         return outputs if self.dtype is None else keras.tree.map_structure(_float32, outputs)
 
     def _running(self, places: list[Place]) -> tuple[keras.Model, dict[str, Head], list[Place]]:
-        """The copy in which all of `places` are as in the model; the model if there is none."""
+        """The copy in which every one of `places` has the same value as in the model; the model if no copy does."""
         copy = self._copies and self._copies.find(places)
         if copy is None:
             return self.model, self._heads, places
@@ -128,7 +128,7 @@ class FrozenTeacher(Teacher):
 
     @property
     def fingerprint(self) -> str:
-        """That of the model's weights, and the precision where a copy in its own teaches: `sha256:... bfloat16`."""
+        """The fingerprint of the model's weights, followed by the precision if a copy runs: `sha256:... bfloat16`."""
         if self._fingerprint is None:
             precision = "" if self._copies is None else f" {self.dtype}"
             self._fingerprint = fingerprint(self.model) + precision
@@ -162,7 +162,7 @@ class FrozenTeacher(Teacher):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Teacher:
-        """The named teacher if its file still exists, else an `AbsentTeacher` that raises when it is called."""
+        """The teacher if its file still exists, else an `AbsentTeacher` that raises when called."""
         return reopened(cls, config)
 
 

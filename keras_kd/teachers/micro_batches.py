@@ -1,4 +1,4 @@
-"""A batch run in pieces, one after the other, so that only one piece's activations are in memory at a time."""
+"""Runs a batch in pieces, one at a time, so that only one piece's activations are in memory."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from keras import ops
 
 
 def in_micro_batches(function: Callable[[Any], Any], inputs: Any, size: int) -> Any:
-    """What `function(inputs)` gives, from pieces of at most `size` examples.
+    """`function(inputs)`, computed in pieces of at most `size` examples.
 
-    The pieces are of one length, the smallest that needs no more of them; where it does not divide the batch, the
-    last example is run again and what it gave dropped. Works on a batch whose size is known only when it comes.
+    All pieces have the same length, the smallest that does not increase their number. If it does not divide the batch,
+    the last example is repeated and the extra outputs are dropped. The batch size may be dynamic.
 
     Args:
-        function: `[n, ...] -> [n, ...]`, example by example and with any n; its outputs may be nested.
+        function: `[n, ...] -> [n, ...]`, independent per example, for any n; its outputs may be nested.
         inputs: a tensor `[batch, ...]`, or several in a list, a tuple or a dict.
         size: examples, at least 1.
 
@@ -35,12 +35,12 @@ def in_micro_batches(function: Callable[[Any], Any], inputs: Any, size: int) -> 
         return answers, function(keras.tree.map_structure(lambda x: ops.take(x, rows, axis=0), inputs))
 
     starts = ops.arange(num_pieces, dtype="int32") * length
-    _, answers = ops.scan(run, _room(function, inputs, length), starts)  # in TensorFlow, unlike `map`, one by one
+    _, answers = ops.scan(run, _room(function, inputs, length), starts)  # sequential in TensorFlow, unlike `map`
     return keras.tree.map_structure(lambda p: ops.reshape(p, (-1, *ops.shape(p)[2:]))[:batch], answers)
 
 
 def _room(function: Callable[[Any], Any], inputs: Any, length: Any) -> Any:
-    """Zeros in the shapes of one piece's answers, as `scan` asks for: it returns what has the shape of its state."""
+    """Zeros with the shapes of one piece's outputs: `scan` requires its outputs to have the shape of its state."""
     answers = function(keras.tree.map_structure(lambda x: x[:1], inputs))
     return keras.tree.map_structure(
         lambda value: ops.zeros((length, *ops.shape(value)[1:]), dtype=value.dtype), answers
