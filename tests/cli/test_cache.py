@@ -1,4 +1,4 @@
-"""`keras-kd cache` and `keras-kd diagnose` in a process of their own."""
+"""`keras-kd cache` and `keras-kd diagnose`, each in its own process."""
 
 import json
 import sys
@@ -19,13 +19,13 @@ RECIPE = {
 
 @pytest.fixture(scope="module")
 def call(start_once):
-    """Runs a command in a folder, to its end."""
+    """Runs a command in a folder and waits for it to finish."""
     return lambda folder, *arguments: start_once(COMMAND, *arguments, cwd=folder).wait()
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, call):
-    """Where a teacher was trained and looked at."""
+    """A folder in which a teacher was trained and diagnosed."""
     folder = tmp_path_factory.mktemp("cli")
     (folder / "recipe.yaml").write_text(yaml.safe_dump(RECIPE))
     result = call(folder, "diagnose", "recipe.yaml")

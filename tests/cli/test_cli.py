@@ -1,4 +1,4 @@
-"""`keras-kd` as people meet it: what it prints where, and the exit code."""
+"""The user's view of `keras-kd`: standard output, standard error and the exit code."""
 
 import errno
 import re
@@ -32,14 +32,14 @@ def invoke(tmp_path, monkeypatch):
     monkeypatch.setattr("sys.path", list(sys.path))
     try:
         runner = CliRunner(mix_stderr=False)
-    except TypeError:  # from click 8.2 on they are always apart
+    except TypeError:  # click >= 8.2 always separates stdout and stderr
         runner = CliRunner()
     return lambda *arguments: runner.invoke(app, list(arguments), catch_exceptions=False)
 
 
 @pytest.fixture
 def started(monkeypatch):
-    """The recipes that would have been run; none is."""
+    """Collects the recipes passed to `run`, which is replaced, so nothing runs."""
     recipes = []
     report = Report(
         title="Nothing",
@@ -52,7 +52,7 @@ def started(monkeypatch):
 
 
 def words(text):
-    """A message without the line breaks that a narrow terminal makes."""
+    """A message without the line breaks of a narrow terminal."""
     return " ".join(text.split())
 
 
@@ -230,7 +230,7 @@ def test_a_full_disk_is_one_message(invoke, monkeypatch, error, message):
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), ImportError("half an import"), RecipeError("half a recipe")])
 def test_whatever_comes_of_ctrl_c_is_an_interruption(invoke, monkeypatch, error):
-    """In an import it may come out as something else."""
+    """Ctrl-C during an import may surface as a different exception."""
 
     def fail(recipe, console, overwrite):
         monkeypatch.setattr(interruption, "is_pressed", lambda: True)

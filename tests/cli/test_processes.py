@@ -1,4 +1,4 @@
-"""`keras-kd` in a process of its own: what it loads, what it prints where, and how Ctrl-C ends it."""
+"""`keras-kd` in its own process: what it loads, what it prints where, and how Ctrl-C ends it."""
 
 import os
 import random
@@ -25,7 +25,7 @@ def words(text):
 
 @pytest.fixture
 def own_models(tmp_path):
-    """The arguments of a small run with models of the user's own."""
+    """Arguments for a small run with user-defined models."""
     (tmp_path / "own.py").write_text(MODULE)
     settings = ["teacher.model=own:dense", "student.model=own:dense", "teacher.epochs=1", "few_labels=null"]
     return ["run", "--output-dir=run", *(f"--set={setting}" for setting in settings)]
@@ -50,7 +50,7 @@ def own_models(tmp_path):
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_what_needs_no_backend_loads_none(start, tmp_path, arguments, code, part):
-    """TensorFlow takes seconds; a typo is answered before."""
+    """TensorFlow takes seconds to load; a typo is reported first."""
     script = (
         "import sys; from keras_kd.cli.main import main; sys.argv[0] = 'keras-kd'\n"
         "try: main()\n"
@@ -63,7 +63,7 @@ def test_what_needs_no_backend_loads_none(start, tmp_path, arguments, code, part
 
 
 def test_a_bad_recipe_in_a_terminal(start, tmp_path):
-    """The user's own module is found in the working directory; TensorFlow's chatter is held back."""
+    """The user's module is imported from the working directory; TensorFlow's log messages are suppressed."""
     (tmp_path / "own.py").write_text(MODULE)
     done = start(COMMAND, "run", "--set", "student.model=own:dens", cwd=tmp_path).wait()
     assert (done.returncode, done.stdout) == (2, "")
@@ -106,7 +106,7 @@ def test_ctrl_c_while_the_student_is_trained(start, tmp_path, own_models):
 
 
 def test_ctrl_c_before_the_work_begins(start, tmp_path, own_models):
-    """While TensorFlow is loaded, which takes longer than a second of the processor."""
+    """Interrupts while TensorFlow loads, which takes more than one second of CPU time."""
     run = start(COMMAND, *own_models, cwd=tmp_path)
     run.wait_for(lambda: run.cpu_seconds > 1.5, "the imports")
     run.send(signal.SIGINT)
@@ -117,7 +117,7 @@ def test_ctrl_c_before_the_work_begins(start, tmp_path, own_models):
 
 @pytest.mark.parametrize("moment", [0.3, 1.5])
 def test_ctrl_c_twice_before_the_work_begins(start, tmp_path, own_models, moment):
-    """As fast as a program that passes signals on sends them."""
+    """In quick succession, as from a program that forwards signals."""
     run = start(COMMAND, *own_models, cwd=tmp_path)
     run.wait_for(lambda: run.cpu_seconds > moment, "the imports")
     for _ in range(5):
@@ -144,7 +144,7 @@ main()
 
 
 def test_the_second_ctrl_c_ends_at_once_whatever_goes_on(start, tmp_path):
-    """The work swallows the first, and is in native code at the second, with a process of its own at work."""
+    """The work swallows the first Ctrl-C and is in native code, with a child process running, at the second."""
     code = """
     import subprocess
     child = subprocess.Popen(["sleep", "10000"])
@@ -166,7 +166,7 @@ def test_the_second_ctrl_c_ends_at_once_whatever_goes_on(start, tmp_path):
 
 
 def test_a_swallowed_ctrl_c_ends_the_work_at_its_next_step(start, tmp_path):
-    """As a finalizer or a callback of native code swallows it, without a word."""
+    """A finalizer or a callback from native code may swallow it silently."""
     code = """
     from keras_kd.progress import bar
     class Waits:
@@ -187,7 +187,7 @@ def test_a_swallowed_ctrl_c_ends_the_work_at_its_next_step(start, tmp_path):
 
 
 def test_where_ctrl_c_is_ignored_it_stays_ignored(start, tmp_path):
-    """As under `nohup`, and in the background of a shell."""
+    """As under `nohup`, or in a shell's background job."""
     code = """
     import signal
     console.print(signal.getsignal(signal.SIGINT) == signal.SIG_IGN)
@@ -200,7 +200,7 @@ def test_where_ctrl_c_is_ignored_it_stays_ignored(start, tmp_path):
 @pytest.mark.long
 @pytest.mark.parametrize("seed", range(10))
 def test_ctrl_c_at_any_moment(start, tmp_path, own_models, seed):
-    """From the first import to the report: one message, and nothing left behind."""
+    """From the first import to the report: one message, and no process left running."""
     settings = ["--set=teacher.epochs=20", "--set=student.epochs=15", "--set=export.formats=[float32]"]
     run = start(COMMAND, *own_models, *settings, cwd=tmp_path)
     moment = random.Random(seed).uniform(0.5, 30.0)
@@ -208,7 +208,7 @@ def test_ctrl_c_at_any_moment(start, tmp_path, own_models, seed):
     if not run.has_ended:
         run.send(signal.SIGINT)
     done = run.wait()
-    assert done.returncode in (130, 0), done  # 0 where the report was written already
+    assert done.returncode in (130, 0), done  # 0 if the report was already written
     if done.returncode:
         assert done.stderr in (RESUMES, "\nInterrupted.\n", "\nInterrupted; nothing was finished yet.\n")
     assert not any(noise in done.stdout for noise in CHATTER)
@@ -217,7 +217,7 @@ def test_ctrl_c_at_any_moment(start, tmp_path, own_models, seed):
 
 @pytest.mark.long
 def test_a_whole_run_after_ctrl_c(start, tmp_path, own_models):
-    """The teacher is not trained again, and what is printed is for people."""
+    """The teacher is not trained again, and the output is readable."""
     run = start(COMMAND, *own_models, "--set=student.epochs=100000", cwd=tmp_path)
     run.wait_for(lambda: (tmp_path / "run" / ".state" / "teacher.json").exists(), "the teacher")
     run.send(signal.SIGINT)
