@@ -1,4 +1,4 @@
-"""The digits, as the other sources see them: arrays, and files that the tests write themselves."""
+"""The digits in the form that the other sources read: arrays, and files written by the tests."""
 
 import numpy as np
 import pytest

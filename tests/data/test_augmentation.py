@@ -1,4 +1,4 @@
-"""The laws that every augmentation keeps, in one table, and what the base and its description refuse."""
+"""The laws of every augmentation, tested over one table, and what the base class and its description reject."""
 
 import dataclasses
 import hashlib
@@ -28,7 +28,7 @@ def scale_and_shift(x, rng):
 
 @dataclasses.dataclass(frozen=True)
 class Dim(Augmentation):
-    """As a user would write it."""
+    """A user-defined augmentation."""
 
     strength: float = 0.5
 
@@ -36,7 +36,7 @@ class Dim(Augmentation):
         return x * (1 - self.strength * draws.uniform("factor").astype("float32"))[:, None, None, None]
 
 
-# (augmentation, shape of an example that fits, one that does not or None)
+# (augmentation, a valid example shape, an invalid one or None)
 MEMBERS = {
     "pad_and_crop": (PadAndCrop(pixels=2, fill=0.5), IMAGE, (2, 11, 3)),
     "flip": (Flip(), IMAGE, (9, 11)),
@@ -56,12 +56,12 @@ every_member = pytest.mark.parametrize(("member", "shape"), [m[:2] for m in MEMB
 
 
 def examples(ids, shape):
-    """float32 `[b, *shape]` in 0..1, a function of the id."""
+    """float32 `[b, *shape]` in 0..1, determined by the ids."""
     return np.stack([np.random.default_rng(i).random(shape, "float32") for i in ids])
 
 
 def applied(member, shape, ids, seed=3, view=1):
-    """`[b, ...]` and, where there is one, the share."""
+    """The augmented batch `[b, ...]` and the mixing share, 0 for an augmentation that does not mix."""
     draws = Draws(seed, ids, view).under("0")
     x = examples(ids, shape)
     if not isinstance(member, Mixing):
@@ -76,7 +76,7 @@ def row_digests(member, shape, ids):
 
 
 def digests():
-    """Of the examples 15 to 0, in batches of 3, by all members: called in a process of its own."""
+    """Digests of examples 15 to 0, in batches of 3, under every member; called in a separate process."""
     order = np.arange(16)[::-1]
     batches = [order[start : start + 3] for start in range(0, 16, 3)]
     return {
@@ -87,7 +87,7 @@ def digests():
 
 @pytest.fixture(scope="module")
 def elsewhere():
-    """`digests` of a process that hashes otherwise and has no vector instructions above the least."""
+    """`digests` from a process with another hash seed and only the baseline vector instructions."""
     found = np.show_config(mode="dicts")["SIMD Extensions"].get("found", [])
     env = {**os.environ, "PYTHONHASHSEED": "1", "NPY_DISABLE_CPU_FEATURES": " ".join(found)}
     code = f"import json, runpy; print(json.dumps(runpy.run_path({__file__!r})['digests']()))"
@@ -175,7 +175,7 @@ def test_examples_that_do_not_fit_are_refused(member, shape, unfit):
         assert repr(member) in str(error.value) and f"shape {unfit}. Expected: " in str(error.value)
 
 
-# Members for audio and for inputs of any kind.
+# Members for audio and for arbitrary inputs.
 
 
 def test_noise_is_added_with_its_standard_deviation():

@@ -1,4 +1,4 @@
-"""Labels follow augmented inputs: masks move with their pixels, token ids stay whole, and nothing is guessed."""
+"""Labels follow augmented inputs: masks move with their pixels, token ids stay integers, and nothing is guessed."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ from keras_kd.errors import ConfigurationError
 
 rng = np.random.default_rng(2)
 MASKS = rng.integers(0, 5, (8, 6, 5))
-IMAGES = (MASKS[..., None] + 10).astype("float32")  # each pixel tells its class
+IMAGES = (MASKS[..., None] + 10).astype("float32")  # each pixel encodes its class
 IDS = rng.integers(1, 9, (8, 7))
 
 

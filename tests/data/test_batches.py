@@ -1,4 +1,4 @@
-"""A split once, in its own order."""
+"""One pass over a split, in its stored order."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Draws against SplitMix64 in Python's own integers, and against the distributions they are of."""
+"""Draws against SplitMix64 in Python integers, and against the distributions they sample."""
 
 import hashlib
 import json
@@ -13,7 +13,7 @@ from scipy import special, stats
 from keras_kd.data.draws import Draws, normal_quantile, splitmix64
 from keras_kd.errors import ConfigurationError
 
-LIKELY = 1e-3  # the p-value of what a fair generator shows 999 times in 1,000
+LIKELY = 1e-3  # significance level: a fair generator passes 999 times in 1,000
 METHODS = {
     "bits": lambda draws: draws.bits("n", (3,)),
     "uniform": lambda draws: draws.uniform("n", (2, 5)),
@@ -29,7 +29,7 @@ def ids(count=64, start=0):
 
 
 def test_splitmix64_gives_its_published_numbers():
-    """Those of the generator's C code for the seed 1234567, as lists of test vectors give them."""
+    """The output of the generator's C code for seed 1234567, as in published test vectors."""
     expected = [
         6457827717110365317,
         3203168211198807973,
@@ -41,7 +41,7 @@ def test_splitmix64_gives_its_published_numbers():
 
 
 def oracle(seed, example, view, name, counter):
-    """The number of one draw, in whole numbers of any size."""
+    """The number of one draw, in arbitrary-precision integers."""
     whole = 2**64
 
     def finalise(z):
@@ -74,7 +74,7 @@ def test_a_draw_is_the_same_in_any_batch_and_order(method, size):
 
 def digests():
     values = {name: method(Draws(5, ids(), 2)) for name, method in METHODS.items()}
-    values["quantile"] = normal_quantile((np.arange(100_000) - 49_999.5) / 1e5)  # in float64, where the last bit shows
+    values["quantile"] = normal_quantile((np.arange(100_000) - 49_999.5) / 1e5)  # in float64, which shows the last bit
     return {name: hashlib.sha256(value.tobytes()).hexdigest() for name, value in values.items()}
 
 
@@ -86,7 +86,7 @@ def test_a_draw_is_the_same_in_a_process_without_vector_instructions():
     assert json.loads(done.stdout.splitlines()[-1]) == digests()
 
 
-# One stream and another.
+# Independence of streams.
 
 
 @every_method

@@ -1,4 +1,4 @@
-"""Augmentations of images against loops over single pixels, `np.pad` and Keras' resize."""
+"""Image augmentations against loops over single pixels, `np.pad` and Keras' resize."""
 
 import colorsys
 
@@ -50,7 +50,7 @@ def test_flip_has_its_rate(probability):
     assert abs(rate - probability) < 4 * np.sqrt(probability * (1 - probability) / 4000)
 
 
-# The crop that is resized.
+# The resized crop.
 
 
 def test_the_resize_is_that_of_keras_on_the_box():

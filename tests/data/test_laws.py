@@ -1,4 +1,4 @@
-"""Two laws for every way that data reach the Distiller: what has no weight has no influence, and rows stay together."""
+"""Two laws for every data path into the Distiller: rows of weight 0 have no influence, and rows stay together."""
 
 import keras
 import numpy as np
@@ -10,11 +10,11 @@ from keras_kd.data.pipeline_inputs import inputs_of
 from keras_kd.teachers import CachedTeacher, FunctionTeacher, StoredLogits
 
 NUM, CLASSES = 24, 3
-HEAVY = np.arange(NUM) % 3 != 1  # the others have weight 0
+HEAVY = np.arange(NUM) % 3 != 1  # the other rows have weight 0
 
 
 def told_apart(num=NUM):
-    """Images `[n, 4, 4, 1]` whose every pixel is the number of the example."""
+    """Images `[n, 4, 4, 1]` in which every pixel is the example's number."""
     return np.broadcast_to(np.arange(num, dtype="float32")[:, None, None, None], (num, 4, 4, 1)).copy()
 
 
@@ -50,7 +50,7 @@ def no_teacher_here(pipeline, path):
 
 
 def numbers_of(x):
-    """A teacher whose first logit is the number of the example."""
+    """A teacher whose first logit is the example's number."""
     first = x.reshape(len(x), -1)[:, :1]
     return np.concatenate([first, np.zeros((len(x), CLASSES - 1), "float32")], axis=1)
 
@@ -108,7 +108,7 @@ def test_input_label_weight_and_answer_stay_together(
 @pytest.mark.parametrize("mixing", [Mixup(0.4), CutMix(1.0)])
 @pytest.mark.parametrize("make_source", [of_arrays, of_memmaps, of_dataset])
 def test_mixed_rows_stay_together(make_source, mixing, tmp_path, monkeypatch):
-    """An image is its one-hot label in every pixel, so a mixture's mean is its label."""
+    """Every pixel of an image is its one-hot label, so the mean of a mixture is its label."""
     y = np.arange(NUM) % CLASSES
     x = np.broadcast_to(np.eye(CLASSES, dtype="float32")[y][:, None, None, :], (NUM, 4, 4, CLASSES)).copy()
     pipeline = Pipeline(
@@ -118,7 +118,7 @@ def test_mixed_rows_stay_together(make_source, mixing, tmp_path, monkeypatch):
         for x_mixed, y_mixed, weight in pipeline.epoch(epoch):
             np.testing.assert_allclose(x_mixed.mean((1, 2)), y_mixed, atol=1e-6)
             share = y_mixed[np.arange(len(weight)), weight.astype(int) % CLASSES]
-            assert (share > 0).mean() > 0.7  # the weight is that of the first of the two
+            assert (share > 0).mean() > 0.7  # the weight is that of the first example of the pair
 
 
 def images_of(kind, tmp_path, monkeypatch):
@@ -150,7 +150,7 @@ def make_model(seed, shape):
 
 
 def after_one_step(pipeline, teacher, shape, *, soft):
-    """The student's weights after a step of plain gradient descent on the whole of the data, and what was reported."""
+    """The student's weights after one step of plain gradient descent on all of the data, and the logged losses."""
     student = make_model(1, shape)
     distiller = kd.Distiller(teacher, student, alpha=0.6, temperature=2.0)
     kind = keras.losses.CategoricalCrossentropy if soft else keras.losses.SparseCategoricalCrossentropy
@@ -181,7 +181,7 @@ WAYS = {
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 def test_a_row_without_weight_has_no_influence(way, tmp_path, monkeypatch):
-    """Other images and labels in the rows of weight 0 change neither the losses nor any weight of the student."""
+    """Changing images and labels in rows of weight 0 changes neither the losses nor the student's weights."""
     make_source, make_teacher, augment = way
     is_mixed = any(isinstance(step, kd.data.augmentation.Mixing) for step in augment)
     rng = np.random.default_rng(0)
@@ -189,7 +189,7 @@ def test_a_row_without_weight_has_no_influence(way, tmp_path, monkeypatch):
     weight = HEAVY.astype("float32")
     other_x, other_y = x.copy(), y.copy()
     light = ~HEAVY
-    if is_mixed:  # such a row may still be the partner of another: it loses its influence only if none draws it
+    if is_mixed:  # such a row may still be another row's partner: it has no influence only if no row draws it
         partners = drawn_partners(x, y, augment)
         light = light & ~np.isin(np.arange(NUM), partners[HEAVY])
     other_x[light], other_y[light] = rng.random(x[light].shape, "float32") * 9 - 4, (y[light] + 1) % CLASSES

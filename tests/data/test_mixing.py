@@ -1,4 +1,4 @@
-"""Mixup and CutMix against loops over single examples, and the partners that they draw."""
+"""Mixup and CutMix against loops over single examples, and the partners they draw."""
 
 import numpy as np
 import pytest
@@ -52,7 +52,7 @@ def test_mixup_is_the_formula(shape):
 
 
 def box_of_one(share, row, column, height, width):
-    """`rand_bbox` of the published code."""
+    """`rand_bbox` from the published code."""
     cut_height, cut_width = int(height * np.sqrt(1.0 - share)), int(width * np.sqrt(1.0 - share))
     top, bottom = np.clip([row - cut_height // 2, row - cut_height // 2 + cut_height], 0, height)
     left, right = np.clip([column - cut_width // 2, column - cut_width // 2 + cut_width], 0, width)
@@ -84,7 +84,7 @@ def test_only_as_many_are_mixed_as_the_probability_says(mixing):
 
 @every_mixing
 def test_the_share_is_that_of_the_first_in_the_mixture(mixing):
-    """Ones mixed with zeros: the mean is the share."""
+    """When ones are mixed with zeros, the mean is the share."""
     x, _, draws = pairs(200)
     mixed, share = mixing.mix(np.ones_like(x), np.zeros_like(x), draws)
     np.testing.assert_allclose(mixed.mean(axis=(1, 2, 3)), share, atol=1e-5)

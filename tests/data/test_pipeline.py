@@ -1,4 +1,4 @@
-"""The pipeline: an order and augmentations that can be replayed, and what `fit` sees of them."""
+"""The pipeline: reproducible order and augmentations, and the batches that `fit` receives."""
 
 import os
 import subprocess
@@ -26,7 +26,7 @@ from keras_kd.errors import ConfigurationError
 
 @pytest.fixture(scope="module")
 def arrays():
-    """Images whose first pixel is their own number, as is their label."""
+    """Images whose first pixel and label are the example's number."""
     x = np.random.default_rng(0).random((100, 8, 8, 3), dtype="float32")
     x[:, 0, 0, 0] = np.arange(100)
     return x, np.arange(100)
@@ -34,7 +34,7 @@ def arrays():
 
 @pytest.fixture(params=["arrays", "split", "streamed split", "tf.data", "streamed tf.data"])
 def source(request, arrays, monkeypatch):
-    """100 examples from each kind of source; those that are streamed come in blocks of 25."""
+    """100 examples from each kind of source; streamed ones arrive in blocks of 25."""
     if request.param.startswith("streamed"):
         monkeypatch.setattr(splits.ArrayRecords, "fits_in_memory", property(lambda self: False))
         monkeypatch.setattr(splits, "MEMORY_LIMIT_BYTES", 100 * 8 * 8 * 4)
@@ -154,13 +154,13 @@ def test_mixing_replays_its_partners_and_mixes_the_labels(arrays, mixing):
     pipeline = Pipeline((x, y), augment=[Flip(), mixing], seed=1)
     ids = np.array([4, 17, 60])
     mixed, labels = pipeline.batch(ids, view=2)
-    for row, number in enumerate(ids):  # alone as in the batch
+    for row, number in enumerate(ids):  # the same alone as in the batch
         alone = pipeline.batch([number], view=2)
         np.testing.assert_array_equal(alone[0][0], mixed[row])
         np.testing.assert_array_equal(alone[1][0], labels[row])
     assert labels.shape == (3, 4) and labels.dtype == np.float32
     np.testing.assert_allclose(labels.sum(-1), 1, rtol=1e-6)
-    # The pixels tell the share of the example and of its partner, each flipped as in its own view.
+    # The pixels show the shares of the example and of its partner, each flipped as in its own view.
     flipped = Pipeline((x, y), augment=[Flip()], seed=1)
     own, _ = flipped.batch(ids, view=2)
     from keras_kd.data.draws import Draws
@@ -182,11 +182,11 @@ def test_what_is_mixed_with_an_unlabelled_example_has_no_label(arrays):
     np.testing.assert_array_equal(labels, 0)
 
 
-# What `fit` sees.
+# What `fit` receives.
 
 
 class Seen(keras.Model):
-    """Keeps the labels of each batch, and learns nothing."""
+    """Records the labels of each batch and does not learn."""
 
     def __init__(self):
         super().__init__()
@@ -213,18 +213,18 @@ def test_fit_sees_the_epochs_in_turn(source, shuffle):
     pipeline = Pipeline(source, batch_size=16)
     expected = sum((rows_of(pipeline, epoch) for epoch in range(3)), [])
     assert seen_by_fit(pipeline, epochs=3, shuffle=shuffle) == expected
-    assert seen_by_fit(pipeline, epochs=3) == expected  # each fit from the start
+    assert seen_by_fit(pipeline, epochs=3) == expected  # each fit starts from the first epoch
 
 
 def test_a_resumed_fit_sees_the_rest(source):
     pipeline = Pipeline(source, batch_size=16)
     expected = sum((rows_of(pipeline, epoch) for epoch in (2, 3)), [])
     assert seen_by_fit(pipeline.from_epoch(2), initial_epoch=2, epochs=4) == expected
-    assert seen_by_fit(pipeline, epochs=1) == rows_of(pipeline, 0)  # it is left as it was
+    assert seen_by_fit(pipeline, epochs=1) == rows_of(pipeline, 0)  # the original is unchanged
 
 
 def test_validation_between_the_epochs_changes_nothing(arrays):
-    """Keras looks at a batch first where metrics are to be built, and asks for more than one data set."""
+    """Keras draws a batch beforehand to build metrics, and requests more than one data set."""
     x, y = arrays[0], arrays[1] % 4
     pipeline = Pipeline((x, y), augment=[Flip(), PadAndCrop(1)], batch_size=16, seed=2)
 
@@ -245,7 +245,7 @@ def test_validation_between_the_epochs_changes_nothing(arrays):
 
 
 def test_under_a_strategy_keras_looks_at_a_batch_first(arrays):
-    """There the model is built from one batch before the first epoch, which must not count as one."""
+    """Keras builds the model from one batch before the first epoch; this must not count as an epoch."""
     pipeline = Pipeline((arrays[0], arrays[1] % 4), batch_size=16)
     epochs = []
 
@@ -286,7 +286,7 @@ def test_numbers_and_text_ids_stay_whole_numbers():
     assert tokens.dtype == np.int64
 
 
-# Data sets of one's own.
+# User-defined data sets.
 
 
 def test_tfds_ids_decide_whatever_the_order(arrays):
@@ -331,7 +331,7 @@ def test_mixing_needs_examples_in_memory(arrays, monkeypatch):
         Pipeline(tf.data.Dataset.from_tensor_slices(arrays), augment=Mixup())
 
 
-# What the inputs depend on.
+# The identity of the inputs.
 
 
 def test_the_identity_is_of_inputs_order_and_augmentation(arrays):
@@ -372,7 +372,7 @@ def test_what_travels_is_taken_apart_again(arrays):
 
 @pytest.mark.long
 def test_on_jax_without_tensorflow(tmp_path):
-    """There Keras looks at a batch before the first epoch; epochs and cache are as on TensorFlow."""
+    """Keras draws a batch before the first epoch on JAX; epochs and cache match TensorFlow's."""
     code = f"""
 import sys
 import keras, numpy as np

@@ -28,7 +28,7 @@ def test_each_class_keeps_its_share(num_rows, expected):
 
 
 def test_rows_are_the_same_on_every_machine():
-    # RandomState(0).permutation(4) is [2 3 1 0] and the next one [0 2 1 3]: numbers that NumPy has frozen.
+    # RandomState(0).permutation(4) is [2 3 1 0] and the next one [0 2 1 3]: NumPy has frozen this generator.
     assert stratified_choice(np.array([0, 0, 0, 0, 1, 1, 1, 1]), 4, seed=0).tolist() == [2, 3, 4, 6]
 
 

@@ -1,4 +1,4 @@
-"""What lies in the data is looked at before anything is trained on it: values, labels, names, and damaged files."""
+"""The contents of the data are checked before training: values, labels, names, and damaged files."""
 
 import zipfile
 
@@ -19,7 +19,7 @@ def spoiled(value, rows=(7, 20), x=X):
     return x
 
 
-# Numbers that are not finite.
+# Non-finite numbers.
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])

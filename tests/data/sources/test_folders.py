@@ -131,7 +131,7 @@ def test_formats_and_modes_become_rgb(tmp_path, mode, suffix):
 
 
 def test_a_palette_may_have_transparent_colors(tmp_path):
-    """Pillow warns where such an image becomes RGB at once, and warnings are errors here."""
+    """Pillow warns when such an image is converted directly to RGB, and warnings are errors here."""
     image = Image.new("P", (5, 4))
     image.putpalette([255, 255, 255, 9, 9, 9])
     image.save(tmp_path / "image.png", transparency=bytes([0, 128]))
@@ -157,7 +157,7 @@ def cut(content):
 
 
 def changed(content):
-    """One bit of the pixels of a PNG: its checksum tells."""
+    """Flips one bit in the pixels of a PNG, so that its checksum no longer matches."""
     place = content.index(b"IDAT") + 8
     return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
 
@@ -178,7 +178,7 @@ def test_a_cut_off_image_is_named_when_the_folder_is_opened(folder, suffix, imag
     noise = np.random.default_rng(0).integers(0, 255, (8, 8), np.uint8)
     Image.fromarray(noise).save(bad)
     whole = bad.read_bytes()
-    if suffix in ("jpg", "bmp"):  # the others become color images
+    if suffix in ("jpg", "bmp"):  # the other formats store color images
         assert open_source(f"folder:{folder}", image_size=image_size).num_classes == 10
     bad.write_bytes(whole[:-20])
     with pytest.raises(ConfigurationError, match=rf"cannot be read.*bad\.{suffix}"):
@@ -212,7 +212,7 @@ def make_socket(file):
 @pytest.mark.parametrize("make", [make_pipe, make_loop, make_device, make_socket, lambda file: file.mkdir()])
 @pytest.mark.parametrize("image_size", [None, 8])
 def test_what_is_not_a_file_is_named_and_not_opened(folder, make, image_size, monkeypatch):
-    monkeypatch.chdir(folder / "digit_5")  # a socket's path has to be short
+    monkeypatch.chdir(folder / "digit_5")  # socket paths must be short
     make(Path("0.png"))
     with pytest.raises(ConfigurationError, match=r"pipe, a device, a folder or a link to nothing.*digit_5/0\.png"):
         open_source(f"folder:{folder}", image_size=image_size)

@@ -9,7 +9,7 @@ from sklearn.datasets import load_digits
 from keras_kd.data import open_source
 from keras_kd.errors import ConfigurationError
 
-# The images of the digits' test split, as first published: a change would make old results incomparable.
+# The images of the digits' test split, as first published: changing them would make old results incomparable.
 DIGITS_TEST_SHA256 = "77b2abcf1dc8349748ce77b49a9b770a50e86b065a675ca877e55d0f8a724b5b"
 
 
@@ -19,7 +19,7 @@ def digits():
 
 
 def test_digits_are_whole_and_disjoint(digits):
-    # The 1,797 images of scikit-learn are all different.
+    # scikit-learn's 1,797 images are all distinct.
     parts = [split.arrays()[0] for split in (digits.train, digits.validation, digits.test)]
     assert [len(part) for part in parts] == [1078, 359, 360]
     rows = {image.tobytes() for part in parts for image in part}
@@ -90,7 +90,7 @@ def test_bad_settings(settings, message):
 
 
 def test_heavy_packages_load_on_first_use():
-    """Beyond what Keras itself loads."""
+    """Except those that Keras itself loads."""
     code = (
         "import sys, keras\n"
         "before = set(sys.modules)\n"

@@ -1,4 +1,4 @@
-"""An .npz file of each task: what is found, read and cut, and that token ids stay whole numbers all the way."""
+"""An .npz file for each task: detecting the task, reading and splitting; token ids stay integers throughout."""
 
 import numpy as np
 import pytest
@@ -42,7 +42,7 @@ def test_the_task_is_found_and_the_labels_are_whole(opened):
     assert [split.num_examples for split in (source.train, source.validation, source.test)] == [48, 6, 6]
     pairs = [split.arrays() for split in (source.train, source.validation, source.test)]
     x, y = (np.concatenate(part) for part in zip(*pairs, strict=True))
-    if np.issubdtype(arrays["x"].dtype, np.floating):  # the rows are told apart by their inputs
+    if np.issubdtype(arrays["x"].dtype, np.floating):  # rows are identified by their inputs
         order = [int(np.flatnonzero((arrays["x"] == row).all(1))[0]) for row in x]
         np.testing.assert_array_equal(y, source.task.read(arrays["y"])[order])
     expected = np.sort(source.task.read(arrays["y"]).reshape(N, -1), axis=0)

@@ -1,4 +1,4 @@
-"""The real TFDS path, offline: the data sets are written by the test. They must not be called as one of TFDS' own."""
+"""The real TFDS path, offline: the test writes the data sets. Their names must differ from those that TFDS ships."""
 
 import numpy as np
 import pytest
@@ -139,7 +139,7 @@ def test_the_fingerprint_follows_the_splits(data_dir):
 
 
 def test_the_fingerprint_follows_the_stored_images(data_dir, tmp_path, digit_images):
-    """The number of stored bytes tells one from the other: PNGs of other images have other sizes."""
+    """The number of stored bytes distinguishes them: PNGs of different images differ in size."""
     x, y = digit_images
     train, test = {"image": x[500:900], "label": y[:400]}, {"image": x[400:500], "label": y[400:500]}
     store("local_digits", tmp_path, {"train": train, "test": test}, **image_and_label())
@@ -148,7 +148,7 @@ def test_the_fingerprint_follows_the_stored_images(data_dir, tmp_path, digit_ima
 
 
 def test_a_prepared_data_set_is_used_in_any_version(tmp_path, digit_images):
-    # TFDS has a cifar10 of its own, in version 3, and would download it.
+    # TFDS ships its own cifar10, version 3, and would download it.
     x, y = digit_images
     part = {"image": x[:100], "label": y[:100]}
     store("cifar10", tmp_path, {"train": part, "test": part}, **image_and_label())
