@@ -1,4 +1,4 @@
-"""What cannot be distilled is refused before anything is trained; the teacher is never changed."""
+"""Models that cannot be distilled are rejected before training; the teacher is never changed."""
 
 import importlib.util
 import os

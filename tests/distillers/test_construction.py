@@ -1,4 +1,4 @@
-"""Arguments that do not fit together are refused at construction."""
+"""Inconsistent arguments are rejected at construction."""
 
 import keras
 import pytest
@@ -69,7 +69,7 @@ def test_arguments_of_keras_distillation_are_translated(settings, message):
 
 
 def test_keras_schedules_everywhere(tmp_path):
-    """Alpha, temperature and a weight, with the values of each step and after saving."""
+    """For alpha, temperature and a weight: their values at each step, and after saving."""
     decay = keras.optimizers.schedules.PolynomialDecay
     term = Weighted(SoftTargets(temperature=decay(8.0, 4, 2.0)), decay(3.0, 4, 1.0))
     distiller = kd.Distiller(classes(3), classes(3), alpha=decay(1.0, 4, 0.0), losses=[term])
@@ -157,7 +157,7 @@ def test_independent_labels_are_not_taken_for_exclusive_classes(loss):
     distiller = kd.Distiller(classes(3), classes(3))
     distiller.compile("sgd", loss=loss)
     assert [term.activation for term in distiller.terms] == ["sigmoid"]
-    for activation in ("sigmoid", "softmax"):  # whoever says which is believed
+    for activation in ("sigmoid", "softmax"):  # an explicit activation takes precedence
         chosen = [SoftTargets(activation=activation)]
         kd.Distiller(classes(3), classes(3), losses=chosen).compile("sgd", loss=loss)
     kd.Distiller(classes(1), classes(1)).compile("sgd", loss=loss)

@@ -1,4 +1,4 @@
-"""The contract of a step: pure parts, explicit state, step files with a gradient and nothing more."""
+"""The contract of a step: pure parts, explicit state, and step files that only compute and apply the gradient."""
 
 import inspect
 from pathlib import Path
@@ -33,7 +33,7 @@ def compiled(teacher, student, optimizer=None, **settings):
 
 
 def test_two_students_teach_each_other_in_one_step(data):
-    """Deep mutual learning (Zhang et al., 2018) from the parts of two distillers; by hand in plain Keras."""
+    """Deep mutual learning (Zhang et al., 2018) from the parts of two distillers, against plain Keras."""
     x, y = data
     students = network(5), network(3)
     copies = [keras.models.clone_model(student) for student in students]
@@ -77,7 +77,7 @@ def distiller_of_many_parts():
 
 
 def test_the_parts_are_a_function_of_explicit_state(data):
-    """All variables are passed in: other values give another loss, and the variables themselves stay as they are."""
+    """All variables are passed in: other values give another loss, and the variables themselves do not change."""
     x, y = data
     distiller = distiller_of_many_parts()
     batch = distiller.prepare_batch((x, y))
@@ -149,7 +149,7 @@ def test_a_teacher_that_returns_a_dict_is_refused(data):
 
 
 class Recording(kd.teachers.Teacher):
-    """Keeps the batches that it is called with."""
+    """Records the batches that it is called with."""
 
     fingerprint, output_shapes = "recording", {"output": (None, 4)}
 

@@ -1,4 +1,4 @@
-"""The default term of each output is that of its compiled loss; where none follows, the right ones are named."""
+"""The default term of each output follows from its compiled loss; if none does, the error names the valid terms."""
 
 import keras
 import numpy as np
@@ -16,7 +16,7 @@ def head(size=1, activation=None):
 
 
 def made_of(term):
-    """What tells one default term from another."""
+    """The attributes that distinguish the default terms."""
     names = ("difference", "delta", "activation")
     return (type(term).__name__, *(getattr(term, name) for name in names if hasattr(term, name)))
 
@@ -68,7 +68,7 @@ class Own(losses.MeanSquaredError):
 
 
 def mean_squared_error(y_true, y_pred):
-    """Of the name of one of Keras' losses, and another."""
+    """A different function with the name of one of Keras' losses."""
     return keras.ops.mean(y_pred, axis=-1)
 
 
@@ -87,7 +87,7 @@ def test_a_loss_from_which_no_term_follows_is_refused_and_the_terms_are_named(si
 def test_one_number_without_a_compiled_loss_is_asked_about():
     with pytest.raises(ConfigurationError, match="may be a logit or a value.*OutputRegression"):
         kd.Distiller(head(1), head(1)).compile("sgd")
-    distiller = kd.Distiller(head(1, "sigmoid"), head(1))  # the teacher's last layer says it
+    distiller = kd.Distiller(head(1, "sigmoid"), head(1))  # the teacher's last layer decides
     distiller.compile("sgd")
     assert made_of(distiller.terms[0]) == SIGMOID
 
@@ -96,7 +96,7 @@ def test_one_number_without_a_compiled_loss_is_asked_about():
     ("teacher", "student"), [("softmax", None), ("sigmoid", None), (None, "sigmoid")], ids=lambda x: x or "linear"
 )
 def test_numbers_that_do_not_compare_are_refused(teacher, student):
-    """A distiller hands over what enters a softmax or a sigmoid: not the numbers that the other model gives."""
+    """Logits before a softmax or sigmoid do not compare with the linear outputs of the other model."""
     distiller = kd.Distiller(head(3, teacher), head(3, student))
     with pytest.raises(ConfigurationError, match="do not compare.*Choose the term"):
         distiller.compile("sgd", loss="mse")

@@ -1,4 +1,4 @@
-"""Arrays go through `fit`, `evaluate` and `predict` as Keras has it, without the wait at the end of an epoch."""
+"""`fit`, `evaluate` and `predict` handle arrays as Keras does, without the wait at the end of an epoch."""
 
 import keras
 import numpy as np
@@ -55,7 +55,7 @@ FITS = {
 @pytest.mark.filterwarnings("ignore:.*ran out of data:UserWarning")
 @pytest.mark.parametrize("name", FITS)
 def test_fit_is_that_of_keras(make_distiller, name):
-    """The same order from the same seed, the same batches: the same weights and logs, bit for bit."""
+    """The same seed gives the same order and batches, so weights and logs are bit-identical."""
     runs = []
     for fit in (kd.Distiller.fit, keras.Model.fit):
         distiller = make_distiller()

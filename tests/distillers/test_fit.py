@@ -1,4 +1,4 @@
-"""Everything that users of `model.fit` rely on."""
+"""The behavior that users of `model.fit` rely on."""
 
 import keras
 import numpy as np
@@ -36,7 +36,7 @@ def test_logs(make_distiller, digits):
 
 def test_epoch_logs_are_the_mean_over_its_examples(make_distiller, digits):
     x, y = digits[0][:40], digits[1][:40]
-    distiller = make_distiller(optimizer=keras.optimizers.SGD(0.0))  # nothing moves, so the epoch is one evaluation
+    distiller = make_distiller(optimizer=keras.optimizers.SGD(0.0))  # no weight changes, so the epoch is one evaluation
     history = distiller.fit(x, y, batch_size=16, epochs=2, verbose=0).history
     whole = from_logits()(y, distiller.student(x))
     np.testing.assert_allclose(history["student_loss"], float(whole), rtol=1e-5)  # in both epochs: means are reset
@@ -158,7 +158,7 @@ def test_alpha_and_temperature_react_without_a_retrace(make_distiller, digits):
 def test_schedules_follow_the_optimizers_steps(make_distiller, digits):
     distiller = make_distiller(alpha=Cosine(0.9, 0.1, steps=8))
     history = distiller.fit(digits[0][:64], digits[1][:64], batch_size=16, epochs=3, verbose=0).history
-    expected = [0.1 + 0.8 * (1 + np.cos(np.pi * min(step, 8) / 8)) / 2 for step in (3, 7, 11)]  # each epoch's last
+    expected = [0.1 + 0.8 * (1 + np.cos(np.pi * min(step, 8) / 8)) / 2 for step in (3, 7, 11)]  # end of each epoch
     np.testing.assert_allclose(history["alpha"], expected, rtol=1e-5)
 
 
@@ -281,7 +281,7 @@ def test_losses_of_every_kind_in_one_list(make_distiller, digits):
 
 
 def test_unlabelled_rows_by_keras_own_convention(make_distiller, make_model, digits):
-    """Labels of -1 with ignore_class=-1: those rows follow the teacher only."""
+    """Rows with label -1 under ignore_class=-1 learn from the teacher only."""
     x, y = digits[0][:32], digits[1][:32].copy()
     y[8:] = -1
     distiller = make_distiller(compiled=False)

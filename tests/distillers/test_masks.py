@@ -1,4 +1,4 @@
-"""Padding under a Keras mask does not count, whether a model of tokens ends in logits or in probabilities."""
+"""Padding under a Keras mask is ignored, whether a token model ends in logits or in probabilities."""
 
 import keras
 import numpy as np

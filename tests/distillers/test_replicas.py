@@ -1,4 +1,4 @@
-"""Two replicas take the step that one takes."""
+"""Two replicas take the same step as one."""
 
 import subprocess
 import sys
@@ -51,7 +51,7 @@ def build():
     return distiller
 """
 
-# 2 labels in each half batch: Keras' mean over the labels is one of each replica
+# 2 labels in each half batch: Keras takes its mean over the labels per replica
 UNLABELLED = """
 y[np.arange(64) % 4 != 0] = -1
 
@@ -63,7 +63,7 @@ def build():
     return distiller
 """
 
-# the synchronized normalization makes the replicas take turns in the middle of the forward pass
+# synchronized normalization interleaves the replicas in the middle of the forward pass
 TAPS = """
 def model(width):
     return keras.Sequential([

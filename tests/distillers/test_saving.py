@@ -1,4 +1,4 @@
-"""A saved distiller goes on as if it had never stopped; checkpoints hold student and optimizer only."""
+"""A saved distiller resumes as if never interrupted; checkpoints hold student and optimizer only."""
 
 import subprocess
 import sys
@@ -15,7 +15,7 @@ from keras_kd.schedules import Cosine
 
 @pytest.fixture
 def trained(make_model, digits, tmp_path):
-    """A distiller after one epoch, its teacher in a file."""
+    """A distiller after one epoch, with its teacher stored in a file."""
     make_model(8).save(tmp_path / "teacher.keras")
     alpha = Cosine(0.9, 0.1, steps=12)
     distiller = kd.Distiller(tmp_path / "teacher.keras", make_model(4), alpha=alpha, temperature=3.0)

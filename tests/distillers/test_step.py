@@ -1,4 +1,4 @@
-"""One step of the Distiller against one written by hand."""
+"""One step of the Distiller against a handwritten one."""
 
 import keras
 import numpy as np
@@ -79,7 +79,7 @@ def test_a_network_moves_as_a_tape_by_hand_says(digits, make_model, eagerly, jit
 
 @pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
 def test_without_labels_only_the_teacher_is_followed(digits, make_model, alpha):
-    """Whatever alpha is: the step of a batch without labels is that of alpha 1."""
+    """A batch without labels is trained as with alpha 1, whatever alpha is."""
     x = digits[0][:16]
     teacher, student = make_model(8), make_model(4)
     labelled = keras.models.clone_model(student)

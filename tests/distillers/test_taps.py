@@ -1,4 +1,4 @@
-"""Losses on inner layers inside the Distiller."""
+"""Distiller losses on inner layers."""
 
 import warnings
 
@@ -30,7 +30,7 @@ def from_logits():
 
 
 def network(width, *, size=8, **settings):
-    """Two stages of `width` channels inside a model, then a head."""
+    """A nested model of two stages with `width` channels, followed by a head."""
     x = keras.Input((size, size, 1))
     y = L.Conv2D(width, 3, strides=size // 8, padding="same", name="conv", **settings)(x)
     y = L.ReLU(name="relu", **settings)(L.BatchNormalization(name="norm", **settings)(y))
@@ -167,7 +167,7 @@ def test_the_projector_is_trained_and_belongs_to_the_distiller_alone(digits, tmp
     distiller = distiller_of(network(6), network(4))
     inside, of_student = distiller.trainable_variables, distiller.student.trainable_variables
     own = projector_variables(distiller)
-    assert len(own) == 4 * 3  # a kernel and two of the normalization each
+    assert len(own) == 4 * 3  # per projector: a kernel and two variables of the normalization
     assert {id(variable) for variable in own} <= {id(variable) for variable in inside}
     assert len(inside) == len(of_student) + len(own)
     assert not {id(variable) for variable in own} & {id(variable) for variable in distiller.student.variables}
@@ -320,7 +320,7 @@ def test_losses_by_mapping_and_the_notice_of_what_was_picked(digits):
     again = distiller.train_on_batch(x, y, return_dict=True)
     assert again["hint_body_relu"] == pytest.approx(2 * logs["hint_body_relu"], rel=1e-5)
     own = {id(v) for v in projector_variables(distiller)}
-    assert own <= {id(v) for v in distiller.trainable_variables}  # inside a Weighted too
+    assert own <= {id(v) for v in distiller.trainable_variables}  # also inside a Weighted
 
 
 def test_equal_shapes_need_no_projector_and_no_notice():
@@ -354,7 +354,7 @@ def test_another_teacher_without_these_layers_is_refused(digits, make_model):
 def test_another_teacher_of_other_widths_is_refused():
     distiller = distiller_of(network(6), network(4))
     with pytest.raises(ConfigurationError):
-        distiller.teacher = network(8)  # the projectors lead to 6 channels
+        distiller.teacher = network(8)  # the projectors map to 6 channels
 
 
 @pytest.mark.parametrize("loss", [FlowOfSolution, ContrastiveKD, VariationalInformation, KnowledgeReview])
@@ -379,7 +379,7 @@ def test_the_projectors_of_a_loss_on_several_layers_are_told():
 
 
 def test_rows_of_weight_0_count_for_nothing(digits):
-    """Without batch statistics, which see all rows, as in any Keras training."""
+    """Without batch statistics, which include all rows in any Keras training."""
     x, y = digits[0][:12], digits[1][:12]
     weight = np.float32([1, 0, 2] * 4)
     other = x.copy()

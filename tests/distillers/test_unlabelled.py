@@ -1,4 +1,4 @@
-"""Examples without a label: alpha is 1 there, against float64 NumPy."""
+"""Unlabeled examples are trained with alpha 1; checked against float64 NumPy."""
 
 import keras
 import numpy as np
@@ -44,7 +44,7 @@ def data():
 
 
 def written(labels, unlabelled, kind):
-    """The labels as the compiled loss of that kind is to get them, and the loss."""
+    """The labels in the form that the loss of this kind expects, and the loss."""
     if kind == "zeros":
         return np.eye(4, dtype="float32")[labels] * ~unlabelled[:, None], SOFT(from_logits=True)
     ignored, dtype = {"-1": (-1, "int64"), "255": (255, "uint8"), "column": (-1, "int32")}[kind]
@@ -121,7 +121,7 @@ LOSSES = {
 @pytest.mark.parametrize("losses", LOSSES)
 @pytest.mark.parametrize("alpha", [0.0, 0.4])
 def test_any_loss_is_weighed_by_example(data, losses, alpha):
-    """By a tape over terms that are computed for one example's weight at a time."""
+    """The reference is a tape over terms computed with the weight of one example at a time."""
     (x, y), unlabelled = data, ROWS["some"]
     labels = np.where(unlabelled, -1, y)
     teacher, student = tapped_model(), tapped_model()
@@ -136,7 +136,7 @@ def test_any_loss_is_weighed_by_example(data, losses, alpha):
         for term in map(kd.losses.get, LOSSES[losses]()):
             sides = [side[term.student or "out"] for side in said]
             for row in range(12):
-                # the weights of the others are too small to count, but not 0: the row keeps its partners
+                # the other weights are negligible, but not 0: the row keeps its partners
                 weight = np.where(np.arange(12) == row, 1.0, 1e-20).astype("float32")
                 a = 1.0 if unlabelled[row] else alpha
                 distillation += a * term(*sides, sample_weight=weight, context=context)
@@ -193,7 +193,7 @@ def test_with_every_label_nothing_changes_by_a_bit(data, losses, kind, monkeypat
         distiller.compile(keras.optimizers.SGD(RATE), loss=loss, run_eagerly=losses == "pairs")
         logs = [distiller.train_on_batch(x, labels, return_dict=True) for _ in range(2)]
         results.append((student.get_weights(), logs))
-    # pairs of examples are summed with their weights; XLA rounds two programs differently
+    # pairs of examples are summed with their weights; XLA rounds the two programs differently
     rounding = 1e-6 if losses == "pairs" or keras.backend.backend() == "jax" else 0.0
     for one, other in zip(results[0][0], results[1][0], strict=True):
         np.testing.assert_allclose(one, other, rtol=0, atol=rounding)
@@ -202,7 +202,7 @@ def test_with_every_label_nothing_changes_by_a_bit(data, losses, kind, monkeypat
 
 
 def test_a_loss_that_declares_nothing_takes_every_label_as_one(data):
-    """-1 and +1 of a hinge, numbers of a regression: nothing of this is a missing label."""
+    """-1 and +1 under a hinge loss, and regression targets, are not missing labels."""
     x, y = data
     for loss, labels in (("hinge", np.where(y > 1, 1.0, -1.0)), ("mse", np.where(y > 1, 0.0, -1.0))):
         models = [keras.Sequential([keras.Input((6,)), L.Dense(1)]) for _ in range(2)]
@@ -263,7 +263,7 @@ def test_label_smoothing_does_not_reach_rows_of_zeros(data):
 
 
 def test_epoch_logs_are_about_the_labelled_examples(data):
-    """Batches with 4, 1 and 0 labels: the mean over labels, not over batches; weighted metrics alike."""
+    """With 4, 1 and 0 labels per batch, losses and weighted metrics are means over labels, not over batches."""
     (x, y), unlabelled = data, np.arange(12) > 4
     student = linear_model()
     labelled = x[:5], y[:5]
@@ -296,7 +296,7 @@ def two_outputs():
 
 
 def test_each_output_has_labels_of_its_own(data):
-    """An output's term goes by its labels; one on inner layers by whether there is any."""
+    """An output's term depends on that output's labels, an inner layer's on whether the example has any label."""
     x, y = data
     missing = {"a": np.arange(12) % 2 == 0, "b": np.arange(12) % 3 == 0}
     labels = {name: np.where(missing[name], -1, y) for name in missing}

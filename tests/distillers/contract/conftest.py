@@ -1,4 +1,4 @@
 import sys
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).parent))  # where twenty_steps.py lies
+sys.path.append(str(Path(__file__).parent))  # the folder of twenty_steps.py

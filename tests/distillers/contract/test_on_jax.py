@@ -1,4 +1,4 @@
-"""The contract on JAX, in a child process: a process has one Keras backend."""
+"""The contract on JAX, in a child process, as a process has a single Keras backend."""
 
 import json
 import os
@@ -33,7 +33,7 @@ def environment():
 
 
 def outcomes(start, environment, folder, files):
-    """What became of each test of `files` on JAX: {file::test: message, empty where it passed}."""
+    """The outcome of each test of `files` on JAX: {file::test: message, empty if it passed}."""
     report = folder / "report.xml"
     command = [sys.executable, "-m", "pytest", "-n", "0", "-q", f"--junitxml={report}", *files]
     finished = finish(start(*command, cwd=ROOT, env=environment))
@@ -78,7 +78,7 @@ def assert_close(one, other, atol):
 
 
 def test_equal_weights_stay_equal_for_twenty_steps(folder, on_jax):
-    """BatchNorm included: on arrays, with augmentation through a pipeline, and by the cache that JAX wrote."""
+    """BatchNorm included: on arrays, with an augmenting pipeline, and with the cache written by JAX."""
     students, histories = twenty_steps.run(folder)
     for name, student in students.items():
         assert_close(student.get_weights(), weights(folder, name), atol=1e-5)

@@ -1,4 +1,4 @@
-"""What a Distiller promises on every backend; `test_on_jax.py` runs this file again on JAX."""
+"""The contract of a Distiller on every backend; `test_on_jax.py` runs this file again on JAX."""
 
 import contextlib
 
@@ -14,7 +14,7 @@ from keras_kd.teachers import Ensemble, Panel
 L = keras.layers
 IS_JAX = keras.backend.backend() == "jax"
 NUM_CLASSES = 5
-pytestmark = pytest.mark.filterwarnings("ignore::keras_kd.errors.Notice")  # of projectors
+pytestmark = pytest.mark.filterwarnings("ignore::keras_kd.errors.Notice")  # notices about projectors
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def data():
 
 def network(width, *, norm=True, dropout=0.0, name=None):
     inputs = keras.Input((6,))
-    x = L.Dense(width, use_bias=not norm, name="hidden")(inputs)  # else Adam scales up the rounding of a zero gradient
+    x = L.Dense(width, use_bias=not norm, name="hidden")(inputs)  # else Adam amplifies the rounding of a zero gradient
     x = L.BatchNormalization(name="norm")(x) if norm else x
     x = L.ReLU(name="relu")(x)
     x = L.Dropout(dropout)(x) if dropout else x
@@ -110,7 +110,7 @@ def test_alpha_and_temperature_react_at_the_next_step_without_a_retrace(data):
         student.set_weights(before)
         soft = losses.soft_targets(teacher(x), student(x), temperature=temperature)
         assert logs["soft_targets"] == pytest.approx(float(keras.ops.mean(soft)), rel=1e-5)
-    # the forward passes by hand above, and no other
+    # only the manual forward passes above
     assert len(traces) == 3
 
 
@@ -301,7 +301,7 @@ def test_the_state_of_a_training_resumes_bit_for_bit(data, tmp_path):
 
 
 def test_every_kind_of_loss_learns_in_one_step_without_a_leak():
-    """One step for all, since compiling takes longer than computing; on JAX no tracer outlives it."""
+    """All in one step, since compiling takes longer than computing; on JAX no tracer outlives it."""
 
     def model(width):
         inputs = keras.Input((6, 6, 1))

@@ -1,6 +1,6 @@
-"""Trains for twenty steps on the backend in use: `python twenty_steps.py FOLDER`, called by `test_on_jax.py`.
+"""Trains for twenty steps on the current backend: `python twenty_steps.py FOLDER`, called by `test_on_jax.py`.
 
-The initial weights, and the cache of the teacher's outputs, lie in the folder; the trained weights are written there.
+FOLDER holds the initial weights and the cache of teacher outputs; the trained weights are written there.
 """
 
 import json
@@ -36,19 +36,19 @@ def arrays():
 
 
 def pipeline(folder):
-    """The examples as they lie in an .npz file, augmented."""
+    """The examples of an .npz file, augmented."""
     source = kd.data.open_source(f"npz:{folder / 'data.npz'}")
     return kd.data.Pipeline(source, augment=[kd.data.PadAndCrop(1), kd.data.Flip()], batch_size=BATCH, seed=1)
 
 
 def write_inputs(folder):
-    """What both backends start from."""
+    """Writes the files that both backends start from."""
     keras.utils.set_random_seed(0)
     x, y = arrays()
     np.savez(folder / "data.npz", x_train=x, y_train=y, x_val=x, y_val=y, x_test=x, y_test=y)
     for name, width in (("teacher", 8), ("student", 4)):
         weights = model(width).get_weights()
-        if name == "teacher":  # statistics that inference mode reads
+        if name == "teacher":  # the statistics read in inference mode
             weights = [w + 0.1 * np.random.default_rng(1).random(w.shape, "float32") for w in weights]
         np.savez(folder / f"{name}.npz", *weights)
 
@@ -75,7 +75,7 @@ def train(folder, data, *, cached=False):
 
 
 def run(folder):
-    """Three trainings: on arrays, through a pipeline, and by a cached teacher."""
+    """Three trainings: on arrays, through a pipeline, and with a cached teacher."""
     students, histories = {}, {}
     for name, data in (("arrays", arrays()), ("pipeline", pipeline(folder)), ("cached", pipeline(folder))):
         students[name], histories[name] = train(folder, data, cached=name == "cached")
@@ -83,7 +83,7 @@ def run(folder):
 
 
 def run_on_devices(folder):
-    """The training on arrays again, each batch split among the devices."""
+    """Repeats the training on arrays with each batch split across the devices."""
     keras.distribution.set_distribution(keras.distribution.DataParallel())
     try:
         return train(folder, arrays())[0]
