@@ -1,4 +1,4 @@
-"""Recipes with tiny models, and one run of such a recipe that several tests look at."""
+"""Recipes with tiny models, and one run of such a recipe shared by several tests."""
 
 import functools
 import io
@@ -33,7 +33,7 @@ def session_monkeypatch():
 
 @pytest.fixture(scope="session")
 def example_models(session_monkeypatch):
-    """The module `example_models`, importable as a user's own would be."""
+    """The module `example_models`, importable like a user's own."""
     session_monkeypatch.syspath_prepend(Path(__file__).parent)
     import example_models
 
@@ -56,7 +56,7 @@ def make_recipe(example_models):
 
 @pytest.fixture(scope="session")
 def run_recipe(make_recipe):
-    """Runs a recipe in this process; the converter, too, which saves some seconds a file."""
+    """Runs a recipe and its converter in this process, which saves some seconds per file."""
 
     def run(folder, *overrides):
         console = Console(file=io.StringIO(), width=300)
@@ -70,7 +70,7 @@ def run_recipe(make_recipe):
 
 
 class Started:
-    """A run over a folder, of which single stages can be run."""
+    """A run in a folder whose stages can be run individually."""
 
     def __init__(self, recipe):
         self.console = Console(file=io.StringIO(), width=300)
@@ -79,7 +79,7 @@ class Started:
         self.context = Context(self.plan.assembly, self.plan.folder, progress, export.Converter())
 
     def run(self, *roles):
-        """The artifacts of the stages of some roles, by id; of all models by default."""
+        """Runs the stages of the given roles, by default all models and caches; returns their artifacts by id."""
         only = self.plan.of(*(roles or (*MODELS, Role.CACHE)))
         return loop.run(self.plan.stages, self.context, only)
 
@@ -95,7 +95,7 @@ def start_recipe(make_recipe):
 
 @pytest.fixture(scope="session")
 def finished(run_recipe, tmp_path_factory):
-    """The folder of a finished run, its report, and what was said."""
+    """The folder of a finished run, its report, and its console output."""
     folder = tmp_path_factory.mktemp("finished") / "run"
     report, said = run_recipe(folder, "few_labels={num_labels: 50}")
     return folder, report, said
@@ -103,6 +103,6 @@ def finished(run_recipe, tmp_path_factory):
 
 @pytest.fixture
 def eager(monkeypatch):
-    """Steps are not compiled, which takes longer than the few steps of some tests."""
+    """Runs steps eagerly: compiling takes longer than the few steps of some tests."""
     compile_ = keras.Model.compile
     monkeypatch.setattr(keras.Model, "compile", functools.partialmethod(compile_, run_eagerly=True))

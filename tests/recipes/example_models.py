@@ -1,4 +1,4 @@
-"""What users put into a module of their own: functions that a recipe names as `example_models:NAME`."""
+"""A user's module of model functions, which a recipe names as `example_models:NAME`."""
 
 import keras
 

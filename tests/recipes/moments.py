@@ -1,8 +1,8 @@
-"""Moments of a run at which it may be killed.
+"""Moments at which a run may be killed.
 
-Each takes a `pytest.MonkeyPatch`, the id of a stage ("teacher", "distilled"), and what ends the run there.
-As a script, `python moments.py MOMENT STAGE run recipe.yaml ...`, it is `keras-kd` in a process that ends itself by
-SIGKILL; all states of trainings are saved, and conversions are not given a process of their own.
+Each function takes a `pytest.MonkeyPatch`, the id of a stage ("teacher", "distilled"), and the function that ends the
+run. As a script, `python moments.py MOMENT STAGE run recipe.yaml ...` runs `keras-kd` in a process that kills itself
+with SIGKILL; every training state is saved, and conversions run in the same process.
 """
 
 import functools
@@ -22,7 +22,7 @@ from keras_kd.recipes.stages import training
 
 
 def in_an_epoch(patch, stage, end):
-    """Some batches after a save."""
+    """A few batches after a save."""
 
     class Ending(training.Resume):
         def on_train_batch_end(self, batch, logs=None):
@@ -68,7 +68,7 @@ def before_the_state_is_cleared(patch, stage, end):
 
 
 def while_a_file_is_exported(patch, stage, end):
-    """The second one of the run."""
+    """During the second export of the run."""
     convert, calls = export.export_tflite, []
 
     def counted(model, path, **settings):
@@ -86,7 +86,7 @@ def before_the_report(patch, stage, end):
 
 
 def _when_training(patch, stage, arm):
-    """Calls `arm` at the beginning of the training of this stage."""
+    """Calls `arm` when the training of this stage begins."""
     train = training.Training.run
 
     def watched(self, context):
@@ -98,7 +98,7 @@ def _when_training(patch, stage, arm):
 
 
 def _before_moving(patch, name, act):
-    """Calls `act` before a file is moved to a name that the pattern matches."""
+    """Calls `act` before a file is moved to a name that matches the pattern."""
     move = files.move
 
     def watched(draft, file):

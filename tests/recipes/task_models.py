@@ -1,4 +1,4 @@
-"""Tiny models for each task, as a user's module has them."""
+"""Tiny models for each task, as in a user's module."""
 
 import keras
 

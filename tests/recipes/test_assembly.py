@@ -1,4 +1,4 @@
-"""What only the data and the models can tell: one readable message, and nothing written."""
+"""Errors that only the data and the models reveal: one readable message, and nothing written."""
 
 import os
 import re
@@ -22,7 +22,7 @@ from keras_kd.schedules import Cosine, Piecewise
 
 @pytest.fixture(scope="module")
 def outside(example_models, tmp_path_factory):
-    """A folder with the files that bad recipes name."""
+    """A folder with the files named in bad recipes."""
     folder = tmp_path_factory.mktemp("outside")
     (folder / "broken.keras").write_bytes(b"no model at all")
     with zipfile.ZipFile(folder / "zip.keras", "w") as archive:
@@ -283,7 +283,7 @@ def test_a_teacher_that_was_put_into_the_run_folder_has_to_fit(make_recipe, exam
 
 
 def test_a_schedule_is_checked_over_the_whole_training(make_recipe, tmp_path):
-    """1,078 images in batches of 64 are 17 steps an epoch."""
+    """1,078 images in batches of 64 are 17 steps per epoch."""
     alpha = "distillation.alpha={name: piecewise, boundaries: [40], values: [0.5, 1.5]}"
     assemble(make_recipe(tmp_path / "run", alpha, "student.epochs=2"))
     with pytest.raises(RecipeError, match="distillation.alpha.*Received: 1.5"):

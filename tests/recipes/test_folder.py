@@ -1,4 +1,4 @@
-"""What a run folder remembers, whenever the run is killed."""
+"""The state that a run folder keeps, whenever the run is killed."""
 
 import dataclasses
 import errno
@@ -41,13 +41,13 @@ def finish(folder, id, settings, record, content, name="teacher.keras"):
 
 
 def finished(folder, id, settings, name="teacher.keras"):
-    """The record of a stage that is done, or None."""
+    """The record of a finished stage, or None."""
     artifact = stamps.finished(folder, piece(id, settings, name), {})
     return artifact if artifact is None else artifact.record
 
 
 class Killed(BaseException):
-    """Stands for a kill -9: nothing in the library may catch it."""
+    """Simulates kill -9: nothing in the library may catch it."""
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def folder(tmp_path):
 
 
 def kill_at(monkeypatch, method, name):
-    """Ends the process before a file of this name is moved into place, or before `method` of such a path is called."""
+    """Raises `Killed` before a file of this name is moved into place, or before `method` of such a path is called."""
     if method == "move":
         move = files.move
         monkeypatch.setattr(files, "move", lambda draft, file: killing_move(move, draft, file, name))
@@ -123,7 +123,7 @@ def test_a_file_without_a_stamp_is_somebody_else_s(folder):
     ids=["before the stamp", "before the move", "while saving"],
 )
 def test_killed_while_a_model_is_finished(folder, monkeypatch, method, name):
-    """The model of the settings before is still known as the run's own, and the stage is run again."""
+    """The model of the previous settings is still recognized as the run's own, and the stage runs again."""
     file = folder.path / "teacher.keras"
     finish(folder, "teacher", OLD, {}, "old weights")
     with monkeypatch.context() as patch:
@@ -159,7 +159,7 @@ def test_stamps_are_written_atomically(folder, monkeypatch):
 def test_digest(tmp_path):
     file = tmp_path / "file"
     assert digest(file) is None
-    file.write_bytes(b"abc")  # the SHA-256 of "abc" as FIPS 180-2 prints it
+    file.write_bytes(b"abc")  # the SHA-256 of "abc" from FIPS 180-2
     assert digest(file) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
@@ -170,7 +170,7 @@ def test_settings_keys():
     assert settings_key() == "4f53cda18c2baa0c"  # sha256 of "[]": the same in every process
 
 
-# One run at a time, of one recipe.
+# One run at a time, for one recipe.
 
 MINE = {"data": "digits", "teacher": "big", "student": "small"}
 THEIRS = MINE | {"data": "npz:other.npz"}
@@ -221,7 +221,7 @@ def test_what_a_kill_left_half_written_is_swept(folder):
     for name in ("saving-teacher.keras", ".partial-0-teacher.json"):
         (folder.state / name).write_text("half")
     with folder.held(MINE, shared=True):
-        assert (folder.state / "saving-teacher.keras").exists()  # perhaps of another share
+        assert (folder.state / "saving-teacher.keras").exists()  # another share may be writing it
     with folder.held(MINE):
         assert sorted(path.name for path in folder.state.iterdir()) == ["lock", "recipe.json"]
 
@@ -254,7 +254,7 @@ def test_only_files_of_the_stage_are_discarded(folder):
     assert finished(folder, "export", KEY, "student_int8.tflite") is None
 
 
-# A disk that is full.
+# Full disks.
 
 
 def test_a_full_disk_leaves_the_old_model_and_no_draft(folder):

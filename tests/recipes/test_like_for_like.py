@@ -1,4 +1,4 @@
-"""What a report compares was trained alike: same start, views and number of steps; or the report says what differed."""
+"""Compared models were trained alike, with the same start, views and steps, or the report lists the differences."""
 
 import functools
 
@@ -31,7 +31,7 @@ def few_digits(tmp_path_factory):
 
 @pytest.fixture
 def trained(start_recipe, few_digits, tmp_path, monkeypatch):
-    """The trainings of a run by id: what each began with and saw, and what the run says of it."""
+    """The trainings of a run by id: initial weights and batches, and the conditions that the run records."""
     seen, fit, epoch = [], keras.Model.fit, data.Pipeline.epoch
 
     @functools.wraps(fit)
@@ -62,7 +62,7 @@ def trained(start_recipe, few_digits, tmp_path, monkeypatch):
 
 
 def images(watched):
-    """All that a training saw, each different input once."""
+    """The distinct inputs of a training."""
     return {image for batches in watched["epochs"].values() for batch in batches for image in batch}
 
 
@@ -87,7 +87,7 @@ def test_alone_and_distilled_see_the_same(overrides, views, num_images, trained)
 
 
 def test_a_cache_that_holds_more_views_changes_nothing(trained):
-    """The cache of a run before, with more views than this recipe asks for."""
+    """The cache of an earlier run holds more views than this recipe requests."""
     trained(AUGMENT, "cache={views: 3}")
     arms = trained(AUGMENT, "cache={views: 2}")
     assert arms[SCRATCH] == arms[DISTILLED]
@@ -100,7 +100,7 @@ def test_what_differs_with_few_labels_is_said(trained):
     assert alone["start"] == distilled["start"] == arms[SCRATCH][0]["start"]
     assert [len(batches) for batches in alone["epochs"].values()] == [2, 2, 2]
     assert distilled["epochs"] == arms[SCRATCH][0]["epochs"]
-    assert len(images(alone)) == 200  # two views of each of 100 repetitions
+    assert len(images(alone)) == 200  # two views of 100 repetitions
     assert unlike(says_alone, says_distilled) == ["images (the 20 labeled ones, repeated; all, 20 of them labeled)"]
 
 

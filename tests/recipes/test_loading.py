@@ -1,4 +1,4 @@
-"""A recipe file and its overrides: what they come to, and one readable message for each way to get them wrong."""
+"""A recipe file and its overrides: the loaded recipe, and one readable message for each kind of mistake."""
 
 import os
 import re
@@ -29,7 +29,7 @@ def load(tmp_path):
 
 
 def refusal(load, *args):
-    """The message of the error, after the checks that hold for all of them."""
+    """The error message, after the checks common to all of them."""
     with pytest.raises(RecipeError) as caught:
         load(*args)
     message = str(caught.value)
@@ -55,7 +55,7 @@ def test_the_default_recipe_is_what_its_comments_say():
 
 
 def test_every_key_stands_in_the_default_recipe_with_its_default():
-    """Whoever starts from `keras-kd init` sees all there is."""
+    """`keras-kd init` shows every key."""
     recipe = recipes.load()
     for section in (recipe, recipe.data, recipe.teacher, recipe.student, recipe.few_labels, recipe.export):
         for key in type(section).model_fields:
@@ -279,7 +279,7 @@ def test_a_recipe_cannot_be_changed(load):
 
 
 def bomb(levels):
-    """A list of `9 ** levels` texts in a few lines."""
+    """A list of `9 ** levels` strings in a few lines."""
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 9)}]" for level in range(1, levels)]
     return "\n".join(lines) + "\n"
@@ -308,11 +308,11 @@ def test_whatever_a_file_holds_is_refused_at_once(load, text, part):
     begin = time.process_time()
     message = refusal(load, text)
     assert part in message and len(message) < 400
-    assert time.process_time() - begin < 1.0  # of the processor: what the bounds promise
+    assert time.process_time() - begin < 1.0  # CPU time, as limited by the bounds
 
 
 def test_an_alias_is_a_copy(load):
-    """An override of one section leaves the other as it is."""
+    """An override of one section does not change the other."""
     text = "data: {}\nteacher: &same {model: digits_teacher, epochs: 3}\nstudent: *same"
     recipe = load(text, "student.epochs=9")
     assert (recipe.teacher.epochs, recipe.student.epochs) == (3, 9)

@@ -1,4 +1,4 @@
-"""Misspelled names, found without Keras: the names are those of the loaded modules; what is unsure is not refused."""
+"""Misspelled names are found without Keras: known names match the modules, and undecidable ones are accepted."""
 
 import keras
 import pytest

@@ -1,4 +1,4 @@
-"""The pictures of a finished report show what they say they do: labels, bars, pixels, counts."""
+"""The pictures of a finished report show the right labels, bars, pixels and counts."""
 
 import base64
 import io
@@ -24,14 +24,14 @@ def section(folder, name):
 
 
 def drawn_examples(svg):
-    """Per example of the soft targets: its pixels, 0 to 1, the label, the names of the bars, their numbers."""
+    """For each soft-target example: pixels in 0..1, label, bar names, and bar values."""
     examples = []
     image = r'<image xlink:href="data:image/png;base64,([^"]*)"([^>]*)>'
     pattern = image + r'|<text style="font-size: ([\d.]+px)[^>]*>([^<]*)<'
     for png, attributes, size, text in re.findall(pattern, svg):
         if png:
             across, _, _, down, *_ = map(float, re.search(r"matrix\(([^)]*)\)", attributes).group(1).split())
-            assert across > 0 and down > 0  # not turned over
+            assert across > 0 and down > 0  # not flipped
             pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(png))).convert("L")) / 255
             examples.append({"pixels": pixels, CAPTION: [], NAME: [], BAR: []})
         elif size in examples[-1]:
@@ -61,7 +61,7 @@ def test_soft_targets_show_the_pixels_the_label_and_the_probabilities_of_one_exa
 
 
 class Reordering(Split):
-    """Gives the rows of a subset in another order than the one asked for, as a source may that reads in order."""
+    """Returns the rows of a subset in stored order instead of the requested one, as a sequential source may."""
 
     def subset(self, indices, name):
         return super().subset(np.sort(indices), name)

@@ -1,4 +1,4 @@
-"""A run that is killed at any moment goes on, and ends as if it had never stopped: bit for bit."""
+"""A run killed at any moment resumes and ends bit-identical to an uninterrupted one."""
 
 import functools
 import json
@@ -25,7 +25,7 @@ MODELS += (".state/few_distilled.keras",)
 
 
 class Killed(BaseException):
-    """Stands for a kill -9: nothing in the library may catch it."""
+    """Simulates kill -9: nothing in the library may catch it."""
 
 
 def end():
@@ -53,7 +53,7 @@ def assert_same_models(folder, expected, names=MODELS):
 
 @pytest.fixture(scope="module")
 def uninterrupted(start_recipe, tmp_path_factory):
-    """The folder with a teacher whose training was not interrupted, and its history."""
+    """The folder of a teacher trained without interruption, and its training record."""
     folder = tmp_path_factory.mktemp("uninterrupted") / "run"
     with pytest.MonkeyPatch.context() as patch:
         run_eagerly(patch)
@@ -72,7 +72,7 @@ def uninterrupted(start_recipe, tmp_path_factory):
     ],
 )
 def test_a_training_goes_on_from_its_last_save(moment, moments, uninterrupted, start_recipe, tmp_path, monkeypatch):
-    """With dropout and Adam. What was saved is not trained twice."""
+    """With dropout and Adam; saved epochs are not trained again."""
     monkeypatch.setattr(training, "SAVE_EVERY_SECONDS", 0.0)
     run_eagerly(monkeypatch)
     with monkeypatch.context() as patch, pytest.raises(Killed):
@@ -97,7 +97,7 @@ def environment():
 
 
 def test_a_run_that_is_killed_again_and_again(start, finished, run_recipe, make_recipe, tmp_path):
-    """By SIGKILL in processes of their own, the last of four attempts excepted."""
+    """Three attempts in their own processes end in SIGKILL; the fourth finishes."""
     folder = tmp_path / "run"
     file = tmp_path / "recipe.yaml"
     file.write_text(yaml.safe_dump(make_recipe(folder, FEW).model_dump(mode="json")))
@@ -125,7 +125,7 @@ def test_a_run_that_is_killed_again_and_again(start, finished, run_recipe, make_
 
 @pytest.mark.long
 def test_the_command_is_killed_from_outside(start, tmp_path):
-    """Nothing is set up for the test: our models, saves every five seconds, conversions in processes of their own."""
+    """Without test settings: the shipped models, saves every five seconds, and conversions in child processes."""
     settings = ["teacher.epochs=15", "student.epochs=20", "few_labels=null"]
     command = [Path(sys.executable).with_name("keras-kd"), "run", *(f"--set={setting}" for setting in settings)]
     folders = tmp_path / "killed", tmp_path / "whole"
@@ -135,7 +135,7 @@ def test_the_command_is_killed_from_outside(start, tmp_path):
     rng, kills, has_finished = random.Random(0), 0, False
     while not has_finished:
         run = start(*command, "--output-dir", folders[0], env=environment())
-        # four times, at any moment of what an uninterrupted run takes here, on however fast a machine
+        # four kills, at random fractions of an uninterrupted run's CPU time, whatever the speed of the machine
         enough = rng.uniform(0.2, 0.8) * work if kills < 4 else float("inf")
         run.wait_for(lambda: run.has_ended or run.cpu_seconds > enough, "a moment")  # noqa: B023 (called at once)
         has_finished = run.has_ended

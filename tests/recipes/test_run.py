@@ -38,13 +38,13 @@ def copy(finished, folder):
 
 @pytest.fixture
 def start(start_recipe):
-    """A run over a folder, of which single stages can be run; `said()` is what it printed."""
+    """Creates a run in a folder whose stages can be run individually; `said()` returns its output."""
     return start_recipe
 
 
 @pytest.fixture
 def asked(monkeypatch):
-    """The ids of the trainings that a run asks for; none takes place."""
+    """The ids of the trainings that a run requests; none is executed."""
     ids = []
 
     def watched(stage, context):
@@ -57,7 +57,7 @@ def asked(monkeypatch):
 
 @pytest.fixture(scope="module")
 def teacher_file(example_models, tmp_path_factory):
-    """A teacher of the digits that was trained elsewhere."""
+    """A digits teacher trained outside of the run."""
     file = tmp_path_factory.mktemp("teacher") / "mine.keras"
     keras.utils.set_random_seed(7)
     model = example_models.teacher((8, 8, 1), 10)
@@ -68,7 +68,7 @@ def teacher_file(example_models, tmp_path_factory):
 
 
 def files(folder):
-    """What lies in a folder but for its lock: time and content by name."""
+    """The files of a folder except its lock: modification time and content by name."""
     found = (path for path in folder.rglob("*") if path.is_file() and path.name != "lock")
     return {str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes()) for path in found}
 
@@ -99,7 +99,7 @@ def test_the_files_of_a_run(finished):
 
 
 def test_the_report_is_about_the_files(finished, digits):
-    """Accuracies counted anew from the files in the folder, on the test split."""
+    """Accuracies are recomputed on the test split from the files in the folder."""
     folder, report, _ = finished
     x, y = data.open_source("digits").test.arrays()
     rows = {row.id: row for row in report.rows}
@@ -159,7 +159,7 @@ def test_what_is_said(finished):
     assert "loaded" not in said
 
 
-# Runs after it.
+# Later runs.
 
 
 def test_a_second_run_trains_and_exports_nothing(finished, copy, run_recipe):
@@ -278,7 +278,7 @@ def test_a_teacher_that_cannot_be_exported_costs_its_size_and_latency_only(finis
     assert report.rows[-1].num_bytes > 0 and teacher["accuracy"] == finished[1].rows[0]["accuracy"]
 
 
-# Teachers that come from elsewhere.
+# Teachers from elsewhere.
 
 
 def test_a_teacher_that_lies_in_the_folder_is_used_as_it_is(start, asked, folder, teacher_file):
@@ -313,17 +313,17 @@ def test_a_teacher_file_is_copied_and_not_trained(start, asked, folder, teacher_
 
 
 def test_from_a_teacher_file_back_to_a_trained_one(start, asked, folder, teacher_file):
-    """The copy in the folder is the run's own: it is not taken for one that somebody put there."""
+    """The copy in the folder is the run's own and is not taken for a file that the user placed there."""
     start(folder, f"teacher={{model: {teacher_file}}}").run(Role.TEACHER)
     start(folder).run(Role.TEACHER)
     assert asked == [TEACHER]
 
 
-# What the two students have in common.
+# What the two students share.
 
 
 def test_without_a_teacher_s_weight_distilling_is_training_alone(start, folder, teacher_file, eager):
-    """At alpha 0 only another start, another order of the batches, or other dropout could make a difference."""
+    """At alpha 0, only different initial weights, batch order or dropout could make a difference."""
     run = start(folder, f"teacher={{model: {teacher_file}}}", "distillation.alpha=0", "student.batch_size=128")
     artifacts = run.run()
     history, other = (artifacts[id].record["history"] for id in (SCRATCH, DISTILLED))
@@ -414,7 +414,7 @@ def test_other_sources(write, test_size, digit_images, run_recipe, folder, tmp_p
     assert report.test_size == test_size
     assert (folder / "labels.txt").read_text().splitlines() == list(NAMES) == report.class_names
     rows = {row.id: row["accuracy"] for row in report.rows}
-    assert rows[TEACHER] > 0.8  # images and labels are those of the digits that it was trained on
+    assert rows[TEACHER] > 0.8  # images and labels match the digits that it was trained on
     assert report.settings["data"]["source"] == settings[0].removeprefix("data.source=")
 
 
@@ -430,7 +430,7 @@ def test_a_student_file_is_trained_further(start, folder, teacher_file, tmp_path
 
 
 def test_tables_are_trained_and_reported_too(run_recipe, folder, tmp_path, eager):
-    """Examples that are rows of numbers: a whole report, with what can be drawn of them."""
+    """Examples that are rows of numbers get a complete report, with the pictures that apply to them."""
     rng = np.random.default_rng(0)
     centers, y = rng.normal(size=(3, 20)), np.arange(300) % 3
     np.savez(tmp_path / "table.npz", x=(centers[y] + rng.normal(size=(300, 20))).astype("float32"), y=y)
@@ -443,7 +443,7 @@ def test_tables_are_trained_and_reported_too(run_recipe, folder, tmp_path, eager
     assert np.shape(report.soft_targets["examples"][0]["image"]) == (20,)
 
 
-# Runs that cannot end well.
+# Runs that cannot succeed.
 
 
 def test_a_training_that_diverges_ends_the_run(make_recipe, folder, eager):
@@ -481,10 +481,10 @@ def test_the_folder_of_another_recipe_is_refused(override, copy, make_recipe, as
 
 
 def test_a_file_of_an_earlier_student_does_not_stay_beside_a_new_one(copy, start):
-    """int8 is not asked for any more, and the student is another one."""
+    """int8 is no longer requested, and the student has changed."""
     run = start(copy, FEW, FLOAT32)
     run.run(*MODELS, Role.EXPORTED)
-    assert (copy / "student_int8.tflite").exists()  # it is of this student
+    assert (copy / "student_int8.tflite").exists()  # it belongs to this student
     run = start(copy, FEW, FLOAT32, "distillation.alpha=0.7")
     run.run(*MODELS)
     assert not (copy / "student_int8.tflite").exists() and (copy / "student_float32.tflite").exists()

@@ -1,4 +1,4 @@
-"""What a stage is: done once for the same settings and inputs, and added by one registration."""
+"""A stage runs once for the same settings and inputs, and is added by one registration."""
 
 import dataclasses
 import json
@@ -28,7 +28,7 @@ def copy(finished, tmp_path):
 
 @pytest.fixture
 def loaded(monkeypatch):
-    """What is loaded and measured."""
+    """The models that are loaded and the files that are measured."""
     names, load, predict = [], keras.models.load_model, evaluation.TFLiteRunner.predict
     monkeypatch.setattr(
         keras.models, "load_model", lambda file, **kw: names.append(Path(file).name) or load(file, **kw)
@@ -64,7 +64,7 @@ def test_a_stage_is_one_class_and_one_registration(copy, run_recipe, monkeypatch
     _, said = run_recipe(copy, FEW, "scale={factor: 0.25}")
     assert "scaling" in said and "student.keras, trained before" in said
     exported = [row for row in report.rows if row.role is Role.EXPORTED]
-    assert [row.derived_from for row in exported] == ["scaled", "scaled"]  # what is shipped is the last of the chain
+    assert [row.derived_from for row in exported] == ["scaled", "scaled"]  # the last model of the chain is shipped
 
 
 def test_a_section_that_is_taken_is_refused():
@@ -97,7 +97,7 @@ def test_a_file_that_was_deleted_is_made_and_measured_again_alone(finished, copy
 
 
 def test_titles_are_text_and_nothing_else(finished, copy, start_recipe):
-    """A run whose titles are all changed is the same run."""
+    """Changing every title does not change the run."""
     before = start_recipe(copy, FEW)
     after = start_recipe(copy, FEW)
     for number, stage in enumerate(after.plan.stages):
@@ -112,7 +112,7 @@ def test_titles_are_text_and_nothing_else(finished, copy, start_recipe):
 
 
 def test_a_stage_depends_on_what_it_reads(start_recipe, tmp_path):
-    """And on nothing else: the keys that a changed setting changes."""
+    """And on nothing else: a setting changes only the keys of the stages that read it."""
 
     def keys(*overrides):
         return {stage.id: stage.key() for stage in start_recipe(tmp_path / "run", FEW, *overrides).plan.stages}
@@ -135,7 +135,7 @@ def test_a_stage_depends_on_what_it_reads(start_recipe, tmp_path):
 
 
 def test_a_model_that_comes_out_otherwise_is_exported_again(copy, start_recipe, monkeypatch):
-    """With the same settings: a file belongs to the weights that it was made from, not to the words of a recipe."""
+    """With the same settings: a file belongs to the weights it was made from, not to the recipe's text."""
     (copy / "student.keras").unlink()
     train = training.Training.run
 

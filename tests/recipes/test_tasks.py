@@ -1,4 +1,4 @@
-"""A small recipe of each task from an .npz file to the report: trained, distilled, exported, measured."""
+"""A small recipe for each task, from an .npz file to the report: trained, distilled, exported, measured."""
 
 import functools
 import io
@@ -67,7 +67,7 @@ MODELS = {
     "segmentation": ("pixel_teacher", "pixel_student"),
     "token_classification": ("token_teacher", "token_student"),
 }
-FEW_LABELS = {"regression", "token_classification"}  # marked by NaN and by -1
+FEW_LABELS = {"regression", "token_classification"}  # missing labels are marked by NaN and by -1
 WORDS = {
     "classification": ("examples", "Accuracy %"),
     "multi_label": ("examples", "Mean AP"),
@@ -79,7 +79,7 @@ WORDS = {
 
 @pytest.fixture(scope="module")
 def finished_run(example_models, tmp_path_factory):
-    """Runs the recipe of a task once; gives the folder, the report and what was printed."""
+    """Runs the recipe of a task once; returns the folder, the report and the console output."""
 
     @functools.cache
     def run(name):
@@ -99,7 +99,7 @@ def finished_run(example_models, tmp_path_factory):
         (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
         console = Console(file=io.StringIO(), width=300)
         with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
-            warnings.simplefilter("ignore", Notice)  # where the logits of a sigmoid are read
+            warnings.simplefilter("ignore", Notice)  # about reading the logits before a sigmoid
             patch.setattr(export, "export_tflite", functools.partial(export.export_tflite, isolate=False))
             patch.setattr(export.Converter, "start", lambda converter: None)
             report = recipes.run(recipes.load(folder / "recipe.yaml"), console)

@@ -1,4 +1,4 @@
-"""Recipes with more of a teacher: cached, several, faster, in another format, with assistants between."""
+"""Recipes with other teachers: cached, several, faster, in another format, or with assistants in between."""
 
 import json
 
@@ -31,7 +31,7 @@ def teacher(num_classes):
 
 @pytest.fixture(scope="module")
 def teacher_file(tmp_path_factory, example_models):
-    """A teacher that is a little trained."""
+    """A teacher after a short training."""
     keras.utils.set_random_seed(3)
     model = example_models.teacher((8, 8, 1), 10)
     model.compile(keras.optimizers.Adam(0.01), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
@@ -43,7 +43,7 @@ def teacher_file(tmp_path_factory, example_models):
 
 
 def test_a_cached_run_with_an_assistant(tmp_path, run_recipe):
-    """Stages in order, a cache for each that teaches, and nothing done twice."""
+    """The stages run in order, each teaching model has a cache, and nothing is done twice."""
     overrides = [
         *QUICK,
         AUGMENT,
@@ -63,7 +63,7 @@ def test_a_cached_run_with_an_assistant(tmp_path, run_recipe):
 
 
 def test_a_cached_run_is_the_live_one(tmp_path, run_recipe):
-    """As many views as epochs, in full precision: the same student up to float16."""
+    """With as many views as epochs, in full precision, the students agree up to float16."""
     weights = []
     for name, more in (("live", []), ("cached", ["cache={views: 2}"])):
         run_recipe(tmp_path / name, *QUICK, AUGMENT, "export.formats=[float32]", *more)
@@ -111,7 +111,7 @@ def test_a_tflite_teacher(tmp_path, run_recipe, teacher_file):
 
 
 def test_mixed_images_have_mixed_labels(tmp_path, run_recipe, teacher_file):
-    """Losses are those of shares of classes, of the validation split still those of its labels."""
+    """Training losses use class shares; validation losses still use the labels."""
     overrides = [f"teacher.model={teacher_file}", "augment=[{name: cut_mix, alpha: 0.5}, mixup]", "cache={views: 2}"]
     report, _ = run_recipe(tmp_path / "run", *overrides, "few_labels={num_labels: 100}", "export.formats=[float32]")
     rows = {row.id: row for row in report.rows}
@@ -126,7 +126,7 @@ def test_mixed_images_have_mixed_labels(tmp_path, run_recipe, teacher_file):
 
 
 def test_stored_logits(tmp_path, run_recipe, make_recipe, teacher_file):
-    """The student is the one of the live teacher; there is no row of a teacher that knows the training images alone."""
+    """The student equals that of the live teacher; a teacher that only covers the training images has no row."""
     model, source = keras.models.load_model(teacher_file, compile=False), data.open_source("digits")
     np.savez(tmp_path / "logits.npz", logits=model.predict(source.train.arrays()[0], verbose=0))
     file = tmp_path / "logits.npz"
@@ -147,7 +147,7 @@ def test_stored_logits(tmp_path, run_recipe, make_recipe, teacher_file):
 
 @pytest.mark.filterwarnings("ignore:Distillation uses logits")
 def test_a_function_as_the_teacher(tmp_path, run_recipe, make_recipe, monkeypatch):
-    """Nearest neighbors of scikit-learn teach; what a function returns is not trained, but for a Keras model."""
+    """scikit-learn's nearest neighbors teach; a function's result is not trained unless it is a Keras model."""
     (tmp_path / "neighbors.py").write_text(NEIGHBORS)
     monkeypatch.syspath_prepend(tmp_path)
     report, said = run_recipe(tmp_path / "run", *QUICK, "teacher.model=neighbors:teacher", "cache={top_k: 3}", AUGMENT)
