@@ -1,4 +1,4 @@
-"""Files and folders that do not hold a teacher: each is named, with what was expected."""
+"""Files and folders that hold no teacher: the error names each, and what was expected."""
 
 import os
 import shutil

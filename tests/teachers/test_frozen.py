@@ -1,4 +1,4 @@
-"""A live teacher: left as it is, told apart by its weights, missed clearly."""
+"""A live teacher: not modified, identified by its weights, and reported clearly when missing."""
 
 import subprocess
 import sys
@@ -67,7 +67,7 @@ def test_what_is_no_teacher_is_refused(make_model, make, error, message):
 
 
 def test_a_teacher_of_ones_own(make_model, digits):
-    """Anything that turns a batch into named targets can teach."""
+    """Anything that maps a batch to named targets can teach."""
 
     class Constant(kd.teachers.Teacher):
         fingerprint = "constant"

@@ -1,4 +1,4 @@
-"""A teacher's own way to run: another precision, folded, in pieces; the same answers by the same paths."""
+"""Faster teacher inference, in another precision, folded or in micro-batches: same outputs, same tap paths."""
 
 import warnings
 
@@ -15,15 +15,15 @@ from keras_kd.teachers import AbsentTeacher, Batch, FrozenTeacher, fingerprint
 from keras_kd.teachers.micro_batches import in_micro_batches
 
 L = keras.layers
-# As FrozenTeacher states them; what was found of several teachers is in docs/benchmarks.md.
-TOLERANCE = {"float32": 1e-5, "bfloat16": 0.1}  # largest difference, of the standard deviation of the logits
-ROOT_MEAN_SQUARE = {"float32": 2e-6, "bfloat16": 0.02}  # of that too
+# As stated by FrozenTeacher; measurements of several teachers are in docs/benchmarks.md.
+TOLERANCE = {"float32": 1e-5, "bfloat16": 0.1}  # largest difference, in standard deviations of the logits
+ROOT_MEAN_SQUARE = {"float32": 2e-6, "bfloat16": 0.02}  # in the same unit
 AGREEMENT = {"float32": 1.0, "bfloat16": 0.97}
 
 
 @pytest.fixture(scope="module")
 def trained(digits):
-    """A nested model, trained for a moment: its statistics are those of data, its logits mean something."""
+    """A nested model after a short training, so that its statistics and logits are realistic."""
     keras.utils.set_random_seed(0)
 
     def norm_relu(x, norm, relu):
@@ -44,7 +44,7 @@ def trained(digits):
 
 
 def answers(teacher, x, taps=(), *, jit=None):
-    """Run eagerly, or traced with a batch of unknown size as in `fit`."""
+    """Teacher outputs and taps by name, run eagerly or traced with an unknown batch size as in `fit`."""
 
     def run(x):
         return teacher(Batch(x), taps)
@@ -79,7 +79,7 @@ def test_bfloat16_is_computed_in_it_but_for_the_head(trained):
 
 
 def test_a_mixed_model_in_full_precision(digits):
-    """The float32 copy of a model that computes in bfloat16 is that of its weights."""
+    """The float32 copy of a model that computes in bfloat16 uses the model's float32 weights."""
     settings = {"dtype": "mixed_bfloat16"}
     body = [keras.Input((8, 8, 1)), L.Conv2D(4, 3, **settings), L.BatchNormalization(**settings), L.Flatten(**settings)]
     mixed = keras.Sequential([*body, L.Dense(10, **settings)])
@@ -102,7 +102,7 @@ TAPS = [
 @pytest.mark.parametrize("batch_size", [None, 3])
 @pytest.mark.parametrize("are_prepared", [True, False])
 def test_every_tap_is_that_of_the_model(trained, digits, are_prepared, batch_size):
-    """Whether folding left that layer, was kept from it, or the model itself has to run."""
+    """Whether folding skipped that layer, was prevented there, or the model itself must run."""
     x = digits[0][:7]
     teacher = FrozenTeacher(trained, dtype="float32", batch_size=batch_size)
     for path in TAPS:
@@ -113,7 +113,7 @@ def test_every_tap_is_that_of_the_model(trained, digits, are_prepared, batch_siz
         assert set(found) == {path, "output"}
         for name in found:
             np.testing.assert_allclose(found[name], expected[name], atol=2e-5, err_msg=f"{name} with {path}")
-    assert len(teacher._copies._made) == (3 if are_prepared else 1)  # nothing, conv or conv2 unfolded
+    assert len(teacher._copies._made) == (3 if are_prepared else 1)  # with nothing, conv, or conv2 unfolded
 
 
 def test_only_what_is_read_stays_unfolded(trained):
@@ -124,7 +124,7 @@ def test_only_what_is_read_stays_unfolded(trained):
     assert model is not trained and [place.operation.name for place in places] == ["conv", "sum"]
     kinds = [type(layer).__name__ for layer in model.get_layer("body").layers]
     assert kinds.count("BatchNormalization") == 1
-    model, _, _ = teacher._running(teacher._places(["body/conv2"]))  # nobody asked for it before
+    model, _, _ = teacher._running(teacher._places(["body/conv2"]))  # this tap was not requested before
     assert model is trained
 
 
@@ -149,7 +149,7 @@ def test_pieces_give_the_same(trained, digits, batch_size, jit):
     ("batch", "size", "length"), [(10, 4, 4), (9, 4, 3), (8, 4, 4), (5, 4, 3), (4, 4, 4), (2, 9, 2)]
 )
 def test_no_piece_is_larger_than_asked_for(batch, size, length):
-    """Pieces of one length; several inputs are cut alike."""
+    """All pieces have the same length; several inputs are split alike."""
     seen = []
 
     def function(x):
@@ -169,11 +169,11 @@ def test_no_piece_is_larger_than_asked_for(batch, size, length):
     [({"dtype": "float32"}, False), ({"dtype": "bfloat16", "batch_size": 24}, True)],
 )
 def test_a_student_learns_from_it(trained, digits, make_model, settings, jit_compile):
-    """With an inner layer that folding would have changed, and a last batch that is smaller."""
+    """With an inner layer that folding would have changed, and a smaller last batch."""
     student = make_model(8)
     losses = [SoftTargets(temperature=2.0), Weighted(Hint(teacher="body/conv", student=student.layers[0].name), 0.1)]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Notice)  # that a projector was chosen, and that the teacher ends in a softmax
+        warnings.simplefilter("ignore", Notice)  # about the chosen projector, and about the teacher's final softmax
         distiller = kd.Distiller(FrozenTeacher(trained, **settings), student, alpha=0.9, losses=losses)
     distiller.compile(keras.optimizers.Adam(0.01), jit_compile=jit_compile)
     before = trained.get_weights()
@@ -269,7 +269,7 @@ def test_what_cannot_be_built_again_runs_as_it_is(digits, make, reason):
 
 
 def test_state_that_is_in_no_weight_is_kept():
-    """The table of a lookup, and the constants that `Normalization` computes of its weights."""
+    """The table of a lookup, and the constants that `Normalization` computes from its weights."""
     lookup, scale = L.IntegerLookup(output_mode="multi_hot"), L.Normalization()
     lookup.adapt(np.array([3, 5, 9]))
     scale.adapt(np.array([[0.0] * 4, [1.0] * 4, [5.0] * 4]))
@@ -281,7 +281,7 @@ def test_state_that_is_in_no_weight_is_kept():
 
 
 def test_a_function_of_ones_own_and_what_prepares_the_inputs(digits):
-    """A Lambda is built again without a question, and what scales the inputs keeps its precision."""
+    """A Lambda is rebuilt without confirmation, and layers that scale the inputs keep their precision."""
     layers = [L.Normalization(mean=1000.0, variance=0.01), L.Lambda(lambda x: x * 2.0), L.Flatten(), L.Dense(10)]
     model = keras.Sequential([keras.Input((8, 8, 1)), *layers])
     x = digits[0][:50] + 1000.0

@@ -1,4 +1,4 @@
-"""A teacher paid for once: what is stored, what is refused, and that a kill loses one shard at most."""
+"""A teacher's outputs computed once: what is stored, what is rejected, and that a kill loses at most one shard."""
 
 import dataclasses
 import json
@@ -45,7 +45,7 @@ def build(teacher, images, tmp_path):
 
 
 def student_after(teacher, pipeline, *, epochs=3, losses=None):
-    """The student's weights after some steps, and the distiller."""
+    """The student's weights after a few steps, and the distiller."""
     keras.utils.set_random_seed(1)
     layers = keras.layers
     student = keras.Sequential(
@@ -73,10 +73,10 @@ def test_it_says_what_the_teacher_says_of_each_view(build, teacher, images):
 
 @pytest.mark.parametrize("augment", [[], AUGMENT, [*AUGMENT, GaussianNoise(0.2)], [Flip(), Mixup(0.4)]])
 def test_training_equals_that_with_the_live_teacher(build, teacher, images, augment):
-    """With a view for each epoch the students differ by the rounding to float16 and nothing else."""
+    """With one view per epoch, the students differ only by the rounding to float16."""
     pipeline = Pipeline(images, augment=augment, batch_size=16, seed=3)
     if any(isinstance(step, Mixup) for step in augment):
-        pipeline = Pipeline((images[0],), augment=augment, batch_size=16, seed=3)  # the labels would be soft
+        pipeline = Pipeline((images[0],), augment=augment, batch_size=16, seed=3)  # with labels, these would be soft
     live, _ = student_after(teacher, pipeline)
     cached = build(pipeline, views=3)
     stored, _ = student_after(cached, pipeline.with_teacher(cached))
@@ -120,7 +120,7 @@ def test_several_outputs(images, tmp_path):
 
 
 def test_labels_count_where_the_teacher_reads_them(build, images, make_model):
-    """An ensemble that weighs its members by the label: cached as it answers live, and refused with other labels."""
+    """An ensemble weighted by label loss has the same outputs cached as live, and is rejected with other labels."""
     x, y = images
     ensemble = Ensemble([make_model(4), make_model(8)], weights="label_loss")
     pipeline = Pipeline(images, augment=AUGMENT, batch_size=16)
@@ -157,7 +157,7 @@ def test_streamed_sources_are_cached_alike(build, images, monkeypatch):
 
 
 def test_a_teacher_whose_answers_travel_is_cached_as_well(build, images):
-    """A cache of a cache: fewer classes of what is stored already."""
+    """A cache of a cache: fewer classes of the stored outputs."""
     pipeline = Pipeline(images, augment=AUGMENT)
     cached = build(pipeline)
     small = build(pipeline, path=cached.path.with_name("small"), model=cached, top_k=3)
@@ -165,7 +165,7 @@ def test_a_teacher_whose_answers_travel_is_cached_as_well(build, images):
     np.testing.assert_array_equal(np.sort(a, -1)[:, -3:], np.sort(b, -1)[:, -3:])
 
 
-# What makes and resumes it.
+# Building and resuming.
 
 
 def shards(cached):
@@ -177,7 +177,7 @@ def test_more_views_are_added_to_those_there(build):
     before = shards(cached)
     more = build(views=3)
     assert more.views == 3 and before.items() <= shards(more).items() and len(shards(more)) == 12
-    assert build(views=2).views == 3  # nothing is thrown away
+    assert build(views=2).views == 3  # no view is discarded
 
 
 def test_shares_of_several_processes_are_merged_by_copying(build, tmp_path):
@@ -271,7 +271,7 @@ print("done", flush=True)
 
 @pytest.fixture
 def building(start):
-    """Starts a build in a process of its own, and waits until it has done its imports."""
+    """Starts a build in its own process and waits until its imports are done."""
 
     def building(path):
         process = start(sys.executable, "-c", BUILD, path)
@@ -282,13 +282,13 @@ def building(start):
 
 
 def shards_of(path):
-    """The finished shards of a store, and when each was written."""
+    """The finished shards of a store and their modification times."""
     return {file.name: file.stat().st_mtime_ns for file in (path / "shards").glob("*.npy")}
 
 
 @pytest.mark.long
 def test_kill_9_at_random_moments_loses_one_shard_at_most(tmp_path, building):
-    """A real build in a process of its own, killed again and again; what was finished stays, byte for byte."""
+    """A real build in its own process, killed repeatedly; finished shards remain unchanged."""
     rng = random.Random(0)
     whole = tmp_path / "whole"
     begin = time.monotonic()
@@ -298,11 +298,11 @@ def test_kill_9_at_random_moments_loses_one_shard_at_most(tmp_path, building):
     finished = False
     while not finished:
         process = building(path)
-        # the first three at any moment from the start; the others after a new shard, so that the work gets done
+        # the first three kills come at any moment; later ones after a new shard, so that the build progresses
         if kills >= 3:
             process.wait_for(lambda: process.has_ended or shards_of(path).keys() - known.keys(), "a shard")  # noqa: B023
         time.sleep(shard_seconds * 4 * rng.random())
-        process.end()  # does nothing to one that has ended
+        process.end()  # no effect on a process that has ended
         finished = process.returncode == 0
         now = shards_of(path)
         assert known.items() <= now.items()  # no finished shard was touched
@@ -312,11 +312,11 @@ def test_kill_9_at_random_moments_loses_one_shard_at_most(tmp_path, building):
     assert known.keys() == shards_of(whole).keys()
 
 
-# What belongs to another cache.
+# Files of another cache.
 
 
 def other_cache(build, make_model, path):
-    """A cache with the same rows and views, of another teacher."""
+    """A cache of another teacher with the same rows and views."""
     return build(model=make_model(4), path=path)
 
 
@@ -350,7 +350,7 @@ def test_shards_without_their_manifest_are_not_another_teachers(build, make_mode
         build(model=make_model(4))
     (cached.path / "manifest.json").unlink()
     before = shards(cached)
-    again = build()  # the teacher that they are of takes them up
+    again = build()  # the shards' own teacher reuses them
     assert shards(again) == before
     np.testing.assert_array_equal(again.outputs_for(np.arange(100), 1, None)["output"], expected)
 
@@ -437,7 +437,7 @@ def test_a_shard_that_goes_while_it_is_read_is_named(build):
 
 
 def test_a_builder_that_comes_second_takes_the_manifest_that_is_there(build, make_model, monkeypatch):
-    """Both saw an empty folder; the first one's manifest stays."""
+    """Both builders saw an empty folder; the first manifest stays."""
     original = Store.write_manifest
     first = []
 
@@ -474,7 +474,7 @@ def test_a_saved_distiller_refuses_the_cache_of_another_teacher(build, images, m
         keras.models.load_model(tmp_path / "d.keras")
 
 
-# What is refused.
+# Rejected settings.
 
 
 def test_what_is_no_pipeline_no_folder_or_no_number_of_views(teacher, images, tmp_path):
@@ -560,7 +560,7 @@ def test_a_teacher_that_fails_leaves_no_shard(build, teacher, tmp_path):
     assert not list((tmp_path / "cache" / "shards").glob("*.npy"))
 
 
-# What is told and saved.
+# What is reported and saved.
 
 
 def test_the_build_says_what_it_costs(build, capsys):

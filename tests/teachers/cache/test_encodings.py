@@ -1,4 +1,4 @@
-"""How outputs are written down, against float64 NumPy."""
+"""Encodings of stored outputs, against float64 NumPy."""
 
 import numpy as np
 import pytest
@@ -56,7 +56,7 @@ def test_top_k_is_the_distribution_that_it_says(logits, remainder, temperature):
 
 
 def test_sampling_is_unbiased(logits):
-    """The mean over many independent draws is the teacher's distribution, at the temperature of the sampling."""
+    """The mean over many independent draws is the teacher's distribution at the sampling temperature."""
     row = np.repeat(logits[:1] / 4, 20_000, axis=0)
     encoding = TopK(10, 40, "sampled", temperature=2.0)
     decoded = encoding.decode(records(encoding, row)).astype(np.float64)
@@ -64,7 +64,7 @@ def test_sampling_is_unbiased(logits):
     expected = softmax(row[0].astype(np.float64) / 2.0)
     deviation = np.sqrt(expected * (1 - expected) / (10 * len(row)))
     assert (np.abs(shares.mean(0) - expected) < 5 * deviation + 1e-6).all()
-    # Of each example: whole tenths, which sum to 1.
+    # The shares of each example are whole tenths that sum to 1.
     np.testing.assert_allclose(shares * 10, np.round(shares * 10), atol=1e-3)
 
 

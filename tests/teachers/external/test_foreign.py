@@ -1,4 +1,4 @@
-"""Functions on NumPy arrays as teachers: checked, turned into logits, told apart, and travelling with the batches."""
+"""Functions on NumPy arrays as teachers: checked, converted to logits, fingerprinted, and carried by the batches."""
 
 import importlib
 import os
@@ -216,7 +216,7 @@ def test_a_folders_fingerprint_is_of_names_and_contents(tmp_path):
 
 
 def batches_of(teacher, x, y, batch_size=32):
-    """As a pipeline gives them: the teacher is asked outside the training step."""
+    """Batches as from a pipeline: the teacher's outputs are computed outside the training step."""
 
     def generate():
         for start in range(0, len(x), batch_size):

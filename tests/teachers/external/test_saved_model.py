@@ -1,4 +1,4 @@
-"""SavedModels as teachers, against the Keras models and modules that they were made of."""
+"""SavedModels as teachers, against the Keras models and modules they were made from."""
 
 import keras
 import numpy as np

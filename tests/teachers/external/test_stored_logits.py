@@ -1,4 +1,4 @@
-"""Logits from a file: found by example number, refused where they are of something else."""
+"""Logits from a file: looked up by example number, and rejected if they belong to other data."""
 
 from types import SimpleNamespace
 

@@ -1,4 +1,4 @@
-"""TFLite files as teachers, against the Keras models that they were made of and the interpreter run by hand."""
+"""TFLite files as teachers, against their Keras models and against direct calls of the interpreter."""
 
 import concurrent.futures
 import time
@@ -22,9 +22,9 @@ layers = keras.layers
 
 
 def write(model, path, int8_samples=None, types=(tf.int8, tf.int8)):
-    """`model`: a Keras model or a `tf.function`."""
+    """Writes a Keras model or a `tf.function` as a TFLite file."""
     if isinstance(model, keras.Model) and model.inputs[0].shape[0] is not None:
-        model = tf.function(model, input_signature=[tf.TensorSpec(model.inputs[0].shape)])  # export would open it
+        model = tf.function(model, input_signature=[tf.TensorSpec(model.inputs[0].shape)])  # keeps the batch size
     if isinstance(model, keras.Model):
         model.export(path.with_suffix(""), verbose=False)
         converter = tf.lite.TFLiteConverter.from_saved_model(str(path.with_suffix("")))
@@ -59,7 +59,7 @@ def said(teacher, x):
 
 
 def by_hand(path, x):
-    """Example by example, integers in and integers out, with each tensor's scale and zero point."""
+    """The dequantized outputs, example by example with integer inputs and outputs, and the output's scale."""
     interpreter = Interpreter(str(path), num_threads=1)
     interpreter.allocate_tensors()
     (source,), (target,) = interpreter.get_input_details(), interpreter.get_output_details()
@@ -145,7 +145,7 @@ def test_a_quantized_probability_of_0_is_half_a_step(tmp_path, x, digits):
 
 @pytest.mark.parametrize("output_is_open", [True, False])
 def test_a_batch_of_one_that_the_input_hides(tmp_path, output_is_open):
-    """The input's batch is open, and the graph then reshapes to a batch of 1."""
+    """The input's batch size is dynamic, but the graph reshapes to a batch of 1."""
     weights = np.random.default_rng(0).normal(size=(4, 3)).astype("float32")
 
     @tf.function(input_signature=[tf.TensorSpec([None, 4])])

@@ -1,4 +1,4 @@
-"""Several teachers as one, against float64 NumPy written from the formulas; and in a training."""
+"""Several teachers as one, against the formulas in float64 NumPy, and in training."""
 
 import keras
 import numpy as np
@@ -19,7 +19,7 @@ LABELS = np.array([2, 0, 1, 3])
 
 
 class Says(Teacher):
-    """A teacher that gives the same logits to every batch."""
+    """A teacher that returns the same logits for every batch."""
 
     fingerprint = "says"
     output_shapes = None
@@ -108,7 +108,7 @@ def test_saturated_members_give_finite_logits(settings, activation):
     assert np.isfinite(ask(of(logits, activation=activation, **settings), np.eye(3)[:2])).all()
 
 
-# Weights by the sample.
+# Per-example weights.
 
 
 def weigh(shares):
@@ -150,7 +150,7 @@ def test_label_loss_of_independent_outputs():
     p = sigmoid(logits)
     losses = -(np.where(y == 1, np.log(p), 0) + np.where(y == 0, np.log(1 - p), 0)).sum(-1, keepdims=True)
     w = weigh(np.exp(losses) / np.exp(losses).sum(0))
-    assert w[0, 2] == 0.5  # nothing is known of this row
+    assert w[0, 2] == 0.5  # this row has no labels
     said = ask(of(logits, weights="label_loss", combine="logits", activation="sigmoid"), y)
     np.testing.assert_allclose(said, (w * logits).sum(0), rtol=1e-4, atol=1e-5)
     single = of(logits[..., :1], weights="label_loss", activation="sigmoid")
@@ -246,14 +246,14 @@ def test_learning_from_independent_outputs():
     assert ensemble.weights == pytest.approx(mixture_weights(np.log(chances)), abs=1e-5)
 
 
-# Teachers of some classes.
+# Teachers for subsets of the classes.
 
 
 def test_a_teacher_of_all_classes_says_how_likely_the_subset_of_another_is():
     p, inside = softmax(draw(4, 5)), softmax(draw(4, 2, seed=1))
     said = softmax(ask(of([np.log(p), np.log(inside)], classes=[None, [3, 1]], weights=[1, 3], num_classes=5)))
     np.testing.assert_allclose(said[:, [0, 2, 4]], p[:, [0, 2, 4]], rtol=1e-5)
-    mass = p[:, [3, 1]].sum(-1, keepdims=True)  # within it both count, the first by how much it speaks of it
+    mass = p[:, [3, 1]].sum(-1, keepdims=True)  # inside the subset both count, the first by its mass there
     blend = mass * (0.25 * p[:, [3, 1]] + 0.75 * inside) / (0.25 * mass + 0.75)
     np.testing.assert_allclose(said[:, [3, 1]], blend, rtol=1e-5)
 
@@ -391,11 +391,11 @@ def test_members_that_do_not_fit_are_refused(make_model):
             Ensemble(members, **settings)
     shapes = Ensemble([vector(2), vector(3)], classes=[[1, 0], None]).output_shapes
     assert shapes == {"output": (None, 3)}
-    with pytest.raises(ConfigurationError, match="differ in shape"):  # seen only when they speak
+    with pytest.raises(ConfigurationError, match="differ in shape"):  # only detected in the outputs
         of([draw(4, 3), draw(4, 2)])(Batch(np.zeros((4, 1))))
 
 
-# In a training, and in a file.
+# In training, and saved.
 
 
 @register

@@ -1,4 +1,4 @@
-"""Several teachers side by side, each with a loss of its own."""
+"""Several teachers side by side, each with its own loss."""
 
 import keras
 import numpy as np
@@ -68,7 +68,7 @@ def test_travelling_answers_are_refused():
 
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_a_term_for_each_teacher(make_model, digits, jit_compile):
-    """As in densely guided distillation: teacher and assistant at once."""
+    """As in densely guided distillation, teacher and assistant teach together."""
     models = [make_model(8), make_model(4)]
     student = make_model(4)
     names = [f"soft_targets_{i}" for i in (1, 2)]
