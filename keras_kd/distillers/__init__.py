@@ -1,4 +1,4 @@
-"""The Distiller, which takes the training step."""
+"""The `Distiller` and its training step."""
 
 from keras_kd.distillers.distiller import Distiller
 

@@ -1,4 +1,4 @@
-"""The training step on the JAX backend: gradient, loss scale, update, and the state that a compiled step is given."""
+"""The training step on the JAX backend: gradient, loss scale, update, and the state passed into a compiled step."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ State = tuple[list[Any], list[Any], list[Any], list[Any]]
 
 
 class FedBatch(NamedTuple):
-    """A batch and the values that the step reads but never changes.
+    """A batch, with the values that the step reads but never changes.
 
-    They are passed in beside the batch because Keras donates the buffers of its own four groups of state.
+    They are passed in with the batch because Keras donates the buffers of its own four groups of state.
 
     Attributes:
-        frozen: the values of the variables that the distiller has noted.
-        data: what a Keras iterator yields.
+        frozen: the values of the distiller's frozen variables.
+        data: an item of a Keras iterator.
     """
 
     frozen: list[Any]
@@ -32,7 +32,7 @@ class FedBatch(NamedTuple):
 
 
 class TrainingStep:
-    """What Keras calls of a `Distiller` on JAX. Every variable that a step reads is an argument of the program."""
+    """The methods of a `Distiller` that Keras calls on JAX. Every variable read by a step is a program argument."""
 
     def make_train_function(self, force=False):
         _own_buffers(self.frozen_state, self.variables)
@@ -42,7 +42,7 @@ class TrainingStep:
             self.train_function = _with_frozen_state(self, self.train_function)
 
     def train_step(self, state, data):
-        """Takes one step: `(state, batch)` to `(logs, new state)`, with the state in Keras' order."""
+        """Takes one step, from `(state, batch)` to `(logs, new state)`, with the state in Keras' order."""
         trainable, non_trainable, optimizer_state, metrics = state
         frozen, data = data if isinstance(data, FedBatch) else ([], data)
         batch = self.prepare_batch(data)
@@ -60,7 +60,7 @@ class TrainingStep:
             mapping = [
                 *fixed,
                 *_pairs(self.trainable_variables, trainable),
-                *_pairs(self.metrics_variables, metrics),  # the compiled loss keeps a mean per output
+                *_pairs(self.metrics_variables, metrics),  # the compiled loss tracks a mean per output
             ]
             with _Scope(mapping, unknown) as scope:
                 clear_losses(self)
@@ -82,7 +82,7 @@ class TrainingStep:
         return logs, (trainable, non_trainable, optimizer_state, scope.values(self.metrics_variables))
 
     def _symbolic_build(self, iterator=None, data_batch=None):
-        """Makes every variable by the first batch, without computing anything: a compiled step cannot make any."""
+        """Creates all variables from the shapes of the first batch, since a compiled step cannot create any."""
         if not self._needs_a_batch():
             super()._symbolic_build(iterator, data_batch)
             return
@@ -93,7 +93,7 @@ class TrainingStep:
         else:
             super()._symbolic_build(data_batch=data_batch)
         if self.teacher.output_shapes is None or not all(term.built for term in self.terms):
-            with contextlib.suppress(TeacherError):  # which the step raises, if there is one
+            with contextlib.suppress(TeacherError):  # the step raises it
                 trace(self._symbolic_step, tuple(part for part in data_batch if part is not None))
         if not self.optimizer.built:
             self.optimizer.build(self.trainable_variables)
@@ -111,7 +111,7 @@ class TrainingStep:
         return self.loss_and_parts(batch, self.teach(batch), step=self.optimizer.iterations).loss
 
     def _check_labels_are_known(self, batch):
-        """Raises where labels come only after the variables were made."""
+        """Raises `ConfigurationError` if labels first appear after the variables were created."""
         metrics = compiled_metrics(self)
         if batch.y is not None and metrics is not None and not metrics.built:
             raise ConfigurationError(
@@ -125,14 +125,14 @@ class TrainingStep:
 
 
 class _PassedIn:
-    """Holds variables where Keras does not see them: in a list of its own a model would track and save them."""
+    """Hides variables from Keras: a model would track and save those in a plain list attribute."""
 
     def __init__(self, variables: list[Any]):
         self.variables = variables
 
 
 class _Scope(keras.StatelessScope):
-    """A scope that notes in `unknown` which variables are read without a value that was passed in.
+    """A scope that records in `unknown` the variables that are read without a value passed in.
 
     Their values would become constants of the compiled program, and later changes would have no effect.
     """
@@ -148,7 +148,7 @@ class _Scope(keras.StatelessScope):
         return value
 
     def values(self, variables: Iterable[Any]) -> list[Any]:
-        """The values of variables after what happened in the scope."""
+        """The values of variables, including updates made in the scope."""
         return [self.get_current_value(variable) for variable in variables]
 
 
@@ -161,10 +161,10 @@ class _NotPassedIn(Exception):
 
 
 def _with_frozen_state(distiller: Any, function: Callable[..., Any]) -> Callable[..., Any]:
-    """A train function whose batches bring the present values of what a step reads and never changes.
+    """A train function that passes in the current values of the frozen variables with each batch.
 
-    Where a step fails before it runs (a shape, a missing teacher), the variables get their values back, which Keras has
-    taken out of them.
+    If a step fails before it runs (wrong shapes, a missing teacher), the values that Keras took out of the variables
+    are restored.
     """
 
     frozen = distiller._passed_in.variables
@@ -185,7 +185,7 @@ def _with_frozen_state(distiller: Any, function: Callable[..., Any]) -> Callable
 
 
 def _fed(iterator: Iterator[Any], seen: list[Any], frozen: list[Any]) -> Iterator[FedBatch]:
-    """The batches that were seen in an attempt before, and those of the iterator, which are added to them."""
+    """The batches `seen` in an earlier attempt, then those of the iterator, which are added to `seen`."""
     values = [variable.value for variable in frozen]
     for data in tuple(seen):
         yield FedBatch(values, data)
@@ -211,7 +211,7 @@ def _put_back(distiller: Any, state: State) -> None:
 
 
 def _own_buffers(frozen: Iterable[Any], trained: Iterable[Any]) -> None:
-    """Gives frozen variables buffers of their own: `assign` shares them, and those of the trained ones are donated."""
+    """Copies frozen values that share a buffer with a trained variable (`assign` shares), since that one is donated."""
     donated = {id(variable.value) for variable in trained}
     for variable in frozen:
         if id(variable.value) in donated:

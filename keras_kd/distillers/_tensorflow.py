@@ -8,17 +8,17 @@ import tensorflow as tf
 
 
 class TrainingStep:
-    """What Keras calls of a `Distiller` on TensorFlow."""
+    """The methods of a `Distiller` that Keras calls on TensorFlow."""
 
     def train_step(self, data: Any) -> dict[str, Any]:
-        """Takes one step and returns the logs. The teacher runs before the tape starts, the student once inside it."""
+        """Takes one step and returns the logs. The teacher runs outside the tape, the student once inside it."""
         optimizer = self.optimizer
         batch = self.prepare_batch(data)
         targets = self.teach(batch)
         with tf.GradientTape() as tape:
             parts = self.loss_and_parts(batch, targets, step=optimizer.iterations)
             scaled = optimizer.scale_loss(parts.loss)
-        variables = self.trainable_variables  # here, since a student may build itself in the first batch
+        variables = self.trainable_variables  # read here, since a student may be built on the first batch
         if variables:
             optimizer.apply_gradients(zip(tape.gradient(scaled, variables), variables, strict=True))
         return self.update_logs(batch, parts, num_replicas=tf.distribute.get_strategy().num_replicas_in_sync)

@@ -1,4 +1,4 @@
-"""Checks of a Distiller's arguments: backend, losses, a student that can learn and is not the teacher."""
+"""Checks of a Distiller's arguments: the backend, the losses, and a trainable student other than the teacher."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BACKENDS = ("tensorflow", "jax")
 
 
 def training_step() -> type:
-    """The base class with the training step for the Keras backend in use; an empty one where there is none."""
+    """The base class with the training step for the current Keras backend; an empty class if there is none."""
     backend = keras.backend.backend()
     if backend == "tensorflow":
         from keras_kd.distillers._tensorflow import TrainingStep
@@ -40,9 +40,9 @@ def check_backend() -> None:
 
 
 def refuse_arguments(unknown: dict[str, Any]) -> None:
-    """Raises `ConfigurationError` if there are arguments that the Distiller does not have.
+    """Raises `ConfigurationError` for arguments that the Distiller does not have.
 
-    Those of `keras.distillation.Distiller` are translated, with their numbers.
+    For those of `keras.distillation.Distiller`, the message gives the equivalent, with the user's values.
     """
     if not unknown:
         return
@@ -162,6 +162,6 @@ def _changed_by_training(student: keras.Model) -> list[Any]:
 
 
 def policy_of(student: keras.Model) -> Any:
-    """The policy by which `compile` decides on loss scaling: mixed_float16 if any part of the student uses it."""
+    """The dtype policy that decides on loss scaling in `compile`: mixed_float16 if any part of the student uses it."""
     policies = [layer.dtype_policy for layer in all_layers(student)]
     return next((policy for policy in policies if policy.name == "mixed_float16"), student.dtype_policy)

@@ -1,4 +1,4 @@
-"""The default terms of a distiller: they follow from the compiled loss and the final layers."""
+"""The default terms of a distiller, derived from the compiled loss and the final layers."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def provisional_terms(teacher_shapes: Shapes, student_shapes: Shapes, heads: dic
         heads: of the student's outputs, by name; None if unknown.
 
     Raises:
-        ConfigurationError: they share none.
+        ConfigurationError: the models have no such output in common.
     """
     if teacher_shapes is None or student_shapes is None or heads is None:
         return [SoftTargets()]
@@ -69,24 +69,24 @@ def provisional_terms(teacher_shapes: Shapes, student_shapes: Shapes, heads: dic
 def terms_that_follow(
     loss: Any, terms: list[Any], heads: dict[str, Head], student_shapes: Shapes, teacher_activations: dict[str, str]
 ) -> list[DistillationLoss]:
-    """For each default term, the term that follows from the compiled loss of its output.
+    """Replaces each default term by the one that follows from the compiled loss of its output.
 
     | compiled loss | term |
     |---|---|
-    | `MeanSquaredError`, `MeanAbsoluteError`, `Huber` | `OutputRegression` of that difference |
+    | `MeanSquaredError`, `MeanAbsoluteError`, `Huber` | `OutputRegression` with the same difference |
     | a categorical cross-entropy | `SoftTargets` |
     | a binary cross-entropy | `SoftTargets(activation="sigmoid")` |
-    | none, or any other | soft targets, if the final layer of either model shows which kind |
+    | none, or any other | soft targets, if the final layer of either model determines their kind |
 
-    A softmax at the end of the student means exclusive classes, whatever the loss. Several linear outputs without a
-    compiled loss are taken as the logits of exclusive classes.
+    A softmax at the end of the student means exclusive classes, whatever the loss. Without a compiled loss, several
+    linear outputs are taken as logits of exclusive classes.
 
     Args:
         loss: as given to `compile`.
         terms: the default terms so far, which determine the pairs of outputs.
         heads: of the student's outputs, by name.
         student_shapes: shape by output name, or None if unknown.
-        teacher_activations: of the teacher's outputs, by name, as far as known.
+        teacher_activations: of the teacher's outputs, by name; those that are known.
 
     Raises:
         ConfigurationError: no term follows, or the loss and the final layers contradict each other.
@@ -114,7 +114,7 @@ def compares_numbers(loss: Any) -> bool:
 
 
 def check_targets(terms: list[Any], teacher: Teacher) -> None:
-    """Raises `ConfigurationError` if a term would take the logits of classes for regression values."""
+    """Raises `ConfigurationError` if a term would treat class logits as regression values."""
     if teacher.only_of_classes and any(isinstance(term, OutputRegression) for term in terms):
         raise ConfigurationError(
             explain(
@@ -127,7 +127,7 @@ def check_targets(terms: list[Any], teacher: Teacher) -> None:
 
 
 class _Output:
-    """One output of the student: its compiled loss, its final layer, and that of the teacher."""
+    """One output of the student: its compiled loss, its final layer, and the teacher's final layer."""
 
     def __init__(self, name: str, loss: Any, head: Head, size: tuple[int | None, ...], teacher_end: str | None):
         self.name, self.loss, self.head, self.size, self.teacher_end = name, loss, head, size, teacher_end
@@ -135,7 +135,7 @@ class _Output:
     def settings(self) -> dict[str, Any]:
         """The settings of the term: an `OutputRegression` if they contain a difference, else `SoftTargets`."""
         name = known_name(self.loss)
-        if name == "crossentropy":  # Keras decides by the shape
+        if name == "crossentropy":  # Keras chooses by the shape
             name = "binary_crossentropy" if self.size == (1,) else "categorical_crossentropy"
         own = _activation(self.head, self.size)
         if own == "softmax":
@@ -167,7 +167,7 @@ class _Output:
         return settings | ({"delta": _delta(self.loss)} if difference == "huber" else {})
 
     def _from_the_teacher(self) -> str:
-        """The activation if neither the loss nor the student's final layer determines it."""
+        """The activation when neither the loss nor the student's final layer determines it."""
         if self.teacher_end not in (None, "linear"):
             return _activation(Head(self.teacher_end), self.size)
         if self.loss is None and self.size != (1,):

@@ -1,4 +1,4 @@
-"""`Distiller`: a Keras model that trains a student to be like its teacher."""
+"""`Distiller`: a Keras model that trains a student to match a teacher."""
 
 from __future__ import annotations
 
@@ -35,40 +35,40 @@ _ALPHA_HINT = "Alpha is the weight of the TEACHER; student_loss_weight of keras.
 
 @register
 class Distiller(checks.training_step(), keras.Model):
-    """Trains a student on its labels and on what a teacher says of the same inputs.
+    """Trains a student on labels and on a teacher's outputs for the same inputs.
 
-    `loss = (1 - alpha) * supervised + alpha * sum(weight * term) + sum(student.losses)`, with an alpha of 1 for the
+    `loss = (1 - alpha) * supervised + alpha * sum(weight * term) + sum(student.losses)`, with an alpha of 1 for
     examples without a label.
 
-    The supervised part is the compiled loss. The default term follows from it, output by output: the soft-target loss
-    `T^2 * KL(teacher || student)` for a cross-entropy, the same difference for `MeanSquaredError`, `MeanAbsoluteError`
-    and `Huber`; anything else is asked about (see `compile`).
-    Compile and fit it like any Keras model; `evaluate`, `predict` and `validation_data` are about the student alone.
-    Batches without labels, `(x,)`, train on the teacher only, with an alpha of 1. Among labelled examples, those
-    without a label are of the class that the compiled loss ignores (`SparseCategoricalCrossentropy(ignore_class=-1)`),
-    or have a row of zeros for class probabilities (`CategoricalCrossentropy`). Logs carry `loss`, `student_loss` (the
-    supervised part), `distillation_loss` (the sum of the terms over all examples, before alpha), each term by name, and
-    `alpha`.
+    The supervised part is the compiled loss. The default term of each output follows from its loss: the soft-target
+    loss `T^2 * KL(teacher || student)` for a cross-entropy, the same difference for `MeanSquaredError`,
+    `MeanAbsoluteError` and `Huber`; for any other loss, see `compile`.
+    Compile and fit it like any Keras model; `evaluate`, `predict` and `validation_data` apply to the student alone.
+    Batches without labels, `(x,)`, train on the teacher only, with an alpha of 1. In a labeled batch, an example
+    without a label has the class that the compiled loss ignores (`SparseCategoricalCrossentropy(ignore_class=-1)`), or
+    a row of zeros in place of class probabilities (`CategoricalCrossentropy`). The logs contain `loss`, `student_loss`
+    (the supervised part), `distillation_loss` (the sum of the terms over all examples, before alpha), each term by
+    name, and `alpha`.
 
     Source: Hinton, Vinyals & Dean, "Distilling the Knowledge in a Neural Network", 2015.
 
     Args:
-        teacher: a Keras model, the path of a `.keras` file, or a `keras_kd.teachers` teacher. It is left as it is, and
-            never saved with the distiller: a saved one names it by path and fingerprint.
+        teacher: a Keras model, the path of a `.keras` file, or a `keras_kd.teachers` teacher. It is never changed, and
+            never saved with the distiller, which stores only its path and fingerprint.
         student: the Keras model to train.
         alpha: the weight of the TEACHER, 0 to 1: a number, a schedule of `keras_kd.schedules`, or any
             `keras.optimizers.schedules.LearningRateSchedule`. It may be set at any time.
-        temperature: softens both sides of the default term, above 0; a number or a schedule as for alpha.
+        temperature: softens both sides of the default term, above 0; a number or a schedule, as for alpha.
         losses: the distillation terms, one or a list: losses of `keras_kd.losses` (objects, names, or mappings with
             name, settings and weight), of `keras.distillation`, or functions `(teacher, student) -> [batch]`. They may
             read inner layers of both models by path. None compares every output that both models have, by the term that
             follows from its compiled loss.
-        teacher_inputs, student_inputs: functions that turn the batch's `x` into each model's input, where these differ.
-        student_outputs: `"logits"`, `"softmax"`, `"sigmoid"` or `"probabilities"` (a softmax; a sigmoid where there is
-            one output), where the student's last layer does not tell.
+        teacher_inputs, student_inputs: functions that turn the batch's `x` into each model's input, if these differ.
+        student_outputs: `"logits"`, `"softmax"`, `"sigmoid"` or `"probabilities"` (a softmax, or a sigmoid for a single
+            unit); needed if the student's last layer does not determine it.
 
     Raises:
-        ConfigurationError: models or settings that do not fit together.
+        ConfigurationError: models or settings do not fit together.
         TeacherError: the teacher's file is missing.
     """
 
@@ -112,11 +112,11 @@ class Distiller(checks.training_step(), keras.Model):
         if student.built:
             self.built = True
 
-    # What the user may change.
+    # Settable properties.
 
     @property
     def alpha(self):
-        """The weight of the teacher: a number or a schedule. A new number counts from the next step on."""
+        """The weight of the teacher: a number or a schedule. A new number takes effect with the next step."""
         return self._alpha.value
 
     @alpha.setter
@@ -125,7 +125,7 @@ class Distiller(checks.training_step(), keras.Model):
 
     @property
     def temperature(self):
-        """The temperature of the terms without one of their own: a number or a schedule."""
+        """The temperature of terms that do not set one: a number or a schedule."""
         return self._temperature.value
 
     @temperature.setter
@@ -134,7 +134,7 @@ class Distiller(checks.training_step(), keras.Model):
 
     @property
     def teacher(self):
-        """The teacher. One that was missing after loading can be set again; it has to be the same one."""
+        """The teacher. If it was missing after loading, it can be set again; its fingerprint must match."""
         return self._teacher
 
     @teacher.setter
@@ -157,10 +157,10 @@ class Distiller(checks.training_step(), keras.Model):
             value = as_teacher(value)
         super().__setattr__(name, value)
 
-    # What Keras calls.
+    # Methods that Keras calls.
 
     def build(self, input_shape):
-        """Nothing: the student builds itself in its first call, the losses when they know the shapes."""
+        """Does nothing: the student is built by its first call, the losses once shapes are known."""
 
     def call(self, inputs, training=None):
         """The student's outputs."""
@@ -168,13 +168,13 @@ class Distiller(checks.training_step(), keras.Model):
         return self.student(inputs if self.student_inputs is None else self.student_inputs(inputs))
 
     def compile(self, optimizer="rmsprop", loss=None, **settings):
-        """As `keras.Model.compile`, for the student; without a `loss` the teacher alone is followed.
+        """Compiles like `keras.Model.compile`, for the student; without a `loss`, only the teacher is used.
 
-        The default terms follow from `loss`, output by output: `distillers.defaults.terms_that_follow`.
+        The default terms follow from `loss`, output by output: see `distillers.defaults.terms_that_follow`.
 
         Raises:
-            ConfigurationError: a cross-entropy that takes the student's logits for probabilities, or the reverse; a
-                loss from which no default term follows; a student with nothing to train, or with weights of the
+            ConfigurationError: a cross-entropy would treat the student's logits as probabilities, or the reverse; no
+                default term follows from the loss; the student has nothing to train, or shares weights with the
                 teacher.
         """
         checks.check_can_learn(self.student, self.teacher)
@@ -203,7 +203,7 @@ class Distiller(checks.training_step(), keras.Model):
         return super().predict(**feeding.with_arrays(_by_name(keras.Model.predict, args, settings)))
 
     def export(self, *args, **settings):
-        """Refuses: what is to be exported is the student.
+        """Always raises: export the student instead.
 
         Raises:
             ConfigurationError: always.
@@ -220,7 +220,7 @@ class Distiller(checks.training_step(), keras.Model):
         *state, data = args  # JAX passes its state first
         results = super().test_step(*state, tuple(Batch.of(data)[:3]))
         if compiled_loss(self) is None:
-            (results[0] if state else results).pop("loss")  # nothing was compiled that could be measured
+            (results[0] if state else results).pop("loss")  # no compiled loss to report
         return results
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
@@ -230,12 +230,12 @@ class Distiller(checks.training_step(), keras.Model):
 
     @property
     def metrics_variables(self):
-        """The state of the compiled metrics and of the running means in the logs."""
+        """The variables of the compiled metrics and of the running means in the logs."""
         return [*super().metrics_variables, *self.trackers.variables]
 
     def get_metrics_result(self):
         if compiled_metrics(self) is not None and not compiled_metrics(self).built:
-            return {}  # no batch had labels so far
+            return {}  # no labeled batch yet
         return super().get_metrics_result()
 
     def reset_metrics(self):
@@ -261,20 +261,20 @@ class Distiller(checks.training_step(), keras.Model):
         settings = {name: deserialize(value) for name, value in config.items()}
         are_default = settings.pop("losses_are_default", False)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Notice)  # it was said when the distiller was made
+            warnings.simplefilter("ignore", Notice)  # already shown when the distiller was made
             distiller = cls(**settings)
         distiller._terms_are_chosen = not are_default
         return distiller
 
-    # The contract of a step. Nothing here takes a gradient or knows of replicas; only `prepare_batch` and `update_logs`
-    # change anything.
+    # The contract of a step. Nothing here takes a gradient or handles replicas; only `prepare_batch` and `update_logs`
+    # change state.
 
     @property
     def frozen_state(self) -> list[Any]:
-        """The variables that a step reads and never changes: the teacher's, alpha, temperature, weights of the terms.
+        """The variables that a step reads but never changes: the teacher's, alpha, temperature, weights of the terms.
 
-        They are neither trainable, non-trainable, optimizer nor metrics variables of the distiller, and not saved with
-        it. A backend without mutable variables passes their values into the step, `keras.StatelessScope`.
+        They are not among the trainable, non-trainable, optimizer or metrics variables of the distiller, and are not
+        saved with it. A backend without mutable variables passes their values into the step (`keras.StatelessScope`).
         """
         hyperparameters = [self._alpha, self._temperature, *(h for term in self.terms for h in term.hyperparameters)]
         variables = [*self.teacher.variables, *(hyperparameter.variable for hyperparameter in hyperparameters)]
@@ -282,7 +282,7 @@ class Distiller(checks.training_step(), keras.Model):
         return list({id(variable): variable for variable in variables if id(variable) not in own}.values())
 
     def prepare_batch(self, data: Any) -> Batch:
-        """The batch in what a Keras iterator yields; the first one shows the outputs of a student without a graph."""
+        """The batch from an item of a Keras iterator; the first one shows the outputs of a student without a graph."""
         batch = Batch.of(data)
         if not self._student_is_known:
             self._get_to_know_the_student(batch.x)
@@ -295,23 +295,23 @@ class Distiller(checks.training_step(), keras.Model):
         return objective.checked_outputs(self.teacher, self.teacher(batch, self._teacher_taps))
 
     def study(self, x: Any) -> tuple[Any, ModelOutputs]:
-        """One forward pass of the student in training mode: its outputs as they are, and its logits and taps."""
+        """One forward pass of the student in training mode: its raw outputs, and its logits and taps."""
         outputs, logits, taps = forward(self, self._heads, x, places=self._student_places, training=True)
         return outputs, ModelOutputs(logits, taps)
 
     def loss_and_parts(
         self, batch: Batch, targets: ModelOutputs, *, step: Any, studied: tuple[Any, ModelOutputs] | None = None
     ) -> Parts:
-        """The loss of a batch and its named parts, without a gradient and without a change of any state of its own.
+        """The loss of a batch and its named parts, without a gradient; changes no state of its own.
 
-        What the layers of student and terms update in their forward pass (moving statistics, seeds, memories) are
-        non-trainable variables of the distiller; `keras.StatelessScope(collect_losses=True)` carries them.
+        State that the layers of student and terms update in their forward pass (moving statistics, seeds, memories) is
+        in non-trainable variables of the distiller; `keras.StatelessScope(collect_losses=True)` carries it.
 
         Args:
             batch: from `prepare_batch`.
-            targets: from `teach`, or outputs of any other model in the same form.
-            step: the optimizer's step, by which schedules go.
-            studied: from `study` of the same batch where it has been called already; None calls it.
+            targets: from `teach`, or the outputs of any other model in the same form.
+            step: the optimizer step at which schedules are evaluated.
+            studied: the result of `study` for the same batch, if already computed; None computes it.
         """
         outputs, student = self.study(batch.x) if studied is None else studied
         alpha, temperature = self._alpha.at(step), self._temperature.at(step)
@@ -331,12 +331,12 @@ class Distiller(checks.training_step(), keras.Model):
         return Parts(loss, outputs, _log_values(loss, supervised, values, size, unlabelled), alpha)
 
     def update_logs(self, batch: Batch, parts: Parts, *, num_replicas: int = 1) -> dict[str, Any]:
-        """Updates compiled metrics and running means by a batch; returns the logs so far.
+        """Updates compiled metrics and running means with a batch; returns the logs so far.
 
         Args:
             batch: from `prepare_batch`.
             parts: of that batch.
-            num_replicas: by how many the losses were divided; in the logs they count whole.
+            num_replicas: the number by which the losses were divided; the logs undo the division.
         """
         logs = {}
         if batch.y is not None:
@@ -347,7 +347,7 @@ class Distiller(checks.training_step(), keras.Model):
         return logs | {"alpha": parts.alpha}
 
     def _unlabelled(self, batch: Batch) -> Unlabelled:
-        """Which examples of a batch have no label, by what the compiled loss declares."""
+        """Which examples of a batch have no label, as declared by the compiled loss."""
         return self._label_declarations.find(batch.y)
 
     def _supervised_loss(self, batch: Batch, outputs: Any, unlabelled: Unlabelled) -> Any:
@@ -357,18 +357,18 @@ class Distiller(checks.training_step(), keras.Model):
         return compiled_loss(self)(batch.y, outputs, unlabelled.loss_weights(batch.sample_weight))
 
     def _regularization(self) -> Any:
-        """The sum of the losses that layers add, divided among replicas as Keras divides the others."""
+        """The sum of the losses added by layers, divided among replicas as Keras does with other losses."""
         total = sum((ops.sum(ops.cast(loss, "float32")) for loss in self.losses), start=ops.zeros(()))
         return Reduction(name="regularization")(PerExample(total))
 
-    # Parts of the construction.
+    # Construction.
 
     @property
     def _student_is_known(self):
         return self._heads is not None and self._student_shapes is not None
 
     def _get_to_know_the_student(self, x):
-        """What a student without a graph of layers, or one that is not built, ends in: seen in the first batch."""
+        """Finds the final layers of a student that is unbuilt or has no layer graph, from the first batch."""
         ensure_built(self, x)
         heads = find_heads(self.student, self.student_outputs, role="student")
         shapes = output_shapes(self.student)
@@ -382,7 +382,7 @@ class Distiller(checks.training_step(), keras.Model):
         self._follow_the_loss()
 
     def _follow_the_loss(self):
-        """Checks the compiled loss against what the student gives, and makes the default terms follow from it."""
+        """Checks the compiled loss against the student's outputs, and derives the default terms from it."""
         loss = self._compiled_loss.value
         check_supervised_loss(loss, self._heads)
         terms = self.terms
@@ -395,7 +395,7 @@ class Distiller(checks.training_step(), keras.Model):
     def _take_terms(self, terms):
         if self._terms_are_chosen:
             self.terms = terms
-        else:  # they learn nothing, and Keras lets a model that is built take up no new layers
+        else:  # they have no weights, and Keras does not track new layers in a built model
             object.__setattr__(self, "terms", terms)
         self._teacher_taps, self._student_places = self._find_taps()
         self.trackers = Trackers(["loss", "student_loss", "distillation_loss", *(term.name for term in terms)])
@@ -409,7 +409,7 @@ class Distiller(checks.training_step(), keras.Model):
         return terms
 
     def _find_taps(self):
-        """The paths that the terms read inside the teacher, and the places inside the student; builds the terms."""
+        """Builds the terms; returns the paths they read in the teacher and the places they read in the student."""
         teacher_taps = self.teacher.inner_taps(names_read(self.terms, "teacher"))
         student_taps = inner_taps(self.student, names_read(self.terms, "student"), role="student")
         build_terms(
@@ -431,7 +431,7 @@ class Distiller(checks.training_step(), keras.Model):
 def _log_values(
     loss: Any, supervised: Any, values: dict[str, Any], size: Any, unlabelled: Unlabelled
 ) -> dict[str, LogValue]:
-    """The parts of the loss by their names in the logs, with the number of examples of each."""
+    """The parts of the loss by their names in the logs, each with its number of examples."""
     logs = {"loss": LogValue(loss, size)}
     if supervised is not None:
         logs["student_loss"] = LogValue(supervised, size * unlabelled.loss_share())
@@ -440,14 +440,14 @@ def _log_values(
 
 
 class _AsGiven:
-    """Holds what Keras would wrap where it is an attribute: a dict, a list."""
+    """Holds a dict or list that Keras would wrap if it were a plain attribute."""
 
     def __init__(self, value):
         self.value = value
 
 
 def _by_name(method: Any, args: tuple, settings: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of a call of a method of `keras.Model`, by name."""
+    """The arguments of a call to a method of `keras.Model`, by name."""
     bound = inspect.signature(method).bind(None, *args, **settings).arguments
     named = {name: value for name, value in list(bound.items())[1:] if name != "kwargs"}
     return named | bound.get("kwargs", {})

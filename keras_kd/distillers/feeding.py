@@ -1,4 +1,4 @@
-"""Adapts the data given to `fit`, `evaluate` and `predict`: no wait at the end of an epoch, no argument ignored."""
+"""Adapts the data for `fit`, `evaluate` and `predict`: no wait at the end of an epoch, no ignored arguments."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BESIDE_DATA = ("y", "sample_weight", "class_weight")
 class Arrays(ArrayDataAdapter):
     """Keras' own batches of arrays in Keras' own order, without tf.data's autotuner.
 
-    With it, the end of each epoch waits for the autotuner's next round, up to the duration of the epoch.
+    With the autotuner, each epoch ends with a wait for its next round, for up to the duration of the epoch.
     """
 
     def get_tf_dataset(self):
@@ -25,10 +25,10 @@ class Arrays(ArrayDataAdapter):
 
 
 def for_fit(settings: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of `fit`: arrays, also those for validation, as `Arrays`; a `Pipeline` with example ids.
+    """The arguments of `fit`, with arrays (including validation data) as `Arrays`; a `Pipeline` yields example ids.
 
     Raises:
-        ConfigurationError: labels or weights beside data that contain their own.
+        ConfigurationError: labels or weights are given, but the data contain their own.
     """
     settings = dict(settings)
     if settings.get("validation_split") and settings.get("validation_data") is None:
@@ -55,7 +55,7 @@ def with_arrays(settings: dict[str, Any], *, steps: str = "steps", shuffle: Any 
         shuffle: as for `fit`.
 
     Raises:
-        ConfigurationError: labels or weights beside data that contain their own.
+        ConfigurationError: labels or weights are given, but the data contain their own.
     """
     given = {name: settings.get(name) for name in ("x", *_BESIDE_DATA)}
     if isinstance(given["x"], DataAdapter):
@@ -78,7 +78,7 @@ def _are_arrays(x: Any, y: Any, sample_weight: Any) -> bool:
 
 
 def _check_alone(given: dict[str, Any]) -> None:
-    """Raises if Keras would ignore labels or weights given beside data that contain their own."""
+    """Raises `ConfigurationError` if Keras would ignore labels or weights, since the data contain their own."""
     unread = [name for name in _BESIDE_DATA if given[name] is not None]
     if unread:
         raise ConfigurationError(

@@ -1,4 +1,4 @@
-"""Notices about what a distiller does on the user's behalf, shown once."""
+"""Notices about choices that a distiller makes for the user, shown once."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def say_where_logits_come_from(teacher: Teacher, heads: dict[str, Head], stackle
 
 
 def say_what_was_projected(terms: list[DistillationLoss], stacklevel: int) -> None:
-    """Lists the projectors that were chosen."""
+    """Lists the chosen projectors."""
     picked = [f"{term.name}: {term.projection}" for term in terms if term.projection]
     if picked:
         _say("Projectors from the student's features to the teacher's shape: " + "; ".join(picked) + ".", stacklevel)

@@ -1,4 +1,4 @@
-"""From terms to the loss of a step and its named parts. Pure: nothing is assigned, no gradient is taken."""
+"""Computes the loss of a step and its named parts from the terms. Pure: no assignments, no gradients."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from keras_kd.teachers import Teacher
 
 
 class LogValue(NamedTuple):
-    """A value for the logs, and the number of examples that it is the mean of."""
+    """A value for the logs, and the number of examples over which it is the mean."""
 
     value: Any
     size: Any
 
 
 class Parts(NamedTuple):
-    """What one batch contributes to a step; `Distiller.loss_and_parts` computes it.
+    """The contribution of one batch to a step, computed by `Distiller.loss_and_parts`.
 
     Attributes:
         loss: the scalar to minimize.
         outputs: the student's outputs as its model returns them, for the compiled metrics.
-        logs: scalars by name, each with the number of examples that it is the mean of. The values of the terms are
-            those before alpha.
+        logs: scalars by name, each with the number of examples over which it is the mean. Terms are logged before
+            alpha.
         alpha: the weight of the teacher at this step, a scalar.
     """
 
@@ -41,10 +41,10 @@ class Parts(NamedTuple):
 
 
 def combine(supervised: Any, distillation: Any, regularization: Any, alpha: Any) -> Any:
-    """`(1 - alpha) * supervised + distillation + regularization`, where `distillation` has been weighted by alpha.
+    """`(1 - alpha) * supervised + distillation + regularization`, with `distillation` already weighted by alpha.
 
-    Alpha weighs the TEACHER. It reaches the terms as a weight of each row (`distill`), since it is 1 for a row without
-    a label.
+    Alpha is the weight of the TEACHER. It is applied to the terms per row (in `distill`), since it is 1 for a row
+    without a label.
 
     >>> float(combine(supervised=1.0, distillation=0.25 * 3.0, regularization=0.5, alpha=0.25))
     2.0
@@ -55,14 +55,14 @@ def combine(supervised: Any, distillation: Any, regularization: Any, alpha: Any)
 def distill(
     terms: list[DistillationLoss], losses: dict[str, PerExample], alpha: Any, unlabelled: Unlabelled
 ) -> tuple[dict[str, Any], Any]:
-    """The value of each term by name, before alpha; and the sum of the terms with every row weighted by its alpha.
+    """The value of each term by name, before alpha; and the sum of the terms, with every row weighted by its alpha.
 
-    A row without a label has an alpha of 1. In a term that is a single number for the batch, all rows have the same
-    alpha. Alpha multiplies the values, not the sample weights: a row of alpha 0 is present all the same.
+    A row without a label has an alpha of 1. A term that is a single number for the batch is weighted by the scalar
+    alpha. Alpha multiplies the values, not the sample weights: a row with alpha 0 still counts as present.
 
     Args:
         terms: the losses.
-        losses: what each returned, from `losses_per_example`.
+        losses: the result of `losses_per_example`.
         alpha: the weight of the teacher, a scalar.
         unlabelled: which rows have no label.
     """
@@ -83,13 +83,13 @@ def losses_per_example(
     sample_weight: Any = None,
     context: Context,
 ) -> dict[str, PerExample]:
-    """What each term returns before its reduction, by its name.
+    """The values of each term before its reduction, by name.
 
     Args:
         terms: the losses; each names what it reads.
         teacher, student: the outputs and taps of both models, each `[batch, ...]`.
         labels, sample_weight: as in the batch: one tensor, or a dict by output name.
-        context: what is the same for all terms: the optimizer's step, the temperature, example ids and view.
+        context: shared by all terms: the optimizer step, the temperature, example ids and view.
     """
     losses = {}
     for term in terms:
@@ -105,7 +105,7 @@ def losses_per_example(
 
 
 def checked_outputs(teacher: Teacher, outputs: Any) -> ModelOutputs:
-    """What a teacher returned; raises `ConfigurationError` if it is not a `ModelOutputs`."""
+    """A teacher's return value; raises `ConfigurationError` if it is not a `ModelOutputs`."""
     if isinstance(outputs, ModelOutputs):
         return outputs
     raise ConfigurationError(
@@ -119,10 +119,10 @@ def checked_outputs(teacher: Teacher, outputs: Any) -> ModelOutputs:
 
 
 def select(model: ModelOutputs, name: str | tuple[str, ...] | None, term: DistillationLoss, role: str) -> Any:
-    """The tensor, or the list of tensors, that a term reads; None for the shape of an output that is not known yet.
+    """The tensor, or the list of tensors, that a term reads; None for the shape of an output not yet known.
 
     Raises:
-        ConfigurationError: the model has nothing of that name, or several outputs of which none is named.
+        ConfigurationError: the model has no output or layer of that name; or no name, but several outputs.
     """
     if isinstance(name, tuple):
         return [select(model, item, term, role) for item in name]
@@ -148,14 +148,14 @@ def select(model: ModelOutputs, name: str | tuple[str, ...] | None, term: Distil
 
 
 def _of_output(value: Any, name: Any) -> Any:
-    """The part of a batch that belongs to one output; for a loss on inner layers, that of the only output."""
+    """The part of a batch for one output; for a loss on inner layers, the part for the only output."""
     if not isinstance(value, dict):
         return value
     return next(iter(value.values())) if len(value) == 1 else value.get(name if isinstance(name, str) else None)
 
 
 def _logits_beside(term: DistillationLoss, outputs: dict[str, Any]) -> Any:
-    """The teacher's logits that belong to what a term compares; None if it has several outputs and none is named."""
+    """The teacher's logits for the output that a term compares; None if there are several and the term names none."""
     if len(outputs) == 1:
         return next(iter(outputs.values()))
     return next((outputs[name] for name in (term.teacher, term.student) if name in outputs), None)

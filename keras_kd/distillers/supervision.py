@@ -1,4 +1,4 @@
-"""Checks the compiled loss against the student's outputs: a mismatch trains wrongly without an error."""
+"""Checks the compiled loss against the student's outputs, since a mismatch would silently train wrong."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _FROM_PROBABILITIES = {
 
 
 def check_supervised_loss(loss: Any, heads: dict[str, Head]) -> None:
-    """Raises `ConfigurationError` if a cross-entropy would take logits for probabilities, or the reverse.
+    """Raises `ConfigurationError` if a cross-entropy would treat logits as probabilities, or the reverse.
 
     Args:
         loss: as given to `compile`: a name, a function, a `keras.losses.Loss`, or a dict or list of them.
@@ -83,7 +83,7 @@ def losses_by_output(loss: Any, names: list[str]) -> dict[str, Any]:
 def known_name(loss: Any) -> str | None:
     """The name of one of Keras' own losses, such as `mean_squared_error`; None for any other loss.
 
-    The losses of `keras_kd.tasks` count as those of Keras that they are named after.
+    Losses of `keras_kd.tasks` count as the Keras losses of the same name.
 
     >>> known_name("mse"), known_name(keras.losses.MeanSquaredError()), known_name(lambda y_true, y_pred: y_pred)
     ('mean_squared_error', 'mean_squared_error', None)

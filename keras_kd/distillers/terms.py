@@ -1,4 +1,4 @@
-"""The list of terms before training: names in the logs, what the terms read, shapes that fit, layers that are built."""
+"""Prepares the terms for training: names in the logs, what each term reads, shape checks, building."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ RESERVED = ("loss", "student_loss", "distillation_loss", "alpha")
 
 
 def names_read(terms: list[DistillationLoss], role: str) -> list[str]:
-    """The outputs and layers of the `"teacher"` or the `"student"` that the terms name, each once."""
+    """The outputs and layers of the `"teacher"` or `"student"` that the terms name, without duplicates."""
     read = [getattr(term, role) for term in terms]
     flat = [name for item in read for name in (item if isinstance(item, tuple) else (item,))]
     return [name for name in dict.fromkeys(flat) if name is not None]
 
 
 def check_names(terms: list[DistillationLoss]) -> None:
-    """Raises `ConfigurationError` if names collide."""
+    """Raises `ConfigurationError` if names in the logs collide."""
     names = [term.name for term in terms]
     taken = sorted({name for name in names if names.count(name) > 1 or name in RESERVED})
     if taken:
@@ -37,10 +37,10 @@ def check_names(terms: list[DistillationLoss]) -> None:
 
 
 def build_terms(terms: list[DistillationLoss], teacher: ModelOutputs, student: ModelOutputs) -> None:
-    """Checks each term against the shapes that it will read, and builds it; skips a term whose shapes are unknown.
+    """Checks each term against the shapes it will read, and builds it; skips terms with unknown shapes.
 
     Raises:
-        ConfigurationError: shapes that do not fit a term.
+        ConfigurationError: the shapes do not fit a term.
     """
     for term in terms:
         shapes = [
@@ -57,7 +57,7 @@ def build_terms(terms: list[DistillationLoss], teacher: ModelOutputs, student: M
 
 
 def _check_learned_for(term: DistillationLoss, shapes: list[Any]) -> None:
-    """Raises `ConfigurationError` if a term was built for features of other shapes."""
+    """Raises `ConfigurationError` if a term was built for features of different shapes."""
     learned_for = list(term.get_build_config()["shapes_dict"].values())
     sizes = [
         [tuple(shape) for shape in (side if isinstance(side[0], (list, tuple)) else [side])] for side in learned_for
@@ -76,7 +76,7 @@ def _check_learned_for(term: DistillationLoss, shapes: list[Any]) -> None:
 
 
 def _agree(one: list[tuple], other: list[tuple]) -> bool:
-    """Whether shapes are equal as far as both are known."""
+    """Whether shapes are equal wherever both are known."""
     return len(one) == len(other) and all(map(same_shape, one, other))
 
 

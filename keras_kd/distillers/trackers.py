@@ -1,4 +1,4 @@
-"""Running means of the parts of the loss, kept where neither a checkpoint nor `evaluate` finds them."""
+"""Running means of the parts of the loss, kept out of checkpoints and `evaluate`."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class Trackers:
 
     @property
     def variables(self) -> list[keras.Variable]:
-        """The state of the means."""
+        """The variables of the means."""
         return [variable for mean in self._means.values() for variable in mean.variables]
 
     def update(self, name: str, value: Any, size: Any) -> Any:
-        """Adds the mean `value` of a batch of `size` examples, and returns the running mean of that name."""
+        """Adds the mean `value` of a batch of `size` examples; returns the running mean of that name."""
         self._means[name].update_state(value, sample_weight=size)
         return self._means[name].result()
 

@@ -1,4 +1,4 @@
-"""Examples without a label, for which alpha is 1: how the compiled loss declares them, and which rows they are."""
+"""Finds examples without a label, for which alpha is 1, as the compiled loss declares them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Declaration:
     """How the labels of one output mark a missing label.
 
     Attributes:
-        ignore_class: the class number that marks it; None if a row of zeros in place of class probabilities does.
+        ignore_class: the class number that marks it; None if the mark is a row of zeros in place of probabilities.
     """
 
     ignore_class: int | None
@@ -33,7 +33,7 @@ class Declaration:
         return tensors.has_label(labels, self.ignore_class)
 
     def with_minus_one(self, labels: Any) -> Any:
-        """The labels with -1 for a missing one, the convention of this package's losses."""
+        """The labels with -1 for missing ones, the convention of this package's losses."""
         if self.ignore_class in (None, UNLABELLED):
             return labels
         is_missing = ops.equal(ops.cast(labels, "float32"), float(self.ignore_class))
@@ -42,7 +42,7 @@ class Declaration:
 
 @dataclasses.dataclass(frozen=True)
 class PartlyKnown(Declaration):
-    """Labels of which each has a mark of its own: a row has no label if none of its labels is known."""
+    """Labels that are marked one by one: a row has no label if none of its labels is known."""
 
     is_known: Callable[[Any], Any]
 
@@ -52,7 +52,7 @@ class PartlyKnown(Declaration):
 
 
 def declared_by(loss: Any) -> Declaration | None:
-    """How a compiled loss marks missing labels: by its `ignore_class`, or by zeros in a cross-entropy of soft labels.
+    """How a compiled loss marks missing labels: by `ignore_class`, or by zeros in a cross-entropy with soft labels.
 
     >>> declared_by(keras.losses.SparseCategoricalCrossentropy(ignore_class=-1))
     Declaration(ignore_class=-1)
@@ -98,12 +98,12 @@ class LabelDeclarations:
 
 
 class Unlabelled:
-    """Which examples of a batch have no label; false if the compiled loss declares that all have one.
+    """Which examples of a batch have no label; false if the compiled loss cannot mark missing labels.
 
-    An example of many positions (pixels, tokens) has no label if none of its positions has one.
+    An example with positions (pixels, tokens) has no label if none of its positions has one.
 
     Args:
-        declared: how labels are missing, for each output with a compiled loss; None if they never are.
+        declared: how missing labels are marked, for each output with a compiled loss; None if they never are.
         labels: by output name.
         is_single: whether the batch has one tensor of labels rather than one for each output.
     """
@@ -117,10 +117,10 @@ class Unlabelled:
         return any(item is not None for item in self._declared.values())
 
     def alpha_of_rows(self, term: DistillationLoss, alpha: Any) -> Any:
-        """The weight of the teacher in each row, for a term: alpha, and 1 for a row without a label.
+        """The weight of the teacher per row, for a term: alpha, or 1 for a row without a label.
 
         Returns:
-            `[batch]`, or the scalar `alpha` if no row can be without a label.
+            `[batch]`, or the scalar `alpha` if no row can lack a label.
         """
         rows = self.rows(term)
         return alpha if rows is None else ops.where(rows, 1.0, alpha)
@@ -128,8 +128,8 @@ class Unlabelled:
     def rows(self, term: DistillationLoss) -> Any:
         """Bool `[batch]`: the rows without a label for a term; None if every row has one.
 
-        These are the rows without a label of the output that the term compares; for a term on inner layers, or on an
-        output without a compiled loss, the rows without any label.
+        For a term on an output with a compiled loss, these are the rows without a label for that output; for any other
+        term, the rows with no label for any output.
         """
         compared = [term.student] if term.student in self._has_label else list(self._has_label)
         has_label = [self._has_label[name] for name in compared]
@@ -146,19 +146,19 @@ class Unlabelled:
         return ops.cast(has_label, "float32") if sample_weight is None else multiply(sample_weight, has_label)
 
     def loss_weights(self, sample_weight: Any) -> Any:
-        """The same for the compiled loss: label smoothing would turn a row of zeros into equal probabilities."""
+        """Like `metric_weights`, for the compiled loss: label smoothing makes a row of zeros uniform probabilities."""
         is_left_out = any(item and item.ignore_class is not None for item in self._declared.values())
         return sample_weight if is_left_out else self.metric_weights(sample_weight)
 
     def loss_share(self) -> Any:
-        """The share of the batch that the compiled loss is the mean of: Keras leaves out an ignored class."""
+        """The share of the batch over which the compiled loss is the mean: Keras leaves out an ignored class."""
         if not self._is_single:
             return 1.0
         ((name, declaration),) = self._declared.items()
         return 1.0 if declaration.ignore_class is None else ops.mean(ops.cast(self._has_label[name], "float32"))
 
     def labels_for_terms(self, labels: Any) -> Any:
-        """The labels with -1 for a missing one."""
+        """The labels with -1 for missing ones."""
         declared = {name: item for name, item in self._declared.items() if item is not None}
         if self._is_single:
             (declaration,) = declared.values()
@@ -169,7 +169,7 @@ class Unlabelled:
 
 
 def multiply(one: Any, other: Any) -> Any:
-    """The product of weights `[batch, ...]` with different numbers of axes, aligned at the batch axis."""
+    """The product of weights `[batch, ...]` with any numbers of axes, aligned at the batch axis."""
     one, other = ops.cast(one, "float32"), ops.cast(other, "float32")
     num_axes = max(len(one.shape), len(other.shape))
     one, other = (ops.reshape(x, (*ops.shape(x), *[1] * (num_axes - len(x.shape)))) for x in (one, other))
@@ -177,7 +177,7 @@ def multiply(one: Any, other: Any) -> Any:
 
 
 def _by_output(labels: Any, names: list[str]) -> dict[str, Any]:
-    """The labels by output name, as far as the names are known."""
+    """The labels by output name; only those whose name is known."""
     if isinstance(labels, (list, tuple)):
         labels = dict(zip(names, labels, strict=True)) if len(labels) == len(names) else {}
     elif not isinstance(labels, dict):
