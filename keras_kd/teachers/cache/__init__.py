@@ -1,1 +1,1 @@
-"""A teacher's outputs on disk."""
+"""Teacher outputs cached on disk."""

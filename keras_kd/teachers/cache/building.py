@@ -1,4 +1,4 @@
-"""Making a teacher cache: which shards are missing, their inputs, and what the teacher says of them."""
+"""Builds a teacher cache: finds the missing shards and computes their teacher outputs."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from keras_kd.teachers.array_runner import TeacherRunner
 from keras_kd.teachers.cache.encodings import Encoding, Rows, TopK
 from keras_kd.teachers.cache.store import Manifest, ShardKey, Store
 
-_SAME_ANSWERS = 0.1  # in standard deviations: another processor or precision stays well below it
+_SAME_ANSWERS = 0.1  # in standard deviations: another processor or precision causes far smaller differences
 
 
 class Builder:
-    """Fills a store with the shards that it lacks."""
+    """Writes the missing shards of a store."""
 
     def __init__(
         self,
@@ -76,9 +76,10 @@ class Builder:
         return records
 
     def _check_same_teacher(self) -> None:
-        """Raises `TeacherError` where shards of other answers are there: weights alone do not make a teacher.
+        """Raises `TeacherError` if the stored outputs of the first examples differ from the teacher's.
 
-        Another layer without weights, such as a rescaling, gives the same fingerprint and other answers.
+        The fingerprint covers only the weights: changing a layer without weights, such as a rescaling, changes the
+        outputs but not the fingerprint.
         """
         store, ids = self._store, self._first.ids
         starts = ids - ids % store.manifest.shard_size
@@ -97,7 +98,7 @@ class Builder:
                 )
 
     def _inputs(self, keys: list[ShardKey]) -> Iterator[tuple[ShardKey, Iterator[tuple[np.ndarray, Any]]]]:
-        """Each shard with its inputs in pieces of the teacher's batch size."""
+        """Yields each shard with its inputs, in pieces of the teacher's batch size."""
         if not self._pipeline.examples.random_access:
             yield from self._streamed(keys)
             return
@@ -107,9 +108,9 @@ class Builder:
             yield key, ((ids, self._pipeline.batch(ids, key.view)) for ids in pieces)
 
     def _streamed(self, keys: list[ShardKey]) -> Iterator[tuple[ShardKey, Iterator[tuple[np.ndarray, Any]]]]:
-        """As `_inputs`, from a source that has to be read in order: once for each view that lacks something.
+        """Like `_inputs`, for a source that must be read in order: one pass for each view with missing shards.
 
-        Where examples carry ids of their own, the order is not that of the ids; then rows are collected by shard.
+        If the source provides its own ids, examples may not arrive in id order, so rows are collected by shard.
         """
         wanted = set(keys)
         for view in sorted({key.view for key in keys}):
@@ -127,7 +128,7 @@ class Builder:
 
 
 def _distance(stored: np.ndarray, now: np.ndarray) -> float:
-    """The mean difference of the stored values in standard deviations of them; 0 for random draws."""
+    """The mean absolute difference of the stored values, in standard deviations; 0 for random draws."""
     field = next((field for field in ("values", "value") if field in stored.dtype.names), None)
     if field is None:
         return 0.0
@@ -137,7 +138,7 @@ def _distance(stored: np.ndarray, now: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class FirstOutputs:
-    """The answers about the first examples, from which names and shapes are read."""
+    """The teacher outputs for the first examples, which define names and shapes."""
 
     ids: np.ndarray
     answers: dict[str, np.ndarray]
@@ -175,14 +176,14 @@ def encoding_of(
 
 
 def opened(path: str | Path, manifest: Manifest) -> Store:
-    """The store in this folder, new or gone on with."""
+    """The store in this folder, either new or resumed."""
     if Path(path).exists() and not Path(path).is_dir():
         raise TeacherError(
             explain("A cache is a folder.", received=f"the file {path}", expected="a folder, or none yet")
         )
     if not (Path(path) / "manifest.json").exists():
         Store(path, manifest).write_manifest(replace=False)
-    found = Store.read(path)  # which another process may have begun meanwhile
+    found = Store.read(path)  # another process may have created it in the meantime
     if differences := found.manifest.differences(manifest):
         raise TeacherError(
             explain(
@@ -200,7 +201,7 @@ def opened(path: str | Path, manifest: Manifest) -> Store:
 
 
 def refuse_strangers(store: Store) -> None:
-    """Raises `TeacherError` where there are shards of another cache: another teacher's, or of other inputs."""
+    """Raises `TeacherError` if the folder contains shards of another cache: another teacher or other inputs."""
     strangers = store.strangers()
     if not strangers:
         return
@@ -237,7 +238,7 @@ def _check_room(store: Store, num_records: int) -> None:
 
 
 def _say(store: Store, num_done: int, num_mine: int) -> None:
-    """What the build costs and when it pays."""
+    """Prints what the build costs and when it pays off."""
     from rich.console import Console
 
     manifest, views = store.manifest, store.manifest.views

@@ -1,4 +1,4 @@
-"""A teacher that is paid for once: its answers lie on disk, one for each example and view."""
+"""A teacher that runs only once: its outputs are stored on disk for each example and view."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ _BATCH_SIZE = 64
 
 @register
 class CachedTeacher(OfflineTeacher):
-    """The stored answers of a teacher, served beside the batches of the pipeline that they were made of.
+    """The stored outputs of a teacher, attached to the batches of the pipeline they were computed from.
 
         cached = kd.teachers.CachedTeacher.build(teacher, pipeline, "cache/", views=8)
         distiller = kd.Distiller(cached, student, alpha=0.9)
         distiller.fit(pipeline.with_teacher(cached), epochs=240)
 
-    Epoch `e` sees view `e % views`: the pixels that the teacher saw, and what it said of them. The teacher itself is
-    not in memory. Labels may be others, unless the teacher reads them. `build` makes a cache or goes on with one,
-    `open` takes one that is complete.
+    Epoch `e` uses view `e % views`: the same pixels that the teacher saw, with its outputs for them. The teacher itself
+    is not in memory. The labels may differ, unless the teacher reads them. `build` creates or resumes a cache; `open`
+    opens a complete one.
 
     Source: Z. Shen and E. Xing, "A Fast Knowledge Distillation Framework for Visual Recognition", 2022; K. Wu et al.,
     "TinyViT: Fast Pretraining Distillation for Small Vision Transformers", 2022.
@@ -51,17 +51,17 @@ class CachedTeacher(OfflineTeacher):
     def open(
         cls, path: str | Path, *, teacher: Any = None, verify: bool = True, progress: bool = False
     ) -> CachedTeacher:
-        """A complete cache, checked before it serves.
+        """Opens a complete cache and checks it.
 
         Args:
-            path: its folder.
-            teacher: where given, the cache has to be of this one.
-            verify: reads every shard and compares its checksum; otherwise only that they are all there is checked.
-            progress: shows a bar.
+            path: the cache folder.
+            teacher: if given, the cache must have been built from this teacher.
+            verify: read every shard and compare its checksum; otherwise, only check that all shards exist.
+            progress: show a progress bar.
 
         Raises:
-            TeacherError: no cache, one that is not complete, damaged shards, shards of another cache, or another
-                teacher.
+            TeacherError: the cache does not exist or is incomplete, shards are damaged or belong to another cache, or
+                the teacher differs.
         """
         cached = cls(path, verify=verify, progress=progress)
         if not verify:
@@ -89,43 +89,43 @@ class CachedTeacher(OfflineTeacher):
         batch_size: int = _BATCH_SIZE,
         progress: bool | Callable[[int], None] = True,
     ) -> CachedTeacher | None:
-        """Asks the teacher about each example in each view and writes the answers down.
+        """Runs the teacher on each view of each example and stores the outputs.
 
-        What is there already is verified and kept, so an interrupted build goes on, one with more `views` adds to what
-        there is, and damaged shards are made anew. Killed at any moment it loses at most the shard in work. Several
-        processes or machines may build one cache, each with its own `shard`; shards built in another folder are merged
-        by copying the files of its `shards/`.
+        Existing shards are verified and kept: an interrupted build resumes, a larger `views` adds to the cache, and
+        damaged shards are rebuilt. A killed build loses at most the shard in progress. Several processes or machines
+        can build one cache, each with its own `shard`; to merge shards built in another folder, copy the files of its
+        `shards/`.
 
         Args:
             teacher: a Keras model, the path of a `.keras` file, or any `keras_kd` teacher.
-            pipeline: the inputs: source, augmentation and its seed. Batch size and order do not matter.
-            path: the folder.
-            views: how many augmented views of each example; 1 where the pipeline does not augment.
-            top_k: how many classes of each output to keep; None keeps whole rows.
-            remainder: what becomes of the mass of the other classes: `"uniform"`, `"renormalized"` or `"sampled"`, see
+            pipeline: the inputs: source, augmentation and augmentation seed. Batch size and order do not matter.
+            path: the cache folder.
+            views: the number of augmented views per example; 1 if the pipeline does not augment.
+            top_k: the number of classes to keep per output; None keeps whole rows.
+            remainder: how to treat the mass of the other classes: `"uniform"`, `"renormalized"` or `"sampled"`, see
                 `keras_kd.teachers.cache.encodings.TopK`.
-            sampling_temperature: of `"sampled"`.
-            taps: paths of inner layers to store besides, whole.
+            sampling_temperature: the temperature of `"sampled"`.
+            taps: paths of inner layers to store as well, as whole rows.
             dtype: `"float16"` or `"float32"`, of whole rows and taps.
-            shard, num_shards: this process builds every `num_shards`-th shard, beginning with number `shard`.
-            shard_size: rows a shard; None chooses (1024, more for large sources).
-            batch_size: of the teacher, in examples.
-            progress: says what it will cost and shows a bar with rate and remaining time; or a function that is told
-                how many more answers are written, those from before at once.
+            shard, num_shards: this process builds every `num_shards`-th shard, starting at number `shard`.
+            shard_size: rows per shard; None chooses (1024, more for large sources).
+            batch_size: the teacher's batch size, in examples.
+            progress: whether to print the cost and show a bar with rate and remaining time; or a function that receives
+                the number of newly written records, first of all the number that already existed.
 
         Returns:
-            The cache; None where shares of other processes are still missing.
+            The cache; None if shards assigned to other processes are still missing.
 
         Raises:
-            TeacherError: the folder holds a cache of another teacher, other data, another augmentation or encoding; or
-                the teacher's answers cannot be stored.
-            ConfigurationError: settings out of range, or a disk that is too small.
+            TeacherError: the folder contains a cache of another teacher, other data, another augmentation or encoding;
+                or the teacher's outputs cannot be stored.
+            ConfigurationError: settings out of range, or not enough disk space.
         """
         teacher = as_teacher(teacher)
         _check_is_pipeline(pipeline)
         views = check_integer("views", views, at_least=1)
         if not pipeline.augment:
-            views = 1  # they would all be the same
+            views = 1  # all views would be identical
         num_shards = check_integer("num_shards", num_shards, at_least=1)
         shard = check_integer("shard", shard, at_least=0, at_most=num_shards - 1)
         runner = TeacherRunner(teacher, taps)
@@ -148,7 +148,7 @@ class CachedTeacher(OfflineTeacher):
         Builder(store, runner, pipeline, encode, first, batch_size, progress).build(shard, num_shards)
         return cls.open(path, verify=False) if store.files().keys() >= set(store.keys()) else None
 
-    # What a distiller and a pipeline ask.
+    # The interface used by distillers and pipelines.
 
     @property
     def views(self) -> int:
@@ -211,7 +211,7 @@ class CachedTeacher(OfflineTeacher):
         return "Build the cache without top_k." if by_class else None
 
     def describe(self) -> dict[str, Any]:
-        """What the cache holds, in plain data: the manifest, bytes and shards."""
+        """The contents of the cache as plain data: manifest, bytes and shards."""
         return self._store.describe()
 
     def get_config(self) -> dict[str, Any]:
@@ -219,10 +219,10 @@ class CachedTeacher(OfflineTeacher):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Teacher:
-        """The cache where it is still there, else an `AbsentTeacher` that says so when it is needed.
+        """The cache if it still exists, else an `AbsentTeacher` that raises when called.
 
         Raises:
-            TeacherError: the folder holds the cache of another teacher, or one that `open` refuses.
+            TeacherError: the folder contains the cache of another teacher, or one that `open` rejects.
         """
         if not (Path(config["path"]) / "manifest.json").exists():
             return AbsentTeacher(config["path"], None, config["fingerprint"])
@@ -244,7 +244,7 @@ def _check_is_pipeline(pipeline: Any) -> None:
 
 
 def _check_whole(store: Store, progress: bool) -> None:
-    """Raises `TeacherError` where shards are missing or damaged."""
+    """Raises `TeacherError` if shards are missing or damaged."""
     _check_complete(store)
     if damaged := store.damaged(progress=progress):
         names = ", ".join(file.name for file in damaged[:3])

@@ -1,6 +1,6 @@
-"""How a teacher's outputs are written down: half-precision rows, or a few classes of each row.
+"""Encodings of teacher outputs on disk: half-precision rows, or a few classes of each row.
 
-Encodings work on NumPy arrays and turn `[b, ...]` outputs into the fields of a record and back.
+Encodings convert NumPy outputs `[b, ...]` to the fields of a record and back.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _NOWHERE = 1e4
 
 
 class Encoding(abc.ABC):
-    """Between outputs `[b, ...]` and the fields of a record."""
+    """Converts outputs `[b, ...]` to the fields of a record and back."""
 
     @property
     @abc.abstractmethod
@@ -29,19 +29,19 @@ class Encoding(abc.ABC):
 
     @abc.abstractmethod
     def encode(self, values: np.ndarray, draws: Draws) -> dict[str, np.ndarray]:
-        """float `[b, ...]` to fields.
+        """Encodes float `[b, ...]` as fields.
 
         Raises:
-            TeacherError: values that are not finite, or too large for the dtype.
+            TeacherError: values that are not finite or do not fit the dtype.
         """
 
     @abc.abstractmethod
     def decode(self, record: np.ndarray) -> np.ndarray:
-        """Fields back to float32 `[b, ...]`."""
+        """Decodes fields to float32 `[b, ...]`."""
 
     @property
     def num_bytes(self) -> int:
-        """Of one example in one view."""
+        """Bytes per example and view."""
         return np.dtype(self.fields).itemsize
 
     def get_config(self) -> dict[str, Any]:
@@ -50,7 +50,7 @@ class Encoding(abc.ABC):
 
 @dataclass(frozen=True)
 class Rows(Encoding):
-    """Whole rows in `dtype`.
+    """Stores whole rows in `dtype`.
 
     >>> Rows((1000,)).num_bytes
     2000
@@ -76,13 +76,13 @@ class Rows(Encoding):
 
 @dataclass(frozen=True)
 class TopK(Encoding):
-    """The `k` largest logits of a row, and what becomes of the mass of the others.
+    """Stores the `k` largest logits of a row; `remainder` determines the mass of the other classes.
 
-    - `"uniform"`: the mass that they have at temperature 1 is stored and spread evenly over them.
-    - `"renormalized"`: they get none, so that the kept classes make up the whole.
-    - `"sampled"`: not the largest are kept but `k` draws with replacement from softmax(logits / temperature); what is
-      stored, counts / k, is an unbiased estimate of the teacher's distribution at that temperature. A. Anshumann et
-      al., "Sparse Logit Sampling: Accelerating Knowledge Distillation in LLMs", 2025.
+    - `"uniform"`: their total mass at temperature 1 is stored and spread evenly over them.
+    - `"renormalized"`: they get no mass; the kept classes sum to 1.
+    - `"sampled"`: instead of the largest logits, `k` draws with replacement from softmax(logits / temperature) are
+      stored; counts / k is an unbiased estimate of the teacher's distribution at that temperature. A. Anshumann et al.,
+      "Sparse Logit Sampling: Accelerating Knowledge Distillation in LLMs", 2025.
 
     >>> TopK(10, num_classes=1000).num_bytes, TopK(100, num_classes=1000).num_bytes
     (42, 402)
@@ -151,7 +151,7 @@ class TopK(Encoding):
 
 
 def from_config(config: dict[str, Any]) -> Encoding:
-    """The encoding that `get_config` described."""
+    """Creates an encoding from its `get_config`."""
     kinds = {"Rows": Rows, "TopK": TopK}
     settings = dict(config)
     return kinds[settings.pop("name")](**settings)

@@ -1,11 +1,11 @@
-"""Records on disk, one for each example and view, in shards that are whole or not there.
+"""Records on disk, one per example and view, in shards that are written atomically.
 
-    FOLDER/manifest.json                     what the records are and what they were made of
+    FOLDER/manifest.json                     the format of the records and the inputs they were computed from
     FOLDER/shards/view-00003.rows-000001024.of-09ab….6f3a….npy        records of rows 1024.. in view 3
 
-The name of a shard holds the identity of its manifest and a checksum (16 digits of a SHA-256 each). The checksum covers
-the identity, view, first row and content, so one rename puts a shard in place together with all of them. Shards made
-elsewhere are merged by copying the files; those of another cache are refused.
+A shard's name contains the identity of its manifest and a checksum (16 digits of a SHA-256 each). The checksum covers
+the identity, view, first row and content, so a single rename publishes a shard together with all of them. To merge
+shards built elsewhere, copy the files; shards of another cache are rejected.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ _NAME = re.compile(r"view-(\d{5,})\.rows-(\d{9,})\.of-([0-9a-f]{16})\.([0-9a-f]{
 
 @dataclass(frozen=True)
 class Manifest:
-    """What lies in a store, in plain data.
+    """The contents of a store, as plain data.
 
     Attributes:
-        teacher: the fingerprint of the teacher that was asked.
-        pipeline: what its inputs depended on, `Pipeline.identity()`.
-        views: how many views of each example there are to be.
-        shard_size: rows in a shard; the last one of a view may have fewer.
-        outputs, taps: the encoding of each output and inner layer by name.
-        activations: of the teacher's outputs, by name.
+        teacher: the fingerprint of the teacher.
+        pipeline: everything that determines the teacher's inputs, `Pipeline.identity()`.
+        views: the number of views per example in the complete store.
+        shard_size: rows per shard; the last shard of a view may have fewer.
+        outputs, taps: the encoding of each output and inner layer, by name.
+        activations: the activations of the teacher's outputs, by name.
     """
 
     teacher: str
@@ -61,36 +61,36 @@ class Manifest:
 
     @property
     def record(self) -> np.dtype:
-        """One record: the fields of each output and tap."""
+        """The dtype of one record: the fields of each output and tap."""
         return np.dtype([(name, encoding.fields) for name, encoding in self.encodings.items()])
 
     @property
     def num_bytes(self) -> int:
-        """Of all records of all views."""
+        """Total bytes of all records in all views."""
         return self.record.itemsize * self.num_examples * self.views
 
     @property
     def identity(self) -> str:
-        """A hash of all but the number of views, which may grow: 16 hex digits."""
+        """A hash of everything except `views`, which may grow: 16 hex digits."""
         made_of = {key: value for key, value in asdict(self).items() if key != "views"}
         return files.digest_of_json(made_of)[:16]
 
     def differences(self, other: Manifest) -> list[str]:
-        """In words, where `other` is made of something else; more or fewer views are no difference."""
+        """Describes each field in which `other` differs, except `views`."""
         mine, theirs = _flat(asdict(self)), _flat(asdict(other))
         keys = [key for key in {**mine, **theirs} if key != "views" and mine.get(key) != theirs.get(key)]
         return [f"{key}: {mine.get(key)!r} in the cache, {theirs.get(key)!r} here" for key in keys]
 
 
 class ShardKey(NamedTuple):
-    """Which records a shard holds: those of `view` from row `start` on."""
+    """Identifies the records of a shard: those of `view`, starting at row `start`."""
 
     view: int
     start: int
 
 
 class Shard(NamedTuple):
-    """A file of the store, and what its name says: its records, the identity of its manifest, and its checksum."""
+    """A file of the store and the contents of its name: the shard key, the manifest's identity and a checksum."""
 
     file: Path
     key: ShardKey
@@ -99,7 +99,7 @@ class Shard(NamedTuple):
 
     @classmethod
     def named(cls, file: Path) -> Shard | None:
-        """None for a file that is not called as shards are, or is not a file (a pipe, a folder)."""
+        """Parses a file name; None if it is not a shard name or not a regular file (a pipe, a folder)."""
         match = _NAME.fullmatch(file.name)
         if match is None or not file.is_file():
             return None
@@ -107,10 +107,10 @@ class Shard(NamedTuple):
 
     @property
     def is_whole(self) -> bool:
-        """Whether the content is what the name says."""
+        """Whether the content matches the checksum in the name."""
         try:
             return _checksum(self.identity, self.key, self.file.read_bytes()) == self.checksum
-        except FileNotFoundError:  # another process that builds this cache has just replaced it
+        except FileNotFoundError:  # another process building this cache has just replaced it
             return False
 
 
@@ -125,10 +125,10 @@ class Store:
 
     @classmethod
     def read(cls, path: str | Path) -> Store:
-        """Opens a folder by its manifest.
+        """Opens the store in a folder from its manifest.
 
         Raises:
-            TeacherError: there is none, it is not readable, or of another version.
+            TeacherError: the manifest is missing, unreadable or of another version.
         """
         file = Path(path) / "manifest.json"
         if not file.exists():
@@ -140,7 +140,7 @@ class Store:
             if content.get("version") != VERSION:
                 raise ValueError(f"version {content.get('version')!r}, and this is version {VERSION}")
             store = cls(path, Manifest(**content))
-            store.keys(), store.manifest.record  # noqa: B018 - both fail where the content is not a manifest's
+            store.keys(), store.manifest.record  # noqa: B018 - both raise if the manifest is invalid
             return store
         except (ValueError, TypeError, AttributeError, KeyError, ConfigurationError) as error:
             raise TeacherError(
@@ -153,13 +153,13 @@ class Store:
             ) from error
 
     def write_manifest(self, *, replace: bool) -> None:
-        """Without `replace`, a manifest that another process has put in place meanwhile stays."""
+        """Writes the manifest; without `replace`, keeps one that another process has written in the meantime."""
         (self.path / "shards").mkdir(parents=True, exist_ok=True)
         content = json.dumps(asdict(self.manifest), indent=1) + "\n"
         files.write(self.path / "manifest.json", content, keep_existing=not replace)
 
     def describe(self) -> dict[str, Any]:
-        """The manifest, bytes and shards, in plain data."""
+        """The manifest, bytes and shards as plain data."""
         files = self.files()
         return {
             **asdict(self.manifest),
@@ -169,28 +169,28 @@ class Store:
             "shards_expected": len(self.keys()),
         }
 
-    # Which shards there are.
+    # Listing shards.
 
     def keys(self) -> list[ShardKey]:
-        """All shards that the store is to have."""
+        """The keys of all shards in the complete store."""
         starts = range(0, self.manifest.num_examples, self.manifest.shard_size)
         return [ShardKey(view, start) for view in range(self.manifest.views) for start in starts]
 
     def rows(self, key: ShardKey) -> np.ndarray:
-        """The numbers of the examples of a shard, int64."""
+        """The example ids of a shard, int64."""
         return np.arange(key.start, min(key.start + self.manifest.shard_size, self.manifest.num_examples))
 
     def files(self) -> dict[ShardKey, Path]:
-        """The file of each shard of this store that is there, whether whole or not."""
+        """The existing file of each shard of this store, intact or damaged."""
         return {shard.key: shard.file for shard in self._own()}
 
     def strangers(self) -> list[Path]:
-        """Arrays among the shards that are not of this store: of another manifest, or not named as shards are."""
+        """Array files that do not belong to this store: of another manifest, or without a shard name."""
         own = {shard.file for shard in self._own()}
         return [file for file in self._arrays() if file not in own]
 
     def damaged(self, *, progress: bool = False) -> list[Path]:
-        """Shards whose content is not what their name says; every file is read."""
+        """Shards whose content does not match their checksum; reads every file."""
         own = self._own()
         damaged = []
         with bar("verify the teacher cache", len(own), unit="shards", shown=progress) as advance:
@@ -210,7 +210,7 @@ class Store:
     # Writing and reading.
 
     def write(self, key: ShardKey, records: np.ndarray) -> None:
-        """Puts a shard in place; killed in the middle, nothing of it is there."""
+        """Writes a shard atomically: a killed write leaves no partial shard."""
         buffer = io.BytesIO()
         np.save(buffer, records, allow_pickle=False)
         content = buffer.getvalue()
@@ -233,7 +233,7 @@ class Store:
     def _shard(self, key: ShardKey) -> np.ndarray:
         if key not in self._opened:
             if any(other.view != key.view for other in self._opened):
-                self._opened = {}  # an epoch reads one view; the files of the last one need not stay open
+                self._opened = {}  # an epoch reads one view; close the files of the previous one
             if self._files is None:
                 self._files = self.files()
             self._opened[key] = self._load(key)
@@ -265,7 +265,7 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """As it comes back from JSON."""
+    """The value after a round trip through JSON."""
     return json.loads(json.dumps(value))
 
 

@@ -1,1 +1,1 @@
-"""Several teachers at once."""
+"""Multiple teachers."""

@@ -1,4 +1,4 @@
-"""One answer from several: means of logits or of probabilities, over all classes or over what each teacher knows."""
+"""Combines teacher outputs: means of logits or probabilities, over all classes or each teacher's subset of them."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from keras_kd.errors import check_choice
 
 COMBINATIONS = ("probabilities", "logits")
 ACTIVATIONS = ("softmax", "sigmoid")
-NUM_STEPS = 100  # of `joint_probabilities`
-_IMPOSSIBLE = -1e30  # the logarithm of 0, finite
+NUM_STEPS = 100  # iterations of `joint_probabilities`
+_IMPOSSIBLE = -1e30  # a finite stand-in for log(0)
 _LEAST_WEIGHT = 1e-6
 
 
 def combine(logits: Any, weights: Any, combination: str = "probabilities", activation: str = "softmax") -> Any:
-    """The weighted mean of several teachers' answers, as logits.
+    """The weighted mean of several teachers' outputs, as logits.
 
     - `"logits"`: `sum_k w_k z_k`.
     - `"probabilities"`: logits of `p = sum_k w_k p_k`: `log p` for a softmax, `log p - log(1 - p)` for a sigmoid, both
-      by log-sum-exp over the teachers, so that nothing is lost to rounding where the teachers are sure.
+      by log-sum-exp over the teachers, which avoids rounding errors at high confidence.
 
-    Source: the linear opinion pool of Stone, "The Opinion Pool", 1961; the mean of probabilities or of logits as the
+    Source: the linear opinion pool, Stone, "The Opinion Pool", 1961; the mean of probabilities or logits as the
     teacher, Hinton, Vinyals & Dean, "Distilling the Knowledge in a Neural Network", 2015.
 
     Args:
         logits: `[teachers, ..., classes]`.
-        weights: `[teachers]` or `[teachers, ..., 1]`, at least 0, of sum 1 over the teachers.
+        weights: `[teachers]` or `[teachers, ..., 1]`, nonnegative, summing to 1 over the teachers.
         combination: `"probabilities"` or `"logits"`.
         activation: `"softmax"` (exclusive classes) or `"sigmoid"` (independent outputs).
 
@@ -61,18 +61,18 @@ def combine_subsets(
     combination: str = "probabilities",
     activation: str = "softmax",
 ) -> Any:
-    """The weighted mean of teachers of which each knows some of the classes, as logits of all classes.
+    """The weighted mean of teachers that each know a subset of the classes, as logits of all classes.
 
-    - A softmax speaks of a class given that it is one of its own: see `joint_probabilities`.
+    - Softmax probabilities are conditional on the teacher's own classes: see `joint_probabilities`.
     - Sigmoids are independent: for each output the weighted mean, as in `combine`, over the teachers that have it.
 
-    A weight below 1e-6 counts as that, so that there is somebody for every class.
+    Weights are at least 1e-6, so that every class has a teacher with positive weight.
 
     Args:
         logits: one tensor `[..., len(classes[k])]` per teacher.
         weights: numbers, `[teachers]`.
-        classes: the class ids, from 0, that each teacher's outputs stand for; None for all in order.
-        num_classes: of the result.
+        classes: for each teacher, the class ids (from 0) of its outputs; None for all in order.
+        num_classes: the number of classes of the result.
 
     Returns:
         `[..., num_classes]`, float32.
@@ -88,19 +88,20 @@ def combine_subsets(
 
 
 def joint_probabilities(log_conditionals: Any, weights: Any, known: np.ndarray) -> Any:
-    """The distribution over all classes that agrees best with what teachers say of some classes each.
+    """The distribution over all classes that agrees best with the teachers' distributions over subsets of them.
 
-    Teacher k gives `p_k(c)` for the classes of its set `S_k`, given that it is one of these. The result maximises
+    Teacher k gives `p_k(c)` for the classes in its set `S_k`, conditional on the class being in `S_k`. The result
+    maximizes
 
         sum_k w_k sum_{c in S_k} p_k(c) log(q(c) / q(S_k)),      q(S_k) = sum_{c in S_k} q(c)
 
-    which for teachers that all know all classes is their mean `sum_k w_k p_k`; for one that knows all and one that
-    knows S, `q(S)` is what the first says. Where no chain of shared classes joins two groups of classes, nobody says
-    which group is more likely, and each gets a mass by its number of classes.
+    If all teachers know all classes, this is their mean `sum_k w_k p_k`. With one teacher that knows all classes and
+    one that knows S, the first determines `q(S)`. If no chain of shared classes connects two groups of classes, their
+    relative likelihood is undetermined, and each gets mass in proportion to its number of classes.
 
-    It is found by 100 steps `q(c) <- sum_k w_k p_k(c) / sum_{k: c in S_k} w_k / q(S_k)`, of which none lowers the sum.
-    They start at the mean of those that know all classes, or where there is none at the least squares of
-    `log q(c) + b_k - log p_k(c)` over q and b, which is the result where the teachers do not contradict each other.
+    The result is computed by 100 steps `q(c) <- sum_k w_k p_k(c) / sum_{k: c in S_k} w_k / q(S_k)`, none of which
+    lowers the objective. They start at the mean of the teachers that know all classes, or without such teachers at the
+    least-squares solution of `log q(c) + b_k - log p_k(c)` over q and b, which is exact if the teachers are consistent.
 
     Source: the objective and the least squares, Vongkulbhisal, Vinayavejhin & Visentini-Scarzanella, "Unifying
     Heterogeneous Classifiers with Distillation", 2019; the steps, Hunter, "MM Algorithms for Generalized Bradley-Terry
@@ -108,8 +109,8 @@ def joint_probabilities(log_conditionals: Any, weights: Any, known: np.ndarray) 
 
     Args:
         log_conditionals: `[teachers, ..., classes]`, `log p_k(c)`; far below 0 outside of `S_k`.
-        weights: numbers above 0, `[teachers]`.
-        known: bool `[teachers, classes]`, which classes are in `S_k`; each in one at least.
+        weights: positive numbers, `[teachers]`.
+        known: bool `[teachers, classes]`, which classes are in `S_k`; each class must be in at least one.
 
     Returns:
         `[..., classes]`, `log q(c)`.
@@ -133,20 +134,20 @@ def joint_probabilities(log_conditionals: Any, weights: Any, known: np.ndarray) 
 
 
 def groups(known: np.ndarray) -> np.ndarray:
-    """Int `[classes]`: the number of the group of each class, where classes that a teacher knows together share one.
+    """Int `[classes]`: the group of each class; classes known to the same teacher are in the same group.
 
     >>> groups(np.array([[1, 1, 0, 0], [0, 0, 1, 0], [0, 1, 0, 1]], bool))
     array([0, 0, 1, 0])
     """
     number = np.arange(known.shape[1])
-    for _ in range(known.shape[0]):  # each round carries a number one teacher further
+    for _ in range(known.shape[0]):  # each round propagates a group number by one teacher
         for row in known:
             number[row] = number[row].min()
     return np.unique(number, return_inverse=True)[1]
 
 
 def knows(classes: Sequence[Sequence[int] | None], num_classes: int) -> np.ndarray:
-    """Bool `[teachers, num_classes]`: who knows what."""
+    """Bool `[teachers, num_classes]`: whether each teacher knows each class."""
     known = np.zeros((len(classes), num_classes), bool)
     for row, ids in zip(known, classes, strict=True):
         row[slice(None) if ids is None else list(ids)] = True
@@ -154,7 +155,7 @@ def knows(classes: Sequence[Sequence[int] | None], num_classes: int) -> np.ndarr
 
 
 def beside(weights: Any, logits: Any) -> Any:
-    """Weights of the rank of `[teachers, ..., classes]`, in its dtype."""
+    """Weights expanded to the rank of logits `[teachers, ..., classes]`, in their dtype."""
     weights = ops.cast(weights, logits.dtype)
     return weights if len(weights.shape) > 1 else ops.reshape(weights, (-1,) + (1,) * (len(logits.shape) - 1))
 
@@ -162,7 +163,7 @@ def beside(weights: Any, logits: Any) -> Any:
 def _least_squares(log_conditionals: Any, weights: np.ndarray, known: np.ndarray) -> Any:
     """The `u`, `[..., classes]`, of `min_{u, b} sum_k w_k sum_{c in S_k} (u(c) - b_k - log p_k(c))^2`.
 
-    `u(c)` is the mean of `log p_k(c) + b_k` over who knows c; that leaves one equation for each `b_k`.
+    `u(c)` is the mean of `log p_k(c) + b_k` over the teachers that know c, which leaves one equation per `b_k`.
     """
     shares = weights[:, None] * known
     shares /= shares.sum(axis=0)
@@ -175,7 +176,7 @@ def _least_squares(log_conditionals: Any, weights: np.ndarray, known: np.ndarray
 
 
 def _by_group(log_q: Any, group: np.ndarray) -> Any:
-    """`log_q` with a mass of `classes in the group / classes` for each group."""
+    """`log_q`, normalized so that each group has the mass `classes in the group / classes`."""
     masks = [group == number for number in range(group.max() + 1)]
     inside = [_log(ops.cast(mask, log_q.dtype)) for mask in masks]
     shares = [ops.logsumexp(log_q + mask, axis=-1, keepdims=True) for mask in inside]
@@ -194,7 +195,7 @@ def _spread(values: Sequence[Any], classes: Sequence[Any], num_classes: int, fil
     spread = []
     for value, ids in zip(values, classes, strict=True):
         if ids is not None:
-            place = np.full(num_classes, len(ids))  # one past the end: the filling
+            place = np.full(num_classes, len(ids))  # one past the end: the fill value
             place[list(ids)] = np.arange(len(ids))
             filling = ops.full_like(value[..., :1], fill)
             value = ops.take(ops.concatenate([value, filling], axis=-1), place, axis=-1)
@@ -203,6 +204,6 @@ def _spread(values: Sequence[Any], classes: Sequence[Any], num_classes: int, fil
 
 
 def _log(values: Any) -> Any:
-    """The logarithm, far below 0 but finite where the value is 0."""
+    """The logarithm; for 0, a finite value far below 0."""
     is_positive = values > 0
     return ops.where(is_positive, ops.log(ops.where(is_positive, values, 1.0)), _IMPOSSIBLE)

@@ -1,4 +1,4 @@
-"""Several teachers that speak with one voice."""
+"""Several teachers combined into one."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ RULES = ("confidence", "label_loss", "learned")
 
 @register
 class Ensemble(Group):
-    """Several teachers as one: the weighted mean of their probabilities or of their logits, see `combine`.
+    """The weighted mean of several teachers' probabilities or logits, see `combine`.
 
-    Members have one output each, or outputs of the same names, which are combined one by one. Inner layers of a member
-    go by its number, `"0/stage_3"`.
+    Members have one output each, or outputs of the same names, which are combined by name. Inner layers of a member are
+    prefixed with its index, `"0/stage_3"`.
 
     Args:
         members: teachers, Keras models, or paths of `.keras` files.
-        weights: how much each counts. None: all the same. A list of numbers, which are divided by their sum.
-            `"confidence"`: for each sample by the entropy, see `confidence_weights`. `"label_loss"`: for each sample by
-            the cross-entropy to its label, see `label_loss_weights`. `"learned"`: numbers that `learn` finds.
-        combine: `"probabilities"` or `"logits"`, what the mean is of. The mean of probabilities is given as logits.
-        inputs: a function from the batch's `x` to the member's for each member, or None, such as `Resized(64, 64)`.
-        classes: for each member the ids of the classes that its outputs stand for, or None for all in order, see
-            `combine_subsets`. Only with weights that are numbers.
+        weights: the weight of each member. None: equal weights. A list of numbers: normalized by their sum.
+            `"confidence"`: per example, by entropy, see `confidence_weights`. `"label_loss"`: per example, by the
+            cross-entropy to its label, see `label_loss_weights`. `"learned"`: numbers found by `learn`.
+        combine: what to average: `"probabilities"` (returned as logits) or `"logits"`.
+        inputs: for each member, a function from the batch's `x` to the member's, such as `Resized(64, 64)`, or None.
+        classes: for each member, the class ids of its outputs, or None for all in order, see `combine_subsets`.
+            Requires numeric weights.
         activation: `"softmax"` for exclusive classes, `"sigmoid"` for independent outputs.
-        num_classes: with `classes`, of the whole; None takes that of a member with all, else the highest id and one.
+        num_classes: with `classes`, the total number of classes; None takes that of a member that knows all classes,
+            else the highest id plus one.
 
     Raises:
-        ConfigurationError: members or settings that do not fit together; a member whose answers travel with the
-            batches.
+        ConfigurationError: members or settings that do not fit together; a member that runs outside the training step.
 
     >>> models = [keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)]) for _ in range(2)]
     >>> ensemble = Ensemble(models, weights=[3, 1])
@@ -92,18 +92,19 @@ class Ensemble(Group):
         return self.weights == "label_loss"
 
     def learn(self, x: Any, y: Any, *, batch_size: int = 128) -> Ensemble:
-        """Finds the weights from labelled data, best such that the members were not trained on; see `mixture_weights`
-        (of the mean of probabilities) and `logit_weights` (of the mean of logits). Afterwards they are numbers.
+        """Learns fixed weights from labeled data, preferably data that the members were not trained on.
+
+        See `mixture_weights` (mean of probabilities) and `logit_weights` (mean of logits).
 
         Args:
-            x: arrays `[n, ...]` as in a batch, also in a dict or tuple.
-            y: labels as for `label_loss_weights`; rows without one are left out.
+            x: arrays `[n, ...]` as in a batch, optionally in a dict or tuple.
+            y: labels as for `label_loss_weights`; unlabeled rows are ignored.
 
         Returns:
             The ensemble itself.
 
         Raises:
-            ConfigurationError: the weights are not `"learned"`, several outputs, or no labels.
+            ConfigurationError: the weights are not `"learned"`, there are several outputs, or no labels.
         """
         if not self._learns:
             raise ConfigurationError(
@@ -147,7 +148,7 @@ class Ensemble(Group):
             "num_classes": self.num_classes,
         }
 
-    # The answers.
+    # Outputs.
 
     def _by_name(self, answers: list[dict[str, Any]]) -> dict[str, list[Any]]:
         """The members' logits (or shapes) for each of the ensemble's outputs."""
@@ -191,7 +192,7 @@ class Ensemble(Group):
         return [1.0 / len(self.members)] * len(self.members)
 
     def _all_logits(self, x: Any, batch_size: int) -> np.ndarray:
-        """What the members say of all of `x`, `[members, n, ...]`."""
+        """The members' logits for all of `x`, `[members, n, ...]`."""
         num_examples = len(keras.tree.flatten(x)[0])
         parts = []
         for start in range(0, num_examples, batch_size):
@@ -205,7 +206,7 @@ class Ensemble(Group):
             parts.append([ops.convert_to_numpy(z) for z in next(iter(named.values()))])
         return np.stack([np.concatenate(of_member) for of_member in zip(*parts, strict=True)])
 
-    # The checks of the construction.
+    # Checks at construction.
 
     def _normalized(self, weights: Any) -> list[float] | str | None:
         if weights is None or isinstance(weights, str):
@@ -217,7 +218,7 @@ class Ensemble(Group):
         return [number / sum(numbers) for number in numbers]
 
     def _check_subsets(self) -> None:
-        """Raises where 'classes' asks for what has no meaning, or leaves a class to nobody."""
+        """Raises if `classes` is not meaningful with the other settings, or leaves a class without a teacher."""
         if self.classes is None:
             return
         if isinstance(self.weights, str) or (self.combine, self.activation) == ("logits", "softmax"):
@@ -232,7 +233,7 @@ class Ensemble(Group):
             )
 
     def _check_activations(self) -> None:
-        """Raises where a member ends in the other activation than the ensemble works with."""
+        """Raises if a member ends in a different activation than the ensemble's."""
         for index, member in enumerate(self.members):
             for name, activation in member.activations.items():
                 if activation in combining.ACTIVATIONS and activation != self.activation:
@@ -255,7 +256,7 @@ class Ensemble(Group):
         return {name: (*shape[0][: -1 if last else None], *last) for name, shape in named.items()}
 
     def _check_shapes(self, name: str, shapes: list[tuple[int | None, ...]]) -> None:
-        """Raises where the members' logits cannot be one."""
+        """Raises if the members' logits cannot be combined."""
         if self.classes is None:
             if any(not same_shape(shape, shapes[0]) for shape in shapes):
                 raise ConfigurationError(

@@ -1,4 +1,4 @@
-"""What all teachers that are made of teachers share: asking each, inner layers by member, names in a saved file."""
+"""The base of teachers composed of teachers: running the members, inner layers by member, serialization."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ from keras_kd.teachers.frozen import as_teacher
 
 
 class Group(Teacher):
-    """A teacher made of teachers.
+    """A teacher composed of other teachers.
 
     Args:
         members: teachers, Keras models, or paths of `.keras` files.
-        inputs: a function from the batch's `x` to the member's for each member, or None; None for all as they are.
-        labels: what to call the members in paths, one for each.
+        inputs: for each member, a function from the batch's `x` to the member's, or None; None passes `x` unchanged to
+            all members.
+        labels: the name of each member in paths.
 
     Raises:
-        ConfigurationError: no members, one whose answers travel with the batches, or another number of inputs.
+        ConfigurationError: no members, a member that runs outside the training step, or a wrong number of inputs.
     """
 
     def __init__(
@@ -41,7 +42,7 @@ class Group(Teacher):
         self.labels = list(map(str, range(len(self.members)))) if labels is None else list(labels)
 
     def ask(self, batch: Batch, taps: Sequence[str]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-        """The logits of each member by output name; and the inner layers by the group's paths."""
+        """The logits of each member by output name, and the inner layers by the group's paths."""
         outputs, inner = [], {}
         for label, member, prepare in zip(self.labels, self.members, self.inputs, strict=True):
             own = [path.partition("/")[2] for path in taps if path.partition("/")[0] == label]
@@ -55,7 +56,7 @@ class Group(Teacher):
         """The inner layers among `names`, each `"member/path"`.
 
         Raises:
-            ConfigurationError: a path without a member in front, or that leads nowhere in it.
+            ConfigurationError: a path does not start with a member, or does not exist in it.
         """
         found = {}
         for name in dict.fromkeys(names):
@@ -94,13 +95,13 @@ class Group(Teacher):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Teacher:
-        """The group, or an `AbsentGroup` where a member's file is no longer there."""
+        """The group, or an `AbsentGroup` if a member's file no longer exists."""
         members, inputs = ([deserialize(item) for item in config[name]] for name in ("members", "inputs"))
         group = cls(**{**config, "members": members, "inputs": inputs})
         return AbsentGroup(group, config) if any(isinstance(member, AbsentTeacher) for member in members) else group
 
     def one_for_each(self, name: str, values: Any) -> list[Any]:
-        """A list with one value for each member, all None where there are none."""
+        """A list with one value per member, all None if `values` is None."""
         if values is None:
             return [None] * len(self.members)
         if isinstance(values, (list, tuple)) and len(values) == len(self.members):
@@ -150,12 +151,12 @@ class Group(Teacher):
 
 @register
 class AbsentGroup(AbsentTeacher):
-    """A group that a saved distiller named and of which members are not at hand: it says which, when it is needed."""
+    """Placeholder for a group with missing members in a saved distiller; calling it raises an error that lists them."""
 
     def __init__(self, group: Group, config: dict[str, Any]):
         super().__init__(None, None, group.fingerprint)
         self.group = group
-        self.config = config  # as it was saved, so that files that come back are found again
+        self.config = config  # as saved, so that restored files are found again
 
     def __call__(self, batch: Batch, taps: Sequence[str] = ()) -> ModelOutputs:
         missing = [
@@ -178,14 +179,14 @@ class AbsentGroup(AbsentTeacher):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Teacher:
-        """The group where its members are all there again."""
+        """The group, if all its members exist again."""
         return deserialize(config["group"])
 
 
 @register
 @dataclasses.dataclass(frozen=True)
 class Resized:
-    """Images in another size, for a teacher that was trained on that: `inputs=[None, Resized(64, 64)]`.
+    """Resizes images for a teacher trained on another size: `inputs=[None, Resized(64, 64)]`.
 
     Args:
         height, width: in pixels.
@@ -204,7 +205,7 @@ class Resized:
             check_number(name, getattr(self, name), at_least=1)
 
     def __call__(self, x: Any) -> Any:
-        """`[batch, ?, ?, channels]` to `[batch, height, width, channels]`."""
+        """Resizes `[batch, ?, ?, channels]` to `[batch, height, width, channels]`."""
         return ops.image.resize(x, (self.height, self.width), interpolation=self.interpolation)
 
     def get_config(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""How much each teacher of an ensemble counts for all samples: weights learned once from labels, in float64 NumPy."""
+"""Ensemble weights that are the same for all examples, learned once from labels in float64 NumPy."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _MAX_STEPS = 2000
 
 
 def labelled(logits: np.ndarray, labels: Any, activation: str) -> tuple[np.ndarray, np.ndarray]:
-    """What has a label: logits `[teachers, observations, classes]` and targets `[observations, classes]`, float64.
+    """Labeled rows only: logits `[teachers, observations, classes]` and targets `[observations, classes]`, float64.
 
-    Of independent outputs each is an observation of its own, of one class.
+    Each of several independent outputs is a separate observation of one class.
 
     Args:
         logits: `[teachers, ..., classes]`.
@@ -32,17 +32,17 @@ def labelled(logits: np.ndarray, labels: Any, activation: str) -> tuple[np.ndarr
 
 
 def log_likelihoods(logits: np.ndarray, targets: np.ndarray, activation: str) -> np.ndarray:
-    """`log p_k(y_n)`, float64 `[teachers, observations]`, from what `labelled` gives."""
+    """`log p_k(y_n)`, float64 `[teachers, observations]`, from the logits and targets returned by `labelled`."""
     if activation == "softmax":
         return (targets * log_probabilities(logits)).sum(axis=-1)
     return (targets * logits - np.logaddexp(0.0, logits)).sum(axis=-1)
 
 
 def mixture_weights(log_likelihoods: np.ndarray) -> np.ndarray:
-    """The weights of a linear opinion pool that make labels most likely, by expectation-maximisation.
+    """The maximum-likelihood weights of a linear opinion pool, by expectation-maximization.
 
-    Maximises `mean_n log(sum_k w_k p_k(y_n))` by `w_k <- mean_n(w_k p_k(y_n) / sum_j w_j p_j(y_n))` from equal weights.
-    No step lowers it; the last is within 1e-6 nats of the best (or the 2,000th).
+    Maximizes `mean_n log(sum_k w_k p_k(y_n))` by `w_k <- mean_n(w_k p_k(y_n) / sum_j w_j p_j(y_n))`, starting at equal
+    weights. No step lowers the objective; the iteration stops within 1e-6 nats of the maximum or after 2,000 steps.
 
     Source: Dempster, Laird & Rubin, "Maximum Likelihood from Incomplete Data via the EM Algorithm", 1977.
 
@@ -50,7 +50,7 @@ def mixture_weights(log_likelihoods: np.ndarray) -> np.ndarray:
         log_likelihoods: float64 `[teachers, observations]`, `log p_k(y_n)`.
 
     Returns:
-        float64 `[teachers]`, of sum 1.
+        float64 `[teachers]`, summing to 1.
 
     >>> mixture_weights(np.log([[0.9, 0.9, 0.1], [0.5, 0.5, 0.5]])).round(3)
     array([0.417, 0.583])
@@ -58,7 +58,7 @@ def mixture_weights(log_likelihoods: np.ndarray) -> np.ndarray:
     likelihoods = np.exp(log_likelihoods - log_likelihoods.max(axis=0))
     weights = np.full(len(likelihoods), 1.0 / len(likelihoods))
     for _ in range(_MAX_STEPS):
-        slope = (likelihoods / (weights @ likelihoods)).mean(axis=1)  # of the log-likelihood, 1 where it is best
+        slope = (likelihoods / (weights @ likelihoods)).mean(axis=1)  # of the log-likelihood; 1 at the maximum
         if slope.max() - 1.0 < _TOLERANCE:
             break
         weights = weights * slope
@@ -67,10 +67,11 @@ def mixture_weights(log_likelihoods: np.ndarray) -> np.ndarray:
 
 
 def logit_weights(logits: np.ndarray, targets: np.ndarray, activation: str = "softmax") -> np.ndarray:
-    """The weights of a mean of logits that make the cross-entropy least, over all weights >= 0 of sum 1.
+    """The weights of a mean of logits that minimize the cross-entropy, subject to `w_k >= 0` and `sum_k w_k = 1`.
 
-    A convex problem, solved by exponentiated gradients `w_k <- w_k exp(-rate * slope_k)` from equal weights, with a
-    rate that is halved until the step lowers the cross-entropy; to within 1e-6 nats (or 2,000 steps).
+    The convex problem is solved by exponentiated gradients `w_k <- w_k exp(-rate * slope_k)`, starting at equal
+    weights; the rate is halved until the step lowers the cross-entropy. Stops within 1e-6 nats of the minimum or after
+    2,000 steps.
 
     Source: Kivinen & Warmuth, "Exponentiated Gradient versus Gradient Descent for Linear Predictors", 1997.
 
@@ -79,7 +80,7 @@ def logit_weights(logits: np.ndarray, targets: np.ndarray, activation: str = "so
         targets: float64 `[observations, classes]`, one-hot for a softmax, 0 or 1 for sigmoids.
 
     Returns:
-        float64 `[teachers]`, of sum 1.
+        float64 `[teachers]`, summing to 1.
     """
     weights = np.full(len(logits), 1.0 / len(logits))
     value, slope = _pooled_loss(weights, logits, targets, activation)
@@ -98,7 +99,7 @@ def logit_weights(logits: np.ndarray, targets: np.ndarray, activation: str = "so
 
 
 def _pooled_loss(weights: np.ndarray, logits: np.ndarray, targets: np.ndarray, activation: str) -> tuple:
-    """The mean cross-entropy of the mean of logits, and its slope for each weight."""
+    """The mean cross-entropy of the mean of logits, and its gradient with respect to the weights."""
     pooled = np.tensordot(weights, logits, axes=1)
     if activation == "softmax":
         logs = log_probabilities(pooled)

@@ -1,4 +1,4 @@
-"""Several teachers side by side, each with a loss of its own."""
+"""Several teachers whose outputs stay separate, each with its own loss."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ from keras_kd.teachers.several.group import Group
 
 @register
 class Panel(Group):
-    """Several teachers whose answers stay apart: each member's logits under its own name.
+    """Several teachers whose outputs stay separate: each member's logits are returned under its own name.
 
-    The names are `"teacher_1"`, `"teacher_2"`, ... or those given, and `"name/output"` where a member has several
-    outputs; inner layers are `"name/path"`. Each may have a loss of its own, as for a student that learns from its
-    teacher and from the teacher's assistants at once (Son, Na, Choi & Hwang, "Densely Guided Knowledge Distillation
-    Using Multiple Teacher Assistants", 2021).
+    The names default to `"teacher_1"`, `"teacher_2"`, ...; outputs are named `"name/output"` if a member has several,
+    and inner layers `"name/path"`. Each output may have its own loss, for example when a student learns from its
+    teacher and the teacher's assistants at once (Son, Na, Choi & Hwang, "Densely Guided Knowledge Distillation Using
+    Multiple Teacher Assistants", 2021).
 
     Args:
         members: teachers, Keras models, or paths of `.keras` files.
-        names: one for each member.
+        names: one name per member.
         inputs: functions from the batch's `x` to each member's, or None, see `Ensemble`.
 
     Raises:
-        ConfigurationError: names that are empty, collide or have a `/`; a member whose answers travel with the batches.
+        ConfigurationError: names that are empty, duplicated or contain `/`; a member that runs outside the training
+            step.
 
     >>> import keras
     >>> models = [keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)]) for _ in range(2)]
@@ -64,7 +65,7 @@ class Panel(Group):
         return {"names": self.labels, **super().get_settings()}
 
     def _named(self, values: Iterable[dict[str, Any]]) -> dict[str, Any]:
-        """One dict by the panel's names, from one by output name for each member."""
+        """Merges one dict per member (by output name) into one dict by the panel's names."""
         return {
             label if len(named) == 1 else f"{label}/{name}": value
             for label, named in zip(self.labels, values, strict=True)

@@ -1,4 +1,4 @@
-"""Which classes each teacher of an ensemble knows, in the ensemble's own numbers."""
+"""The classes that each member of an ensemble knows, as ids of the ensemble."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Classes = Sequence[Sequence[int] | None]
 
 
 def check_ids(classes: Sequence[Any]) -> list[list[int] | None]:
-    """Plain lists of class ids, None where a teacher knows all; or a `ConfigurationError` where one is no such list.
+    """Plain lists of class ids, None for a teacher that knows all; raises `ConfigurationError` for an invalid list.
 
     >>> check_ids([None, range(2), np.array([3, 1])])
     [None, [0, 1], [3, 1]]
@@ -32,16 +32,16 @@ def check_ids(classes: Sequence[Any]) -> list[list[int] | None]:
 
 
 def count(classes: Classes | None, num_classes: int | None, shapes: Sequence[dict[str, Any] | None]) -> int | None:
-    """The number of all classes: as stated, that of a teacher with all, or the highest id and one.
+    """The total number of classes: as given, from a teacher that knows all classes, or the highest id plus one.
 
     Args:
-        shapes: the output shapes of each teacher, None where they are not known.
+        shapes: the output shapes of each teacher, None if unknown.
 
     Returns:
-        None where there are no subsets.
+        None if there are no subsets.
 
     Raises:
-        ConfigurationError: a number without subsets, ids beyond it, or a class that nobody knows.
+        ConfigurationError: a number without subsets, ids beyond it, or a class that no teacher knows.
     """
     if classes is None:
         if num_classes is None:
@@ -60,7 +60,7 @@ def count(classes: Classes | None, num_classes: int | None, shapes: Sequence[dic
 
 
 def check_widths(classes: Classes, num_classes: int, shapes: Sequence[tuple[int | None, ...]]) -> None:
-    """Raises `ConfigurationError` where a teacher's logits are more or fewer than the classes that it knows."""
+    """Raises `ConfigurationError` if a teacher's number of logits differs from the number of classes it knows."""
     for index, (ids, shape) in enumerate(zip(classes, shapes, strict=True)):
         width = num_classes if ids is None else len(ids)
         if shape[-1] != width:
@@ -94,5 +94,5 @@ def _is_id_list(ids: Any) -> bool:
 
 
 def _width(named: dict[str, Any] | None) -> int | None:
-    """The number of a teacher's classes, None where it is not known or there are several outputs."""
+    """The number of a teacher's classes, None if it is unknown or there are several outputs."""
     return next(iter(named.values()))[-1] if named is not None and len(named) == 1 else None

@@ -1,4 +1,4 @@
-"""How much each teacher of an ensemble counts for a sample: by how sure it is, or by how right."""
+"""Per-example ensemble weights, from the teachers' confidence or their loss on the label."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from keras import ops
 
 from keras_kd.tasks.tensors import targets_of
 
-EPSILON = 1e-6  # nats added to every entropy: teachers that are all sure count the same
+EPSILON = 1e-6  # nats added to every entropy: equal weights if every teacher is certain
 
 
 def confidence_weights(logits: Any, activation: str = "softmax") -> Any:
-    """`w_k = (1 - H_k / sum_j H_j) / (K - 1)`: the less entropy, the more weight, for each sample.
+    """`w_k = (1 - H_k / sum_j H_j) / (K - 1)`: lower entropy gives more weight, per example.
 
-    `H_k` is the entropy of teacher k's probabilities plus 1e-6; that of independent outputs is the sum over them. With
-    two teachers `w_k` is in proportion to `1 / H_k`.
+    `H_k` is the entropy of teacher k's probabilities plus 1e-6, summed over independent outputs. With two teachers,
+    `w_k` is proportional to `1 / H_k`.
 
-    Source: Kwon, Na, Lee & Kim, "Adaptive Knowledge Distillation Based on Entropy", 2020, in the form of the published
-    code of Zhang, Chen & Wang, 2022 (its EBKD), there with a sum of K - 1, here of 1.
+    Source: Kwon, Na, Lee & Kim, "Adaptive Knowledge Distillation Based on Entropy", 2020, as implemented in the
+    published code of Zhang, Chen & Wang, 2022 (EBKD); its weights sum to K - 1, these to 1.
 
     Args:
         logits: `[teachers, ..., classes]`.
         activation: `"softmax"` or `"sigmoid"`.
 
     Returns:
-        `[teachers, ..., 1]`, of sum 1 over the teachers.
+        `[teachers, ..., 1]`, summing to 1 over the teachers.
     """
     logits = ops.cast(logits, "float32")
     if activation == "softmax":
@@ -38,21 +38,21 @@ def confidence_weights(logits: Any, activation: str = "softmax") -> Any:
 
 
 def label_loss_weights(logits: Any, labels: Any, activation: str = "softmax") -> Any:
-    """`w_k = (1 - exp(L_k) / sum_j exp(L_j)) / (K - 1)`: the nearer to the label, the more weight, for each sample.
+    """`w_k = (1 - exp(L_k) / sum_j exp(L_j)) / (K - 1)`: lower loss on the label gives more weight, per example.
 
-    `L_k` is the cross-entropy of teacher k (of independent outputs the sum over them). A row without a label, and a
-    batch without any, has equal weights.
+    `L_k` is the cross-entropy of teacher k, summed over independent outputs. Unlabeled rows, and batches without
+    labels, get equal weights.
 
     Source: Zhang, Chen & Wang, "Confidence-Aware Multi-Teacher Knowledge Distillation", 2022.
 
     Args:
         logits: `[teachers, ..., classes]`.
-        labels: for a softmax class numbers `[...]` or `[..., 1]`, -1 where there is none, or one-hot
-            `[..., classes]`, a row of zeros where there is none; for sigmoids `[..., classes]` of 0, 1, and -1 where
-            there is none (`[...]` will do for a single output). None: no labels.
+        labels: for a softmax, class ids `[...]` or `[..., 1]` with -1 for unlabeled rows, or one-hot `[..., classes]`
+            with zeros for unlabeled rows; for sigmoids, `[..., classes]` of 0, 1, and -1 for unlabeled entries
+            (`[...]` is accepted for a single output). None: no labels.
 
     Returns:
-        `[teachers, ..., 1]`, of sum 1 over the teachers.
+        `[teachers, ..., 1]`, summing to 1 over the teachers.
     """
     logits = ops.cast(logits, "float32")
     num_teachers = logits.shape[0]
