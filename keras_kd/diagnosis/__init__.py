@@ -1,4 +1,4 @@
-"""Whether a teacher is fit to teach, and what to do where it is not."""
+"""Diagnoses whether a teacher is suitable for distillation, and how to fix the problems."""
 
 from keras_kd.diagnosis.diagnosis import Diagnosis, diagnose
 

@@ -1,4 +1,4 @@
-"""A teacher at a glance: is it right, is it sure for a reason, and does it say more than the labels do?"""
+"""Diagnosis of a teacher: accuracy, calibration, and how much its outputs add to the labels."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ _SHOWN_DARK_MASS = (1, 4)
 
 @dataclass(frozen=True, repr=False)
 class Diagnosis:
-    """What `diagnose` found; prints as a table with its warnings below.
+    """The result of `diagnose`; prints as a table followed by its warnings.
 
     Attributes:
         num_classes: C, 2 for a single sigmoid.
-        train: on the training data, None where there were none.
-        validation: on data that the teacher was not trained on, None where there were none.
-        best_temperature: what to divide the logits by for the best likelihood of the validation labels (temperature
-            scaling, Guo et al., 2017); None without validation data.
-        calibrated_error: the expected calibration error on the validation data after that.
-        warnings: in plain language, where the teacher is unfit to teach.
+        train: measurements on the training data, None if not given.
+        validation: measurements on data that the teacher was not trained on, None if not given.
+        best_temperature: the temperature that maximizes the likelihood of the validation labels (temperature scaling,
+            Guo et al., 2017); None without validation data.
+        calibrated_error: the expected calibration error on the validation data at that temperature.
+        warnings: plain-language warnings about problems of the teacher.
     """
 
     num_classes: int
@@ -47,11 +47,11 @@ class Diagnosis:
 
     @property
     def max_entropy(self) -> float:
-        """`log(C)`, in nats: of an answer that holds all classes equally likely."""
+        """`log(C)`, in nats: the entropy of the uniform distribution."""
         return math.log(self.num_classes)
 
     def as_dict(self) -> dict[str, Any]:
-        """The diagnosis as JSON can hold it."""
+        """The diagnosis as JSON-compatible data."""
         return {
             **vars(self),
             "max_entropy": self.max_entropy,
@@ -75,27 +75,27 @@ def diagnose(
     batch_size: int = 128,
     progress: bool = True,
 ) -> Diagnosis:
-    """Measures whether a teacher is fit to teach: accuracy, calibration, and how much its soft targets say.
+    """Measures whether a teacher is suitable for distillation: accuracy, calibration, and softness of its outputs.
 
-    Each set of data is the arrays `(x, y)` as a tuple, or an iterable of batches `(x, y)` such as a `tf.data.Dataset`.
-    Labels are class numbers (-1 for none) or one-hot rows. Examples without a label, and those of sample weight 0, are
-    left out; other sample weights are not read. Of outputs such as `[batch, time, C]` each position counts as an
-    example, and the intervals take positions for independent.
+    Each data set is a tuple of arrays `(x, y)`, or an iterable of batches `(x, y)` such as a `tf.data.Dataset`. Labels
+    are class ids (-1 for unlabeled) or one-hot rows. Unlabeled examples and those with sample weight 0 are excluded;
+    other sample weights are ignored. For outputs such as `[batch, time, C]`, each position counts as an example, and
+    the intervals treat positions as independent.
 
     Source: Guo et al., "On Calibration of Modern Neural Networks", 2017 (calibration error, temperature scaling).
 
     Args:
-        teacher: a Keras model, the path of its `.keras` file, or a teacher. One whose answers travel with the batches
-            is asked by row number, for view 0 of each example.
-        data: what it was trained on.
-        validation: what it was not trained on. One of the two is enough.
-        output: which output to judge, where it has several.
-        batch_size: of arrays; batches stay as they are.
-        progress: whether to show a bar where this takes longer than two seconds.
+        teacher: a Keras model, the path of its `.keras` file, or a teacher. The outputs of a teacher that runs outside
+            the training step are looked up by row number, for view 0 of each example.
+        data: the data that the teacher was trained on.
+        validation: data that the teacher was not trained on. One of the two is enough.
+        output: the output to diagnose, if there are several.
+        batch_size: for arrays; an iterable's batches are used as they are.
+        progress: whether to show a progress bar after two seconds.
 
     Raises:
         ConfigurationError: no data, no labels, labels that are not the teacher's classes, or an unknown output.
-        TeacherError: not one finite answer; or stored answers, which are about one set of examples, and two sets.
+        TeacherError: no finite output; or two data sets with a teacher that stores outputs for only one.
 
     >>> import keras, numpy as np
     >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, kernel_initializer="identity")])
@@ -136,7 +136,7 @@ def _check(teacher: Teacher, data: Any, validation: Any) -> None:
 
 
 def _temper(answers: LabeledLogits) -> tuple[float, float]:
-    """The best temperature, and the calibration error at it."""
+    """The best temperature and the calibration error at that temperature."""
     temperature = best_temperature(*answers)
     right = answers.logits.argmax(axis=1) == answers.labels
     return temperature, calibration_error(reliability_bins(confidences(answers.logits, temperature), right))

@@ -1,4 +1,4 @@
-"""What a teacher says about labelled data, batch by batch, outside any training."""
+"""Reads a teacher's logits and the labels of a data set batch by batch, outside training."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from keras_kd.tasks.labels import class_numbers
 from keras_kd.teachers.array_runner import TeacherRunner
 from keras_kd.teachers.base import Batch, Teacher
 
-_QUIET_SECONDS = 2.0  # what is done by then needs no bar
+_QUIET_SECONDS = 2.0  # no progress bar for shorter runs
 
 
 class LabeledLogits(NamedTuple):
-    """The logits and labels of one batch; a binary answer has two columns, `(0, logit)`.
+    """The logits and labels of one batch; a binary output has two columns, `(0, logit)`.
 
     Attributes:
         logits: `[n, C]`, one row per example, or per position of outputs such as `[batch, time, C]`.
-        labels: int64 `[n]`, -1 where there is none.
+        labels: int64 `[n]`, -1 for unlabeled rows.
     """
 
     logits: np.ndarray
@@ -31,11 +31,12 @@ class LabeledLogits(NamedTuple):
 
 
 class LogitsReader:
-    """A teacher that is asked in batches; its forward pass is compiled once, whatever the number of data sets.
+    """Runs a teacher in batches; its forward pass is compiled once for any number of data sets.
 
     Args:
-        teacher: any teacher. One whose answers travel is asked by row number, unless the batches bring its answers.
-        output: which of several outputs to read.
+        teacher: any teacher. The outputs of one that runs outside the training step are looked up by row number,
+            unless the batches already contain them.
+        output: the output to read, if there are several.
     """
 
     def __init__(self, teacher: Teacher, output: str | None = None):
@@ -44,10 +45,10 @@ class LogitsReader:
         self._run = TeacherRunner(teacher)
 
     def read(self, data: Any, *, batch_size: int, progress: bool, description: str) -> Iterator[LabeledLogits]:
-        """The answers to arrays `(x, y)` or to batches, in order.
+        """Yields the logits and labels of arrays `(x, y)` or of batches, in order.
 
         Raises:
-            ConfigurationError: no labels, labels that do not fit the answers, or an output that is not known.
+            ConfigurationError: no labels, labels that do not fit the outputs, or an unknown output.
         """
         first = 0
         batches, total = _batches(data, batch_size)
@@ -67,7 +68,7 @@ class LogitsReader:
                 advance()
 
     def _ask(self, batch: Batch, first: int) -> dict[str, np.ndarray]:
-        """The logits of a batch whose first row has the number `first` in its data, by output."""
+        """The logits of a batch by output name; `first` is the row number of its first row in the data."""
         if batch.teacher_outputs is not None:
             return {name: ops.convert_to_numpy(value) for name, value in self.teacher(batch).outputs.items()}
         ids = np.arange(first, first + _num_rows(batch.x), dtype=np.int64)
@@ -75,7 +76,7 @@ class LogitsReader:
 
 
 def _batches(data: Any, batch_size: int) -> tuple[Iterator[Batch], int | None]:
-    """Batches of NumPy arrays, and how many there are where that is known."""
+    """Batches of NumPy arrays, and their number if known."""
     if isinstance(data, tuple):
         num_rows = _num_rows(data[0])
         starts = range(0, num_rows, batch_size)
@@ -100,7 +101,7 @@ def _as_arrays(data: Any) -> Batch:
 
 
 def _check_finite(data: Any) -> None:
-    """A dataset that repeats for ever says so when it is asked for its length."""
+    """Raises `ConfigurationError` for an infinite dataset, whose `len` raises an error that says so."""
     try:
         len(data)
     except TypeError as error:
@@ -150,7 +151,7 @@ def _labels_of(y: Any, name: str) -> np.ndarray:
 
 
 def _spread(sample_weight: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """Weights per row, for every position of that row."""
+    """Broadcasts weights per row to all positions of the row."""
     weights = np.asarray(sample_weight)
     if weights.size != np.prod(shape):
         weights = weights.reshape(shape[0], *[1] * (len(shape) - 1))

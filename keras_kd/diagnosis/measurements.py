@@ -1,4 +1,4 @@
-"""What a teacher's answers to one set of labelled examples come to, in numbers."""
+"""Measurements of a teacher's outputs on one set of labeled examples."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ from keras_kd.teachers.calibration import (
     wilson_interval,
 )
 
-TEMPERATURES = (1, 2, 4, 8, 20)  # from as trained to Hinton et al.'s highest; 4 is what most papers distill at
-CONFIDENT = 0.999  # a probability that one-hot labels would hardly change
+TEMPERATURES = (1, 2, 4, 8, 20)  # from 1 (as trained) to Hinton et al.'s highest; most papers distill at 4
+CONFIDENT = 0.999  # so close to 1 that a one-hot label adds almost nothing
 
 
 @dataclass(frozen=True)
 class Measurements:
-    """A teacher on one set of examples. Examples without a label are in none of the numbers.
+    """Measurements of a teacher on one set of examples. Unlabeled examples are excluded from all of them.
 
     Attributes:
         num_classes: C, 2 for a single sigmoid.
-        num_examples: how many the numbers are of.
-        num_unlabelled: how many had no label (-1, or a sample weight of 0) and were left out.
-        num_not_finite: how many were left out because their logits hold NaN or infinity.
-        accuracy: the share of right answers, 0 to 1.
-        accuracy_interval: the ends of its 95% score interval (Wilson, 1927).
-        majority_share: the accuracy of always answering the class most frequent among the labels.
-        most_predicted: the class that the teacher answers most often.
-        most_predicted_share: the share of examples for which it answers it.
-        most_predicted_label_share: the share of examples that are of this class.
-        negative_log_likelihood: of the labels, mean, in nats.
-        mean_confidence: the mean probability of the likeliest class.
-        sure_share: the share of examples where that probability is above 0.999.
+        num_examples: the number of examples measured.
+        num_unlabelled: the number of examples excluded because they have no label (-1, or a sample weight of 0).
+        num_not_finite: the number of examples excluded because their logits contain NaN or infinity.
+        accuracy: the share of correct predictions, 0 to 1.
+        accuracy_interval: the bounds of its 95% score interval (Wilson, 1927).
+        majority_share: the accuracy of always predicting the most frequent class.
+        most_predicted: the class predicted most often.
+        most_predicted_share: the share of examples for which it is predicted.
+        most_predicted_label_share: the share of examples with this label.
+        negative_log_likelihood: the mean over the labels, in nats.
+        mean_confidence: the mean probability of the top class.
+        sure_share: the share of examples for which that probability is above 0.999.
         calibration_error: the expected calibration error (ECE) over 15 bins, 0 to 1 (Guo et al., 2017).
         bins: those bins.
-        entropy: of the answers, mean, in nats, by temperature; `log(C)` at most.
-        dark_mass: the mean probability of all classes but the likeliest, by temperature.
+        entropy: the mean entropy of the outputs in nats, by temperature; at most `log(C)`.
+        dark_mass: the mean probability of all classes except the top one, by temperature.
     """
 
     num_classes: int
@@ -65,7 +65,7 @@ class Measurements:
     dark_mass: dict[int, float]
 
     def as_dict(self) -> dict[str, Any]:
-        """The findings as JSON can hold them."""
+        """The measurements as JSON-compatible data."""
         return {
             **vars(self),
             "accuracy_interval": list(self.accuracy_interval),
@@ -76,15 +76,15 @@ class Measurements:
 
 
 def measure(batches: Iterable[LabeledLogits], *, keep: bool = False) -> tuple[Measurements, LabeledLogits | None]:
-    """Reads all answers; only a few numbers per example are held at a time.
+    """Measures all batches, keeping only a few numbers per example in memory.
 
     Args:
-        batches: answers to labelled examples.
-        keep: whether to return the answers that counted, too.
+        batches: logits and labels.
+        keep: whether to also return the logits and labels that were measured.
 
     Raises:
-        ConfigurationError: no labelled examples.
-        TeacherError: no answer that is finite.
+        ConfigurationError: no labeled examples.
+        TeacherError: no finite outputs.
     """
     rows, kept, num_unlabelled, num_not_finite = [], [], 0, 0
     for logits, labels in batches:
@@ -103,7 +103,7 @@ def measure(batches: Iterable[LabeledLogits], *, keep: bool = False) -> tuple[Me
 
 
 def _by_example(logits: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
-    """What is kept of each example, arrays `[n]`."""
+    """The numbers kept for each example, arrays `[n]`."""
     columns = {"label": labels, "predicted": logits.argmax(axis=1)}
     for temperature in TEMPERATURES:
         log_p = log_probabilities(logits, temperature)

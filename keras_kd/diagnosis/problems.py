@@ -1,4 +1,4 @@
-"""Where a teacher is unfit to teach, in sentences that say what to do about it."""
+"""Finds problems of a teacher and describes each with a remedy."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ import math
 from keras_kd.diagnosis.measurements import TEMPERATURES, Measurements
 from keras_kd.teachers.calibration import chance_calibration_error
 
-# Distillation is mostly done at T = 4. Below a twentieth of the highest entropy there (0.12 nats for 10 classes), about
-# 2% of the mass is off the top class: gradients of soft targets and of labels are then nearly the same.
+# Most distillation uses T = 4. Below a twentieth of the maximum entropy at that temperature (0.12 nats for 10 classes),
+# about 2% of the mass is off the top class, and the gradients of soft targets and labels are nearly the same.
 SATURATION_TEMPERATURE = 4
 SATURATED_ENTROPY_SHARE = 0.05
-# A student sees the training data's answers: 10 points more accurate there than elsewhere, the teacher recites labels.
+# A student learns from outputs on the training data. A teacher that is 10 points more accurate there than on other data
+# has memorized the labels.
 OVERFIT_GAP = 0.1
-# Before temperature scaling most networks lie at 0.01 to 0.1, some on CIFAR-100 at 0.17 (Guo et al., 2017, table 1);
-# above 0.1 the probabilities rank the classes but are no chances, and a student takes them over.
+# Before temperature scaling, most networks are at 0.01 to 0.1, some on CIFAR-100 at 0.17 (Guo et al., 2017, table 1).
+# Above 0.1, the outputs rank the classes but are not meaningful as probabilities, and a student learns them as such.
 BAD_CALIBRATION_ERROR = 0.1
-# A class that is answered 19 times of 20, and more often than it occurs by as much again as is left to all others.
+# One class is predicted more than 19 times out of 20, and more than 5 points more often than it occurs.
 DEGENERATE_SHARE = 0.95
 DEGENERATE_EXCESS = 0.05
 
@@ -28,10 +29,10 @@ def find_problems(
     best_temperature: float | None = None,
     calibrated_error: float | None = None,
 ) -> tuple[str, ...]:
-    """One sentence or a few per reason; none for a teacher without a fault that numbers show.
+    """One warning of a few sentences per problem; empty if the measurements show none.
 
-    Accuracy and calibration are judged on validation data where there are some, how soft the answers are on the
-    training data, which are what a student learns from.
+    Accuracy and calibration are judged on the validation data if available, softness of the outputs on the training
+    data, which the student learns from.
     """
     judged = (validation, "validation") if validation else (train, "training")
     taught = (train, "training") if train else (validation, "validation")
@@ -82,7 +83,7 @@ def _degenerate(measured: Measurements, data: str) -> str | None:
 def _saturated(measured: Measurements, data: str) -> str | None:
     most = math.log(measured.num_classes)
     least = SATURATED_ENTROPY_SHARE * most
-    now = measured.entropy[SATURATION_TEMPERATURE]  # at T = 1 it is lower still: entropy grows with T
+    now = measured.entropy[SATURATION_TEMPERATURE]  # even lower at T = 1: entropy grows with T
     if now >= least:
         return None
     warmer = next((t for t in TEMPERATURES if measured.entropy[t] >= least), None)
@@ -103,7 +104,7 @@ def _overfit(train: Measurements | None, validation: Measurements | None) -> str
     if train is None or validation is None:
         return None
     gap = train.accuracy - validation.accuracy
-    # of the difference of two shares: Newcombe, "Interval estimation for the difference between proportions", 1998
+    # interval of the difference: Newcombe, "Interval estimation for the difference between proportions", 1998
     noise = math.hypot(
         train.accuracy - train.accuracy_interval[0], validation.accuracy_interval[1] - validation.accuracy
     )
@@ -120,7 +121,7 @@ def _badly_calibrated(
     measured: Measurements, data: str, best_temperature: float | None, calibrated_error: float | None
 ) -> str | None:
     error = measured.calibration_error
-    # few examples show an error even where there is none
+    # the measured error of a small sample is above 0 even for a calibrated teacher
     if error <= BAD_CALIBRATION_ERROR + chance_calibration_error(measured.bins):
         return None
     word = "over" if measured.mean_confidence > measured.accuracy else "under"

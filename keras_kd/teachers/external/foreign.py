@@ -1,4 +1,4 @@
-"""What teachers that run on NumPy arrays have in common: their outputs are checked and turned into logits."""
+"""The base of teachers that run on NumPy arrays: checks their outputs and converts them to logits."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from keras_kd.teachers.external.probabilities import (
 
 
 class ForeignTeacher(OfflineTeacher):
-    """A teacher that answers on NumPy arrays: its answers are checked, turned into logits, and travel with the batch.
+    """A teacher that runs on NumPy arrays: its outputs are checked, converted to logits and attached to the batch.
 
-    A subclass says what the model gives in `ask`.
+    Subclasses implement `ask`, which returns the raw model outputs.
 
     Args:
-        outputs: `"logits"` or `"probabilities"`. None takes the answers for logits, and refuses a batch in which
-            every row is a distribution.
-        activation: what made the probabilities: `"softmax"`, or `"sigmoid"` (each column a yes or no). None takes a
-            single column for a sigmoid, several for a softmax.
+        outputs: `"logits"` or `"probabilities"`. None assumes logits, and rejects a batch in which every row is a
+            distribution.
+        activation: the activation behind the probabilities: `"softmax"`, or `"sigmoid"` (each column is binary). None
+            assumes a sigmoid for a single column and a softmax for several.
 
     Raises:
-        ConfigurationError: neither of these; an activation without probabilities.
+        ConfigurationError: any other value; an activation without probabilities.
     """
 
     def __init__(self, outputs: str | None = None, activation: str | None = None):
@@ -48,24 +48,24 @@ class ForeignTeacher(OfflineTeacher):
 
     @abc.abstractmethod
     def ask(self, ids: np.ndarray, view: int, x: Any) -> dict[str, Any]:
-        """What the model says, by output name, as it gives it: arrays `[b, ..., classes]`."""
+        """The raw model outputs by name: arrays `[b, ..., classes]`."""
 
     def activation_of(self, name: str, num_classes: int | None) -> str:
-        """`"linear"` where this output is logits, else `"softmax"` or `"sigmoid"`."""
+        """`"linear"` if this output is logits, else `"softmax"` or `"sigmoid"`."""
         if self.outputs != "probabilities":
             return "linear"
         return self.activation or ("sigmoid" if num_classes == 1 else "softmax")
 
     def smallest_of(self, name: str) -> float:
-        """The probability that this output means by 0."""
+        """The probability that a 0 in this output stands for."""
         return SMALLEST
 
     def outputs_for(self, ids, view, x):
         """Logits, float32 `[b, ..., classes]` by output name.
 
         Raises:
-            TeacherError: not one row per example, not the classes that were announced, no finite numbers, or
-                probabilities where these are not, or vice versa.
+            TeacherError: the number of rows differs from the number of examples, the number of classes from the
+                declared one; values are not finite; or probabilities are found instead of logits, or vice versa.
         """
         said = {name: self._checked(name, value, len(ids)) for name, value in self.ask(ids, view, x).items()}
         shapes = {name: (None, *value.shape[1:]) for name, value in said.items()}
@@ -130,9 +130,9 @@ class ForeignTeacher(OfflineTeacher):
 
 
 def plain_names(names: Iterable[str]) -> dict[str, str]:
-    """From the names in an exported file to those that the Keras model's outputs had.
+    """Maps the output names in an exported file to those of the Keras model.
 
-    Export numbers outputs without a name: `output_0` is `"output"` where it is the only one, `output_1` is `"1"`.
+    Export numbers unnamed outputs: `output_0` maps to `"output"` if it is the only one, `output_1` to `"1"`.
 
     >>> plain_names(["output_0"]), plain_names(["output_0", "output_1"]), plain_names(["boxes"])
     ({'output_0': 'output'}, {'output_0': '0', 'output_1': '1'}, {'boxes': 'boxes'})
@@ -145,5 +145,5 @@ def plain_names(names: Iterable[str]) -> dict[str, str]:
 
 
 def _same(shapes: dict[str, tuple], expected: dict[str, tuple]) -> bool:
-    """Whether outputs agree by name, rank and size; None agrees with any size."""
+    """Whether outputs match in name, rank and size; None matches any size."""
     return shapes.keys() == expected.keys() and all(same_shape(shapes[name], expected[name]) for name in shapes)

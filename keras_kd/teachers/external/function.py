@@ -21,25 +21,26 @@ from keras_kd.teachers.fingerprints import fingerprint_of_function
 class FunctionTeacher(ForeignTeacher):
     """Any function on NumPy arrays as the teacher: a model of another framework, a random forest, a rule.
 
-    It is called by the data pipeline, outside the training step; its answers travel with the batches of
-    `Pipeline(...).with_teacher(teacher)`. A saved distiller cannot hold a function: loaded, it has an `AbsentTeacher`
-    and asks for the teacher with the same fingerprint.
+    The data pipeline calls the function outside the training step and attaches its outputs to the batches of
+    `Pipeline(...).with_teacher(teacher)`. A saved distiller cannot store a function: after loading it has an
+    `AbsentTeacher`, which must be replaced by a teacher with the same fingerprint.
 
     Args:
         function: `function(x) -> [b, classes]`, or a dict or list of such arrays by output. `x` is the inputs
-            `[b, ...]`, floating point numbers as float32, others as they are.
-        outputs: `"logits"` or `"probabilities"`; None takes the answers for logits, and refuses a batch in which every
-            row is a distribution. Probabilities below the smallest positive float32 (1.2e-38) are taken for that.
-        activation: `"softmax"` or `"sigmoid"` made the probabilities; None takes a single column for a sigmoid.
-        num_classes: the size of the last axis, or a dict of these by output name, so that shapes are known before the
+            `[b, ...]`; floating-point arrays are converted to float32, others are unchanged.
+        outputs: `"logits"` or `"probabilities"`; None assumes logits, and rejects a batch in which every row is a
+            distribution. Probabilities are clipped to at least the smallest positive float32 (1.2e-38).
+        activation: the activation behind the probabilities, `"softmax"` or `"sigmoid"`; None assumes a sigmoid for a
+            single column.
+        num_classes: the size of the last axis, or a dict of sizes by output name, if shapes must be known before the
             first batch.
-        name: what errors call it; by default the function's own name.
-        fingerprint: a text that changes whenever the answers do. By default the hash of the name and the source code,
-            where the function reads nothing else than its arguments, constants and library functions; for any other
-            (a method of a model, say) `fingerprint` raises `TeacherError` until one is given.
+        name: the name used in error messages; by default the function's own name.
+        fingerprint: a text that changes whenever the outputs do. By default a hash of the name and the source code, if
+            the function reads only its arguments, constants and library functions; for any other callable (such as a
+            model's method), `fingerprint` raises `TeacherError` unless one is given.
 
     Raises:
-        ConfigurationError: no callable, or settings that are not usable.
+        ConfigurationError: not a callable, or invalid settings.
 
     >>> teacher = FunctionTeacher(lambda x: x @ np.eye(3), num_classes=3)
     >>> teacher.outputs_for(np.arange(2), 0, np.ones((2, 3)))["output"].shape, teacher.output_shapes
@@ -88,11 +89,11 @@ class FunctionTeacher(ForeignTeacher):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Teacher:
-        """An `AbsentTeacher` that says what to bring: a function cannot be saved."""
+        """An `AbsentTeacher`, because a function cannot be saved; calling it raises an error with instructions."""
         return AbsentTeacher(**config)
 
 
 def single_precision(array: Any) -> np.ndarray:
-    """Floating point numbers as float32; others as they are."""
+    """Converts floating-point arrays to float32; leaves others unchanged."""
     array = np.asarray(array)
     return array.astype(np.float32, copy=False) if array.dtype.kind == "f" else array

@@ -1,4 +1,4 @@
-"""The teacher in a file or folder that is not a Keras model."""
+"""Opens teachers from files and folders that are not Keras models."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ _FILES = "a .tflite or .npz file, or a folder with a saved_model.pb (a .keras fi
 
 
 def from_path(path: str | Path, **settings: Any) -> Teacher:
-    """The teacher in a file or folder that is no Keras model.
+    """Opens a teacher from a file or folder that is not a Keras model.
 
     Args:
         path: a `.tflite` file (`TFLiteTeacher`), an `.npz` file of logits (`StoredLogits`), or the folder of a
             TensorFlow SavedModel (`SavedModelTeacher`).
-        settings: of that class.
+        settings: arguments of that class.
 
     Raises:
-        TeacherError: nothing is there.
-        ConfigurationError: something else is there.
+        TeacherError: the path does not exist.
+        ConfigurationError: the path is of another kind.
     """
     if not isinstance(path, (str, PathLike)):
         raise ConfigurationError(explain("This is not a path.", received=repr(path), expected=_FILES))

@@ -1,4 +1,4 @@
-"""Probabilities where logits are wanted, on NumPy arrays: turned into logits, or told apart from them."""
+"""Detects probabilities and converts them to logits, on NumPy arrays."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SUM_TOLERANCE = 1e-3
 
 
 def check_outputs(outputs: Any, activation: Any) -> None:
-    """Raises `ConfigurationError` where these are not settings, or an activation goes without probabilities."""
+    """Raises `ConfigurationError` for invalid settings, or an activation without probabilities."""
     check_choice("outputs", outputs, (None, "logits", "probabilities"))
     check_choice("activation", activation, (None, "softmax", "sigmoid"))
     if activation is not None and outputs != "probabilities":
@@ -29,8 +29,8 @@ def check_outputs(outputs: Any, activation: Any) -> None:
 def logits_of_probabilities(probabilities: np.ndarray, activation: str, smallest: float = SMALLEST) -> np.ndarray:
     """Logits that `activation` maps to `probabilities`, as float32 of the same shape.
 
-    `log p` for a softmax (which does not see a constant added to all), `log p - log(1 - p)` for a sigmoid. What is
-    below `smallest` is taken for `smallest`, so that a probability of 0 has a finite logit (-87.3 as a rule).
+    `log p` for a softmax (which is invariant to an added constant), `log p - log(1 - p)` for a sigmoid. Values are
+    clipped to at least `smallest`, so that a probability of 0 has a finite logit (-87.3 by default).
 
     >>> [round(float(logit), 1) for logit in logits_of_probabilities(np.array([0.5, 0.5, 0.0]), "softmax")]
     [-0.7, -0.7, -87.3]
@@ -43,14 +43,14 @@ def logits_of_probabilities(probabilities: np.ndarray, activation: str, smallest
 
 
 def is_distribution(values: np.ndarray) -> bool:
-    """Whether every row `[..., classes]` is one: two or more classes, none below 0, a sum of 1."""
+    """Whether every row `[..., classes]` is a distribution: at least two classes, nonnegative, summing to 1."""
     if values.shape[-1] < 2 or values.min() < 0:
         return False
     return np.allclose(values.sum(-1), 1, atol=SUM_TOLERANCE)
 
 
 def looks_like_probabilities(teacher: str, name: str) -> TeacherError:
-    """The error for logits that are none."""
+    """The error for supposed logits that look like probabilities."""
     return TeacherError(
         explain(
             f"The teacher's {name!r} looks like probabilities.",

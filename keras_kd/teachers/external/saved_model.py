@@ -25,25 +25,26 @@ from keras_kd.teachers.fingerprints import fingerprint_of_path
 
 @register
 class SavedModelTeacher(Teacher):
-    """A folder written by `model.export(...)` or `tf.saved_model.save(...)` that teaches.
+    """A folder written by `model.export(...)` or `tf.saved_model.save(...)` as the teacher.
 
-    It runs through `keras.layers.TFSMLayer` inside the training step, as a `FrozenTeacher` does, on the TensorFlow
-    backend; it takes one input, or a structure where the endpoint takes one. A SavedModel is a program: it may do
-    anything, read and write files too. Keras therefore opens one that a saved model names only under
-    `safe_mode=False`, and a saved distiller with such a teacher keeps to that.
+    Runs through `keras.layers.TFSMLayer` inside the training step, like a `FrozenTeacher`, on the TensorFlow backend;
+    takes one input, or a structure if the endpoint does. A SavedModel is a program that can do anything, including
+    reading and writing files. Keras therefore loads a saved model that refers to one only with `safe_mode=False`; the
+    same holds for a saved distiller with such a teacher.
 
     Args:
         path: the folder. A saved distiller names the teacher by it.
-        endpoint: `"serving_default"`, or another that was saved, such as `"serve"` of a Keras export. Outputs that
-            Keras only numbered are `"output"`, or `"0"`, `"1"`, as those of the model itself.
-        outputs: `"logits"` or `"probabilities"`. None takes them for logits, and refuses the model where random inputs
-            make every row a distribution. Probabilities below 1.2e-38 are taken for that.
-        activation: `"softmax"` or `"sigmoid"` made the probabilities; None takes a single column for a sigmoid.
-        expected_fingerprint: where given, another folder content is refused.
+        endpoint: `"serving_default"` or another saved endpoint, such as `"serve"` of a Keras export. Outputs that Keras
+            only numbered are named as in the model itself: `"output"`, or `"0"`, `"1"`.
+        outputs: `"logits"` or `"probabilities"`. None assumes logits, and rejects the model if every row is a
+            distribution for random inputs. Probabilities are clipped to at least 1.2e-38.
+        activation: the activation behind the probabilities, `"softmax"` or `"sigmoid"`; None assumes a sigmoid for a
+            single column.
+        expected_fingerprint: if given, a folder with other contents is rejected.
 
     Raises:
-        TeacherError: there is no SavedModel, it has another fingerprint, or gives probabilities without saying so.
-        ConfigurationError: no such endpoint, another backend, or settings that are not usable.
+        TeacherError: no SavedModel, another fingerprint, or undeclared probabilities.
+        ConfigurationError: no such endpoint, another backend, or invalid settings.
     """
 
     def __init__(
@@ -83,7 +84,7 @@ class SavedModelTeacher(Teacher):
         return self.activation or ("sigmoid" if num_classes == 1 else "softmax")
 
     def _try_out(self) -> None:
-        """Raises `TeacherError` where what should be logits of random inputs looks like probabilities."""
+        """Raises `TeacherError` if the supposed logits of random inputs look like probabilities."""
         if self._input is None or None in self._input[1:]:
             return
         x = np.random.default_rng(0).normal(size=(self._input[0] or 2, *self._input[1:]))
@@ -115,7 +116,7 @@ class SavedModelTeacher(Teacher):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Teacher:
-        """The named teacher where its folder is still there, else an `AbsentTeacher` that says so when it is needed.
+        """The teacher if its folder still exists, else an `AbsentTeacher` that raises when called.
 
         Raises:
             TeacherError: Keras is in safe mode.
@@ -133,10 +134,10 @@ def _fingerprint(path: Path) -> str:
 
 
 def _open(path: Path, endpoint: str) -> keras.layers.TFSMLayer:
-    """The layer, in float32 whatever the dtype policy: the graph was saved with its own dtypes."""
+    """The layer, in float32 regardless of the dtype policy: the graph was saved with its own dtypes."""
     try:
         return keras.layers.TFSMLayer(str(path), call_endpoint=endpoint, trainable=False, dtype="float32")
-    except Exception as error:  # TensorFlow's own classes as well, which are not to be imported here
+    except Exception as error:  # includes TensorFlow's own classes, which must not be imported here
         raise ConfigurationError(
             explain(
                 f"Keras cannot open the SavedModel: {(str(error).strip() or type(error).__name__).splitlines()[0]}",
@@ -147,9 +148,9 @@ def _open(path: Path, endpoint: str) -> keras.layers.TFSMLayer:
 
 
 def _read(layer: keras.layers.TFSMLayer) -> tuple[tuple[int | None, ...] | None, dict[str, tuple] | None]:
-    """The shape of the input where that is one tensor, and of each output; None where not known before a batch."""
+    """The shapes of the input (if it is a single tensor) and of each output; None if unknown before a batch."""
     endpoint = layer.call_endpoint_fn
-    traces = getattr(endpoint, "concrete_functions", [endpoint])  # of a function that is no signature
+    traces = getattr(endpoint, "concrete_functions", [endpoint])  # a function that is not a signature
     if len(traces) != 1:
         return None, None
     inputs = keras.tree.flatten(traces[0].structured_input_signature)

@@ -1,4 +1,4 @@
-"""Logits that someone has computed before, by example number."""
+"""Precomputed logits, looked up by example id."""
 
 from __future__ import annotations
 
@@ -25,26 +25,28 @@ _ONLY = "logits"
 
 @register
 class StoredLogits(ForeignTeacher):
-    """Logits from an `.npz` file or from arrays, a row per example: whatever computed them need not be at hand.
+    """Logits from an `.npz` file or from arrays, one row per example, without the model that computed them.
 
-    Without `ids`, row i is of example i of the pipeline's source. The rows of augmented examples are those of the
-    examples as they were, so a pipeline that augments is refused unless `augmented_is_fine`.
+    Without `ids`, row i belongs to example i of the pipeline's source. The rows belong to the unaugmented examples, so
+    a pipeline with augmentation is rejected unless `augmented_is_fine`.
 
     Args:
-        source: an `.npz` file, a dict of arrays, or a single array. `logits` `[n, classes]`, or an array `[n, ...]` per
-            output name; and optionally `ids` int `[n]`, the number of each row's example. A saved distiller names the
-            teacher by the file's path.
-        outputs: `"logits"` or `"probabilities"`; None takes them for logits, and refuses a batch in which every row is
-            a distribution. Probabilities below the smallest positive float32 (1.2e-38) are taken for that.
-        activation: `"softmax"` or `"sigmoid"` made the probabilities; None takes a single column for a sigmoid.
-        augmented_is_fine: accepts a pipeline with augmentation.
-        fingerprint: of whatever computed them, where they are to stand for it; None takes a hash of the arrays.
-        expected_fingerprint: where given, other content is refused.
+        source: an `.npz` file, a dict of arrays, or a single array: `logits` `[n, classes]`, or an array `[n, ...]` per
+            output name, and optionally `ids` int `[n]`, the example id of each row. A saved distiller names the teacher
+            by the file's path.
+        outputs: `"logits"` or `"probabilities"`; None assumes logits, and rejects a batch in which every row is a
+            distribution. Probabilities are clipped to at least the smallest positive float32 (1.2e-38).
+        activation: the activation behind the probabilities, `"softmax"` or `"sigmoid"`; None assumes a sigmoid for a
+            single column.
+        augmented_is_fine: accept a pipeline with augmentation.
+        fingerprint: the fingerprint of the model that computed the logits, if they are to represent it; None hashes
+            the arrays.
+        expected_fingerprint: if given, other contents are rejected.
 
     Raises:
-        TeacherError: the file is missing, or the content has another fingerprint.
-        ConfigurationError: no arrays of one length with a row per example, ids that occur twice, or settings that are
-            not usable; rows with NaN or infinity, by their places.
+        TeacherError: the file is missing, or its contents have another fingerprint.
+        ConfigurationError: arrays of unequal length, duplicate ids, or invalid settings; NaN or infinity, with the rows
+            listed.
 
     >>> teacher = StoredLogits({"logits": np.eye(3) * 9, "ids": [7, 5, 3]})
     >>> teacher.outputs_for(np.array([3, 7]), 0, None)["output"].tolist()
@@ -81,7 +83,7 @@ class StoredLogits(ForeignTeacher):
         return {name: array[rows] for name, array in self._logits_by_name.items()}
 
     def check_pipeline(self, pipeline: Any) -> None:
-        """Raises `TeacherError` where the pipeline has other examples than there are rows, or augments them."""
+        """Raises `TeacherError` if the pipeline's examples do not match the rows, or are augmented."""
         wanted, present = pipeline.num_examples, self.num_rows
         if (present != wanted) if self._ids is None else (present < wanted):
             raise TeacherError(
@@ -124,7 +126,7 @@ class StoredLogits(ForeignTeacher):
 
     @property
     def fingerprint(self) -> str:
-        """A SHA-256 over the arrays, the same for a file and for the arrays in it."""
+        """A SHA-256 over the arrays, the same for a file as for its arrays."""
         if self._fingerprint is None:
             ids = {} if self._ids is None else {_IDS: self._ids}
             self._fingerprint = fingerprint_of_arrays(self._logits_by_name | ids)
@@ -141,7 +143,7 @@ class StoredLogits(ForeignTeacher):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Teacher:
-        """The named teacher where its file is still there, else an `AbsentTeacher` that says so when it is needed."""
+        """The teacher if its file still exists, else an `AbsentTeacher` that raises when called."""
         return reopened(cls, config)
 
 
@@ -167,7 +169,7 @@ def _as_arrays(source: Any) -> dict[str, np.ndarray]:
 
 
 def _checked(arrays: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], int]:
-    """The logits by output name, and how many rows they have."""
+    """The logits by output name, and the number of rows."""
     lengths = {array.shape[0] if array.ndim > 1 and array.dtype.kind in "fiu" else 0 for array in arrays.values()}
     if len(lengths) != 1 or 0 in lengths:
         shapes = {name: f"{array.shape} of {array.dtype}" for name, array in arrays.items()}

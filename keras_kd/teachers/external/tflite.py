@@ -1,4 +1,4 @@
-"""A `.tflite` file as the teacher, answering on the LiteRT interpreter."""
+"""A `.tflite` file as the teacher, run by the LiteRT interpreter."""
 
 from __future__ import annotations
 
@@ -20,24 +20,23 @@ _ACTIVATIONS = {"SOFTMAX": "softmax", "LOGISTIC": "sigmoid", "STABLEHLO_LOGISTIC
 
 @register
 class TFLiteTeacher(ForeignTeacher):
-    """A TFLite (LiteRT) file that teaches: it is run by the data pipeline, on the CPU, outside the training step.
+    """A TFLite (LiteRT) file as the teacher, run by the data pipeline on the CPU, outside the training step.
 
-    A quantized input is quantized, a quantized output dequantized, by the tensors' own scale and zero point. A model
-    with an open batch takes each batch at once; one with a fixed batch goes through it in pieces of that size, the
-    last one filled up. What ends in a softmax or a sigmoid is read off the graph; its probabilities become logits, and
-    those below half a quantization step (in a float model: below 1.2e-38) are taken for that. Several outputs have the
-    names of the file's signature.
+    Quantized inputs and outputs are converted by the tensors' own scale and zero point. A model with a dynamic batch
+    size runs each batch at once; one with a fixed batch size runs it in pieces of that size, with the last one padded.
+    A final softmax or sigmoid is detected in the graph and its probabilities are converted to logits, clipped to at
+    least half a quantization step (1.2e-38 in a float model). Several outputs have the names of the file's signature.
 
     Args:
         path: the file. A saved distiller names the teacher by it.
-        outputs: `"logits"` or `"probabilities"`; None finds out from the graph's last operators.
-        activation: `"softmax"` or `"sigmoid"` made the probabilities, where the graph does not tell.
-        num_threads: CPU threads of the interpreter; None takes as many as there are cores.
-        expected_fingerprint: where given, another file is refused.
+        outputs: `"logits"` or `"probabilities"`; None detects it from the graph's last operators.
+        activation: the activation behind the probabilities, `"softmax"` or `"sigmoid"`, if the graph does not show it.
+        num_threads: CPU threads of the interpreter; None uses all cores.
+        expected_fingerprint: if given, another file is rejected.
 
     Raises:
         TeacherError: the file is missing, or has another fingerprint.
-        ConfigurationError: LiteRT cannot load it, it has several inputs, or settings are not usable.
+        ConfigurationError: LiteRT cannot load the file, it has several inputs, or the settings are invalid.
     """
 
     def __init__(
@@ -73,7 +72,7 @@ class TFLiteTeacher(ForeignTeacher):
         return known if known and self.outputs != "logits" else super().activation_of(name, num_classes)
 
     def smallest_of(self, name):
-        """Half a step of a quantized output: a 0 only means that the probability is smaller."""
+        """Half a quantization step of the output: a 0 only means that the probability is smaller."""
         return self._steps[name] / 2 or SMALLEST
 
     def ask(self, ids, view, x):
@@ -110,12 +109,12 @@ class TFLiteTeacher(ForeignTeacher):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Teacher:
-        """The named teacher where its file is still there, else an `AbsentTeacher` that says so when it is needed."""
+        """The teacher if its file still exists, else an `AbsentTeacher` that raises when called."""
         return reopened(cls, config)
 
 
 def _output_names(model: Model) -> dict[str, str]:
-    """The names of the Keras model's outputs by their names in the file."""
+    """Maps output names in the file to those of the Keras model."""
     if not model.has_signature and len(model.outputs) == 1:
         return {next(iter(model.outputs)): ONLY_OUTPUT}
     return plain_names(model.outputs)
