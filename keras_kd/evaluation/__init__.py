@@ -1,4 +1,4 @@
-"""Measures models: how right they are, how alike, how fast."""
+"""Measures accuracy, agreement, calibration and latency of models, and reports them."""
 
 from keras_kd.evaluation.accuracy import (
     accuracy,

@@ -1,9 +1,9 @@
-"""How often a model is right, where it is wrong, and how often two models decide alike. NumPy in, numbers out.
+"""Accuracy, confusion, calibration, and agreement between models, computed with NumPy.
 
-Predictions of a classification are `[n, C]` logits or probabilities, one column per class; or `[n, 1]` or `[n]` floats
-for two classes, where `from_logits` tells logits from the probability of class 1; or `[n]` integers, the predicted
-classes themselves. Labels are `[n]` or `[n, 1]` integers, or one-hot rows `[n, C]`; examples whose label is missing, -1
-or a row of zeros, are left out. Of outputs with positions, `[n, ..., C]`, each position with a label counts.
+Class predictions are `[n, C]` logits or probabilities, one column per class; or `[n, 1]` or `[n]` floats for two
+classes, where `from_logits` tells logits from the probability of class 1; or `[n]` integers, the predicted classes.
+Labels are `[n]` or `[n, 1]` integers, or one-hot rows `[n, C]`. Examples with a missing label (-1 or a row of zeros)
+are left out. For outputs with positions, `[n, ..., C]`, each labeled position counts.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ def measure(
 
     Args:
         predictions: the model's outputs, `[n, ...]`.
-        labels: in any form that the task reads.
+        labels: in any form that the task accepts.
         reference: predictions of another model on the same examples, in the same form.
         task: one of `keras_kd.tasks`, or its name.
         from_logits: whether predictions are logits; needed for one column, and for independent labels.
 
     Raises:
-        ConfigurationError: shapes that do not fit each other, labels out of range, NaN, or no examples.
+        ConfigurationError: mismatched shapes, labels out of range, NaN, or no examples.
 
     >>> measure(np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([0, 0]))["accuracy"]
     0.5
@@ -58,7 +58,7 @@ def accuracy(predictions: np.ndarray, labels: np.ndarray, *, from_logits: bool |
 
 
 def macro_f1(predictions: np.ndarray, labels: np.ndarray, *, from_logits: bool | None = None) -> float:
-    """F1, averaged over the classes that occur among labels or predictions: each class counts the same.
+    """F1, averaged with equal weights over the classes that occur in labels or predictions.
 
     `F1 = 2 TP / (2 TP + FP + FN)` per class. Arguments: see `measure`.
 
@@ -69,7 +69,7 @@ def macro_f1(predictions: np.ndarray, labels: np.ndarray, *, from_logits: bool |
 
 
 def confusion_matrix(predictions: np.ndarray, labels: np.ndarray, *, from_logits: bool | None = None) -> np.ndarray:
-    """Counts, integers [C, C]: rows are the true classes, columns the predicted ones. Arguments: see `measure`.
+    """Counts as integers [C, C]: rows are true classes, columns predicted ones. Arguments: see `measure`.
 
     >>> confusion_matrix(np.array([0, 1, 1]), np.array([0, 0, 1]))
     array([[1, 1],
@@ -93,19 +93,19 @@ def agreement(predictions_a: np.ndarray, predictions_b: np.ndarray, *, from_logi
 def expected_calibration_error(
     predictions: np.ndarray, labels: np.ndarray, *, from_logits: bool, num_bins: int = 15
 ) -> float:
-    """How far the model's confidence is from its accuracy, 0 to 1; 0 is well calibrated.
+    """The mean gap between the model's confidence and its accuracy, 0 to 1; 0 is perfectly calibrated.
 
-    `ECE = sum_b(n_b / n * |accuracy_b - confidence_b|)` over equal bins of the confidence, the probability of
+    `ECE = sum_b(n_b / n * |accuracy_b - confidence_b|)` over bins of equal width of the confidence, the probability of
     the predicted class (Guo et al., "On Calibration of Modern Neural Networks", 2017).
 
     Args:
         predictions: [n, C], [n, 1] or [n] floats.
         labels: the true classes; examples without one are left out.
-        from_logits: whether the predictions are logits, and not probabilities.
-        num_bins: the number of bins, 1 or more.
+        from_logits: whether the predictions are logits rather than probabilities.
+        num_bins: the number of bins, at least 1.
 
     Raises:
-        ConfigurationError: see `measure`; or the predictions are classes, or not probabilities.
+        ConfigurationError: see `measure`; or the predictions are class numbers, or are not probabilities.
 
     >>> expected_calibration_error(np.array([[0.9, 0.1], [0.9, 0.1]]), np.array([0, 1]), from_logits=False)
     0.4

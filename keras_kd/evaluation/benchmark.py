@@ -1,4 +1,4 @@
-"""How long a model takes for one example."""
+"""Latency: the time that a model takes for one example."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Latency:
     """The times of many single runs.
 
     Attributes:
-        p50_ms: the median, milliseconds.
-        p95_ms: the time that 95 of 100 runs stay under, milliseconds.
-        mean_ms: the mean, milliseconds.
-        num_runs: how many runs were timed.
-        num_threads: CPU threads of the runner; None where its framework decided.
+        p50_ms: the median, in milliseconds.
+        p95_ms: the 95th percentile, in milliseconds.
+        mean_ms: the mean, in milliseconds.
+        num_runs: the number of timed runs.
+        num_threads: CPU threads of the runner; None if its framework chose.
     """
 
     p50_ms: float
@@ -47,20 +47,21 @@ def measure_latency(
     min_seconds: float = 0.3,
     clock: Clock = time.perf_counter,
 ) -> Latency:
-    """Times single runs of one example, until there are enough of them and enough time has passed.
+    """Times single runs of one example, for a minimum number of runs and a minimum duration.
 
-    Timed is `runner.run`: input tensor in, inference, output tensor out. `runner.prepare` is called once, before.
+    The time is that of `runner.run`: copy the input in, run inference, copy the output out. `runner.prepare` is called
+    once, outside of the timing.
 
     Args:
         runner: the model.
         sample: one example as a batch [1, ...], in the scale that the Keras model takes.
-        warmup: runs before the timing, which are not counted.
-        min_runs: at least so many timed runs.
-        min_seconds: at least so long, in seconds of timed runs.
-        clock: gives seconds.
+        warmup: the number of untimed runs before the timing.
+        min_runs: the minimum number of timed runs.
+        min_seconds: the minimum total time of the timed runs, in seconds.
+        clock: returns the time in seconds.
 
     Raises:
-        ConfigurationError: a number is out of range, or the sample is no batch of one.
+        ConfigurationError: a number is out of range, or the sample is not a batch of one.
     """
     return compare_latency(
         {runner.name: runner},
@@ -83,22 +84,22 @@ def compare_latency(
     min_seconds: float = 0.3,
     clock: Clock = time.perf_counter,
 ) -> dict[str, Latency]:
-    """Times several models in turn, A B C, A B C, ..., so that a machine that slows down slows all of them.
+    """Times several models in turn, A B C, A B C, ..., so that a slowdown of the machine affects all of them.
 
     Args:
         runners: the models by name.
         sample: one example as a batch [1, ...].
-        rounds: how many turns each model gets; the runs of its turns are pooled.
-        warmup: runs before each turn, which are not counted.
-        min_runs: at least so many timed runs per model, over all rounds.
-        min_seconds: at least so long per model, over all rounds.
-        clock: gives seconds.
+        rounds: the number of turns per model, whose runs are pooled.
+        warmup: the number of untimed runs before each turn.
+        min_runs: the minimum number of timed runs per model, over all rounds.
+        min_seconds: the minimum total time of the timed runs per model, over all rounds.
+        clock: returns the time in seconds.
 
     Returns:
         A `Latency` per model, under the same names.
 
     Raises:
-        ConfigurationError: a number is out of range, there are no runners, or the sample is no batch of one.
+        ConfigurationError: a number is out of range, there are no runners, or the sample is not a batch of one.
     """
     _check_settings(runners, sample, rounds=rounds, warmup=warmup, min_runs=min_runs, min_seconds=min_seconds)
     prepared = {name: runner.prepare(sample) for name, runner in runners.items()}
@@ -113,7 +114,7 @@ def compare_latency(
 
 
 def time_runs(runner: Runner, prepared, min_runs: int, min_seconds: float, clock: Clock) -> list[float]:
-    """Seconds of each run, until there are `min_runs` of them that sum up to `min_seconds`."""
+    """The seconds of each run, for at least `min_runs` runs and `min_seconds` in total."""
     times, total = [], 0.0
     while len(times) < min_runs or total < min_seconds:
         start = clock()

@@ -1,4 +1,4 @@
-"""Caveats that precede the numbers of a report: accuracy at chance, diverged trainings, unlike comparisons."""
+"""Caveats shown before the numbers of a report: accuracy at chance, diverged trainings, unfair comparisons."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _FAR_TIMES_GUESSING = 1000
 
 
 def chance_level(confusion: Any) -> float | None:
-    """The accuracy of always naming the most frequent class, from counts `[true class][predicted class]`.
+    """The accuracy of always predicting the most frequent class, from counts `[true class][predicted class]`.
 
     >>> chance_level([[5, 1], [0, 4]])
     0.6
@@ -25,7 +25,7 @@ def chance_level(confusion: Any) -> float | None:
 
 
 def is_at_chance(accuracy: float, chance: float | None, test_size: int) -> bool:
-    """Whether the 95% interval of an accuracy reaches down to `chance`; never where that is unknown.
+    """Whether the 95% interval of an accuracy reaches down to `chance`; False if `chance` is unknown.
 
     >>> is_at_chance(0.12, 0.103, 360), is_at_chance(0.5, 0.103, 360), is_at_chance(0.5, None, 360)
     (True, False, False)
@@ -34,11 +34,11 @@ def is_at_chance(accuracy: float, chance: float | None, test_size: int) -> bool:
 
 
 def diverged(histories: Mapping[str, Mapping[str, Sequence[float]]], guessing: float | None) -> dict[str, float]:
-    """The last loss on the labels of each diverged training: far above that of guessing, and not falling.
+    """The last supervised loss of each diverged training: far above the loss of guessing, and not decreasing.
 
     Args:
         histories: by training.
-        guessing: the loss of guessing, see `Task.loss_of_guessing`; None takes the first loss of each training.
+        guessing: the loss of guessing, see `Task.loss_of_guessing`; None uses the first loss of each training.
 
     >>> diverged({"a": {"loss": [2.0, 5e29]}, "b": {"loss": [30.0, 0.5]}}, guessing=2.3)
     {'a': 5e+29}
@@ -63,7 +63,7 @@ def _is_diverged(losses: Sequence[float | None], guessing: float | None) -> bool
 
 
 def unlike(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
-    """The conditions in which two trainings differ, as texts.
+    """The conditions in which two trainings differ, as text.
 
     >>> unlike({"steps": 34, "views": 2}, {"steps": 34, "views": 8})
     ['views (2; 8)']

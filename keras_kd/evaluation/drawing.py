@@ -1,9 +1,8 @@
-"""How every picture of the package looks, and how a figure of matplotlib becomes a string of SVG.
+"""The style of all pictures of the package, and the conversion of a matplotlib figure to an SVG string.
 
-Colors are written as `var(--kd-ink, #1b2330)`: a page may set them for its light and its dark mode, and
-where nobody does, the color of the light mode stands. The palette is near Okabe and Ito's, safe for the
-color-blind.
-The same input always gives the same text: no dates, no random ids.
+Colors are written as `var(--kd-ink, #1b2330)`: a page may set them for its light and dark modes; the default is the
+light mode. The palette is close to Okabe and Ito's, which is safe for color-blind readers.
+The output is deterministic: no dates, no random ids.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ SERIES = (BLUE, ORANGE, "#00876c", "#a8518a", "#8a6d00", "#3b8fc4", "#6b7280")
 _VARIABLES = {INK: "ink", MUTED: "muted", GRID: "grid", CARD: "card"} | {
     color: f"series-{index}" for index, color in enumerate(SERIES, 1)
 }
-_WIDTH = 5.6  # inches of 72 points: about as wide as a card of the page, so that text keeps its size
+_WIDTH = 5.6  # inches of 72 points: about the width of a card of the page, so that text keeps its size
 _SETTINGS = {
     "svg.fonttype": "none",
     "svg.hashsalt": "keras_kd",
@@ -53,21 +52,21 @@ _SETTINGS = {
 
 
 def in_style() -> Any:
-    """A context in which figures are drawn; matplotlib's own settings are as before after it."""
+    """A context that applies the style and restores matplotlib's settings at its end."""
     from matplotlib import rc_context
 
     return rc_context(_SETTINGS)
 
 
 def new_figure(height: float) -> Figure:
-    """As wide as every picture, and `height` inches of 72 points high."""
+    """A figure of the common width and a height of `height` inches of 72 points."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(_WIDTH, height), dpi=72, layout="constrained")
 
 
 def decorate(*panels: Axes) -> None:
-    """Grid lines in the place of frames and ticks."""
+    """Replaces frames and ticks by grid lines."""
     for axes in panels:
         axes.grid(visible=True, axis="both")
         axes.tick_params(length=0)
@@ -75,7 +74,7 @@ def decorate(*panels: Axes) -> None:
 
 
 def as_svg(figure: Figure, name: str, description: str) -> str:
-    """The figure as inline SVG: own ids, colors that follow the page, a description for screen readers."""
+    """The figure as inline SVG, with unique ids, colors that follow the page, and a description for screen readers."""
     buffer = io.StringIO()
     with warnings.catch_warnings():
         # The browser draws the text with its own fonts; matplotlib only measures it.
@@ -83,7 +82,7 @@ def as_svg(figure: Figure, name: str, description: str) -> str:
         figure.savefig(buffer, format="svg")
     text = buffer.getvalue()
     box = re.search(r'viewBox="([^"]*)"', text).group(1)
-    # All before the drawing goes: the document type, the metadata with its date, a style that would leak.
+    # Drops everything before the drawing: the document type, the metadata with its date, a style that would leak.
     body = text[text.index("</defs>") + len("</defs>") :]
     body = re.sub(r'( id="|xlink:href="#|url\(#)', rf"\g<1>{name}-", body)
     body = re.sub(r" font-family: [^;\"]*;?", "", body)

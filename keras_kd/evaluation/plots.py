@@ -1,4 +1,4 @@
-"""The pictures of a report, each one a string of SVG. matplotlib is imported inside functions."""
+"""The pictures of a report, as SVG strings. matplotlib is imported inside functions."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from keras_kd.teachers.calibration import log_probabilities
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-MAX_GRID_CLASSES = 20  # more than that and a confusion matrix is a gray square
+MAX_GRID_CLASSES = 20  # with more classes, a confusion matrix is a gray square
 MAX_CONFUSIONS = 15
 MAX_BARS = 6
 MAX_EXAMPLES = 4
 
 
 class Point(NamedTuple):
-    """A model in `size_accuracy`; `quality` is the headline measure of its task."""
+    """A model in `size_accuracy`; `quality` is its value of the task's headline measure."""
 
     id: str
     title: str
@@ -47,7 +47,7 @@ class Point(NamedTuple):
 
 
 def softened(logits: Any, temperature: float) -> np.ndarray:
-    """`softmax(logits / temperature)` over the last axis, in float64: what a teacher says at a temperature.
+    """`softmax(logits / temperature)` over the last axis, in float64: soft targets at a temperature.
 
     >>> softened([2.0, 0.0], 1).round(3).tolist(), softened([2.0, 0.0], 20).round(3).tolist()
     ([0.881, 0.119], [0.525, 0.475])
@@ -58,7 +58,7 @@ def softened(logits: Any, temperature: float) -> np.ndarray:
 
 
 def check_confusion(matrix: Any, class_names: Sequence[str]) -> np.ndarray:
-    """Returns the counts as an array, or raises `ConfigurationError` where they are not of these classes."""
+    """Returns the counts as an array; raises `ConfigurationError` if their shape does not fit the classes."""
     counts = np.asarray(matrix)
     if counts.shape != (len(class_names), len(class_names)):
         received = f"shape {counts.shape} for {len(class_names)} class names"
@@ -68,9 +68,9 @@ def check_confusion(matrix: Any, class_names: Sequence[str]) -> np.ndarray:
 
 
 def training_curves(histories: Mapping[str, Mapping[str, Sequence[float]]], *, curve: str = "accuracy") -> str:
-    """A metric and the loss by epoch, one color per training run; validation is solid, training dashed.
+    """A metric and the loss by epoch, one color per run; validation is solid, training dashed.
 
-    `histories` maps the name of a run to what `model.fit(...).history` holds.
+    `histories` maps the name of a run to its `model.fit(...).history`.
     """
     from matplotlib.lines import Line2D
     from matplotlib.ticker import LogLocator, NullFormatter
@@ -99,10 +99,10 @@ def training_curves(histories: Mapping[str, Mapping[str, Sequence[float]]], *, c
 
 
 def confusion_matrix(matrix: Any, class_names: Sequence[str]) -> str:
-    """How often each true class (row) was taken for each other (column).
+    """How often each true class (row) was predicted as each class (column).
 
-    Past `MAX_GRID_CLASSES` classes no grid can be read: the most frequent confusions are drawn instead, and
-    the picture says how many there are in all.
+    With more than `MAX_GRID_CLASSES` classes, a grid is unreadable: the most frequent confusions are drawn instead,
+    with the total number of confusions.
     """
     counts = check_confusion(matrix, class_names)
     with in_style():
@@ -121,10 +121,10 @@ def soft_targets(
 ) -> str:
     """The soft targets of a few examples at several temperatures: bars of `softmax(logits / T)`.
 
-    `images` are `[height, width]` or `[height, width, channels]` arrays, nested lists, or base64 PNGs; of an example
-    `[features]` a curve is drawn, of any other nothing but its class.
-    `logits` is `[examples, classes]`. The bar of the true class has its own color where `labels` are given.
-    At most `MAX_EXAMPLES` examples are drawn, each with its `MAX_BARS` likeliest classes.
+    `images` are `[height, width]` or `[height, width, channels]` arrays, nested lists, or base64 PNGs. An example
+    `[features]` is drawn as a curve; for any other, only its class is shown.
+    `logits` is `[examples, classes]`. If `labels` are given, the bar of the true class has its own color.
+    At most `MAX_EXAMPLES` examples are drawn, each with its `MAX_BARS` most probable classes.
     """
     logits = np.asarray(logits, np.float64)
     if logits.shape != (len(images), len(class_names)):
@@ -155,11 +155,11 @@ def soft_targets(
 def size_accuracy(
     rows: Sequence[Point], *, intervals: Mapping[str, tuple[float, float]] | None = None, measure: Measure | None = None
 ) -> str:
-    """The quality against the bytes of the file, on a log axis; rows without a file are left out.
+    """Quality against file size in bytes, on a log axis; rows without a file are left out.
 
-    `intervals` maps a row's id to the ends of its confidence interval. The line joins the models that no other one
-    beats in both size and quality. `measure` is what the quality is, None the accuracy; up is better, whatever its
-    direction.
+    `intervals` maps a row's id to the ends of its confidence interval. The line joins the models that no other model
+    beats in both size and quality. `measure` defines the quality; None means accuracy. The axis is oriented so that up
+    is better.
     """
     noun, is_share, higher = ("accuracy", True, True) if measure is None else _about(measure)
     drawn = [row for row in rows if row.num_bytes]
@@ -190,7 +190,7 @@ def _about(measure: Measure) -> tuple[str, bool, bool]:
 
 
 def _draw_run(axes: Axes, history: Mapping[str, Sequence[float]], key: str, color: str) -> None:
-    """Draws one run's curve, validation over training; `None` and NaN leave a gap."""
+    """Draws the curves of one run, validation over training; `None` and NaN leave a gap."""
     styles = {f"val_{key}": {"linewidth": 1.8}, key: {"linewidth": 1.1, "linestyle": (0, (3, 2)), "alpha": 0.75}}
     for name, style in styles.items():
         if name in history:
@@ -200,7 +200,7 @@ def _draw_run(axes: Axes, history: Mapping[str, Sequence[float]], key: str, colo
 
 
 def _accuracy_key(history: Mapping[str, Any]) -> str:
-    """The name under which the history has its accuracy, `binary_accuracy` and the like included."""
+    """The key of the accuracy in a history, such as `accuracy` or `binary_accuracy`."""
     names = [name.removeprefix("val_") for name in history if name.endswith("accuracy")]
     return "accuracy" if "accuracy" in names or not names else names[0]
 
@@ -289,9 +289,9 @@ def _draw_targets(
 
 
 def _pixels(image: Any) -> np.ndarray:
-    """An image as `[height, width]` or `[height, width, 3]` floats from 0 to 1, whatever its range was.
+    """An image as `[height, width]` or `[height, width, 3]` floats from 0 to 1, whatever its original range.
 
-    What is not an image keeps its shape.
+    An example that is not an image keeps its shape.
     """
     if isinstance(image, str):
         from PIL import Image
@@ -316,7 +316,7 @@ def _front(rows: Sequence[Point], *, higher_is_better: bool = True) -> list[Poin
 
 
 def _size_axis(axes: Axes, sizes: Sequence[int]) -> None:
-    """Ticks at powers of two bytes, at most six of them."""
+    """At most six ticks, at sizes that are powers of two."""
     low, high = min(sizes, default=1024), max(sizes, default=1024)
     axes.set_xlim(low / 1.8, high * 1.8)
     first, last = math.floor(math.log2(low)), math.ceil(math.log2(high))
@@ -327,7 +327,7 @@ def _size_axis(axes: Axes, sizes: Sequence[int]) -> None:
 
 
 def _label_points(axes: Axes, rows: Sequence[Point]) -> None:
-    """Writes each name beside its point, at the first place where it hides no other text or point."""
+    """Writes each name next to its point, at the first place where it covers no other text or point."""
     axes.figure.draw_without_rendering()
     room = axes.get_window_extent()
     points = [tuple(axes.transData.transform((row.num_bytes, row.quality))) for row in rows]
@@ -366,6 +366,6 @@ def _hides(box: tuple[float, ...], taken: Sequence[tuple[float, ...]], room: Any
 
 
 def _shortened(text: Any, length: int) -> str:
-    """The text, its middle left out where it is too long: the ends tell `"class 1"` from `"class 2"`."""
+    """The text, with its middle left out if it is too long: the ends tell `"class 1"` from `"class 2"`."""
     text, tail = str(text), length // 3
     return text if len(text) <= length else f"{text[: length - tail - 1]}…{text[-tail:]}"

@@ -1,4 +1,4 @@
-"""A picture of whether a teacher's confidence can be trusted."""
+"""The reliability diagram of a teacher."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ _NAMES = {"validation": "validation data", "train": "training data"}
 
 
 def reliability(diagnosis: Diagnosis, *, data: str | None = None) -> str:
-    """Accuracy by confidence, and below it how many examples have which confidence, as a string of SVG.
+    """Accuracy by confidence, and below it the histogram of the confidence, as an SVG string.
 
-    Where a bar ends on the diagonal, the teacher is right as often as it says; an orange line joins the bar to the mean
-    confidence where it does not. The bars are the bins of the expected calibration error.
+    A bar that ends on the diagonal means that accuracy equals confidence; otherwise an orange line joins the bar to the
+    mean confidence. The bars are the bins of the expected calibration error.
 
     Source: DeGroot and Fienberg, "The Comparison and Evaluation of Forecasters", 1983; as drawn in Guo et al., "On
     Calibration of Modern Neural Networks", 2017.
 
     Args:
         diagnosis: from `diagnosis.diagnose`.
-        data: `"validation"` or `"train"`; None takes the validation data where there were some.
+        data: `"validation"` or `"train"`; None uses the validation data if there are any.
 
     Raises:
-        ConfigurationError: the diagnosis is of other data.
+        ConfigurationError: the diagnosis does not cover these data.
     """
     if data is None:
         data = "train" if diagnosis.validation is None else "validation"
@@ -74,7 +74,7 @@ def _draw_share(axes: Any, bins: ReliabilityBins) -> None:
 
 
 def _edges(bins: ReliabilityBins) -> tuple[np.ndarray, float]:
-    """The left ends of the bars, and how wide they are: a hair less than the bins."""
+    """The left edges of the bars, and their width, slightly less than that of the bins."""
     num_bins = len(bins.count)
     return (np.arange(num_bins) + 0.04) / num_bins, 0.92 / num_bins
 

@@ -1,7 +1,7 @@
-"""The report of one run, what was gained and what it cost: as JSON, as a page, as a table.
+"""The report of one run, as JSON, an HTML page, or a table.
 
-All of it is plain data. The sentences at the top are built from the rows alone, and say "within the noise"
-where the test examples cannot tell two models apart.
+A report is plain data. The summary at the top is built from the rows alone; it says "within the noise" if the test
+examples cannot tell two models apart.
 """
 
 from __future__ import annotations
@@ -45,29 +45,30 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class Report:
-    """What a run came to.
+    """The results of a run.
 
     Attributes:
-        title: Headline of the page.
-        rows: The models, the teacher first.
-        test_size: Number of test examples behind every measure.
-        class_names: One name per class, or per output of another task.
-        task: One of `keras_kd.tasks` by name: which measures the rows have, the headline first.
-        unit: The plural noun for the test examples, such as `"images"`.
-        summary: Sentences in plain language; built from the rows where none are given.
-        histories: By row id, what `fit` returned: `{"teacher": {"loss": [...], "accuracy": [...]}}`.
-        conditions: By row id, what the training was done with: `{"distilled": {"steps": 500, "views": 8}}`.
-            Students that are compared were trained alike, or the report says what differed.
-        confusion: Counts `[true class][predicted class]`, or nothing.
-        confusion_of: Id of the row that `confusion` is of.
+        title: the headline of the page.
+        rows: the models, the teacher first.
+        test_size: the number of test examples used for every measure.
+        class_names: one name per class, or per output of another task.
+        task: the name of a task in `keras_kd.tasks`, which determines the measures of the rows, the headline first.
+        unit: the plural noun for the test examples, such as `"images"`.
+        summary: sentences in plain language; None builds them from the rows.
+        histories: the history of `fit` by row id: `{"teacher": {"loss": [...], "accuracy": [...]}}`.
+        conditions: the conditions of the training by row id: `{"distilled": {"steps": 500, "views": 8}}`. If two
+            compared students were not trained alike, the report lists the differences.
+        confusion: counts `[true class][predicted class]`, or empty.
+        confusion_of: the id of the row that `confusion` describes.
         soft_targets: `{"temperatures": [1, 4], "examples": [{"image": ..., "label": 3, "logits": [...]}]}`;
             an image is a nested list `[height][width]` or `[height][width][channels]`, a base64 PNG, or the numbers of
             an example that is not an image.
-        settings: The recipe.
-        environment: Versions, machine, date.
+        settings: the recipe.
+        environment: versions, machine, date.
 
     Raises:
-        ConfigurationError: no rows, an id twice, no test examples, or a confusion matrix of other classes.
+        ConfigurationError: no rows, duplicate ids, no test examples, or a confusion matrix that does not fit the
+            classes.
     """
 
     title: str
@@ -105,25 +106,25 @@ class Report:
 
     @property
     def scale(self) -> Scale:
-        """How the rows are compared: by the headline measure of the task."""
+        """The scale for comparing rows: the headline measure of the task."""
         task = tasks.get(self.task)
         return Scale(task.headline, self.test_size, self.unit, self.chance, task.position_unit)
 
     @property
     def chance(self) -> float | None:
-        """The accuracy of always naming the most frequent class, where the confusion matrix tells."""
+        """The accuracy of always predicting the most frequent class; None without a confusion matrix."""
         return caveats.chance_level(self.confusion) if len(self.confusion) else None
 
     def to_dict(self) -> dict[str, Any]:
-        """The report as JSON can hold it: arrays become lists, NaN and infinity become null."""
+        """The report in JSON types: arrays become lists, NaN and infinity become null."""
         return {"schema_version": SCHEMA_VERSION} | plain(asdict(self))
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Report:
-        """Reads what `to_dict` wrote.
+        """Restores a report from `to_dict`.
 
         Raises:
-            ConfigurationError: another schema version, or keys that are missing or unknown.
+            ConfigurationError: another schema version, or missing or unknown keys.
         """
         content = dict(data)
         version = content.pop("schema_version", None)
@@ -141,7 +142,7 @@ class Report:
 
 
 def highlights(report: Report) -> list[tuple[str, str]]:
-    """The same facts as figures with a caption each, for the top of the page."""
+    """The facts of the summary as figures with captions, for the top of the page."""
     facts = against_teacher(report.rows, report.scale) + gains(report.rows, report.scale)
     return [(fact.figure, fact.caption) for fact in facts]
 
@@ -149,8 +150,8 @@ def highlights(report: Report) -> list[tuple[str, str]]:
 def table(report: Report, width: int = 80) -> Table:
     """The rows as a table for a terminal of `width` columns.
 
-    Where not everything fits beside the titles, the size after gzip is left out first, then the 95th percentile of the
-    latency and the share of the teacher's parameters; the page and the JSON file have them.
+    If the columns do not fit, the size after gzip is dropped first, then the 95th percentile of the latency, then the
+    parameters as a share of the teacher's. The page and the JSON file contain all of them.
     """
     from rich import box
     from rich.table import Table
@@ -175,7 +176,7 @@ def table(report: Report, width: int = 80) -> Table:
 def _texts(
     report: Report, columns: Sequence[_Column], *, details: bool
 ) -> tuple[list[str], list[tuple[str, list[_Cell]]]]:
-    """The heads of some columns, and the title and cells of each row; of details only the first column's."""
+    """The heads of `columns`, and the title and cells of each row; `details` are for the first column only."""
     lines = []
     for row, cells in _grid(report, columns):
         first = cells[0] if details else cells[0]._replace(detail="")
@@ -184,14 +185,14 @@ def _texts(
 
 
 def _width(heads: Sequence[str], lines: Sequence[tuple[str, Sequence[_Cell]]]) -> int:
-    """The width of a table with two spaces between two columns."""
+    """The width of a table with two spaces between columns."""
     sizes = [[len(f"{cell.text} {cell.detail}".rstrip()) for cell in cells] for _, cells in lines]
     widths = [max(len(head), *column) for head, column in zip(heads, zip(*sizes, strict=True), strict=True)]
     return max(len("Model"), *(len(title) for title, _ in lines)) + sum(widths) + 2 * len(widths)
 
 
 def markdown_table(report: Report) -> str:
-    """The rows as a Markdown table, the best value of a column in bold, with the notes below it."""
+    """The rows as a Markdown table, with the best value of each column in bold and notes below."""
     lines = ["| Model | " + " | ".join(column.title for column in _columns(report)) + " |"]
     lines.append("|---|" + "---:|" * len(_columns(report)))
     for row, cells in _grid(report):
@@ -204,17 +205,17 @@ def markdown_table(report: Report) -> str:
 
 
 def write_json(report: Report, path: str | os.PathLike[str]) -> None:
-    """Writes the report as JSON; an older file stays whole until the new one is complete."""
+    """Writes the report as JSON, atomically."""
     files.write(Path(path), json.dumps(report.to_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def write_html(report: Report, path: str | os.PathLike[str]) -> None:
-    """Writes the report as one page that needs no network; an older file stays until it is complete."""
+    """Writes the report as a single HTML page that needs no network, atomically."""
     files.write(Path(path), render_html(report))
 
 
 def render_html(report: Report) -> str:
-    """The page as text; everything in it that comes from the report is escaped."""
+    """The HTML page; all text from the report is escaped."""
     import jinja2
 
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
@@ -249,7 +250,7 @@ class _Cell(NamedTuple):
 
 
 def _grid(report: Report, columns: Sequence[_Column] | None = None) -> list[tuple[ModelRow, list[_Cell]]]:
-    """Each row with its cells, of all columns by default; the best value is marked unless most rows share it."""
+    """Each row with its cells, for all columns by default; the best value is marked unless most rows share it."""
     columns, best = columns or _columns(report), []
     for column in columns:
         known = [value for row in report.rows if (value := column.value(row)) is not None]
@@ -304,7 +305,7 @@ _LATENCY = _Column(
 
 
 def _columns(report: Report) -> tuple[_Column, ...]:
-    """Sizes, the measures of the task, agreement where two models can agree, and latency."""
+    """Sizes, the measures of the task, agreement if the task has it, and latency."""
     task = tasks.get(report.task)
     measures = tuple(_measure_column(measure, is_first=measure is task.headline) for measure in task.measures)
     has_agreement = task.has_classes or any(row.agreement is not None for row in report.rows)
@@ -324,7 +325,7 @@ def _measure_column(measure: Measure, *, is_first: bool) -> _Column:
 
 
 def _layouts(report: Report) -> list[tuple[tuple[_Column, ...], bool]]:
-    """Columns from the widest to the narrowest, with or without the share of the teacher's parameters."""
+    """Sets of columns from the widest to the narrowest, each with whether to show the share of the parameters."""
     whole = _columns(report)
     without_gzip = tuple(column for column in whole if column.title != "gzip")
     median = _LATENCY._replace(short="p50 ms", show=lambda row, _: milliseconds(row.latency_p50_ms))
@@ -333,7 +334,7 @@ def _layouts(report: Report) -> list[tuple[tuple[_Column, ...], bool]]:
 
 
 def _notes(report: Report) -> list[str]:
-    """What must stand below the table: how fine it measures, and what the times are of."""
+    """The notes below the table: resolution of the measure, runtime of the latencies, comparability."""
     scale = report.scale
     known = [row for row in report.rows if scale.known(row)]
     notes = [scale.resolution(max(known, key=scale.value))] if known else []
@@ -356,20 +357,20 @@ def _remarks(report: Report) -> list[str]:
 
 
 def _pictures(report: Report) -> tuple[dict[str, str], dict[str, str]]:
-    """The SVG of each section that has something to show; and why one is missing where it cannot be drawn."""
+    """The SVG of each section that has data; and for each picture that failed, the error."""
     from markupsafe import Markup
 
     pictures, missing = {}, {}
     for name, draw in _drawn(report).items():
         try:
             pictures[name] = Markup(draw())
-        except Exception as error:  # whatever fails in a picture costs the picture alone
+        except Exception as error:  # a failure costs only the picture
             missing[name] = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
     return pictures, missing
 
 
 def _drawn(report: Report) -> dict[str, Callable[[], str]]:
-    """What draws each section, for those that have something to show."""
+    """The drawing function of each section that has data."""
     draws = {}
     if any(row.num_bytes for row in report.rows):
         scale = report.scale
@@ -406,7 +407,7 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]
 
 
 def plain(value: Any) -> Any:
-    """The value in the types that JSON knows; what is none of them (a path, a date) becomes text."""
+    """The value in JSON types; any other type (a path, a date) becomes text."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (np.ndarray, np.generic)):

@@ -1,4 +1,4 @@
-"""What a model or file of a run is for."""
+"""The roles of the models and files of a run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Role(StrEnum):
-    """The part that an artifact plays in a run; comparisons, headlines and exports follow it, never a title."""
+    """The purpose of an artifact in a run; comparisons, headlines and exports depend on it, never on a title."""
 
     TEACHER = "teacher"
     ASSISTANT = "assistant"

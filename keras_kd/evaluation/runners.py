@@ -1,4 +1,4 @@
-"""Models that answer: Keras models and TFLite files behind one `predict`."""
+"""One interface to run Keras models and TFLite files."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from keras_kd.litert import Model, check_examples
 
 
 class Runner(ABC):
-    """A model with one input and one output that can be asked and timed.
+    """A model with one input and one output, for prediction and timing.
 
     Attributes:
-        name: what reports call it.
-        num_threads: how many CPU threads it computes on; None where its framework decides.
+        name: its name in reports.
+        num_threads: the number of CPU threads; None if its framework chooses.
     """
 
     def __init__(self, name: str, num_threads: int | None):
@@ -37,29 +37,29 @@ class Runner(ABC):
             Real numbers, float32 [n, ...].
 
         Raises:
-            ConfigurationError: no examples, or a shape that the model does not take.
+            ConfigurationError: no examples, or a shape that the model does not accept.
         """
 
     @abstractmethod
     def run(self, x: Any) -> np.ndarray:
-        """One pass over one prepared batch, and nothing else: this is what gets timed.
+        """Runs one pass over one prepared batch, and nothing else; this is the timed part.
 
         Args:
-            x: what `prepare` returned.
+            x: the result of `prepare`.
 
         Returns:
-            The model's output as it is, in the dtype that the model gives.
+            The model's output in its own dtype.
         """
 
     def prepare(self, x: np.ndarray) -> Any:
-        """One batch [1, ...] in the form that `run` takes: done once, outside of the timing."""
+        """Converts one batch [1, ...] to the form that `run` takes; called once, outside of the timing."""
         return x
 
 
 class KerasRunner(Runner):
     """Runs a Keras model in inference mode, traced once per input shape on TensorFlow.
 
-    `run` takes a NumPy batch and returns a NumPy array, so on a GPU both copies are part of the time.
+    `run` takes a NumPy batch and returns a NumPy array, so on a GPU the time includes both copies.
 
     Args:
         model: a built model with one input and one output.
@@ -100,18 +100,18 @@ class KerasRunner(Runner):
 class TFLiteRunner(Runner):
     """Runs a TFLite file on the CPU with LiteRT, its default kernels (XNNPACK) included.
 
-    The file's static batch is kept: `predict` goes through the examples batch by batch, and fills up the last.
-    A quantized input is quantized, and a quantized output dequantized, with the tensors' own scale and zero
-    point. `run` is what an app does per frame: copy the input tensor in, invoke, copy the output tensor out.
-    Quantizing belongs to `prepare` and is not timed: apps do it while they decode the image.
+    The file keeps its static batch size: `predict` runs the examples batch by batch and pads the last batch. Inputs are
+    quantized and outputs dequantized if the file requires it, with the tensors' own scale and zero point. `run` does
+    what an app does per frame: copy the input tensor in, invoke, copy the output tensor out. Quantization is part of
+    `prepare` and is not timed: apps do it while they decode the image.
 
     Args:
         path: the file.
-        name: default: the file's name without its ending.
+        name: default: the file's name without its extension.
         num_threads: CPU threads of the interpreter.
 
     Raises:
-        ConfigurationError: there is no such file, LiteRT cannot load it, or it has several inputs or outputs.
+        ConfigurationError: the file is missing, LiteRT cannot load it, or it has several inputs or outputs.
     """
 
     def __init__(self, path: str | Path, *, name: str | None = None, num_threads: int = 1):
@@ -124,19 +124,19 @@ class TFLiteRunner(Runner):
 
     @property
     def num_bytes(self) -> int:
-        """The file's size."""
+        """The size of the file."""
         return file_sizes(self.path)[0]
 
     @property
     def gzip_bytes(self) -> int:
-        """The file's size compressed by gzip, about what a phone downloads."""
+        """The size of the file after gzip, roughly the download size."""
         return file_sizes(self.path)[1]
 
     def predict(self, x: np.ndarray) -> np.ndarray:
         return self._model.predict(np.asarray(x))[self._output].astype(np.float32, copy=False)
 
     def prepare(self, x: np.ndarray) -> dict[str, np.ndarray]:
-        """One batch [1, ...] as the content of the input tensor: quantized where the tensor is."""
+        """Converts one batch [1, ...] to the content of the input tensor, quantized if the tensor is quantized."""
         contents, _ = self._model.encode(x)
         return contents
 
@@ -145,7 +145,7 @@ class TFLiteRunner(Runner):
 
 
 def file_sizes(path: str | Path) -> tuple[int, int]:
-    """A file's size, and its size compressed by gzip, both in bytes.
+    """The size of a file, and its size after gzip, both in bytes.
 
     Raises:
         OSError: the file cannot be read.
@@ -157,7 +157,7 @@ def file_sizes(path: str | Path) -> tuple[int, int]:
 def _compile(model: keras.Model) -> Any:
     """The model's inference pass as a function of one batch."""
     if keras.backend.backend() != "tensorflow":
-        return model.predict_on_batch  # Keras compiles it as the backend does
+        return model.predict_on_batch  # compiled by Keras for the backend
     import tensorflow as tf
 
     return tf.function(lambda x: model(x, training=False))

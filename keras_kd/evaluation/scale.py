@@ -1,4 +1,4 @@
-"""How two models are compared by the headline measure of a task: which is better, by how much, and if it is noise."""
+"""Compares two models by the headline measure of a task: which is better, by how much, and whether it is noise."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from keras_kd.teachers.calibration import wilson_interval
 
 @dataclass(frozen=True)
 class Scale:
-    """The headline measure on one test split; it compares rows of a report, `ModelRow`.
+    """Compares rows of a report (`ModelRow`) by the headline measure on one test split.
 
     Attributes:
-        measure: what models are compared by.
-        test_size: number of test examples behind every value.
+        measure: the headline measure.
+        test_size: the number of test examples used for every value.
         unit: the plural noun for the examples.
-        chance: the accuracy of always naming the most frequent class, where it is known.
-        position_unit: the plural noun for what is decided within an example, such as "pixels"; None for the example.
+        chance: the accuracy of always predicting the most frequent class; None if unknown.
+        position_unit: the plural noun for the positions of an example, such as "pixels"; None if the prediction is for
+            the whole example.
     """
 
     measure: Measure
@@ -31,7 +32,7 @@ class Scale:
 
     @property
     def decided(self) -> str:
-        """The plural noun for what a model decides: examples, or their positions."""
+        """The plural noun for what a prediction is made for: examples, or their positions."""
         return self.position_unit or self.unit
 
     def value(self, row: Any) -> float | None:
@@ -42,7 +43,7 @@ class Scale:
         return all(self.value(row) is not None for row in rows)
 
     def show(self, value: float) -> str:
-        """A value as a reader sees it: `"95.2%"`, or a number."""
+        """A value as text: `"95.2%"`, or a number."""
         return f"{percent(value, self.test_size)}%" if self.measure.is_share else f"{value:.4g}"
 
     def shown(self, row: Any) -> str:
@@ -53,7 +54,7 @@ class Scale:
         return difference > 0 if self.measure.higher_is_better else difference < 0
 
     def is_same(self, row: Any, other: Any) -> bool:
-        """Whether not one example differs; of other measures, whether the values do not."""
+        """Whether the difference is less than one example; for other measures, whether the values are equal."""
         difference = abs(self.value(row) - self.value(other))
         return round(difference * self.test_size) == 0 if self.measure.is_proportion else difference == 0
 
@@ -63,7 +64,7 @@ class Scale:
         return f"{percent(difference, self.test_size)} points" if self.measure.is_share else f"{difference:.3g}"
 
     def proof(self, row: Any, other: Any) -> str:
-        """What the difference rests on: examples and whether they are noise, or the two values."""
+        """The evidence for the difference: the number of examples and whether it is noise, or the two values."""
         if not self.measure.is_proportion:
             return f"{self.shown(row)} instead of {self.shown(other)}"
         count = round(abs(self.value(row) - self.value(other)) * self.test_size)
@@ -74,18 +75,18 @@ class Scale:
         return "+" if self.value(row) > self.value(other) else "−"
 
     def at_chance(self, *rows: Any) -> bool:
-        """Whether none of these rows is better than guessing, as far as that is known."""
+        """Whether none of these rows is better than guessing; False if unknown."""
         if not self.measure.is_proportion or not self.known(*rows):
             return False
         return all(is_at_chance(self.value(row), self.chance, self.test_size) for row in rows)
 
     def interval(self, row: Any) -> tuple[float, float]:
-        """The ends of the 95% interval; the value itself where there is no interval for the measure."""
+        """The ends of the 95% interval; the value twice if the measure has no interval."""
         value = self.value(row)
         return wilson_interval(value, self.test_size) if self.measure.is_proportion else (value, value)
 
     def resolution(self, row: Any) -> str:
-        """How fine the measure is, for the notes of a report."""
+        """The resolution of the measure, for the notes of a report."""
         if not self.measure.is_proportion:
             return (
                 f"{self.test_size:,} test {self.unit}. No interval is computed for {self.measure.noun}: small "
@@ -100,10 +101,10 @@ class Scale:
 
 
 def is_within_noise(first: float, second: float, test_size: int) -> bool:
-    """Whether the 95% interval of the difference of two accuracies holds zero.
+    """Whether the 95% interval of the difference of two accuracies contains zero.
 
     Method 10 of Newcombe, "Interval estimation for the difference between independent proportions" (1998).
-    That both models saw the same examples is left out, so it rather calls too much noise than too little.
+    It ignores that both models are tested on the same examples, so it errs toward calling a difference noise.
 
     >>> is_within_noise(0.972, 0.969, 360), is_within_noise(0.90, 0.80, 360)
     (True, False)
@@ -114,5 +115,5 @@ def is_within_noise(first: float, second: float, test_size: int) -> bool:
 
 
 def percent(share: float, test_size: int) -> str:
-    """Percent, in as many digits as the test examples can carry."""
+    """Percent, with as many digits as the number of test examples justifies."""
     return f"{100 * share:.{1 if test_size <= 1000 else 2}f}"

@@ -1,7 +1,7 @@
 """The results of a run in sentences: size, accuracy and speed against the teacher, and the gain from distillation.
 
-Built from the rows of the report alone. A difference that the test examples cannot tell from chance is "within the
-noise".
+The sentences are built from the rows of the report alone. A difference that the test examples cannot tell from chance
+is "within the noise".
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ class ModelRow:
     """One model of the report.
 
     Attributes:
-        id: names the model; no other row has it.
-        title: what the reader sees, such as `"distilled, int8 TFLite"`; nothing depends on it.
-        role: what the model is for; the headline and the comparisons follow it.
-        parameters: Number of weights.
-        values: The measures of the task on the whole test split by name, such as `{"accuracy": 0.97}`; None for one
-            that the test examples do not define.
-        num_bytes: Size of the TFLite file.
-        gzip_bytes: Size of that file after gzip.
-        agreement: Share of the test split on which it decides as the model does that it was made from, 0 to 1.
-        latency_p50_ms: Median time of one example.
-        latency_p95_ms: Time that 95 of 100 examples stay under.
-        runtime: What ran it, such as `"LiteRT, 1 thread"`.
-        note: A remark for the reader.
-        derived_from: The id of the model that it was made from; None for one that was trained from its own start.
-        labels: Number of labeled examples that it was trained with; None for all of them.
-        format: Of an exported file, such as `"int8"`.
+        id: identifies the model; unique among the rows.
+        title: the displayed name, such as `"distilled, int8 TFLite"`; nothing depends on it.
+        role: the purpose of the model; the headline and the comparisons depend on it.
+        parameters: the number of weights.
+        values: the measures of the task on the whole test split by name, such as `{"accuracy": 0.97}`; None for a
+            measure that is undefined on the test examples.
+        num_bytes: the size of the TFLite file.
+        gzip_bytes: the size of that file after gzip.
+        agreement: the share of the test split, 0 to 1, on which its prediction is that of the model it was made from.
+        latency_p50_ms: the median time for one example.
+        latency_p95_ms: the 95th percentile of the time for one example.
+        runtime: the runtime of the timing, such as `"LiteRT, 1 thread"`.
+        note: a remark for the reader.
+        derived_from: the id of the model that it was made from; None for a model trained from its own start.
+        labels: the number of labeled training examples; None for all of them.
+        format: the format of an exported file, such as `"int8"`.
     """
 
     id: str
@@ -75,12 +75,12 @@ class ModelRow:
 def summarize(rows: Sequence[ModelRow], scale: Scale, *, diverged: Mapping[str, float] | None = None) -> list[str]:
     """Summarizes rows in sentences: the smallest file against the teacher, the effects of distillation and export.
 
-    Rows are found by role, by what they are derived from, and by the number of labels. What has no row has no sentence.
+    Rows are found by role, `derived_from` and number of labels. Missing rows are skipped.
 
     Args:
         rows: the models.
-        scale: how they are compared; models that are no better than guessing come first, and are not praised.
-        diverged: the last losses of trainings that diverged, by row id; they come first too.
+        scale: compares them; models no better than guessing are listed first, and are not reported as a success.
+        diverged: the last losses of diverged trainings, by row id; these are listed first too.
     """
     sentences, small = warnings_first(rows, scale, diverged or {}), shipped_student(rows)
     if facts := against_teacher(rows, scale):
@@ -95,7 +95,7 @@ def summarize(rows: Sequence[ModelRow], scale: Scale, *, diverged: Mapping[str, 
 
 
 def warnings_first(rows: Sequence[ModelRow], scale: Scale, diverged: Mapping[str, float]) -> list[str]:
-    """Trainings that diverged, and models that are no better than guessing."""
+    """Sentences on diverged trainings and on models no better than guessing."""
     ends = {id: "NaN" if loss is None else f"{loss:.3g}" for id, loss in diverged.items()}
     sentences = [
         f"The training of the {title_of(rows, id)} diverged: its loss ended at {end}." for id, end in ends.items()
@@ -118,12 +118,12 @@ def with_id(rows: Sequence[ModelRow], id: str | None) -> ModelRow | None:
 
 
 def with_role(rows: Sequence[ModelRow], role: Role, labels: int | None = None) -> ModelRow | None:
-    """The first row of a role that was trained with so many labels."""
+    """The first row with this role and number of labels."""
     return next((row for row in rows if row.role is role and row.labels == labels), None)
 
 
 def title_of(rows: Sequence[ModelRow], id: str) -> str:
-    """The title of a row; the id itself without one."""
+    """The title of a row; the id itself if there is no such row."""
     row = with_id(rows, id)
     return id if row is None else row.title
 
@@ -136,7 +136,7 @@ def shipped_student(rows: Sequence[ModelRow]) -> ModelRow | None:
 
 
 def _root(rows: Sequence[ModelRow], row: ModelRow) -> ModelRow:
-    """The first model of those that a row is derived from, one after the other."""
+    """The model at the start of the row's chain of `derived_from`."""
     source = with_id(rows, row.derived_from)
     return row if source is None else _root(rows, source)
 
@@ -188,7 +188,7 @@ def _quality(row: ModelRow, teacher: ModelRow, scale: Scale) -> _Fact | None:
 
 
 def _speed(row: ModelRow, teacher: ModelRow) -> _Fact | None:
-    """Times are compared on the same runtime only."""
+    """The speed of a row; compared with the teacher only if both ran on the same runtime."""
     if row.latency_p50_ms is None:
         return None
     suffix = f" ({row.runtime})" if row.runtime else ""
@@ -201,7 +201,7 @@ def _speed(row: ModelRow, teacher: ModelRow) -> _Fact | None:
 
 
 def compared(rows: Sequence[ModelRow]) -> list[tuple[str, ModelRow, ModelRow]]:
-    """The students that a report compares: the condition, the one alone, the one by distillation."""
+    """The students that a report compares: the condition, the student alone, the distilled student."""
     pairs = []
     for row in rows:
         other = with_role(rows, Role.DISTILLED, row.labels)
@@ -211,11 +211,11 @@ def compared(rows: Sequence[ModelRow]) -> list[tuple[str, ModelRow, ModelRow]]:
 
 
 def likeness(rows: Sequence[ModelRow], conditions: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """A sentence for each comparison of students: that they were trained alike, or what differed.
+    """A sentence for each comparison of students: they were trained alike, or which conditions differed.
 
     Args:
         rows: the models.
-        conditions: by row id, what the model was trained with: first weights, images, views, steps and so on.
+        conditions: the conditions of each training by row id: initial weights, images, views, steps and so on.
     """
     sentences = []
     for condition, *pair in compared(rows):
@@ -230,7 +230,7 @@ def likeness(rows: Sequence[ModelRow], conditions: Mapping[str, Mapping[str, Any
 
 
 def gains(rows: Sequence[ModelRow], scale: Scale) -> list[_Fact]:
-    """What distillation did, with all labels and with few."""
+    """The gain from distillation, with all labels and with few."""
     return [_gain(*pair, scale) for pair in compared(rows) if scale.known(*pair[1:])]
 
 
@@ -272,14 +272,14 @@ def _cost_of_export(small: ModelRow, keras_student: ModelRow, scale: Scale) -> s
     if small.agreement is not None:
         share = percent(small.agreement, scale.test_size)
         same = f"predicts the same class as the Keras student on {share}% of the test {scale.decided}"
-        if not scale.measure.is_proportion and scale.position_unit is None:  # of independent labels
+        if not scale.measure.is_proportion and scale.position_unit is None:  # independent labels
             same = f"decides as the Keras student does on {share}% of the labels"
         agreement = f"; it {same}"
     return f"Exporting to {_format(small)} {change}{agreement}."
 
 
 def _ratio(before: float, after: float, less: str, more: str) -> str:
-    """`"61x smaller"`, or nothing where the two are within 5% of each other."""
+    """`"61x smaller"`, or `""` if the two are within 5% of each other."""
     ratio = before / after if after else math.inf
     if not 0 < ratio < math.inf or 1 / 1.05 < ratio < 1.05:
         return ""
