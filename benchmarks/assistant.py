@@ -4,12 +4,12 @@
         [--only teacher|seeds|table] [--quick]
 
 `DIR` (or KERAS_KD_DATA) holds `cifar10_25k_packed.npz`, half of CIFAR-10's training images and all test images, and
-its reader `load.py`. A student of 2 convolutions learns alone, from a teacher of 10, and from an assistant of 4 that
-learned from that teacher; one teacher, 3 seeds of the others, as many epochs for each.
+its reader `load.py`. A student with 2 convolutions learns alone, from a teacher with 10, and from an assistant with 4
+that was distilled from that teacher. There is one teacher; the others have 3 seeds and equally many epochs.
 
-Every finished training is a line of `results/assistant.jsonl` and a `.keras` file under `--state`, and is not run
-again; one that was killed goes on from its last saved epoch. What a teacher says of the images is computed once, for 8
-views of each, and read by all trainings that follow it. About an hour and a half on 2 cores.
+Every finished training is a line of `results/assistant.jsonl` and a `.keras` file under `--state`, and is not repeated;
+a killed training resumes from its last saved epoch. Teacher outputs are computed once, for 8 views of each image, and
+shared by all trainings that use them. Takes about an hour and a half on 2 cores.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ BATCH_SIZE = 128
 ALPHA = 0.9
 TEMPERATURE = 4.0
 FILE = "cifar10_25k_packed"
-ROWS = (  # what, our training, the paper's accuracy
+ROWS = (  # label, our training, the paper's accuracy
     ("teacher, 10 convolutions", "teacher", None),
     ("assistant, 4 convolutions, from the teacher", "assistant", None),
     ("student, 2 convolutions, alone", "alone", 70.16),
@@ -49,7 +49,7 @@ ROWS = (  # what, our training, the paper's accuracy
 
 @dataclass(frozen=True)
 class Settings:
-    """What a result depends on besides its seed."""
+    """The settings that determine a result, apart from the seed."""
 
     teacher_epochs: int
     epochs: int
@@ -58,7 +58,7 @@ class Settings:
     num_images: int
 
     def of(self, training: str) -> dict[str, float]:
-        """Those that count for a training: the teacher knows nothing of what follows it."""
+        """The settings that affect a training: the teacher's depend on nothing that follows it."""
         settings = asdict(self)
         return (
             {k: v for k, v in settings.items() if k not in ("epochs", "views")} if training == "teacher" else settings
@@ -73,7 +73,7 @@ class Images(NamedTuple):
 
 
 def load(folder: Path, num_images: int, num_test: int) -> Images:
-    """32x32 images, each channel with mean 0 and deviation 1 over the training images."""
+    """32x32 images, each channel with mean 0 and standard deviation 1 over the training images."""
     specification = importlib.util.spec_from_file_location("load", folder / "load.py")
     reader = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(reader)
@@ -88,7 +88,7 @@ def load(folder: Path, num_images: int, num_test: int) -> Images:
 
 
 class Experiment:
-    """The trainings, each once: a `.keras` file in the state folder and a line in the record."""
+    """The trainings, each run once and stored as a `.keras` file in the state folder and a line in the record."""
 
     def __init__(self, images: Images, settings: Settings, state: Path, record: Path):
         self.images = images
@@ -105,7 +105,7 @@ class Experiment:
         return self._trained("teacher", 0, "plain_cnn_10", self.settings.teacher_epochs)
 
     def run_seed(self, seed: int) -> None:
-        """Three students, which start alike and see the same batches, and the assistant of the third."""
+        """Trains three students with the same initial weights and batches, and the assistant of the third."""
         epochs, of_teacher = self.settings.epochs, lambda: self._cached(self.teacher(), "teacher", 0)
         self._trained("alone", seed, "plain_cnn_2", epochs)
         self._trained("distilled", seed, "plain_cnn_2", epochs, of_teacher)
@@ -119,14 +119,14 @@ class Experiment:
         return folder / f"{training}-{seed}.{suffix}"
 
     def _cached(self, model: keras.Model, training: str, seed: int) -> Any:
-        """What a model says of every view of every image, computed once; any seed reads it."""
+        """A model's outputs for every view of every image, computed once for all seeds."""
         views = self.settings.views
         folder = self._path(training, seed, f"{views}-views")
         print(f"== the answers of {training}, seed {seed}", flush=True)
         return kd.teachers.CachedTeacher.build(model, self._pipeline(seed=0), folder, views=views)
 
     def _pipeline(self, seed: int, views: int | None = None) -> Any:
-        """Padded by 4, cropped and flipped at random, alike for all seeds; the order is that of the seed."""
+        """Images padded by 4, cropped and flipped at random, alike for all seeds; the seed determines the order."""
         augment = [kd.data.PadAndCrop(4), kd.data.Flip()]
         source = (self.images.x, self.images.y)
         return kd.data.Pipeline(source, augment=augment, batch_size=BATCH_SIZE, seed=seed, augment_seed=0, views=views)
@@ -134,7 +134,7 @@ class Experiment:
     def _trained(
         self, name: str, seed: int, architecture: str, epochs: int, answers: Callable[[], Any] | None = None
     ) -> keras.Model:
-        """The model of that name, trained here if need be: alone, or from a teacher's cached answers."""
+        """The model of that name, trained if necessary: alone, or from a teacher's cached outputs."""
         path = self._path(name, seed, "keras")
         is_recorded = any((row["training"], row["seed"]) == (name, seed) for row in self.rows())
         if path.exists() and is_recorded:
@@ -159,8 +159,8 @@ class Experiment:
         return model
 
     def _fit(self, architecture: str, seed: int, epochs: int, teacher: Any, resume: kd.callbacks.Resume) -> keras.Model:
-        # Twice as fast for the big one on a CPU with AVX512-BF16, and no faster for the small ones. Its weights are
-        # float32 all along, and so is what it says later.
+        # Twice as fast for the large model on a CPU with AVX512-BF16, but no faster for the small ones. The weights
+        # stay float32, and so do the outputs computed later.
         policy = "mixed_bfloat16" if architecture == "plain_cnn_10" else "float32"
         model = student = build(architecture, seed, policy)
         pipeline = self._pipeline(seed, None if architecture == "plain_cnn_10" else self.settings.views)
@@ -193,7 +193,7 @@ def build(architecture: str, seed: int, policy: str) -> keras.Model:
 
 def compile_model(model: keras.Model, learning_rate: float, steps: int) -> None:
     rate = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
-    # The paper's 1e-4 is PyTorch's, which momentum 0.9 multiplies by 10; Keras' decay bypasses the momentum.
+    # The paper's 1e-4 is for PyTorch, where momentum 0.9 multiplies it by 10; Keras' decay bypasses the momentum.
     optimizer = keras.optimizers.SGD(rate, momentum=0.9, weight_decay=1e-3)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(optimizer, loss=loss, metrics=["accuracy"], jit_compile=False)
@@ -205,7 +205,7 @@ def accuracy(model: keras.Model, images: Images) -> float:
 
 
 class Seconds(keras.callbacks.Callback):
-    """The time of each epoch among the logs, for the callbacks behind it."""
+    """Adds each epoch's seconds to the logs for the callbacks that follow."""
 
     def on_epoch_begin(self, epoch, logs=None):
         self._start = time.perf_counter()
@@ -214,7 +214,7 @@ class Seconds(keras.callbacks.Callback):
         logs["seconds"] = time.perf_counter() - self._start
 
 
-# What is written.
+# Results.
 
 
 def summarize(experiment: Experiment) -> tuple[dict, str]:

@@ -1,4 +1,4 @@
-"""What every benchmark shares: fair rounds, ratios with their spread, and where results are written."""
+"""Shared by all benchmarks: fair rounds, ratios with their spread, and writing results."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DOCS = ROOT.parent / "docs" / "benchmarks.md"
 
 
 def rounds(contenders: dict[str, Callable[[], None]], num_rounds: int, warmup: int = 1) -> dict[str, list[float]]:
-    """Seconds of each contender per round; all run in every round, in turn, each round starting with another."""
+    """Seconds of each contender per round; every round runs all in turn, starting with a different one."""
     names = list(contenders)
     seconds = {name: [] for name in names}
     for index in range(-warmup, num_rounds):
@@ -33,7 +33,7 @@ def rounds(contenders: dict[str, Callable[[], None]], num_rounds: int, warmup: i
 
 
 def ratio(numerator: list[float], denominator: list[float]) -> dict[str, float]:
-    """The ratio of two contenders round by round: its median, smallest and largest."""
+    """The ratio of two contenders, computed per round: median, minimum and maximum."""
     values = [a / b for a, b in zip(numerator, denominator, strict=True)]
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 

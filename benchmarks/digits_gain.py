@@ -1,9 +1,9 @@
-"""What distillation gives on the digits: the main job over several seeds, measured on the test split.
+"""The gain from distillation on the digits: the main recipe over several seeds, measured on the test split.
 
     python benchmarks/digits_gain.py [--seeds 5] [--folder FOLDER]
 
-Runs `keras-kd run --set seed=N` as it ships (a teacher per seed), so it resumes where it stopped. The settings were
-searched on the validation split by `digits_search.py`.
+Runs `keras-kd run --set seed=N` with the shipped recipe (one teacher per seed), so an interrupted run resumes. The
+settings were found on the validation split by `digits_search.py`.
 """
 
 from __future__ import annotations

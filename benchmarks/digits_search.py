@@ -2,7 +2,7 @@
 
     python benchmarks/digits_search.py [--seeds 3]
 
-Every training is written down as soon as it is done, so the search resumes. Prints the mean validation accuracy per
+Every training is recorded when it finishes, so an interrupted search resumes. Prints the mean validation accuracy per
 setting.
 """
 
@@ -24,7 +24,7 @@ LABELS = 100
 
 
 def grid():
-    """(labels, epochs, alpha, temperature); alpha None is the student alone, a pair is a cosine decay."""
+    """Yields (labels, epochs, alpha, temperature); alpha None means the student alone, a pair a cosine decay."""
     for labels, epochs in itertools.product(("all", LABELS), (60, 120)):
         yield labels, epochs, None, None
         for alpha, temperature in itertools.product((0.5, 0.9, 1.0, (0.9, 0.1)), (1.0, 2.0, 4.0, 8.0)):

@@ -1,10 +1,10 @@
-"""What the faster copy of a teacher gains, and how far its logits move: `FrozenTeacher(dtype=...)`.
+"""The speedup of a teacher's faster copy, `FrozenTeacher(dtype=...)`, and how far its logits move.
 
     python benchmarks/frozen_teacher.py [--rounds 7]
 
-Time: batches of 64 on one thread without XLA, in turn with the model as it is, once on this processor as it is and once
-with oneDNN held to what has no bfloat16 instructions (`ONEDNN_MAX_CPU_ISA=AVX512_CORE`), a process each. Logits: of
-teachers trained on the digits, on their test images. About 5 minutes on 2 cores.
+Time: batches of 64 on one thread without XLA, alternating with the unmodified model, once with all instructions of this
+processor and once with oneDNN restricted to instructions without bfloat16 (`ONEDNN_MAX_CPU_ISA=AVX512_CORE`), each in
+its own process. Logits: of teachers trained on the digits, on the test images. Takes about 5 minutes on 2 cores.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ COPIES = ("float32", "bfloat16")
 
 
 def seconds(name: str, num_rounds: int) -> dict[str, list[float]]:
-    """Seconds of 4 batches by kind of teacher, per round."""
+    """Seconds for 4 batches per kind of teacher and round."""
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     shape = TIMED[name]
@@ -49,7 +49,7 @@ def seconds(name: str, num_rounds: int) -> dict[str, list[float]]:
 
 
 def timed(name: str, num_rounds: int, isa: str | None) -> dict[str, dict[str, float]]:
-    """The time of each copy over that of the model, in a process of its own."""
+    """The time of each copy relative to the model's, measured in a separate process."""
     environment = os.environ | ({"ONEDNN_MAX_CPU_ISA": isa} if isa else {})
     command = [sys.executable, __file__, "--rounds", str(num_rounds), "--time", name]
     run = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
@@ -58,7 +58,7 @@ def timed(name: str, num_rounds: int, isa: str | None) -> dict[str, dict[str, fl
 
 
 def moved(name: str, seed: int) -> dict[str, dict[str, float]]:
-    """How far each copy's logits are from those of a trained teacher, in standard deviations of these."""
+    """The distance of each copy's logits from a trained teacher's, in standard deviations of the teacher's."""
     source = kd.data.open_source("digits")
     (x, y), (x_test, _) = source.train.arrays(), source.test.arrays()
     keras.utils.set_random_seed(seed)

@@ -3,8 +3,8 @@
     python benchmarks/hinton_mnist.py --data-dir DIR [--seeds 3] [--teacher-epochs 60] [--student-epochs 20]
 
 DIR (or the variable KERAS_KD_DATA) holds `mnist.npz` with x_train, y_train, x_test and y_test. Every finished
-training is saved under `--state`, weights and a line of `log.jsonl`, so an interrupted run goes on; the teacher also
-within its training. About 25 minutes on 2 cores.
+training is saved under `--state` as weights and a line of `log.jsonl`, so an interrupted run resumes; the teacher's
+training also resumes between epochs. Takes about 25 minutes on 2 cores.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from common import markdown, write
 
 import keras_kd as kd
 
-BATCH_SIZE = 500  # divides 60,000; with 250 an epoch of the teacher took 10.3 s instead of 6.1 on 2 cores
+BATCH_SIZE = 500  # divides 60,000; with 250, a teacher epoch took 10.3 s instead of 6.1 s on 2 cores
 LEARNING_RATE = 2e-3
 TEMPERATURE = 20.0
-ALPHA = 0.9  # the paper says of the hard labels only that theirs was "a considerably lower weight"
-JITTER = 2  # pixels, each way
+ALPHA = 0.9  # the paper only gives hard labels "a considerably lower weight"
+JITTER = 2  # pixels in each direction
 MAX_NORM = 15**0.5  # the dropout paper of 2012 bounds the squared length of a unit's weights by 15
 THREE = 3
 RAISES = np.arange(0, 10.05, 0.1)
-ROWS = (  # label, the paper's number, and where ours is
+ROWS = (  # label, the paper's number, and the location of ours
     ("teacher, errors", 67, "teacher", "errors"),
     ("student alone, errors", 146, "alone", "errors"),
     ("student distilled, errors", 74, "distilled", "errors"),
@@ -66,7 +66,7 @@ def scaled(images):
 
 
 def load(folder: str | None) -> tuple[Split, Split]:
-    """The training and the test images; leaves the program where they are missing."""
+    """The training and test images; exits the program if they are missing."""
     path = Path(folder or "") / "mnist.npz"
     if not folder or not path.exists():
         sys.exit(f"There is no {path}: name its folder with --data-dir or KERAS_KD_DATA. Nothing was run.")
@@ -74,7 +74,7 @@ def load(folder: str | None) -> tuple[Split, Split]:
         return tuple(Split(file[f"x_{part}"], file[f"y_{part}"].astype("int32")) for part in ("train", "test"))
 
 
-# Batches, without end; the order of an epoch follows from the seed and its number alone.
+# Endless batches; the order of an epoch depends only on the seed and the epoch number.
 
 
 def plain_batches(inputs, labels, seed, teacher_logits=None):
@@ -88,7 +88,7 @@ def plain_batches(inputs, labels, seed, teacher_logits=None):
 
 
 def jittered_batches(split, seed, first_epoch):
-    """Every image moved by -2 to 2 pixels in both directions, anew in each epoch; what moves in is black."""
+    """Batches of images shifted by -2 to 2 pixels in both directions, anew in each epoch and padded with black."""
     size = split.images.shape[1]
     padded = np.pad(split.images, ((0, 0), (JITTER, JITTER), (JITTER, JITTER)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, (size, size), axis=(1, 2))
@@ -130,7 +130,7 @@ def compile_model(model, epochs, steps):
     model.compile(keras.optimizers.Adam(rate), loss=loss, metrics=["accuracy"], jit_compile=False)
 
 
-# The trainings. Each changes the model it is given.
+# The trainings. Each modifies the given model.
 
 
 def train_teacher(model, train, seed, epochs, folder):
@@ -144,7 +144,7 @@ def train_teacher(model, train, seed, epochs, folder):
 
 
 def train_student(student, split, seed, epochs, teacher_logits=None):
-    """Alone, or with `teacher_logits` `[n, 10]` distilled: these were computed once, as the images are not jittered."""
+    """Trains alone, or distills from `teacher_logits` `[n, 10]`, computed once as the images are not jittered."""
     steps = len(split.images) // BATCH_SIZE
     model = student
     if teacher_logits is not None:
@@ -170,7 +170,7 @@ class State:
         folder.mkdir(parents=True, exist_ok=True)
 
     def trained(self, name, make, train, test, seed):
-        """The model of that name: its saved weights, or else trained by `train(model)` and written down."""
+        """The model of that name with its saved weights, or trained by `train(model)` and saved."""
         path = self.folder / f"{name}.weights.h5"
         keras.utils.set_random_seed(seed)
         model = make()
@@ -191,7 +191,7 @@ class State:
         return model
 
 
-# What is measured.
+# Measurements.
 
 
 def logits_of(model, split):
@@ -199,20 +199,20 @@ def logits_of(model, split):
 
 
 def count(logits, labels, raised=0.0):
-    """Errors, and those on 3s, with the bias of class 3 raised."""
+    """The number of errors, and of errors on 3s, with the bias of class 3 raised."""
     logits = logits + raised * np.eye(10, dtype=logits.dtype)[THREE]
     wrong = logits.argmax(1) != labels
     return {"errors": int(wrong.sum()), "on_threes": int(wrong[labels == THREE].sum())}
 
 
 def best_raise(logits, labels):
-    """The smallest raise of those with the fewest errors."""
+    """The smallest raise among those with the fewest errors."""
     errors = [count(logits, labels, raised)["errors"] for raised in RAISES]
     return round(float(RAISES[int(np.argmin(errors))]), 1)
 
 
 def measure_seed(state, teacher_name, train, test, teacher_logits, seed, epochs):
-    """The three students of a seed: they start alike."""
+    """Results of the three students of a seed, which start from the same weights."""
     others = train.labels != THREE
     transfer = Split(train.images[others], train.labels[others])
     jobs = {
@@ -250,7 +250,7 @@ def main():
     teacher = state.trained(
         name, make_teacher, lambda model: train_teacher(model, train, 0, arguments.teacher_epochs, folder), test, 0
     )
-    kd.callbacks.Resume(folder).clear()  # the teacher is saved as a whole by now
+    kd.callbacks.Resume(folder).clear()  # the complete teacher is already saved
     teacher_errors = count(logits_of(teacher, test), test.labels)
     teacher_logits = logits_of(teacher, train)
     seeds = [
@@ -260,7 +260,7 @@ def main():
     summarize(arguments, teacher_errors, seeds)
 
 
-# What is written.
+# Results.
 
 
 def summarize(arguments, teacher, seeds):
@@ -285,7 +285,7 @@ def summarize(arguments, teacher, seeds):
 
 
 def spread(values):
-    """Mean, range and each value; a single one stands alone."""
+    """Mean, range and each value; a single value alone."""
     if len(values) == 1:
         return [values[0]]
     return [f"{statistics.mean(values):.1f}", f"{min(values)} to {max(values)}", *values]

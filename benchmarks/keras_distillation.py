@@ -1,4 +1,4 @@
-"""What `keras.distillation` does beside keras_kd: each row of the README's comparison, run.
+"""`keras.distillation` compared with keras_kd: runs each row of the README's comparison.
 
 python benchmarks/keras_distillation.py
 """
@@ -32,7 +32,7 @@ def model(width=8, activation=None, norm=False, dtype=None):
 
 
 def pair(which, teacher, student, loss="kl_divergence", compile_loss=None):
-    """A compiled distiller of ours or of Keras."""
+    """A compiled distiller of keras_kd or of Keras."""
     if which == "keras_kd":
         distiller = kd.Distiller(teacher, student, temperature=2.0)
     else:
@@ -43,7 +43,7 @@ def pair(which, teacher, student, loss="kl_divergence", compile_loss=None):
 
 
 def soft_target_value(which, x, y):
-    """The default loss on one batch, temperature 2, and the number that the formula gives in float64."""
+    """The default loss on one batch at temperature 2, and the formula's value in float64."""
     rng = np.random.default_rng(0)
     teacher, student = (rng.normal(size=(2, 32, 10)) * 3).astype("float32")
     p, q = (
@@ -58,7 +58,7 @@ def soft_target_value(which, x, y):
 
 
 def saturated_logits(which, x, y):
-    """Teacher (60, -60), student (-60, 60), temperature 1: 120 is right, the gradient is not 0."""
+    """Teacher (60, -60), student (-60, 60), temperature 1: the loss is 120, and the gradient is not 0."""
     teacher, student = np.float32([[60, -60]]), tf.Variable(np.float32([[-60, 60]]))
     with tf.GradientTape() as tape:
         if which == "keras_kd":
@@ -72,7 +72,7 @@ def saturated_logits(which, x, y):
 
 
 def evaluation(which, x, y):
-    """Does `evaluate` change BatchNorm's statistics? For Keras with its loss on inner layers, where it does."""
+    """Does `evaluate` change BatchNorm's statistics? Keras runs with its feature loss, where it does."""
     teacher, student = model(), model(norm=True)
     distiller = pair(which, teacher, student, DIVERGENCE)
     if which != "keras_kd":
@@ -87,7 +87,7 @@ def evaluation(which, x, y):
 
 
 def sample_weights(which, x, y):
-    """Does a sample weight of 0 stop a step?"""
+    """Does a sample weight of 0 prevent an update?"""
     student = model()
     before = [w.copy() for w in student.get_weights()]
     pair(which, model(), student, DIVERGENCE).train_on_batch(x[:32], y[:32], sample_weight=np.zeros(32, "float32"))
@@ -115,7 +115,7 @@ def mixed_precision(which, x, y):
 
 
 def training_on(which, x, y):
-    """Save, load, train on."""
+    """Saves, loads, and continues training."""
     with tempfile.TemporaryDirectory() as folder:
         teacher = model()
         teacher.save(Path(folder) / "teacher.keras")
@@ -127,7 +127,7 @@ def training_on(which, x, y):
 
 
 def student_on_digits(which, x, y):
-    """Test accuracy of a linear student after 30 epochs with the default loss, the same seeds and steps."""
+    """Test accuracy of the small student after 30 epochs with the default loss, and the same seeds and steps."""
     keras.utils.set_random_seed(0)
     teacher = model(128)
     teacher.compile(keras.optimizers.Adam(1e-3), loss=from_logits())

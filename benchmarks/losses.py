@@ -1,14 +1,14 @@
-"""Every loss on real images: the same small student, the same teacher, the same steps; accuracy and cost of each.
+"""Accuracy and cost of every loss on real images, with the same small student, teacher and steps.
 
     python benchmarks/losses.py --data-dir DIR [--part teachers|students|timing|table] [--only NAME ...]
 
 `DIR` (or KERAS_KD_DATA) holds `cifar10_25k_packed.npz`, `fashion_mnist.npz` and their reader `load.py`. The teacher
 (wrn_16_2, 8.1 times the student's multiply-adds) is trained on all training images, the student (resnet8) on 5,000 of
-them, at half resolution: what two cores can do for all losses, 3 seeds and two data sets in about an hour. What the
-teacher says of the 5,000 images is computed once and stored; there is no augmentation. Finished trainings are kept in
-`results/losses.jsonl` and not run again; the teacher goes on from its last epoch.
+them, at half resolution, so that two cores finish all losses, 3 seeds and two data sets in about an hour. The teacher
+outputs for the 5,000 images are computed once and stored; there is no augmentation. Finished trainings are kept in
+`results/losses.jsonl` and not repeated; the teacher's training resumes from its last epoch.
 
-The weights are those of each paper's published code, in its own form `ce * cross-entropy + weight * loss`.
+The weights are from each paper's published code, in its own form `ce * cross-entropy + weight * loss`.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ WARMUP_STEPS = NUM_IMAGES * STUDENT_EPOCHS // BATCH_SIZE // 12  # 20 of 240 epoc
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-    """`ce * cross-entropy + sum(weight * loss)`; the losses as a recipe writes them."""
+    """`ce * cross-entropy + sum(weight * loss)`, with losses written as in a recipe."""
 
     losses: tuple[dict, ...] = ()
     ce: float = 1.0
@@ -120,7 +120,7 @@ class Images:
 
 
 def load(name, data_dir):
-    """Images at half resolution, each channel with mean 0 and deviation 1 over the training images."""
+    """Images at half resolution, each channel with mean 0 and standard deviation 1 over the training images."""
     specification = importlib.util.spec_from_file_location("load", data_dir / "load.py")
     reader = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(reader)
@@ -134,7 +134,7 @@ def load(name, data_dir):
 
 
 def halve(images):
-    """2x2 average pooling of `[n, height, width(, channels)]` bytes, as float32 with a channel axis."""
+    """2x2 average pooling of `[n, height, width(, channels)]` bytes to float32 with a channel axis."""
     x = images.reshape(*images.shape[:3], -1)
     n, height, width, channels = x.shape
     return x.reshape(n, height // 2, 2, width // 2, 2, channels).mean((2, 4), dtype="float32")
@@ -159,7 +159,7 @@ def accuracy(model, images):
 
 
 def teacher_for(name, images, state):
-    """The trained teacher, trained here if need be: 25,000 images, flipped at random."""
+    """The trained teacher, trained if necessary on 25,000 randomly flipped images."""
     path = state / f"{name}_teacher.keras"
     if path.exists():
         return keras.models.load_model(path)
@@ -183,7 +183,7 @@ def teacher_for(name, images, state):
 
 
 class Batches(keras.utils.PyDataset):
-    """Batches of stored arrays in an order that depends on seed and epoch alone."""
+    """Batches of stored arrays in an order that depends only on seed and epoch."""
 
     def __init__(self, arrays, y, *, seed, batch_size=BATCH_SIZE, first_epoch=0, flip=False, only=None):
         super().__init__()
@@ -215,7 +215,7 @@ class Batches(keras.utils.PyDataset):
 
 
 class StoredTeacher(kd.teachers.Teacher):
-    """What a teacher said of each image, travelling with the batch as `{"image": ..., tap: ...}`."""
+    """Stored teacher outputs, carried by the batch as `{"image": ..., tap: ...}`."""
 
     def __init__(self, stored):
         self.shapes = {name: (None, *array.shape[1:]) for name, array in stored.items()}
@@ -247,7 +247,7 @@ def image_of(x):
 
 
 def losses_of(method):
-    """The published form with alpha = 0.5: everything twice, so that the two halves cancel."""
+    """The published form with alpha = 0.5: all weights are doubled to cancel the factor of one half."""
     return [kd.losses.get({**loss, "weight": 2 * loss["weight"]}) for loss in method.losses]
 
 
@@ -257,7 +257,7 @@ def compiled(model, steps, ce):
 
 
 def trainable(method, student, images, teacher, steps):
-    """The model to fit for a method: on stored outputs where `teacher` is a dict of them, else live."""
+    """The model to fit for a method: with stored outputs if `teacher` is a dict of them, else with a live teacher."""
     if method.from_keras:
         return keras_distiller(method, student, images, teacher, steps)
     if not method.losses:
@@ -277,7 +277,7 @@ def trainable(method, student, images, teacher, steps):
 
 
 def keras_distiller(method, student, images, teacher, steps):
-    """Keras' own, with the weights of `SoftTargets`; stored logits pass through a teacher that hands them on."""
+    """Keras' own Distiller, with the weights of `SoftTargets`; an identity teacher passes stored logits through."""
     image = keras.Input(images.x.shape[1:], name="image")
     if isinstance(teacher, dict):
         logits = keras.Input((10,), name="output")
@@ -296,7 +296,7 @@ def keras_distiller(method, student, images, teacher, steps):
 
 
 def read_by(method, stored):
-    """Only what the method reads travels with the batch."""
+    """The stored outputs that the method reads; the batch carries no others."""
     names = {name for loss in method.losses for name in np.atleast_1d(loss.get("teacher", "output"))}
     names |= {"output"} if method.losses or method.from_keras else set()
     return {name: stored[name] for name in names}
@@ -340,7 +340,7 @@ def recorded():
 
 
 def timing(data, state, num_rounds, steps):
-    """Each method's step over the plain student's, with the live teacher and with what it said stored."""
+    """Each method's step time relative to the plain student's, with the live teacher and with its stored outputs."""
     images = data["cifar10"]
     teacher = teacher_for("cifar10", images, state)
     stored = stored_outputs(teacher, images)
@@ -409,7 +409,7 @@ def table(data, state):
 
 
 def draw(accuracy):
-    """A picture beside the table: each method's mean and spread, and a line where the student alone stands."""
+    """Plots each method's mean and spread, and a line at the accuracy of the student alone."""
     figure = Figure(figsize=(11, 6.5), layout="constrained")
     names = list(reversed(METHODS))
     panels = figure.subplots(1, len(accuracy), sharey=True, squeeze=False)[0]

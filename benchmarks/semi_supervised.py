@@ -1,17 +1,17 @@
-"""Few labels, many images: what a student learns from 1,000 labels, and what the teacher adds without any more of them.
+"""Few labels, many images: what a student learns from 1,000 labels, and what the teacher adds without more labels.
 
     python benchmarks/semi_supervised.py --data-dir DIR [--teacher FILE.keras] [--only teacher|students|table]
         [--epochs 3] [--seeds 0 1 2] [--quick]
 
 `DIR` (or KERAS_KD_DATA) holds `fashion_mnist.npz` and its reader `load.py`. The teacher (wrn_16_2) learns from all
-60,000 labels. The student (resnet8) is given 1,000 of them, as many of each class, and learns from these alone, from
-these and the teacher, or from all 60,000 images, of which 59,000 have no label: alpha is 1 there. Each of the three
-takes the same number of steps, of the same size, from the same weights; the seed is of the weights, of the order and
-of which labels there are. Images at half resolution, moved by up to a pixel and flipped at random.
+60,000 labels. The student (resnet8) is given 1,000 of them, balanced over the classes, and learns from these alone,
+from these and the teacher, or from all 60,000 images, of which 59,000 are unlabeled and use alpha 1. All three take the
+same number of steps with the same batch size from the same initial weights; the seed determines the weights, the order
+and the choice of labels. Images have half resolution, are shifted by up to a pixel and flipped at random.
 
-What the teacher says is computed once, for 3 views of all images and 30 of the labeled ones, and read by all that
-follows. Every finished training is a line of `results/semi_supervised.jsonl` and not run again; one that was killed
-goes on from its last saved epoch. On 2 cores about 10 minutes for the teacher and 20 for the students.
+Teacher outputs are computed once, for 3 views of all images and 30 of the labeled ones, and shared by all later
+trainings. Every finished training is a line of `results/semi_supervised.jsonl` and is not repeated; a killed training
+resumes from its last saved epoch. Takes about 10 minutes for the teacher and 20 for the students on 2 cores.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from losses import Images, accuracy, halve, optimizer
 import keras_kd as kd
 from keras_kd.data.stratify import stratified_choice
 
-BATCH_SIZE = 50  # divides the 1,000 labeled images and all 60,000, so that steps can be the same
+BATCH_SIZE = 50  # divides 1,000 and 60,000, so that the number of steps can be equal
 TEACHER_BATCH_SIZE = 128
 ALPHA = 0.9
 TEMPERATURE = 4.0
@@ -50,7 +50,7 @@ TRAININGS = {
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What a result depends on besides its seed."""
+    """The settings that determine a result, apart from the seed."""
 
     num_images: int
     num_labels: int
@@ -61,12 +61,12 @@ class Settings:
 
     @property
     def steps(self) -> int:
-        """Of every student, whatever it sees."""
+        """The number of steps of every student, whatever its data."""
         return self.num_images // BATCH_SIZE * self.epochs
 
 
 def load(folder: Path, num_images: int) -> Images:
-    """14x14 images, with mean 0 and deviation 1 over the training images."""
+    """14x14 images, with mean 0 and standard deviation 1 over the training images."""
     specification = importlib.util.spec_from_file_location("load", folder / "load.py")
     reader = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(reader)
@@ -88,7 +88,7 @@ def pipeline(x: np.ndarray, y: np.ndarray, *, seed: int, batch_size: int = BATCH
 
 
 class Log(keras.callbacks.Callback):
-    """A line of the epoch's logs after every `steps` steps; the time of each epoch among the logs, for `Resume`."""
+    """Prints the logs every `every` epochs, and adds each epoch's seconds to the logs for `Resume`."""
 
     def __init__(self, what: str, every: int):
         super().__init__()
@@ -105,7 +105,7 @@ class Log(keras.callbacks.Callback):
 
 
 def fit(model: keras.Model, batches: Any, epochs: int, folder: Path, log: Log) -> float:
-    """From where it was left to the last epoch; returns the seconds of all epochs."""
+    """Resumes the training, runs it to the last epoch, and returns the seconds of all epochs."""
     resume = kd.callbacks.Resume(folder, every_seconds=20.0, keep_finished=True)
     first = resume.restore(model)
     callbacks = [log, resume]
@@ -137,7 +137,7 @@ def trained_teacher(images: Images, epochs: int, state: Path) -> keras.Model:
 
 
 def data_of(training: str, images: Images, keep: np.ndarray, settings: Settings, seed: int) -> tuple[Any, int]:
-    """What a student is trained on, and for how many epochs: as many steps for all."""
+    """A student's training data, and the number of epochs that gives all students the same number of steps."""
     if training == "all":
         y = np.full_like(images.y, kd.data.UNLABELLED)
         y[keep] = images.y[keep]
@@ -147,7 +147,7 @@ def data_of(training: str, images: Images, keep: np.ndarray, settings: Settings,
 
 
 def with_answers(batches: Any, training: str, seed: int, teacher: keras.Model, state: Path) -> tuple[Any, Any]:
-    """The batches with what the teacher says of them, and the teacher that reads it."""
+    """The batches with the teacher outputs, and the cached teacher that reads these."""
     folder = state / ("answers-all" if training == "all" else f"answers-{seed}")
     cached = kd.teachers.CachedTeacher.build(teacher, batches, folder, views=batches.views)
     return batches.with_teacher(cached), cached
@@ -193,7 +193,7 @@ def students(
             print(f"{training}, seed {seed}: {result['accuracy']:.4f}, {result['seconds']} s", flush=True)
 
 
-# What is written.
+# Results.
 
 
 def spread(values: list[float]) -> str:

@@ -1,17 +1,17 @@
-"""What a step of distillation costs: plain student, our Distiller, Keras' own, and the teacher's inference alone.
+"""The cost of a distillation step: plain student, our Distiller, Keras' own, and teacher inference alone.
 
     python benchmarks/step_time.py [--rounds 9] [--pairs NAME ...]
     python benchmarks/step_time.py --backend jax [--rounds 9] [--pairs NAME ...]
     python benchmarks/step_time.py --whole-epochs [--rounds 5] [--pairs NAME ...] [--scratch FILE.json]
 
-The second form compares our step with plain student and teacher on JAX, and writes results/step_time_jax.json with the
-load of the machine. The third one times whole epochs of `fit(x, y)` on arrays, as a user writes it, where tf.data's
-autotuner may hold up the end of an epoch. It saves after each row and goes on where it was stopped; `--scratch` keeps
-rows in a file of its own and leaves the results and the docs alone.
+The second form compares our step with plain student and teacher on JAX, and writes results/step_time_jax.json,
+including the machine's load. The third times whole epochs of `fit(x, y)` on arrays, as a user writes it, where
+tf.data's autotuner may delay the end of an epoch. It saves after each row and resumes after an interruption;
+`--scratch` keeps the rows in a separate file and leaves the results and the docs unchanged.
 
-All run in one process, in turn, over the same batches; ratios are taken round by round. On logits Keras' Distiller gets
-`loss=KLDivergence()`, with which it computes the right number. On features both compare the last stage's maps, of one
-shape in this pair (Keras has no projector), by their mean square.
+All run in one process, in turn, over the same batches; ratios are computed per round. On logits, Keras' Distiller gets
+`loss=KLDivergence()`, with which it computes the correct value. On features, both use the mean squared error of the
+last stage's maps, which have the same shape in this pair (Keras has no projector).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import os
 import sys
 from pathlib import Path
 
-if "--backend" in sys.argv:  # Keras reads it when it is imported
+if "--backend" in sys.argv:  # read when Keras is imported
     os.environ["KERAS_BACKEND"] = sys.argv[sys.argv.index("--backend") + 1]
 
 import keras
@@ -37,7 +37,7 @@ TEMPERATURE = 4.0
 
 @dataclasses.dataclass(frozen=True)
 class Pair:
-    """A teacher and a student, what they are compared by, and how much of it is timed."""
+    """A teacher and a student, the layer that the loss compares (None: the logits), and the number of timed steps."""
 
     teacher: str
     student: str
@@ -121,7 +121,7 @@ def contenders(pair):
 
     x, y = arrays(pair)
     options = tf.data.Options()
-    options.autotune.enabled = False  # its thread can hold up the end of an iteration by as long as that took
+    options.autotune.enabled = False  # its thread can delay the end of an iteration by the iteration's own duration
     data = tf.data.Dataset.from_tensor_slices((x, y)).batch(pair.batch_size).cache().prefetch(2).with_options(options)
 
     def fit(model):
@@ -146,7 +146,7 @@ def contenders(pair):
 
 
 def contenders_on_jax(pair):
-    """The same on arrays, without Keras' own Distiller."""
+    """The contenders on arrays, without Keras' own Distiller."""
     import jax
 
     x, y = arrays(pair)
@@ -212,7 +212,7 @@ def run_steps(names, num_rounds, results):
 def run_epochs(names, num_rounds, results):
     for name in names:
         if results.get(name, {}).get("rounds") == num_rounds:
-            continue  # from a run that was stopped
+            continue  # measured by an interrupted run
         pair = EPOCHS[name]
         seconds = rounds(whole_epochs(pair), num_rounds)
         results[name] = {
@@ -233,7 +233,7 @@ def median(values):
 
 
 def table(first, order, results, measured, unit, digits):
-    """One row per pair in `order` that was measured, now or before."""
+    """One row per pair in `order` that was measured, in this run or earlier."""
     done = [name for name in order if name in results]
     if not done:
         return ""
@@ -267,7 +267,7 @@ def main():
         steps = run_epochs(arguments.pairs or EPOCHS, arguments.rounds or 5, results["epochs"])
     else:
         steps = run_steps(arguments.pairs or PAIRS, arguments.rounds or 9, results["pairs"])
-    for _ in steps:  # each leaves a row behind that an interruption does not undo
+    for _ in steps:  # save each row, so that an interruption does not lose it
         save(results, arguments.scratch)
     save(results, arguments.scratch)
 

@@ -1,13 +1,13 @@
-"""What the teacher costs: a training with a live teacher, with a cached one, with none, and Keras' own Distiller.
+"""The cost of the teacher: training with a live teacher, a cached one, none, and Keras' own Distiller.
 
     python benchmarks/teacher_cost.py [--rounds 7] [--pairs NAME ...] [--memory | --build | --shares]
 
-All contenders of a pair run in one process, in turn, over the same augmented batches of one pipeline; ratios are taken
-round by round, to the plain student's `fit`. Batch and optimizer are those of the published CIFAR-100 tables. On logits
-Keras' Distiller gets `loss=KLDivergence()`, with which it computes the right number; "logits and feature" compares the
-last stage's maps as well, by mean square. The build of the cache is held against `teacher.predict` on the same images,
-without augmentation for either. `--memory` measures the peak memory of a plain and of a cached training, each in a
-process of its own; `--shares` the teacher's forward pass against the student's step, by batch size.
+All contenders of a pair run in one process, in turn, over the same augmented batches of one pipeline; ratios to the
+plain student's `fit` are computed per round. Batch size and optimizer are those of the published CIFAR-100 tables. On
+logits, Keras' Distiller gets `loss=KLDivergence()`, with which it computes the correct value; "logits and feature"
+adds the mean squared error of the last stage's maps. Building the cache is compared with `teacher.predict` on the same
+images, both without augmentation. `--memory` measures the peak memory of a plain and of a cached training, each in its
+own process; `--shares` compares the teacher's forward pass with the student's step, by batch size.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def contenders(teacher, student, folder):
         "cached": CachedTeacher.build(teacher, pipeline, folder / "full", progress=False),
         "cached, top-10": CachedTeacher.build(teacher, pipeline, folder / "top", top_k=10, progress=False),
     }
-    pipeline.views = 1  # every contender sees the one view that is cached
+    pipeline.views = 1  # every contender sees the single cached view
     ours = {
         name: fits(kd.Distiller(cached, build(student), temperature=TEMPERATURE), pipeline.with_teacher(cached))
         for name, cached in caches.items()
@@ -97,15 +97,15 @@ def contenders(teacher, student, folder):
 
 
 def building(teacher, folder, num_rounds):
-    """Seconds an image of the build of a cache and of `predict`, in turn, over the same images in batches of 64.
+    """Seconds per image for building a cache and for `predict`, in turn, over the same images in batches of 64.
 
-    As with `predict`, which has run before, the time to compile is not in it: the clock of the build starts with its
-    first batch. What comes before is given apart, in seconds.
+    Compilation is excluded: `predict` has already run once, and the build is timed from its first batch. The seconds
+    before that batch are returned separately.
     """
     pipeline = data(steps=8, augment=False)
     images = pipeline.batch(np.arange(pipeline.num_examples))[0]
     options = tf.data.Options()
-    options.autotune.enabled = False  # its thread can hold up the end of an iteration by as long as that took
+    options.autotune.enabled = False  # its thread can delay the end of an iteration by the iteration's own duration
     x = tf.data.Dataset.from_tensor_slices(images).batch(64).with_options(options)
     seconds = {"teacher.predict": [], "cache build": []}
     starts = []
@@ -122,7 +122,7 @@ def building(teacher, folder, num_rounds):
 
 
 def first_batch_of_build(teacher, pipeline, folder):
-    """Builds a cache; when its first batch was written down, and of how many images that was."""
+    """Builds a cache; returns the time at which its first batch was written, and that batch's number of images."""
     done = []
     CachedTeacher.build(teacher, pipeline, folder, progress=lambda count: done.append((time.perf_counter(), count)))
     return next((moment, count) for moment, count in done if count)
@@ -140,7 +140,7 @@ def sizes():
 
 
 def train_once(kind, folder):
-    """One training in a process of its own; prints its peak memory in MiB."""
+    """Runs one training and prints the peak memory of this process in MiB."""
     pipeline, student = data(steps=8), build("resnet8x4")
     model = student
     if kind == "cached":
@@ -151,7 +151,7 @@ def train_once(kind, folder):
 
 
 def memory(num_rounds):
-    """Peak memory in MiB by kind, a process each, in turn."""
+    """Peak memory in MiB by kind, each training in its own process, in turn."""
     peaks = {"plain student": [], "cached": []}
     with tempfile.TemporaryDirectory() as folder:
         CachedTeacher.build(build("resnet32x4"), data(steps=8), folder, views=2, progress=False)
@@ -185,9 +185,10 @@ def measure_build(name, num_rounds):
 
 
 def shares(num_rounds):
-    """The teacher's forward pass over the student's step in the first pair, by batch size; 1 more is the live step.
+    """The time of the teacher's forward pass relative to the student's step in the first pair, by batch size.
 
-    Fed from memory, so nothing but these two is in it. With XLA as well, whose step is also given over that without.
+    Adding 1 gives the relative time of a live step. Batches come from memory, so only these two are timed. XLA is also
+    measured, with its step relative to the one without XLA.
     """
     (teacher, student), *_ = PAIRS.values()
     teacher = build(teacher)
