@@ -1,4 +1,4 @@
-"""Schedules that a callback hands to the distiller."""
+"""Schedules that a callback sets on the distiller."""
 
 import keras
 import numpy as np
@@ -9,7 +9,7 @@ from keras_kd.callbacks import AlphaDecay, TemperatureDecay
 from keras_kd.errors import ConfigurationError
 from keras_kd.schedules import Constant, Cosine, Linear
 
-STEPS = 4  # an epoch: 64 images in batches of 16
+STEPS = 4  # per epoch: 64 images in batches of 16
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def fit(digits):
 
 
 class Seen(keras.callbacks.Callback):
-    """The distiller's alpha at each batch."""
+    """Records the distiller's alpha after each batch."""
 
     def __init__(self):
         super().__init__()
@@ -46,12 +46,12 @@ class Seen(keras.callbacks.Callback):
 
 
 def cosine(start, end, steps, step):
-    """Half a cosine from the definition, in float64."""
+    """Half a cosine by its definition, in float64."""
     return end + (start - end) * (1 + np.cos(np.pi * np.minimum(step / steps, 1))) / 2
 
 
 def test_alpha_follows_the_schedule_through_two_fits(make_distiller, fit):
-    """Also where the step was compiled with a number before; the second fit goes on where the first one ended."""
+    """Even if the step was first compiled with a number; the second fit continues where the first ended."""
     distiller, seen = make_distiller(alpha=0.5), Seen()
     fit(distiller, seen)
     callback = AlphaDecay(Cosine(0.9, 0.1, steps=16))

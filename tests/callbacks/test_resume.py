@@ -1,4 +1,4 @@
-"""A training that was killed goes on bit for bit, whatever the kill left behind."""
+"""A killed training resumes bit-exactly, whatever files the kill left."""
 
 import json
 import types
@@ -17,14 +17,14 @@ EPOCHS = 4
 
 
 class Killed(BaseException):
-    """Stands for a kill -9."""
+    """Simulates kill -9."""
 
 
 @pytest.fixture
 def make_distiller(make_model):
-    """The same one each time: dropout, batch normalization, Adam with a decaying rate, a decaying alpha.
+    """Makes identical distillers with dropout, batch normalization, Adam with a decaying rate, and a decaying alpha.
 
-    Its step is not compiled, which takes longer than these few steps; `tests/recipes` resumes compiled ones.
+    The step runs eagerly, as compiling takes longer than these few steps; `tests/recipes` resumes compiled ones.
     """
 
     def make():
@@ -51,7 +51,7 @@ def fit(digits):
 
 
 class KillAt(keras.callbacks.Callback):
-    """In an epoch, after the second batch."""
+    """Kills the training in an epoch, after the second batch."""
 
     def __init__(self, epoch):
         super().__init__()
@@ -76,14 +76,14 @@ def assert_same(model, expected):
 
 @pytest.fixture
 def whole(make_distiller, fit):
-    """What a training without an interruption comes to: its state and history."""
+    """The final state and history of an uninterrupted training."""
     distiller = make_distiller()
     history = fit(distiller)
     return state(distiller), history
 
 
 def test_killed_in_an_epoch(make_distiller, fit, whole, tmp_path):
-    """Twice, and once more in the first epoch after the second start."""
+    """Killed twice in the same epoch and once in the next."""
     folder = tmp_path / "new" / "state"
     for killed_in, expected in ((2, 0), (2, 2), (3, 2)):
         resume, distiller = Resume(folder, every_seconds=0), make_distiller()
@@ -97,7 +97,7 @@ def test_killed_in_an_epoch(make_distiller, fit, whole, tmp_path):
     assert_same(distiller, whole[0])
     assert resume.history == whole[1]
     assert [len(values) for values in resume.history.values()] == [EPOCHS] * len(whole[1])
-    assert list(folder.parent.iterdir()) == []  # it is finished
+    assert list(folder.parent.iterdir()) == []  # the training has finished
 
 
 def test_killed_after_the_last_epoch(make_distiller, fit, whole, tmp_path):
@@ -113,7 +113,7 @@ def test_killed_after_the_last_epoch(make_distiller, fit, whole, tmp_path):
 
 @pytest.fixture
 def saved(make_model, fit, tmp_path):
-    """A folder with the state after one epoch, and what makes the model it is of."""
+    """A folder with the state after one epoch, and a function that makes its model."""
 
     def make():
         keras.utils.set_random_seed(1)
@@ -194,7 +194,7 @@ def test_nothing_saved(tmp_path, saved):
 
 
 def test_no_more_often_than_asked(saved, fit, tmp_path, monkeypatch):
-    """Four seconds an epoch, a save at least ten seconds after the one before."""
+    """With four seconds per epoch and at least ten seconds between saves."""
     clock = iter(range(0, 1000, 4))
     now = [0]
 
@@ -210,7 +210,7 @@ def test_no_more_often_than_asked(saved, fit, tmp_path, monkeypatch):
 
 
 def test_dropout_goes_on_where_it_was(saved):
-    """Keras' own weight files leave the random state out."""
+    """Keras' own weight files omit the random state."""
     stored = json.loads((saved.folder / "epoch-1.json").read_text())["state"]["random"]
     assert len(stored) == 1 and stored[0][1] == 4  # four batches drew random numbers
     model = saved.make()

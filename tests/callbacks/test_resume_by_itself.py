@@ -1,4 +1,4 @@
-"""`fit(callbacks=[Resume(folder)])`, run again after a kill, comes to what an uninterrupted run comes to."""
+"""`fit(callbacks=[Resume(folder)])`, run again after a kill, gives the result of an uninterrupted run."""
 
 import types
 from pathlib import Path
@@ -16,11 +16,11 @@ EPOCHS = 6
 
 
 class Killed(BaseException):
-    """Stands for a kill -9."""
+    """Simulates kill -9."""
 
 
 class KillAt(keras.callbacks.Callback):
-    """In an epoch, counted by its number, at its end, after all others but `Resume`; or after its first batch."""
+    """Kills after an epoch's first batch, at its end (only a last `Resume` runs later), or when the training ends."""
 
     def __init__(self, epoch, where):
         super().__init__()
@@ -43,7 +43,7 @@ class KillAt(keras.callbacks.Callback):
 
 
 class Script(keras.callbacks.Callback):
-    """Puts a value that gets worse after a while into the logs."""
+    """Logs a value that improves first and then gets worse."""
 
     values = (5.0, 4.0, 3.0, 3.5, 3.6, 3.7, 3.8, 3.9)
 
@@ -52,13 +52,13 @@ class Script(keras.callbacks.Callback):
 
 
 def network(width):
-    """Small enough for many trainings: it takes the digits, drops out, and is compiled by the caller."""
+    """A digits model with dropout, small enough for many trainings; the caller compiles it."""
     layers = [keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(width), keras.layers.Dropout(0.3)]
     return keras.Sequential([*layers, keras.layers.Dense(10)])
 
 
 def compiled(model, optimizer=None):
-    """Without a compiled step, which takes longer to trace than these few steps take."""
+    """Compiles the model to run eagerly: tracing takes longer than these few steps."""
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(optimizer or keras.optimizers.Adam(0.01), loss=loss, run_eagerly=True)
     return model
@@ -66,7 +66,7 @@ def compiled(model, optimizer=None):
 
 @pytest.fixture(scope="module")
 def training(digits):
-    """A training with everything that remembers: `make(folder)` gives model and callbacks, `run` fits."""
+    """A training with all stateful callbacks: `make(folder)` returns model and callbacks, `run` fits."""
     teacher = network(6)
     x, y = digits[0][:32], digits[1][:32]
 
@@ -84,7 +84,7 @@ def training(digits):
         return Pipeline((x, y), batch_size=16, augment=kd.data.Flip())
 
     def run(folder, *kill, data=None, epochs=EPOCHS, keep_finished=False, first=True, **settings):
-        """`Resume` stands first, before those whose memory it saves, or last."""
+        """Fits with `Resume` either before the callbacks whose state it saves, or last."""
         folder.mkdir(exist_ok=True)
         distiller, memory = make(folder, **settings)
         resume = Resume(folder / "state", every_seconds=0, keep_finished=keep_finished)
@@ -121,7 +121,7 @@ def assert_same(run, expected):
 
 @pytest.fixture(scope="module")
 def whole(training, tmp_path_factory):
-    """Stopped by EarlyStopping after its fifth epoch, two after the best one."""
+    """An uninterrupted run, stopped by EarlyStopping after its fifth epoch, two after the best one."""
     folder = tmp_path_factory.mktemp("whole")
     run = training.run(folder)
     assert run.history.epoch == [0, 1, 2, 3, 4]
@@ -132,7 +132,7 @@ def whole(training, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def killed(training, tmp_path_factory):
-    """A folder with the states after one and two epochs; not to be written to."""
+    """A folder with the states after one and two epochs; tests must not write to it."""
     folder = tmp_path_factory.mktemp("killed")
     with pytest.raises(Killed):
         training.run(folder, (2, "batch"))
@@ -162,7 +162,7 @@ def test_a_killed_training_goes_on_as_if_never_stopped(first, kills, training, w
 
 @pytest.mark.parametrize("keep_finished", [True, False])
 def test_one_that_early_stopping_ended_does_not_train_on(keep_finished, training, whole, tmp_path):
-    """Killed where the best weights are put back, before anyone could take the result."""
+    """Killed where the best weights are restored, before `fit` returns."""
     folder = tmp_path / "killed"
     with pytest.raises(Killed):
         training.run(folder, (None, "train end"), keep_finished=keep_finished)
@@ -178,12 +178,12 @@ def test_the_next_training_starts_anew_and_a_longer_one_goes_on(training, tmp_pa
     training.run(tmp_path / "two", epochs=1, **settings)
     longer = training.run(tmp_path / "two", epochs=3, **settings)
     assert_same(longer, expected)
-    longer.model.fit(training.x, training.y, epochs=1, verbose=0)  # without Resume: from its first epoch
+    longer.model.fit(training.x, training.y, epochs=1, verbose=0)  # without Resume, fit starts at its first epoch
     assert longer.model.history.epoch == [0]
 
 
 def test_the_same_model_in_the_same_process_goes_on(training, whole, tmp_path):
-    """As in a notebook after Ctrl-C: the rate was reduced, and the weights have moved on since the last save."""
+    """As in a notebook after Ctrl-C: the rate was reduced, and the weights changed after the last save."""
     folder = tmp_path / "notebook"
     folder.mkdir()
     model, memory = training.make(folder)
@@ -242,7 +242,7 @@ def plain_model():
 
 
 def test_arrays(digits, tmp_path):
-    """In a fixed order bit for bit; shuffled, it is said that the order begins anew; other arrays are refused."""
+    """Bit-exact in a fixed order; shuffled, a notice reports that the order restarts; other arrays are rejected."""
     x, y = digits[0][:32], digits[1][:32]
 
     def fit(folder, *callbacks, x=x, y=y, **settings):
@@ -323,7 +323,7 @@ def test_a_full_disk_costs_a_save_and_not_the_training(training, tmp_path, monke
 
 
 class StopInEpoch(keras.callbacks.Callback):
-    """As TerminateOnNaN, or a handler of Ctrl-C, ends a training."""
+    """Ends a training as TerminateOnNaN or a Ctrl-C handler does."""
 
     def on_epoch_begin(self, epoch, logs=None):
         self._now = epoch
@@ -345,7 +345,7 @@ def test_an_epoch_that_was_cut_short_is_not_taken_for_a_whole_one(training, whol
 
 
 class Counter(keras.callbacks.Callback):
-    """A callback of the user's that says what it remembers."""
+    """A user-defined callback with `get_state` and `set_state`."""
 
     def __init__(self):
         super().__init__()
@@ -364,7 +364,7 @@ class Counter(keras.callbacks.Callback):
 
 
 def test_callbacks_that_say_what_they_remember(digits, tmp_path, monkeypatch):
-    """Two of a kind each get their own back; the best weights of a TFLiteExport too; alpha as it was set on the way."""
+    """Two callbacks of one class each get their own state back, and a TFLiteExport its best weights."""
     exported = []
     monkeypatch.setattr(
         "keras_kd.callbacks.tflite_export.export_tflite", lambda m, path, **_: exported.append(m.get_weights())
@@ -400,7 +400,7 @@ class LowerAlpha(keras.callbacks.Callback):
 
 
 def test_an_alpha_that_was_set_on_the_way_is_kept(training, tmp_path):
-    """No checkpoint of Keras' holds it."""
+    """Keras' checkpoints do not contain it."""
     data = Pipeline((training.x, training.y), batch_size=16)
     alphas = {}
     for name, kills in (("whole", []), ("killed", [(2, "batch")]), ("killed", [])):
@@ -415,7 +415,7 @@ def test_an_alpha_that_was_set_on_the_way_is_kept(training, tmp_path):
 
 
 class Late(keras.Model):
-    """A model that builds itself in its first call, and cannot be traced before."""
+    """A model that is built in its first call and cannot be traced before."""
 
     def __init__(self):
         super().__init__()

@@ -1,4 +1,4 @@
-"""The files of a state: whole or not there, checked when read, and the good ones are never given up for bad ones."""
+"""The files of a state are complete or absent, verified when read, and never replaced by damaged ones."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ def save(tmp_path):
 
 @pytest.fixture
 def two(tmp_path, save):
-    """The folder after two saves."""
+    """A folder after two saves."""
     files = StateFolder(tmp_path)
     save(files, 1)
     save(files, 2)
@@ -49,7 +49,7 @@ def damage(file, how):
 @pytest.mark.parametrize("how", ["empty", "zeros", "half", "bit", "gone"])
 def test_damage_costs_one_state(kind, how, two):
     damage(two / f"epoch-2.{kind}", how)
-    if (kind, how) == ("json", "gone"):  # as if it had never been saved
+    if (kind, how) == ("json", "gone"):  # as if never saved
         assert StateFolder(two).load().epoch == 1
         return
     with pytest.warns(Notice, match="epoch-2: .* is damaged. The training resumes .* after epoch 1"):

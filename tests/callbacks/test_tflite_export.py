@@ -1,4 +1,4 @@
-"""A `.tflite` file from a training, and a training that no export can spoil."""
+"""Exporting a `.tflite` file during training; a failed export never affects the training."""
 
 import functools
 import re
@@ -16,14 +16,14 @@ from keras_kd.export import Converter
 
 @pytest.fixture
 def in_process(monkeypatch):
-    """The converter runs in this process, which saves some seconds a file."""
+    """Runs the converter in this process, which saves some seconds per file."""
     patched = functools.partial(tflite_export.export_tflite, isolate=False)
     monkeypatch.setattr(tflite_export, "export_tflite", patched)
 
 
 @pytest.fixture
 def exported(monkeypatch):
-    """What would have been exported: the weights of the student at that moment."""
+    """The student's weights at each export, which is replaced."""
     weights = []
     monkeypatch.setattr(tflite_export, "export_tflite", lambda model, path, **kw: weights.append(model.get_weights()))
     return weights
@@ -47,13 +47,13 @@ def fit(digits):
 
 
 def compile_classifier(model):
-    """Without a compiled step, which takes longer to trace than these few steps take."""
+    """Compiles the model to run eagerly: tracing takes longer than these few steps."""
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(0.01), loss=loss, metrics=["accuracy"], run_eagerly=True)
 
 
 class Script(keras.callbacks.Callback):
-    """Puts values of a metric into the logs, and keeps the weights of each epoch."""
+    """Logs given values of a metric and keeps the weights of each epoch."""
 
     def __init__(self, name, values):
         super().__init__()
@@ -69,7 +69,7 @@ def same(first, second):
 
 
 def test_as_in_the_readme(make_model, digits, tmp_path, in_process):
-    """Alpha decays, the best student becomes an int8 file, and the distiller keeps the last one."""
+    """Alpha decays, the best student is exported as int8, and the distiller keeps the last one."""
     x, y = digits[0][:400], digits[1][:400]
     x_val, y_val = digits[0][400:500], digits[1][400:500]
     teacher = make_model(16)
@@ -163,7 +163,7 @@ def test_each_improvement_at_once(model, fit, exported, tmp_path):
 
 
 def test_each_training_has_a_best_of_its_own(model, make_model, fit, exported, tmp_path):
-    """The second one, of another model, is worse throughout."""
+    """The second training, of another model, is worse throughout."""
     export = TFLiteExport(tmp_path / "student.tflite", monitor="val_accuracy")
     fit(model, Script("val_accuracy", [0.9, 0.8]), export)
     other = make_model(6)
@@ -241,14 +241,14 @@ def test_a_path_that_cannot_be_meant_is_refused_before_the_training(name, tmp_pa
 
 
 def test_one_child_serves_a_training_and_ends_with_it(model, fit, tmp_path, monkeypatch):
-    """Also one that an exception ends: then with the next training, or with the callback."""
+    """If an exception ends the training, the child ends with the next training or with the callback."""
     converters, closed = [], []
     monkeypatch.setattr(Converter, "close", lambda converter: closed.append(converter))
     monkeypatch.setattr(tflite_export, "export_tflite", lambda *args, converter, **_: converters.append(converter))
     export = TFLiteExport(tmp_path / "s.tflite", monitor="val_accuracy", every_improvement=True)
     fit(model, Script("val_accuracy", [0.1, 0.3]), export, epochs=2)
     assert len(converters) == 2 and len(set(converters)) == 1
-    assert closed == [converters[0], converters[0]]  # where the training began, and where it ended
+    assert closed == [converters[0], converters[0]]  # at the beginning and at the end of the training
 
 
 def test_calibration_of_another_shape(model, fit, path):
