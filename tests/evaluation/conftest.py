@@ -1,4 +1,4 @@
-"""A small convolutional net with BatchNormalization, images for it, and its TFLite files."""
+"""A small convolutional network with BatchNormalization, its images, and its TFLite files."""
 
 import keras
 import numpy as np
@@ -23,7 +23,7 @@ def images():
 
 @pytest.fixture(scope="session")
 def export(tmp_path_factory, images):
-    """Writes a model as a TFLite file and returns the path: a function of the model and `export_tflite`'s options."""
+    """A function of a model and `export_tflite`'s options that writes a TFLite file and returns its path."""
     from keras_kd.export import export_tflite
 
     def write(model, **options):

@@ -1,4 +1,4 @@
-"""Numbers worked out by hand, beside each test."""
+"""Accuracy and F1 against values computed by hand, shown next to each test."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ def test_three_classes_in_every_form(predictions, labels):
 
 
 def test_measure_brings_all_of_it_together():
-    reference = np.eye(3)[[0, 0, 0, 1, 1, 2, 0, 1]]  # differs from the predictions in the last two
+    reference = np.eye(3)[[0, 0, 0, 1, 1, 2, 0, 1]]  # differs from the predictions in the last two rows
     quality = measure(LOGITS, TRUE, reference)
     assert (quality["accuracy"], quality.agreement, quality.num_examples) == (5 / 8, 6 / 8, 8)
     assert quality["macro_f1"] == pytest.approx(MACRO_F1, rel=1e-12)
@@ -71,7 +71,7 @@ def test_one_column_is_two_classes(shape):
     assert accuracy(logits, labels, from_logits=True) == 2 / 4
     assert accuracy(probabilities, labels, from_logits=False) == 3 / 4
     assert confusion_matrix(probabilities, labels, from_logits=False).tolist() == [[2, 0], [1, 1]]
-    assert agreement(probabilities, probabilities * 0.9, from_logits=False) == 1.0  # 0.54 still is class 1
+    assert agreement(probabilities, probabilities * 0.9, from_logits=False) == 1.0  # 0.54 is still class 1
 
 
 def test_one_column_is_not_guessed():

@@ -1,4 +1,4 @@
-"""The statistics of latency, with a clock and runners made for it; and one real run."""
+"""Latency statistics with a fake clock and fake runners, and one real run."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ SAMPLE = np.zeros((1, 2), "float32")
 
 
 class FakeClock:
-    """Stands still until a runner moves it."""
+    """A clock that only runners advance."""
 
     def __init__(self):
         self.now = 100.0
@@ -21,7 +21,7 @@ class FakeClock:
 
 
 class FakeRunner(Runner):
-    """Takes the given times, one after the other, in seconds; the last one for ever."""
+    """A runner whose runs take the given times in seconds, in order; the last one repeats."""
 
     def __init__(self, clock, times, name="fake", log=None, num_threads=3):
         super().__init__(name, num_threads)
@@ -32,7 +32,7 @@ class FakeRunner(Runner):
 
     def prepare(self, x):
         self.num_prepared += 1
-        self.clock.now += 50  # must not be part of any time
+        self.clock.now += 50  # must not be included in any time
         return "prepared"
 
     def run(self, x):
@@ -70,7 +70,7 @@ def test_models_take_turns_and_their_turns_are_pooled(clock):
     log = []
     runners = {name: FakeRunner(clock, [seconds], name, log) for name, seconds in (("a", 0.001), ("b", 0.002))}
     result = compare_latency(runners, SAMPLE, rounds=3, warmup=1, min_runs=6, min_seconds=0, clock=clock)
-    assert "".join(log) == "aaabbb" * 3  # one run to warm up and two timed ones per turn
+    assert "".join(log) == "aaabbb" * 3  # one warmup run and two timed runs per turn
     assert list(result) == ["a", "b"]
     assert [latency.num_runs for latency in result.values()] == [6, 6]
     assert [latency.p50_ms for latency in result.values()] == pytest.approx([1.0, 2.0])

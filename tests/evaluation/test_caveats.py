@@ -1,4 +1,4 @@
-"""What a report says before its numbers: accuracy at chance, trainings that diverged, arms that are not alike."""
+"""The caveats at the top of a report: accuracy at chance, diverged trainings, and unlike arms."""
 
 import math
 
@@ -19,7 +19,7 @@ CLASSES = [str(number) for number in range(10)]
 
 
 def rows(teacher, scratch, distilled, int8):
-    """Accuracies as counts of 360."""
+    """Report rows from the number of correct examples out of 360."""
     values = [{"accuracy": count / 360, "macro_f1": 0.1} for count in (teacher, scratch, distilled, int8)]
     return [
         ModelRow("teacher", TEACHER, Role.TEACHER, 100_000, values[0], 4000),
@@ -87,9 +87,9 @@ def test_without_a_confusion_matrix_nothing_is_known_of_chance():
         ({"loss": [5e30, 5e29]}, True),
         ({"loss": [5e29]}, True),
         ({"loss": [2.3, math.nan]}, True),
-        ({"loss": [2.3, None]}, True),  # NaN as JSON has it
-        ({"loss": [900.0, 30.0]}, False),  # with heavy weights of its own that fall
-        ({"loss": [9000.0, 500.0], "student_loss": [2.0, 0.1]}, False),  # hints count thousands
+        ({"loss": [2.3, None]}, True),  # NaN in JSON
+        ({"loss": [900.0, 30.0]}, False),  # heavy loss weights, but decreasing
+        ({"loss": [9000.0, 500.0], "student_loss": [2.0, 0.1]}, False),  # hints can reach thousands
         ({"loss": [2.0, 1.0], "student_loss": [2.3, 1e4]}, True),
         ({}, False),
     ],

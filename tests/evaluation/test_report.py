@@ -36,7 +36,7 @@ RUNTIME = "LiteRT, 1 thread"
 
 
 def model(id, title, role, parameters, accuracy, macro_f1, *rest, **more):
-    """A row of a classification."""
+    """A row of a classification report."""
     return ModelRow(id, title, role, parameters, {"accuracy": accuracy, "macro_f1": macro_f1}, *rest, **more)
 
 
@@ -214,11 +214,11 @@ def test_without_files_the_parameters_are_compared():
 def test_models_that_are_not_compared_have_no_sentence():
     assert summarize([replace(TEACHER, role=Role.MODEL), INT8], 360) == []
     assert summarize([TEACHER], 360) == []
-    assert summarize([TEACHER, INT8], 360) == []  # made from nothing that is known
+    assert summarize([TEACHER, INT8], 360) == []  # its original is not in the table
 
 
 def test_titles_are_words_and_nothing_else():
-    """Rows whose titles are turned around say the same about the same models."""
+    """Reversing the titles does not change the statements about the models."""
     titles = [row.title for row in ROWS]
     renamed = [replace(row, title=title) for row, title in zip(ROWS, titles[::-1], strict=True)]
     conditions = {"s": {"steps": 1}, "d": {"steps": 2}}
@@ -230,7 +230,7 @@ def test_titles_are_words_and_nothing_else():
 
 
 def test_the_shipped_file_may_be_made_in_several_steps():
-    """From a pruned student, which was made from the distilled one."""
+    """Exported from a pruned student that was made from the distilled one."""
     pruned = replace(DISTILLED, id="p", title="pruned", role=Role.MODEL, derived_from="d", accuracy=340 / 360)
     first, *_, last = summarize([TEACHER, DISTILLED, pruned, FLOAT, replace(INT8, derived_from="p")], 360)
     assert first.startswith("The int8 student is 62x smaller than the teacher")
@@ -403,7 +403,7 @@ LATENCY = {80: "0.050", 100: "0.050/0.060"}
 
 @pytest.mark.parametrize("width", [80, 100])
 def test_the_terminal_table_fits(width):
-    """Each row on one line, whatever the teacher counts."""
+    """Each row fits on one line, however many parameters the teacher has."""
     console = Console(width=width, record=True, file=io.StringIO())
     console.print(table(_report(rows=[replace(TEACHER, parameters=23_587_712), *ROWS[1:]]), width))
     lines = console.export_text().splitlines()

@@ -1,4 +1,4 @@
-"""Runners against `Model.predict`, against plain NumPy, and against LiteRT called by hand."""
+"""Runners against `Model.predict`, plain NumPy, and direct LiteRT calls."""
 
 import gzip
 
@@ -47,7 +47,7 @@ def test_keras_runner_traces_once_per_shape(images):
     traces.clear()
     runner = KerasRunner(model, batch_size=10)
     for _ in range(3):
-        runner.predict(images)  # 37 images: batches of 10 and one of 7
+        runner.predict(images)  # 37 images: three batches of 10 and one of 7
     assert [shape[0] for shape in traces] == [10, 7]
 
 

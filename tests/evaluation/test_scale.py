@@ -1,4 +1,4 @@
-"""The sentences and the table of tasks other than classification: direction, units, and nothing about noise."""
+"""Sentences and table for tasks other than classification: direction, units, and no statement about noise."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from keras_kd.evaluation.summary import ModelRow
 
 
 def report(task, values, unit="examples", **more):
-    """A teacher, a student alone and distilled, and its int8 file, with these values of the headline measure."""
+    """A report of teacher, student alone, distilled student, and int8 file, with these values of the main measure."""
     name = {"regression": "root_mean_squared_error", "segmentation": "mean_iou"}[task]
     rows = [
         ModelRow("t", "teacher", Role.TEACHER, 4000, {name: values[0]}, 4000),
@@ -58,7 +58,7 @@ def test_equal_models_and_missing_values(task):
 
 
 def test_a_large_loss_of_a_regression_is_not_a_divergence():
-    """Targets of thousands have a mean squared error of millions, which falls."""
+    """Targets in the thousands give a mean squared error in the millions, which decreases."""
     falling = {"t": {"loss": [9e6, 4e6], "val_loss": [9e6, 5e6]}}
     rows = report("regression", [0.5, 0.7, 0.6, 0.65]).rows
     assert "diverged" not in Report("t", rows, 9, ["0"], task="regression", histories=falling).summary[0]
