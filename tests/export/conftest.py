@@ -1,4 +1,4 @@
-"""A small convolutional net with BatchNormalization, trained a little on the digits, and its images."""
+"""A small convolutional network with BatchNormalization after a short training on the digits, and its images."""
 
 import keras
 import numpy as np
@@ -30,7 +30,7 @@ def conv_net(digits):
 
 @pytest.fixture(scope="session")
 def lite_model():
-    """Opens a TFLite file: a function of its path."""
+    """A function that opens a TFLite file by its path."""
     from ai_edge_litert.interpreter import Interpreter
 
     def open_file(path):

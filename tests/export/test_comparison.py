@@ -1,4 +1,4 @@
-"""The check of a written file: it must refuse what is not the model."""
+"""The check of a written file rejects files that differ from the model."""
 
 import keras
 import numpy as np
@@ -17,7 +17,7 @@ def dense(units, name="scores"):
 
 @pytest.fixture(scope="module")
 def three_units(tmp_path_factory):
-    """A model and its file; of another seed than the tests, whose models are to be others."""
+    """A model and its file, with a different seed than the models of the tests."""
     keras.utils.set_random_seed(1)
     model, path = dense(3), tmp_path_factory.mktemp("file") / "net.tflite"
     export_tflite(model, path, isolate=False)

@@ -1,4 +1,4 @@
-"""What is said where the converter fails. The children here are small scripts: no TensorFlow is loaded."""
+"""Error messages when the converter fails. The child processes are small scripts that do not load TensorFlow."""
 
 import contextlib
 import gc
@@ -29,7 +29,7 @@ WRITE = "pathlib.Path(job['output']).write_text(f\"{os.getpid()} {job['weights']
 
 @pytest.fixture
 def run_script(tmp_path, monkeypatch):
-    """Converts by another script in the converter's place: a function of what that does with a job."""
+    """A function that converts with a substitute script; its argument is the code that handles a job."""
 
     def run(action, converter=None, **options):
         (tmp_path / "script.py").write_text(SERVER.format(action=action))
@@ -58,7 +58,7 @@ def test_a_kill_from_outside_is_put_down_to_memory(run_script):
 
 @pytest.mark.parametrize("code", [0, 3])
 def test_an_exit_code_is_told(code, run_script):
-    """Also where it ends well without an answer, and the second child that is given the job does so too."""
+    """Even if the child, and the second one that gets the job, exit with code 0 but without a result."""
     with pytest.raises(ExportError, match=f"exit code {code}"):
         run_script(f"sys.exit({code})")
 
@@ -69,7 +69,7 @@ def test_the_job_reaches_the_script_and_its_output_comes_back(run_script, capfd)
 
 
 def ended(pid):
-    """Whether a process is gone; a child of ours has been waited for by then."""
+    """Whether a process is gone; our own children have already been waited for."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -94,7 +94,7 @@ def test_a_crash_costs_one_job_and_its_last_words_are_not_told_twice(run_script)
 
 
 def test_a_child_that_left_before_the_job_is_replaced(run_script):
-    """As one does that had nothing to do for a while."""
+    """As after an idle timeout."""
     with Converter() as converter:
         first = int(run_script(WRITE, converter).split()[0])
         os.kill(first, signal.SIGTERM)
@@ -129,7 +129,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_the_child_ends_when_its_parent_is_killed(tmp_path):
-    """It holds a pipe open for as long as it is there."""
+    """The child holds a pipe open while it is alive."""
     script, pipe = tmp_path / "child.py", tmp_path / "pipe"
     os.mkfifo(pipe)
     script.write_text(f"import sys; held = open({str(pipe)!r}, 'w'); print('up', flush=True); sys.stdin.readline()")
@@ -139,7 +139,7 @@ def test_the_child_ends_when_its_parent_is_killed(tmp_path):
         parent = subprocess.run(command, env=os.environ | {"KERAS_BACKEND": "numpy"}, check=False)
         assert parent.returncode == -signal.SIGKILL
         os.set_blocking(reader, True)
-        assert os.read(reader, 1) == b""  # the end of the pipe, and of the child
+        assert os.read(reader, 1) == b""  # end of file: the child is gone
     finally:
         os.close(reader)
 

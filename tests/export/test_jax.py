@@ -1,4 +1,4 @@
-"""Export from a process on JAX: the file is the one that TensorFlow makes of the saved model."""
+"""Export from a JAX process gives the same file as TensorFlow from the saved model."""
 
 import json
 import os

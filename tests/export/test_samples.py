@@ -1,4 +1,4 @@
-"""The forms in which calibration and samples may come, and what is said of those that do not fit."""
+"""The accepted forms of calibration data and samples, and the errors for unusable ones."""
 
 import numpy as np
 import pytest

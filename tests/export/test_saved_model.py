@@ -1,4 +1,4 @@
-"""The names that end up in the file, and the structures that Keras wants."""
+"""The names in the file, and the structures that Keras expects."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""Export of real models, in process where a crash is not the point (a child costs some 5 s)."""
+"""Export of real models, in process unless the test needs isolation (a child process takes about 5 s)."""
 
 import gzip
 import pathlib
@@ -14,7 +14,7 @@ from keras_kd.export import Converter, export_tflite
 
 
 def run_file(interpreter, images):
-    """The file's float outputs, image by image, by the interpreter alone."""
+    """The file's float outputs, computed image by image with the interpreter alone."""
     (source,), (target,) = interpreter.get_input_details(), interpreter.get_output_details()
     outputs = []
     for image in images:
@@ -26,7 +26,7 @@ def run_file(interpreter, images):
 
 @pytest.fixture(scope="module")
 def int8_export(conv_net, digits, tmp_path_factory):
-    """Exported as users do it: in a child process."""
+    """Exported in a child process, as by default."""
     path = tmp_path_factory.mktemp("int8") / "new" / "folder" / "net.tflite"
     calibration, samples = digits[0][:100], digits[0][1000:1300]
     return export_tflite(conv_net, path, format="int8", calibration=calibration, samples=samples)
@@ -92,7 +92,7 @@ def test_a_child_says_nothing_on_the_terminal(conv_net, tmp_path, capfd):
     export_tflite(conv_net, tmp_path / "net.tflite", samples=np.zeros((1, 8, 8, 1), "float32"))
     out, err = capfd.readouterr()
     assert out == ""
-    assert [line for line in err.splitlines() if "XNNPACK" not in line] == []  # LiteRT's own line, once per process
+    assert [line for line in err.splitlines() if "XNNPACK" not in line] == []  # LiteRT's own log line, once per process
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_arguments_that_do_not_fit_are_named(options, message, conv_net, tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
-def rolled_lstm():  # TensorFlow 2.21 segfaults on it; once it does not, another crash is to be found
+def rolled_lstm():  # TensorFlow 2.21 segfaults on it; once that is fixed, find another crash
     return keras.Sequential([keras.Input((6, 4)), keras.layers.LSTM(3, name="memory"), keras.layers.Dense(2)])
 
 
@@ -203,7 +203,7 @@ def test_a_failed_export_leaves_the_former_file_and_nothing_else(
         export_tflite(model(), path, calibration=generator.random((8, *shape)), **options)
     assert path.read_bytes() == b"the good one"
     assert [file.name for file in path.parent.iterdir()] == ["net.tflite"]
-    assert list(scratch.glob("keras_kd*")) == []  # TensorFlow may leave files of its own there
+    assert list(scratch.glob("keras_kd*")) == []  # TensorFlow may leave its own files there
 
 
 def test_an_unrolled_lstm_converts_to_int8(tmp_path, generator):
@@ -284,14 +284,14 @@ def test_a_half_precision_model_is_exported_in_float32_and_left_as_it_was(policy
     samples = generator.random((20, 8, 8, 1))
 
     result = export_tflite(model, tmp_path / "net.tflite", samples=samples, isolate=False)
-    assert 0 < result.max_difference < 0.02  # what half precision loses
+    assert 0 < result.max_difference < 0.02  # the rounding of half precision
     dtypes = {details["dtype"] for details in lite_model(result.path).get_tensor_details()}
     assert np.float16 not in dtypes
     assert model.layers[1].compute_dtype == policy.removeprefix("mixed_")
 
 
 class Doubled(keras.layers.Layer):
-    def __init__(self, factor, **kwargs):  # no get_config: cannot be rebuilt
+    def __init__(self, factor, **kwargs):  # without get_config, it cannot be rebuilt
         super().__init__(**kwargs)
         self.factor = factor
 
@@ -336,7 +336,7 @@ def test_nan_in_the_output_is_an_error(tmp_path):
 
 @pytest.mark.parametrize("name", ["good.keras", "good.h5", "good", "good.tflite.bak", "tflite", ".tflite"])
 def test_a_file_of_another_kind_is_not_overwritten(name, tmp_path):
-    """Its suffix is checked before anything else, so that the model may be anything here."""
+    """The suffix is checked first, so the model does not matter here."""
     file = tmp_path / name
     file.write_bytes(b"a model of many hours")
     with pytest.raises(ConfigurationError, match="does not name a TFLite file.*ends in .tflite"):
@@ -426,7 +426,7 @@ def test_calibration_without_a_useful_range_is_refused(calibration, samples, mes
 
 @pytest.mark.parametrize("isolate", [True, False])
 def test_a_full_disk_is_said_and_leaves_nothing(isolate, conv_net, digits, tmp_path, monkeypatch):
-    """In the folder of the file; where temporary files go it is the converter that says so."""
+    """For the file's own folder; the converter reports a full temporary folder."""
     path = tmp_path / "net.tflite"
     path.write_bytes(b"the good one")
     write = pathlib.Path.write_bytes
@@ -443,7 +443,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(isolate, conv_net, digits, tmp_p
 
 
 def test_one_child_gives_the_files_that_one_each_gives(conv_net, digits, tmp_path, int8_export):
-    """To the byte, also after a model that crashed the converter; a fourth export has a child of its own."""
+    """Byte-identical, even after a model that crashed the converter; the fourth export gets a new child process."""
     images = digits[0][:100]
     options = {"calibration": images, "samples": images}
     crashing = keras.Sequential([keras.Input((6, 4)), keras.layers.LSTM(3), keras.layers.Dense(2)])
