@@ -1,4 +1,4 @@
-"""One law for every row of these tables: the right error, in words that help, at once, and nothing written."""
+"""One law for every row of these tables: the right error, a helpful message, immediately, and nothing written."""
 
 import warnings
 
@@ -11,10 +11,10 @@ _LONGEST_MESSAGE = 1200
 
 @pytest.fixture
 def refused(tmp_path, monkeypatch):
-    """Runs an attack in an empty folder and holds how it ends.
+    """Runs an attack in an empty folder and checks the outcome.
 
-    `refused(attack, error, words)` calls `attack()`; it has to raise `error`, one of the package's own, with a message
-    that holds all `words` and is not longer than a person reads; the working directory has to stay empty.
+    `refused(attack, error, words)` calls `attack()`, which must raise `error`, one of the package's own, with a message
+    that contains all `words` and has a readable length. The working directory must stay empty.
     """
     monkeypatch.chdir(tmp_path)
 

@@ -1,4 +1,4 @@
-"""Arrays that are not what they are taken for: as `.npz` sources, in pipelines, and in `fit`."""
+"""Unusable arrays: as `.npz` sources, in pipelines, and in `fit`."""
 
 import io
 import zipfile
@@ -22,7 +22,7 @@ def changed(array, index, value):
     return array
 
 
-# As a data source: the arrays of an .npz file, and the words of the answer.
+# As a data source: the arrays of an .npz file, and the expected words of the message.
 NPZ = {
     "no arrays": ({}, ""),
     "other names": ({"images": X, "labels": Y}, "x_train"),
@@ -81,7 +81,7 @@ def npz(folder, arrays):
 
 
 def used(source):
-    """A source whose splits were all read."""
+    """Reads all splits of a source and returns it."""
     for split in (source.train, source.validation, source.test):
         split.arrays()
     return source
@@ -170,7 +170,7 @@ def test_a_source_that_is_none_is_refused_by_the_pipeline(source, refused):
     refused(lambda: list(kd.data.Pipeline(source()).epoch(0)), KerasKDError, [])
 
 
-# What a split is asked for.
+# Invalid requests to a split.
 SPLIT = {
     "a row below 0": lambda split: split.subset([-1], "s"),
     "a row beyond the end": lambda split: split.subset([10**6], "s"),

@@ -1,4 +1,4 @@
-"""Calls with arguments that mean nothing: schedules, losses, weights, projectors, augmentations, callbacks, chains."""
+"""Calls with meaningless arguments: schedules, losses, weights, projectors, augmentations, callbacks, chains."""
 
 import math
 

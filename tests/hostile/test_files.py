@@ -1,4 +1,4 @@
-"""Files that are damaged, of another kind, or in the way: models, caches, exports, saved trainings."""
+"""Files that are damaged, of the wrong kind, or in the way: models, caches, exports, saved trainings."""
 
 import json
 import os
@@ -98,7 +98,7 @@ def test_a_file_that_is_no_teacher_is_refused(name, make, refused, tmp_path_fact
     refused(lambda: kd.Distiller(kd.teachers.from_path(file), model()), KerasKDError, [])
 
 
-# A cache, spoilt, and then opened.
+# Damaged caches.
 
 
 def pipeline(x=X, **settings):
@@ -107,7 +107,7 @@ def pipeline(x=X, **settings):
 
 @pytest.fixture(scope="module")
 def caches(tmp_path_factory):
-    """Two whole caches of one pipeline, by different teachers."""
+    """Two complete caches of one pipeline with different teachers."""
     folder = tmp_path_factory.mktemp("caches")
     for seed, name in ((0, "own"), (1, "other")):
         kd.teachers.CachedTeacher.build(model(seed), pipeline(), folder / name, progress=False)

@@ -1,4 +1,4 @@
-"""Folders of images in which something is not an image, or not where it should be."""
+"""Image folders in which something is not an image or is in the wrong place."""
 
 import os
 import socket
@@ -21,7 +21,7 @@ def picture(path, size=(8, 8), mode="L"):
 
 
 def whole(folder):
-    """Two classes of twelve images each."""
+    """Writes two classes of twelve images each."""
     for name in ("cats", "dogs"):
         for number in range(12):
             picture(folder / name / f"{number}.png")
@@ -46,7 +46,7 @@ def header_alone(folder):
 
 
 def enormous(folder):
-    """A header of 100,000 x 100,000 pixels with nothing behind it."""
+    """Writes a PNG header for 100,000 x 100,000 pixels with almost no pixel data."""
     header = struct.pack(">IIBBBBB", 100_000, 100_000, 8, 0, 0, 0, 0)
     chunk = struct.pack(">I", 13) + b"IHDR" + header + struct.pack(">I", zlib.crc32(b"IHDR" + header))
     data = zlib.compress(bytes(1000))
@@ -58,7 +58,7 @@ def enormous(folder):
 def listening(folder):
     server = socket.socket(socket.AF_UNIX)
     here = Path.cwd()
-    os.chdir(folder / "cats")  # the path of a socket is short
+    os.chdir(folder / "cats")  # socket paths must be short
     server.bind("socket.png")
     os.chdir(here)
     server.close()
@@ -68,7 +68,7 @@ def renamed_class(name):
     return lambda folder: (folder / "cats").rename(folder / name)
 
 
-# What is done to a whole folder, and the words of the answer.
+# What is done to an intact folder, and the expected words of the message.
 FOLDERS = {
     "an empty file": (lambda f: (f / "cats" / "empty.png").write_bytes(b""), "empty.png"),
     "text as a picture": (lambda f: (f / "cats" / "text.png").write_text("no picture"), "text.png"),

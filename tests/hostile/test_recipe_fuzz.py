@@ -1,4 +1,4 @@
-"""Recipes with something wrong in them, by the thousand: each is refused in words, or it is a valid recipe."""
+"""Thousands of mutated recipes: each is rejected with a readable message or is valid."""
 
 import copy
 import datetime
@@ -42,7 +42,7 @@ JUNK = st.recursive(
 
 
 def places(value, path=()):
-    """The path of every key and item below."""
+    """Yields the path of every nested key and item."""
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, item in items:
         yield (*path, key)
@@ -60,14 +60,14 @@ def at(settings, path):
 
 @st.composite
 def broken(draw):
-    """The default recipe with one to three things changed, and the last one's path."""
+    """The default recipe with one to three changes."""
     recipe = copy.deepcopy(DEFAULT)
     for _ in range(draw(st.integers(1, 3))):
         path = draw(st.sampled_from(PLACES))
         try:
             parent = at(recipe, path[:-1])
             parent[path[-1]]
-        except (KeyError, IndexError, TypeError):  # changed before
+        except (KeyError, IndexError, TypeError):  # removed by an earlier change
             continue
         change = draw(st.sampled_from(["replace", "replace", "delete", "add", "misspell", "nest"]))
         if change == "replace":
@@ -85,7 +85,7 @@ def broken(draw):
 
 
 def outcome(text, overrides=(), *, folder):
-    """The recipe, or what its refusal says; in bounded time of the processor, which a loaded machine leaves alone."""
+    """The recipe or the error message, within a bound on CPU time, which the machine's load does not affect."""
     file = folder / "recipe.yaml"
     file.write_bytes(text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass"))
     begin = time.process_time()
@@ -100,7 +100,7 @@ def outcome(text, overrides=(), *, folder):
         assert recipes.Recipe.model_validate(recipe.model_dump()) == recipe
         return recipe, None
     assert message and len(message) < 20_000 and not any(word in message for word in JARGON)
-    message.encode("utf-8")  # a terminal can print it
+    message.encode("utf-8")  # must be printable on a terminal
     for line in message.splitlines():
         assert line.isprintable() and len(line) > 10, line
     return None, message
@@ -108,7 +108,7 @@ def outcome(text, overrides=(), *, folder):
 
 @st.composite
 def override(draw):
-    """KEY=VALUE, with a key that there is, or nearly."""
+    """KEY=VALUE with an existing or slightly changed key."""
     path = draw(st.sampled_from([place for place in PLACES if all(isinstance(part, str) for part in place)]))
     key = ".".join(path)
     key = draw(st.sampled_from([key, key, f"{key}x", f"{key}.x", key.replace(".", ".."), f"x.{key}", f".{key}"]))
@@ -127,14 +127,14 @@ def folder(tmp_path_factory):
 
 
 def check_a_broken_recipe(recipe, folder):
-    """One line or more, each of which begins with a key."""
+    """Checks that a rejected recipe gives one or more lines that begin with a key."""
     try:
         text = yaml.safe_dump(recipe, allow_unicode=True, sort_keys=False)
-    except (yaml.YAMLError, ValueError):  # a number of 5000 digits
+    except (yaml.YAMLError, ValueError):  # for numbers of 5000 digits
         assume(False)
     found, message = outcome(text, folder=folder)
     if found is None and "is not valid YAML" not in message:
-        read = yaml.safe_load(text)  # YAML takes some characters for spaces
+        read = yaml.safe_load(text)  # YAML reads some characters as spaces
         known = {str(part) for path in (*PLACES, *places(read)) for part in path}
         known |= {"assistant 1", *(repr(part) for part in known), *recipes.Recipe.model_fields}
         for line in message.splitlines():

@@ -6,7 +6,7 @@ from keras_kd import recipes
 from keras_kd.errors import RecipeError
 from keras_kd.recipes.checks.recipe import assemble
 
-# What a key cannot hold, by key; each value is a row.
+# Invalid values by key; each value is a row.
 VALUES = {
     "name": ["''", "..", "-x", "a/b", "'a b'", "5", "null", "[a]", "'a\\nb'"],
     "seed": ["-1", "1.5", "4294967296", "x", "null", "true", "1e3", "[0]"],
@@ -180,7 +180,7 @@ def test_a_value_that_a_key_cannot_hold_is_refused_by_the_name_of_the_key(key, v
     refused(lambda: assemble(recipes.load(None, [f"{key}={value}"])), RecipeError, [section])
 
 
-# Files that are not recipes: text, and words of the answer.
+# Files that are not recipes: the text, and the expected words of the message.
 TEXTS = {
     "empty": ("", "recipe"),
     "a number": ("5", "mapping"),
