@@ -5,7 +5,7 @@ import keras
 import pytest
 from sklearn.datasets import load_digits
 
-sys.path.append(str(Path(__file__).parent))  # what several tests share
+sys.path.append(str(Path(__file__).parent))  # for helpers shared by several tests
 import processes  # noqa: E402
 
 layers = keras.layers
@@ -18,14 +18,14 @@ def fixed_seed():
 
 @pytest.fixture(scope="session")
 def digits():
-    """All 1,797 digits, `[n, 8, 8, 1]` in 0..1, and their labels."""
+    """All 1,797 digits `[n, 8, 8, 1]` in 0..1, and their labels."""
     x, y = load_digits(return_X_y=True)
     return (x / 16).astype("float32").reshape(-1, 8, 8, 1), y.astype("int64")
 
 
 @pytest.fixture
 def make_model():
-    """Builds a small classifier of the digits."""
+    """Builds a small digits classifier."""
 
     def make(width=4, activation=None, *, dropout=0.0, norm=False, **settings):
         body = [keras.Input((8, 8, 1)), layers.Conv2D(width, 3, strides=2)]
@@ -39,13 +39,13 @@ def make_model():
 
 @pytest.fixture
 def start():
-    """Starts a process: `start(*command, cwd=..., env=...)` gives a `processes.Child`, which ends with the test."""
+    """Starts a process: `start(*command, cwd=..., env=...)` returns a `processes.Child`, which ends with the test."""
     with processes.children() as start:
         yield start
 
 
 @pytest.fixture(scope="module")
 def start_once():
-    """`start` for what the tests of a module share."""
+    """`start` for processes shared by the tests of a module."""
     with processes.children() as start:
         yield start

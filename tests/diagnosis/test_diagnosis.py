@@ -1,4 +1,4 @@
-"""What is said of a teacher, against scikit-learn, SciPy and NumPy written from the papers; a teacher per warning."""
+"""The diagnosis of a teacher, against scikit-learn, SciPy and the papers' formulas in NumPy; a teacher per warning."""
 
 import json
 import math
@@ -27,13 +27,13 @@ CLASSES = 5
 
 
 def echo(num_classes=CLASSES, activation=None):
-    """A model whose logits are its inputs: a teacher of any answers."""
+    """A model whose logits are its inputs: a teacher with arbitrary outputs."""
     dense = layers.Dense(num_classes, kernel_initializer="identity", use_bias=False, activation=activation)
     return keras.Sequential([keras.Input((num_classes,)), dense])
 
 
 def chances(size=1500, scale=3.0, num_classes=CLASSES, seed=0):
-    """Logits, and labels drawn from their softmax: a teacher that is as sure as it is right."""
+    """Logits, and labels drawn from their softmax: a perfectly calibrated teacher."""
     generator = np.random.default_rng(seed)
     logits = (scale * generator.normal(size=(size, num_classes))).astype("float32")
     edges = softmax(logits.astype("float64"), axis=1).cumsum(axis=1)
@@ -161,7 +161,7 @@ def test_large_logits_are_finite():
     assert found.negative_log_likelihood == pytest.approx(1e4) and found.entropy[20] == 0.0
 
 
-# the teachers that there are
+# kinds of teachers
 
 
 def test_probabilities_are_judged_by_their_logits():
@@ -285,7 +285,7 @@ def test_inputs_reach_the_teacher_as_they_are():
     assert seen[0] == {"a": "float64", "b": "uint8"}
 
 
-# the data that there are
+# kinds of data
 
 
 def test_arrays_and_batches_give_one_diagnosis():
@@ -317,7 +317,7 @@ def test_is_traced_once_whatever_the_batches():
 
     logits, labels = chances(size=50)
     diagnose(Counting(), (logits, labels), validation=(logits[:9], labels[:9]), batch_size=20, progress=False)
-    assert len(set(traces)) == 1 and len(traces) <= 2  # XLA may look at the function a second time
+    assert len(set(traces)) == 1 and len(traces) <= 2  # XLA may trace the function a second time
 
 
 def test_what_has_no_label_is_in_no_number():
@@ -452,7 +452,7 @@ def test_memorised_labels_are_overfit():
 
 @pytest.mark.parametrize(("size", "is_overfit"), [(20, False), (400, True)])
 def test_a_gap_within_the_noise_is_not_overfit(size, is_overfit):
-    """15 points; of 20 examples nobody can tell."""
+    """A gap of 15 points is within the noise of 20 examples."""
     labels = np.arange(size) % CLASSES
     answers = np.where(np.arange(size) % 20 < 3, (labels + 1) % CLASSES, labels)
     diagnosis = diagnose(echo(), (as_logits(labels, 3.0), labels), validation=(as_logits(answers, 3.0), labels))
@@ -484,7 +484,7 @@ def test_no_finite_answer_is_an_error():
         diagnose(echo(), (LOGITS * np.nan, LABELS), progress=False)
 
 
-# how it reads
+# presentation
 
 
 def test_reads_as_a_table():

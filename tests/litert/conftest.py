@@ -11,7 +11,7 @@ layers = keras.layers
 
 @pytest.fixture(scope="session")
 def export_bytes(tmp_path_factory):
-    """The content of an exported file: a function of the model and the options of `export_tflite`."""
+    """A function of a model and `export_tflite`'s options that returns the content of the exported file."""
 
     def export(model, **options):
         path = tmp_path_factory.mktemp("litert") / "net.tflite"
@@ -23,7 +23,7 @@ def export_bytes(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def pair():
-    """Two inputs, image features and token ids; two outputs."""
+    """A model with two inputs, image features and token ids, and two outputs."""
     keras.utils.set_random_seed(0)
     features, ids = keras.Input((4,), name="features"), keras.Input((3,), dtype="int32", name="ids")
     both = layers.Concatenate()([layers.Dense(5)(features), layers.Flatten()(layers.Embedding(50, 2)(ids))])

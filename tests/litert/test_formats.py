@@ -1,4 +1,4 @@
-"""The one list of file formats, and that every reader of it has the same."""
+"""The single list of file formats, shared by all of its readers."""
 
 import typing
 

@@ -1,4 +1,4 @@
-"""Operators read off a file, against those of the interpreter."""
+"""Operators read from a file, against the interpreter's."""
 
 import keras
 import numpy as np
@@ -38,7 +38,7 @@ def test_operators_are_those_of_the_interpreter(content):
 def test_the_producer_of_an_output(content):
     outputs = litert.Model(content).outputs
     assert litert.producer(content, outputs["sure"].index) == "SOFTMAX"
-    assert litert.producer(content, outputs["raw"].index) == "FULLY_CONNECTED"  # behind a reshape
+    assert litert.producer(content, outputs["raw"].index) == "FULLY_CONNECTED"  # followed by a reshape
     assert litert.producer(content, next(iter(litert.Model(content).inputs.values())).index) is None
 
 

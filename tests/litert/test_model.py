@@ -1,4 +1,4 @@
-"""`litert.Model` against the Keras model, and against files that are damaged or of another shape."""
+"""`litert.Model` against the Keras model, and with damaged files or inputs of the wrong shape."""
 
 import concurrent.futures
 import time
@@ -14,7 +14,7 @@ layers = keras.layers
 
 
 def open_batch_file(function, *specs):
-    """The content of a file whose batch is open, without a signature."""
+    """The content of a file with a dynamic batch size and no signature."""
     import tensorflow as tf
 
     specs = [tf.TensorSpec(*spec) for spec in specs]
@@ -145,4 +145,4 @@ def test_a_batch_of_another_size_cannot_be_run(pair_inputs, pair_file):
     assert num_examples == 7
     with pytest.raises(ConfigurationError, match="LiteRT cannot run"):
         model.run(contents)
-    assert len(model.predict(pair_inputs)["scores"]) == 7  # and the model is still usable
+    assert len(model.predict(pair_inputs)["scores"]) == 7  # the model is still usable

@@ -10,7 +10,7 @@ from keras_kd.litert.tensors import Tensor, dequantize, quantize
 
 @pytest.fixture(scope="module")
 def quantize_kernel(tmp_path_factory):
-    """Runs TFLite's reference QUANTIZE operator with scale 1/128 and zero point 0: a function [16] -> int8 [16]."""
+    """A function [16] -> int8 [16] that runs TFLite's reference QUANTIZE operator with scale 1/128 and zero point 0."""
     import tensorflow as tf
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
@@ -82,7 +82,7 @@ def test_integers_stay_integers(dtype):
 
 
 def test_large_token_ids_are_not_rounded():
-    """Above 2^24 a float32 does not hold every integer."""
+    """Above 2^24, float32 does not represent every integer."""
     ids = np.array([2**24 + 1, 2**31 - 1])
     assert tensor("int32").encode(ids).tolist() == ids.tolist()
     assert tensor("int64").encode(np.array([2**53 + 1])).tolist() == [2**53 + 1]
