@@ -1,4 +1,4 @@
-"""From a trained Keras model to a TFLite file that was compared with it."""
+"""Exports trained Keras models to TFLite files and compares the files with the models."""
 
 from keras_kd.export._conversion import Converter
 from keras_kd.export.tflite import ExportResult, export_tflite

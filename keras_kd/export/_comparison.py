@@ -1,4 +1,4 @@
-"""How far a TFLite file is from the Keras model that it came from."""
+"""Compares a TFLite file with the Keras model that it was made from."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ def compare(
         model: the Keras model.
         file: the TFLite file.
         samples: input name in the file -> array [n, ...], in the order of the model's inputs.
-        exact: whether the two are meant to be equal up to rounding.
+        exact: whether the two should be equal up to rounding.
 
     Raises:
-        ExportError: the file has other outputs, gives NaN or infinity, or is not exact where it should be.
+        ExportError: the file's outputs have other names or shapes, contain NaN or infinity, or are not exact although
+            they should be.
     """
     expected, received = _run_keras(model, samples), _run_file(file, samples)
     differences, agreements = [], []
@@ -44,7 +45,7 @@ def compare(
 
 
 def _largest_difference(name: str, reference: np.ndarray, output: np.ndarray, *, exact: bool) -> float:
-    exact = exact and reference.dtype.kind == "f"  # an index may jump where two values are a tie
+    exact = exact and reference.dtype.kind == "f"  # an index may change if two values are tied
     reference, output = reference.astype(np.float64), output.astype(np.float64)
     if not np.isfinite(output).all():
         fix = None if np.isfinite(reference).all() else "The Keras model gives them too."

@@ -1,4 +1,4 @@
-"""Runs the converter, in a child process or in this one, and reports in a few lines why it failed."""
+"""Runs the converter in a child process or in this one, and reports failures in a few lines."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ _PREFIX = re.compile(r"^<unknown>:0: |loc\(.*\): |^tensorflow\.[\w.]+: ")
 class Converter:
     """A child process that converts models one after another, so that several exports load TensorFlow only once.
 
-    It starts with the first export that uses it. If a model crashes it, that export fails and the next one starts a new
-    child. It ends with `close`, at the end of the `with` block, when this process ends in any way, and after five
+    The child starts with the first export. If a model crashes it, that export fails and the next one starts a new
+    child. The child ends with `close`, at the end of the `with` block, when this process ends in any way, or after five
     minutes without a job.
 
         with kd.export.Converter() as converter:
@@ -55,13 +55,13 @@ class Converter:
         self.close()
 
     def close(self) -> None:
-        """Ends the child; the next export starts another one."""
+        """Ends the child; the next export starts a new one."""
         if self._end is not None:
             self._end()
         self._child = self._log = self._end = None
 
     def start(self) -> None:
-        """Starts the child unless it is running; it loads TensorFlow while this process continues."""
+        """Starts the child unless it is running; it loads TensorFlow in the background."""
         if self._child is not None and self._child.poll() is None:
             return
         self.close()
@@ -87,12 +87,12 @@ class Converter:
                 return
             self._log.seek(0)
             raise ExportError(_crash(self._child.wait(), self._log.read(), crash_hint))
-        except BaseException:  # also Ctrl-C: the child must not continue with a result that is no longer wanted
+        except BaseException:  # including Ctrl-C: the child must not continue with an unwanted job
             self.close()
             raise
 
     def _submit(self, job_file: Path) -> bool:
-        """Hands the job to the child; False if the child ended before it was done."""
+        """Sends the job to the child; returns False if the child ended before finishing it."""
         self.start()
         self._log.seek(0)
         self._log.truncate()
@@ -102,12 +102,12 @@ class Converter:
         return bool(self._child.stdout.readline())
 
     def _ended_before_the_job(self) -> bool:
-        """Whether the child ended by itself, after its idle time, while the job was being handed over."""
+        """Whether the child ended by itself, after its idle time, while the job was being sent."""
         return self._child.wait() == 0
 
 
 def _environment() -> dict[str, str]:
-    """TensorFlow on the CPU, whatever backend this process uses, and the modules that this process can import."""
+    """Environment of the child: TensorFlow on the CPU, whatever this process uses, with the same import path."""
     return {
         "CUDA_VISIBLE_DEVICES": "-1",
         "KERAS_BACKEND": "tensorflow",
@@ -117,7 +117,7 @@ def _environment() -> dict[str, str]:
 
 
 def _end(child: subprocess.Popen[str], log: IO[str]) -> None:
-    """Ends the child, at once even if it is working: its result is no longer wanted."""
+    """Kills the child, even if it is working: its result is no longer needed."""
     child.kill()
     child.wait()
     with contextlib.suppress(OSError):
@@ -135,18 +135,18 @@ def run_converter(
     converter: Converter | None,
     crash_hint: str | None = None,
 ) -> bytes:
-    """The TFLite file's bytes.
+    """Converts a SavedModel and returns the content of the TFLite file.
 
     Args:
-        saved_model: the SavedModel's folder; the job's files are written beside it.
+        saved_model: the SavedModel's folder; the job's files are written to its parent.
         form: the file's format.
-        calibration: input name -> array [n, ...]; empty where none is needed.
-        batch_size: the batch of the SavedModel's signature.
+        calibration: input name -> array [n, ...]; empty if not needed.
+        batch_size: the batch size of the SavedModel's signature.
         converter: the child process to use; None converts in this process.
-        crash_hint: what to suggest for this model if the child is killed by a signal.
+        crash_hint: advice for this model if the child is killed by a signal.
 
     Raises:
-        ExportError: the converter refused the model, or crashed.
+        ExportError: the converter rejected the model, or crashed.
     """
     if converter is not None:
         return _convert_in_child(converter, saved_model, form, calibration, batch_size, crash_hint)
@@ -178,17 +178,17 @@ def _convert_in_child(
 def resave_in_child(
     converter: Converter, model: keras.Model, inputs: Sequence[ModelInput], batch_size: int, saved_model: Path
 ) -> None:
-    """Writes the SavedModel of a model on another backend than TensorFlow: the child loads its `.keras` file.
+    """Writes a SavedModel on a backend other than TensorFlow, in the child, which loads the model's `.keras` file.
 
     Args:
         converter: the child process.
         model: the model; its own classes must be in modules that the child can import.
         inputs: its inputs with static shapes.
         batch_size: the batch size of the SavedModel's signature.
-        saved_model: the folder to write; the job's files are written beside it.
+        saved_model: the folder to write; the job's files are written to its parent.
 
     Raises:
-        ExportError: the model cannot be saved, or not be loaded on TensorFlow.
+        ExportError: the model cannot be saved, or cannot be loaded on TensorFlow.
     """
     folder = saved_model.parent
     file = folder / "model.keras"
@@ -208,7 +208,7 @@ def resave_in_child(
 
 
 def _run_job(converter: Converter, folder: Path, job: dict[str, Any], crash_hint: str | None) -> str | None:
-    """Runs a job whose files lie in `folder`; the child's traceback where it failed."""
+    """Runs a job with its files in `folder`; returns the child's traceback if the job failed, else None."""
     file, error = folder / "job.json", folder / "error"
     file.write_text(json.dumps(job | {"error": str(error)}))
     converter.run(file, crash_hint)
@@ -239,7 +239,7 @@ def _refusal(log: str) -> str:
 
 
 def useful_lines(log: str) -> str:
-    """The few lines of a converter's log that explain a failure: the errors if there are any, else the last lines.
+    """The few lines of a converter's log that explain a failure: the errors, or else the last lines.
 
     >>> useful_lines("I0000 00:00:1 loader.cc:2] OK\\n  x = 1\\n<unknown>:0: error: loc(a(b)): no 'tf.Foo'")
     "error: no 'tf.Foo'"

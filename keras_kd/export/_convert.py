@@ -1,8 +1,8 @@
 """Converts a SavedModel to a TFLite file.
 
-Also a script, which reads the paths of job files from its standard input, one per line, and prints a line when each is
-done: the converter crashes the process on some models, so it runs in a child. Nothing of this package is imported at
-the top, so that the child starts quickly.
+This file is also a script, which reads the paths of job files from standard input, one per line, and prints a line
+after each job. It runs in a child process because the converter crashes on some models. It imports nothing from this
+package at the top, so that the child starts quickly.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def convert(
         saved_model: the folder.
         weights: the dtype of the stored weights: "float32", "float16" or "int8".
         activations: the dtype that the operators compute in: "float32", "int8" or "int16".
-        calibration: where that is an integer dtype: input name -> array [n, ...]; else empty.
+        calibration: for integer activations, input name -> array [n, ...]; otherwise empty.
         batch_size: the batch size of the SavedModel's signature.
     """
     import tensorflow as tf
@@ -65,7 +65,7 @@ def _set_format(
 
 
 def batches(arrays: dict[str, np.ndarray], batch_size: int) -> Iterator[dict[str, np.ndarray]]:
-    """All rows in batches of exactly `batch_size`; the last batch is filled up with the first rows."""
+    """All rows in batches of exactly `batch_size`; the last batch is padded with the first rows."""
     num_rows = len(next(iter(arrays.values())))
     for start in range(0, num_rows, batch_size):
         rows = np.arange(start, start + batch_size) % num_rows
@@ -73,7 +73,7 @@ def batches(arrays: dict[str, np.ndarray], batch_size: int) -> Iterator[dict[str
 
 
 def run_job(job_file: str) -> None:
-    """Runs one job; if it fails, the traceback goes to the job's `error` file."""
+    """Runs one job; writes the traceback of a failure to the job's `error` file."""
     job = json.loads(Path(job_file).read_text())
     try:
         if "keras_model" in job:
@@ -85,19 +85,19 @@ def run_job(job_file: str) -> None:
             calibration = dict(stored)
         content = convert(job["saved_model"], job["weights"], job["activations"], calibration, job["batch_size"])
         Path(job["output"]).write_bytes(content)
-    except Exception:  # the parent reports it, whatever it is
+    except Exception:  # any error is reported by the parent
         Path(job["error"]).write_text(traceback.format_exc())
 
 
 def serve() -> None:
     """Runs jobs until standard input is closed, which happens however the parent ends.
 
-    The process ends after `IDLE_SECONDS` without a job, so that a parent that forgets it does not keep its memory.
+    The process ends after `IDLE_SECONDS` without a job, to free its memory if the parent never closes it.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which closes the input
     replies = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what TensorFlow prints is not a reply
-    import tensorflow  # noqa: F401  while the parent still writes the first job
+    os.dup2(2, 1)  # keeps TensorFlow's output out of the replies
+    import tensorflow  # noqa: F401  loads while the parent writes the first job
 
     while True:
         idle = threading.Timer(IDLE_SECONDS, os._exit, [0])

@@ -1,4 +1,4 @@
-"""What cannot become a TFLite file, said before anything is converted."""
+"""Rejects models that cannot become a TFLite file, before conversion."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _LOOKUPS = tuple(
 
 
 def check_exportable(model: Any) -> None:
-    """Raises `ConfigurationError` for what is not a built model, and for a model that no TFLite file can hold.
+    """Raises `ConfigurationError` for a model that cannot be exported.
 
-    That is a distiller, whose student is meant; a model that reads text or looks values up in a table; and one with
-    weights that are NaN or infinite.
+    These are a distiller, whose student should be exported instead; a model that takes text or uses look-up tables; and
+    one with weights that are NaN or infinite.
     """
     if isinstance(getattr(model, "student", None), keras.Model):
         raise ConfigurationError(

@@ -1,4 +1,4 @@
-"""What the user passes as calibration or samples, as one checked array per input of the model."""
+"""Reads the user's calibration data or samples as one checked array per input of the model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from keras_kd.errors import ConfigurationError, explain
 from keras_kd.export._saved_model import ModelInput
 
 MAX_STREAMED = 500
-_OTHER_SCALE = 50  # pixels of 0..255 beside pixels of 0..1 are 255 apart
+_OTHER_SCALE = 50  # pixels in 0..255 and pixels in 0..1 differ by a factor of 255
 _FIX_DTYPE = "Scale the data as in training and convert it, for example `x.astype('float32')`."
 
 
@@ -21,12 +21,12 @@ def read_samples(name: str, data: Any, inputs: list[ModelInput]) -> dict[str, np
     Args:
         name: the argument's name, for messages.
         data: an array (for several inputs a list, tuple or dict of arrays), or an iterable of batches. A
-            batch is what `model.fit` takes: inputs, or a tuple that begins with them. Of an iterable the
+            batch is what `model.fit` takes: inputs, or a tuple that starts with them. From an iterable, the
             first `MAX_STREAMED` examples are read.
         inputs: the model's inputs.
 
     Raises:
-        ConfigurationError: nothing in it, or a shape or dtype that the model does not take.
+        ConfigurationError: no examples, or a shape or dtype that the model does not accept.
     """
     if _is_whole(data, inputs):
         arrays = _split(name, data, inputs)
@@ -43,7 +43,7 @@ def read_samples(name: str, data: Any, inputs: list[ModelInput]) -> dict[str, np
 
 
 def random_samples(inputs: list[ModelInput], num_samples: int) -> dict[str, np.ndarray]:
-    """Seeded stand-ins for real samples: uniform in [0, 1), and 0 or 1 for integer inputs."""
+    """Seeded random samples: uniform in [0, 1), and 0 or 1 for integer inputs."""
     generator = np.random.default_rng(0)
     draws = {one: generator.random((num_samples, *one.shape)) for one in inputs}
     return {
@@ -53,7 +53,7 @@ def random_samples(inputs: list[ModelInput], num_samples: int) -> dict[str, np.n
 
 
 def _is_whole(data: Any, inputs: list[ModelInput]) -> bool:
-    """Whether `data` is the arrays themselves and not an iterable of batches."""
+    """Whether `data` is arrays rather than an iterable of batches."""
     if isinstance(data, (np.ndarray, Mapping)) or hasattr(data, "__array__"):
         return True
     several = isinstance(data, (list, tuple)) and len(inputs) > 1 and len(data) == len(inputs)
@@ -104,7 +104,7 @@ def _check_equal_sizes(name: str, parts: tuple[np.ndarray, ...], one: ModelInput
 
 
 def _check(name: str, part: Any, one: ModelInput) -> np.ndarray:
-    """`part` as an array of the input's dtype, or an error that says what does not fit."""
+    """`part` as an array of the input's dtype; raises `ConfigurationError` if it does not fit."""
     array, wanted = np.asarray(part), np.dtype(one.dtype)
     kinds = "f" if wanted.kind == "f" else "iu" if wanted.kind in "iu" else wanted.kind
     if array.dtype.kind not in kinds:
@@ -139,10 +139,10 @@ def _check_values(name: str, array: np.ndarray, wanted: np.dtype) -> None:
 
 
 def check_ranges(calibration: dict[str, np.ndarray], samples: dict[str, np.ndarray]) -> None:
-    """Refuses calibration from which no useful range can be taken, by input name.
+    """Rejects calibration data that give no useful range for an input.
 
     Raises:
-        ConfigurationError: all its values are equal, or it is on another scale than the samples.
+        ConfigurationError: all values of an input are equal, or on another scale than the samples.
     """
     for name, array in calibration.items():
         if array.dtype.kind != "f":

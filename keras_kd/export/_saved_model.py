@@ -1,4 +1,4 @@
-"""From a Keras model to a SavedModel with static shapes and names that a phone developer can read."""
+"""Writes a Keras model as a SavedModel with static shapes and readable names."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class ModelInput:
     Attributes:
         name: its name in the file.
         key: its name in the Keras model.
-        shape: without the batch; None where it is open.
-        dtype: what the model takes.
+        shape: without the batch axis; None for an open dimension.
+        dtype: the dtype that the model takes.
     """
 
     name: str
@@ -41,7 +41,7 @@ def model_inputs(model: keras.Model) -> list[ModelInput]:
     """The inputs of a built model, flat, in the order of `keras.tree.flatten`.
 
     Raises:
-        ConfigurationError: the model isn't built, or is a subclassed one with several inputs.
+        ConfigurationError: the model is not built, or is subclassed and has several inputs.
     """
     if not isinstance(model, keras.Model) or not model.built:
         built = " that is not built" if isinstance(model, keras.Model) else ""
@@ -58,7 +58,7 @@ def model_inputs(model: keras.Model) -> list[ModelInput]:
 
 
 def _is_symbolic(model: keras.Model) -> bool:
-    """Whether the model knows its own inputs: functional ones and built Sequentials do."""
+    """Whether the model has symbolic inputs, as functional models and built Sequential models do."""
     return bool(getattr(model, "inputs", None))
 
 
@@ -77,7 +77,7 @@ def _subclassed_input(model: keras.Model) -> ModelInput:
 
 
 def with_known_shapes(inputs: list[ModelInput], arrays: Mapping[str, np.ndarray]) -> list[ModelInput]:
-    """The inputs with their open dimensions taken from real arrays: input name -> [n, ...], or empty.
+    """The inputs with open dimensions taken from `arrays`: input name -> [n, ...], or empty.
 
     Raises:
         ConfigurationError: a dimension is open and there are no arrays to take it from.
@@ -98,20 +98,20 @@ def with_known_shapes(inputs: list[ModelInput], arrays: Mapping[str, np.ndarray]
 
 
 def pack_inputs(model: keras.Model, flat: Sequence[Any]) -> Any:
-    """Flat inputs in the structure in which the model takes them."""
+    """Flat inputs in the structure that the model takes."""
     if isinstance(model, keras.Sequential) or not _is_symbolic(model):
         return flat[0]
     return keras.tree.pack_sequence_as(model.input, list(flat))
 
 
 def name_outputs(model: keras.Model, outputs: Any) -> dict[str, Any]:
-    """A model's outputs by name: a dict's keys, else the output layers' names, else `output_0`, ..."""
+    """A model's outputs by name: the keys of a dict, or the names of the output layers, or `output_0`, ..."""
     flat = keras.tree.flatten(outputs)
     if isinstance(outputs, dict) and len(outputs) == len(flat):
         names = sorted(outputs)  # the order of keras.tree.flatten
     else:
         last = [model.layers[-1].name] if isinstance(model, keras.Sequential) else []
-        names = getattr(model, "output_names", last)  # functional models have it
+        names = getattr(model, "output_names", last)  # set for functional models
         names = names if len(names) == len(flat) else [f"output_{i}" for i in range(len(flat))]
     return dict(zip(_unique(re.sub(r"\W", "_", str(name)) for name in names), flat, strict=True))
 
@@ -141,7 +141,7 @@ def write_saved_model(model: keras.Model, inputs: list[ModelInput], batch_size: 
 def resave(
     keras_model: str, saved_model: str, inputs: Sequence[Mapping[str, Any]], batch_size: int, modules: Sequence[str]
 ) -> None:
-    """Loads a `.keras` file and writes it as a SavedModel; runs in a process whose backend is TensorFlow.
+    """Loads a `.keras` file and writes it as a SavedModel, in a process with the TensorFlow backend.
 
     Args:
         keras_model: the file.
@@ -152,7 +152,7 @@ def resave(
     """
     for module in modules:
         importlib.import_module(module)
-    model = keras.saving.load_model(keras_model, compile=False, safe_mode=False)  # written by the parent a moment ago
+    model = keras.saving.load_model(keras_model, compile=False, safe_mode=False)  # safe: written by the parent
     described = [ModelInput(**{**one, "shape": tuple(one["shape"])}) for one in inputs]
     write_saved_model(model, described, batch_size, Path(saved_model))
 
@@ -165,7 +165,7 @@ def own_modules(model: keras.Model) -> list[str]:
 
 @contextlib.contextmanager
 def _quiet_tensorflow() -> Iterator[None]:
-    """Without TensorFlow's note on where a temporary folder lies, which a notebook would show."""
+    """Hides TensorFlow's message about a temporary folder, which a notebook would show."""
     logger = logging.getLogger("tensorflow")
     level = logger.level
     logger.setLevel(logging.WARNING)
@@ -176,7 +176,7 @@ def _quiet_tensorflow() -> Iterator[None]:
 
 
 def as_float32(model: keras.Model) -> keras.Model:
-    """The same model computing in float32: itself, or a copy where a layer has a half-precision policy.
+    """The model in float32: itself, or a copy if a layer has a half-precision policy.
 
     TFLite has few half-precision kernels; half-precision weights are `format="float16"`.
 
@@ -217,12 +217,12 @@ def _policy_name(value: Any) -> Any:
 
 
 def _readable(name: str, automatic: str, instead: str) -> str:
-    """A name fit for a signature; one that Keras made up, and that changes from run to run, is replaced."""
+    """A name fit for a signature; a name generated by Keras, which changes from run to run, is replaced."""
     return instead if name.startswith(automatic) else re.sub(r"\W", "_", name)
 
 
 def _unique(names: Any) -> list[str]:
-    """The names, numbered where one occurs more than once."""
+    """The names, with repeated ones numbered."""
     names = list(names)
     doubles = {name for name in names if names.count(name) > 1}
     return [f"{name}_{i}" if name in doubles else name for i, name in enumerate(names)]

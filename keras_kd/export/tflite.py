@@ -1,4 +1,4 @@
-"""From a Keras model to a checked TFLite file."""
+"""Exports a Keras model to a checked TFLite file."""
 
 from __future__ import annotations
 
@@ -36,22 +36,22 @@ NUM_RANDOM = 16
 
 @dataclass(frozen=True)
 class ExportResult:
-    """What `export_tflite` wrote, and how far the file is from the Keras model.
+    """The file written by `export_tflite`, and its difference from the Keras model.
 
     Attributes:
         path: the file.
         format: its format, one of `keras_kd.litert.FORMATS`.
         num_bytes: the file's size.
-        gzip_bytes: its size compressed by gzip, about what a phone downloads.
+        gzip_bytes: its size after gzip, roughly the download size.
         max_difference: the largest absolute difference between the two models' outputs, over all outputs,
             after dequantization.
-        agreement: the share of predictions, 0 to 1, in which both models' largest output is the same one;
-            the lowest share where there are several outputs. None where no output has two or more units.
+        agreement: the share of predictions, 0 to 1, for which both models have the same largest unit; the lowest share
+            if there are several outputs. None if no output has two or more units.
         num_samples: the number of samples compared.
-        samples_are_random: True where the samples were made up, because none were given: then difference and
-            agreement say little about real data.
-        float_operators: for "int8" and "int16x8", the operators that still compute in float32, because they
-            have no integer kernel: an accelerator for integers will not take them. Empty otherwise.
+        samples_are_random: whether the samples were random because none were given; difference and agreement then mean
+            little for real data.
+        float_operators: for "int8" and "int16x8", the operators that still compute in float32 because they
+            have no integer kernel; an integer accelerator cannot run them. Empty otherwise.
     """
 
     path: Path
@@ -88,38 +88,38 @@ def export_tflite(
 ) -> ExportResult:
     """Writes a Keras model as a TFLite file, loads the file back and compares the two.
 
-    All shapes in the file are static, as delegates want them. The file appears at `path` only once it was
-    loaded and compared: where anything fails, a former file there stays as it was. A model in half precision
-    (mixed_float16) is exported from a float32 copy.
+    All shapes in the file are static, as delegates require. The file is moved to `path` only after it has been loaded
+    and compared; if anything fails, an existing file there is unchanged. A model in half precision (mixed_float16) is
+    exported from a float32 copy.
 
     Args:
-        model: a built Keras model with finite weights; of a distiller, its `student`. Its inputs and outputs keep their
-            names in the file's signature.
-        path: the file to write, whose name ends in `.tflite`; its folder is made where it is missing.
+        model: a built Keras model with finite weights; for a distiller, pass its `student`. Its inputs and outputs keep
+            their names in the file's signature.
+        path: the file to write, with the extension `.tflite`; its folder is created if missing.
         format: "float32". "float16": weights in float16. "dynamic": weights in int8, arithmetic in float
-            where there is no mixed kernel. "int8": integers throughout, input and output too (an integer input, such
-            as token ids, stays as it is); the result names the operators that had to stay in float. "int16x8": int16
+            if there is no mixed kernel. "int8": integers throughout, including input and output (an integer input, such
+            as token ids, is unchanged); the result lists the operators that had to stay in float. "int16x8": int16
             activations and int8 weights, for the CPU.
-        calibration: for the last two, real samples in the model's own input scale, from which the ranges of
-            the activations are taken: an array [n, ...], a list or dict of them for a model with several
+        calibration: for the last two, real samples in the model's own input scale, on which the ranges of
+            the activations are measured: an array [n, ...], a list or dict of them for a model with several
             inputs, or a `tf.data.Dataset` or another iterable of batches as `fit` takes them (its first 500
             examples are read).
-        samples: what the comparison runs on, in the same forms; all of it is used. Default: the first 256 of
-            `calibration`, or else 16 random inputs, and then the result says so.
-        batch_size: the file's static batch.
-        isolate: convert in a child process, so that a crash of the converter does not end this one. It takes some
-            seconds to import TensorFlow once more. On a backend other than TensorFlow the model is always converted in
-            a child process, which loads its `.keras` file.
+        samples: the samples for the comparison, in the same forms; all of them are used. Default: the first 256 of
+            `calibration`, or else 16 random inputs, as recorded in the result.
+        batch_size: the file's static batch size.
+        isolate: convert in a child process, so that a crash of the converter does not end this one. Importing
+            TensorFlow there takes some seconds. On a backend other than TensorFlow, the model is always converted in a
+            child process, which loads its `.keras` file.
         converter: a `Converter`, whose child process serves several exports; None starts one for this export. Not used
-            where `isolate` is False.
+            if `isolate` is False.
 
     Returns:
         An `ExportResult`.
 
     Raises:
         ConfigurationError: an argument does not fit; nothing was converted.
-        ExportError: the converter refused the model or crashed, the file cannot be written (the disk is full), or it
-            does not compute what the model does.
+        ExportError: the converter rejected the model or crashed, the file cannot be written (the disk is full), or its
+            outputs do not match the model's.
 
     >>> import keras, numpy as np
     >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
@@ -180,16 +180,16 @@ def check_format(format: str, calibration: Any) -> Format:
 
 
 def check_target(path: str | Path) -> Path:
-    """The path of the file to write, or a `ConfigurationError` where something else would be replaced by it."""
+    """The path of the file to write; raises `ConfigurationError` if it cannot be the path of a TFLite file."""
     if not isinstance(path, (str, os.PathLike)):
         expected = "the path of a .tflite file"
         raise ConfigurationError(explain("'path' is not a path.", received=repr(path), expected=expected))
     path = Path(path)
     try:
-        if "\0" in str(path):  # which pathlib takes for a file that is not there
+        if "\0" in str(path):  # pathlib treats such a path as a missing file
             raise ValueError("a zero byte in it")
         is_folder, file_above = path.is_dir(), next((above for above in path.parents if above.is_file()), None)
-    except (OSError, ValueError) as error:  # a name that no file can have
+    except (OSError, ValueError) as error:  # not a valid file name
         expected = "the path of a .tflite file"
         raise ConfigurationError(
             explain(
@@ -213,7 +213,7 @@ def check_target(path: str | Path) -> Path:
 
 @contextlib.contextmanager
 def _owned(converter: Converter | None, *, isolate: bool) -> Iterator[Converter | None]:
-    """The converter to use: the caller's, which stays open, a new one, or none to convert in this process."""
+    """The converter to use: the caller's, which stays open; a new one; or None to convert in this process."""
     isolate = isolate or not _is_on_tensorflow()
     if not isolate or converter is not None:
         yield converter if isolate else None
@@ -231,7 +231,7 @@ def _prepare_model(model: keras.Model) -> tuple[keras.Model, list[ModelInput]]:
 
 
 def _read_calibration(calibration: Any, inputs: list[ModelInput]) -> tuple[dict[str, np.ndarray], list[ModelInput]]:
-    """Calibration arrays by input name, empty where there are none; the inputs with the shapes seen there."""
+    """The calibration arrays by input name, or empty; and the inputs with open shapes taken from them."""
     if calibration is not None:
         arrays = read_samples("calibration", calibration, inputs)
         return arrays, with_known_shapes(inputs, arrays)
@@ -241,7 +241,7 @@ def _read_calibration(calibration: Any, inputs: list[ModelInput]) -> tuple[dict[
 def _read_samples(
     samples: Any, calibration: dict[str, np.ndarray], inputs: list[ModelInput]
 ) -> tuple[dict[str, np.ndarray], bool, list[ModelInput]]:
-    """The arrays to compare on, whether they are made up, and the inputs with static shapes."""
+    """The arrays for the comparison, whether they are random, and the inputs with static shapes."""
     if samples is not None:
         arrays = read_samples("samples", samples, inputs)
         return arrays, False, with_known_shapes(inputs, arrays)
@@ -283,7 +283,7 @@ def _is_on_tensorflow() -> bool:
 
 
 def _rolled_layers(model: keras.Model) -> str | None:
-    """What to do about recurrent layers that are a loop in the graph: int8 conversion crashes on them."""
+    """Advice on recurrent layers that are loops in the graph, on which int8 conversion crashes; None without any."""
     layers = all_layers(model)
     rolled = [layer for layer in layers if isinstance(layer, keras.layers.RNN) and not layer.unroll]
     if not rolled:

@@ -1,10 +1,10 @@
 """Reference models by name: a small pair for the digits, and the CIFAR models of the published distillation tables.
 
-All end in logits (a linear Dense layer) after global average pooling, so that they take any small image shape.
+All end in logits (a linear Dense layer) after global average pooling, so they accept any small image shape.
 
-The CIFAR models name the layers that distillation taps alike: `stem`, `stage_1`, `stage_2` and on are features 0, 1, 2
-and on of Y. Tian et al., "Contrastive Representation Distillation", 2020, `pool` is the vector below the `logits`, and
-`stage_1_preact` is the map before the ReLU of a stage, where it has one.
+The CIFAR models share names for the layers that distillation taps: `stem`, `stage_1`, `stage_2` and so on are features
+0, 1, 2 and so on of Y. Tian et al., "Contrastive Representation Distillation", 2020; `pool` is the vector below the
+`logits`; and `stage_1_preact` is the map before the ReLU of a stage, if it has one.
 """
 
 from keras_kd.models.building import build, names

@@ -1,10 +1,10 @@
-"""Convolution, batch normalization, ReLU and the head, as the CIFAR models of the distillation tables share them.
+"""Convolution, batch normalization, ReLU and the head shared by the CIFAR models of the distillation tables.
 
-Their source is PyTorch code, so that batch normalization and the first kernels follow PyTorch. The padding is Keras'
-"same": a 3x3 convolution of stride 2 over an even size pads one pixel at the end, where PyTorch pads one at each end.
-Shapes and parameters are the same, the sampled pixels are not, so that weights trained there do not fit here.
+Their source is PyTorch code, so batch normalization and initial kernels follow PyTorch. The padding is Keras' "same": a
+3x3 convolution of stride 2 over an even size pads one pixel at the end, while PyTorch pads one at each end. Shapes and
+parameters are the same, but the sampled pixels differ, so weights trained in PyTorch cannot be reused.
 
-Names are patterns with a gap for the kind of layer: `"stem_{}"` names `stem_conv` and `stem_bn`.
+Names are patterns with a placeholder for the kind of layer: `"stem_{}"` names `stem_conv` and `stem_bn`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import keras
 from keras import initializers, layers
 
-_MOMENTUM = 0.9  # PyTorch's 0.1 is the weight of the new batch, Keras' that of the past
+_MOMENTUM = 0.9  # PyTorch's 0.1 is the weight of the new batch; Keras' momentum is that of the past
 _EPSILON = 1e-5
 
 Initializer = Callable[[int, int], keras.initializers.Initializer]
@@ -25,13 +25,13 @@ Initializer = Callable[[int, int], keras.initializers.Initializer]
 def he_normal(fan_in: int, fan_out: int) -> keras.initializers.Initializer:
     """Normal with variance 2 / fan_out (K. He et al., "Delving Deep into Rectifiers", 2015).
 
-    Computed here, because Keras takes the fans of a depthwise kernel for those of one channel.
+    Computed here because Keras takes the fan-out of a depthwise kernel to be that of one channel.
     """
     return initializers.RandomNormal(stddev=math.sqrt(2 / fan_out))
 
 
 def torch_uniform(fan_in: int, fan_out: int) -> keras.initializers.Initializer:
-    """Uniform within 1 / sqrt(fan_in): what PyTorch's layers start from where nothing is said."""
+    """Uniform within 1 / sqrt(fan_in), PyTorch's default initialization."""
     limit = 1 / math.sqrt(fan_in)
     return initializers.RandomUniform(-limit, limit)
 
@@ -67,7 +67,7 @@ def conv(
 
 
 def conv_bn(x: Any, filters: int, kernel_size: int = 3, *, names: str, bn: str | None = None, **settings: Any) -> Any:
-    """A convolution and batch normalization; `bn` names the latter where the pattern should not."""
+    """A convolution and batch normalization; `bn` overrides the name of the latter."""
     x = conv(x, filters, kernel_size, name=names.format("conv"), **settings)
     return batch_norm(x, name=bn or names.format("bn"))
 
@@ -75,13 +75,13 @@ def conv_bn(x: Any, filters: int, kernel_size: int = 3, *, names: str, bn: str |
 def conv_bn_relu(
     x: Any, filters: int, kernel_size: int = 3, *, names: str, relu: str | None = None, **settings: Any
 ) -> Any:
-    """A convolution, batch normalization and ReLU; `relu` names the last where the pattern should not."""
+    """A convolution, batch normalization and ReLU; `relu` overrides the name of the last."""
     x = conv_bn(x, filters, kernel_size, names=names, **settings)
     return layers.ReLU(name=relu or names.format("relu"))(x)
 
 
 def depthwise_bn(x: Any, *, names: str, strides: int = 1, initializer: Initializer = he_normal) -> Any:
-    """A 3x3 convolution of each channel by itself, and batch normalization."""
+    """A 3x3 depthwise convolution and batch normalization."""
     x = layers.DepthwiseConv2D(
         3,
         strides=strides,
@@ -94,7 +94,7 @@ def depthwise_bn(x: Any, *, names: str, strides: int = 1, initializer: Initializ
 
 
 def output_names(stage: int, block: int, num_blocks: int) -> tuple[str, str]:
-    """What a block's sum and the ReLU after it are called: the last block speaks for its stage.
+    """The names of a block's sum and of the ReLU after it; those of the last block are named after the stage.
 
     >>> output_names(1, 2, 3), output_names(1, 3, 3)
     (('stage_1_block_2_add', 'stage_1_block_2_relu'), ('stage_1_preact', 'stage_1'))
@@ -112,7 +112,7 @@ def classifier(
     name: str,
     initializer: keras.initializers.Initializer | None = None,
 ) -> keras.Model:
-    """The model: `x` under global average pooling (`pool`) and a Dense layer (`logits`)."""
+    """The model that ends with global average pooling of `x` (`pool`) and a Dense layer (`logits`)."""
     x = layers.GlobalAveragePooling2D(name="pool")(x)
     kernel = initializer or torch_uniform(x.shape[-1], num_classes)
     return keras.Model(inputs, layers.Dense(num_classes, kernel_initializer=kernel, name="logits")(x), name=name)

@@ -1,4 +1,4 @@
-"""Models by name, with a check of what they are asked for."""
+"""Builds models by name, with checked arguments."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ def build(name: str, *, input_shape: tuple[int, int, int], num_classes: int, **s
         name: one of `names()`.
         input_shape: `(height, width, channels)`, in pixels.
         num_classes: the number of logits, at least 2.
-        settings: what the function of that name takes besides.
+        settings: further arguments of the function with that name.
 
     Raises:
-        ConfigurationError: an unknown name, settings that the model does not take, a shape that is no image.
+        ConfigurationError: an unknown name, settings that the model does not take, or not the shape of an image.
     """
     function = look_up("model", name, _MODELS)
     return make(
@@ -68,7 +68,7 @@ def build(name: str, *, input_shape: tuple[int, int, int], num_classes: int, **s
 
 
 def names() -> list[str]:
-    """The names that `build` knows."""
+    """The names that `build` accepts."""
     return sorted(_MODELS)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import layers
 
-# Keras' own 0.99 needs hundreds of steps to forget its start; an epoch of the digits has 17.
+# Keras' default of 0.99 needs hundreds of steps to forget the initial values; an epoch of the digits has 17.
 _MOMENTUM = 0.9
 
 
@@ -18,7 +18,7 @@ def digits_teacher(
     widths: tuple[int, ...] = (32, 64, 128),
     dropout: float = 0.3,
 ) -> keras.Model:
-    """A small residual network: one block a width, each but the first at half the size of the one before.
+    """A small residual network: one block per width, each but the first at half the size of the previous one.
 
     309,418 parameters on the digits. After K. He et al., "Deep Residual Learning for Image Recognition", 2016, with
     dropout inside the blocks (half of `dropout`) and before the logits.
@@ -54,7 +54,7 @@ def digits_student(
 
 
 def _residual_block(x: Any, width: int, strides: int, dropout: float, *, name: str) -> Any:
-    """relu(x + F(x)); x goes through a 1x1 convolution where its shape changes."""
+    """relu(x + F(x)); x goes through a 1x1 convolution if its shape changes."""
     y = _conv_bn_relu(x, width, strides=strides, name=f"{name}_1")
     y = layers.Dropout(dropout, name=f"{name}_dropout")(y)
     y = _conv_bn(y, width, name=f"{name}_2")

@@ -1,7 +1,7 @@
 """MobileNetV2 for 32x32 images, at half width.
 
 Layers: `stem`, `stage_1` to `stage_4`, `head`, `pool`, `logits`; inside, `stage_1_block_2_expand_conv` and so on.
-Blocks end without a ReLU, so that there is no `stage_1_preact`. Stride 2 is padded as `blocks` says.
+Blocks end without a ReLU, so there is no `stage_1_preact`. For the padding of stride 2, see `blocks`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from keras import initializers, layers
 
 from keras_kd.models.blocks import classifier, conv_bn, conv_bn_relu, depthwise_bn
 
-# The rows (expansion, width, blocks, strides) of the source, between the maps that the tables tap.
+# The rows (expansion, width, blocks, strides) of the source, grouped by the maps that the tables tap.
 _STAGES = (
     ((1, 8, 1, 1), (6, 12, 2, 1)),
     ((6, 16, 3, 2),),
@@ -47,7 +47,7 @@ def mobilenetv2(input_shape: tuple[int, int, int], num_classes: int) -> keras.Mo
 
 
 def _blocks_of(rows: tuple[tuple[int, int, int, int], ...]) -> list[tuple[int, int, int]]:
-    """(expansion, width, strides) of every block: the first of a row has the row's strides.
+    """(expansion, width, strides) of every block; only the first of a row has the row's strides.
 
     >>> _blocks_of(((1, 8, 1, 1), (6, 12, 2, 2)))
     [(1, 8, 1), (6, 12, 2), (6, 12, 1)]
@@ -60,7 +60,7 @@ def _blocks_of(rows: tuple[tuple[int, int, int, int], ...]) -> list[tuple[int, i
 
 
 def _inverted_residual(x: Any, expansion: int, width: int, strides: int, *, name: str, out: str | None) -> Any:
-    """Widens, filters each channel, narrows; adds x where the shape stays. `out` names the last layer."""
+    """Expansion, depthwise convolution, projection; adds x if the shape is unchanged. `out` names the last layer."""
     is_residual = strides == 1 and x.shape[-1] == width
     y = conv_bn_relu(x, x.shape[-1] * expansion, 1, names=name + "_expand_{}")
     y = depthwise_bn(y, strides=strides, names=name + "_depthwise_{}")

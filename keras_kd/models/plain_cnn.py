@@ -1,8 +1,8 @@
 """The plain CNNs of the teacher-assistant experiments: convolutions, poolings and Dense layers, nothing else.
 
-Layers as in the other models: `stem`, `stage_1` and on, each the last ReLU of a group of convolutions before its
+Layers as in the other models: `stem`, `stage_1` and so on, each the last ReLU of a group of convolutions before its
 pooling (`stage_1_preact` is the map before that ReLU), `flatten`, `logits`; `hidden` is the ReLU of the Dense layer
-between the two where there is one. Inside, `stem_conv1`, `stage_1_conv1` and so on.
+between the two, if there is one. Inside, `stem_conv1`, `stage_1_conv1` and so on.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from keras_kd.models.blocks import conv_bn_relu, torch_uniform
 def plain_cnn_2(input_shape: tuple[int, int, int], num_classes: int, *, width: int = 1) -> keras.Model:
     """Two convolutions: 13,082 parameters for 32x32x3 and 10 classes.
 
-    After S. I. Mirzadeh et al., "Improved Knowledge Distillation via Teacher Assistant", 2020. The numbers in the names
-    of these models are those of their convolutions. The paper's for CIFAR-100 are twice as wide: `width=2`; there its
-    plain_cnn_6 ends without a pooling, and its plain_cnn_10 is this one with `hidden=512`.
+    After S. I. Mirzadeh et al., "Improved Knowledge Distillation via Teacher Assistant", 2020. The number in the name
+    of each model is its number of convolutions. The paper's models for CIFAR-100 are twice as wide (`width=2`); its
+    plain_cnn_6 for CIFAR-100 ends without a pooling, and its plain_cnn_10 is this one with `hidden=512`.
 
     >>> plain_cnn_2((32, 32, 3), 10).get_layer("stage_1").output.shape
     (None, 16, 16, 16)
@@ -79,7 +79,7 @@ def _plain_cnn(
     width: int,
     hidden: int | None = None,
 ) -> keras.Model:
-    """Groups of (channels, number of convolutions), each with a pooling behind."""
+    """A plain CNN of groups of (channels, number of convolutions), each followed by a pooling."""
     inputs = x = keras.Input(input_shape, name="image")
     for index, (channels, convolutions) in enumerate(groups):
         group = f"stage_{index}" if index else "stem"
@@ -88,7 +88,7 @@ def _plain_cnn(
             x = conv_bn_relu(
                 x,
                 width * channels,
-                use_bias=True,  # does nothing before batch normalization, but the published code has it
+                use_bias=True,  # no effect before batch normalization, but in the published code
                 names=f"{group}_{{}}{number}",
                 bn=f"{group}_preact" if is_last else None,
                 relu=group if is_last else None,

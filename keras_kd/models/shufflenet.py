@@ -2,7 +2,7 @@
 
 Layers: `stem`, `stage_1` to `stage_3` (the end of each stage; `stage_1_preact` is the map before its last ReLU),
 `pool`, `logits`, in V2 `head` before them; inside, `stage_1_block_2_conv1` and so on. The splits of V2 are operations
-of `keras.ops`, which Keras numbers by itself: `split`, `split_1`. Stride 2 is padded as `blocks` says.
+of `keras.ops`, which Keras numbers by itself: `split`, `split_1`. For the padding of stride 2, see `blocks`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _V1_STAGES = ((240, 4), (480, 8), (960, 4))
 _V1_GROUPS = 3
 _V2_STAGES = ((116, 4), (232, 8), (464, 4))
 
-# The source leaves the first weights to PyTorch.
+# The source uses PyTorch's default initialization.
 _conv_bn = partial(blocks.conv_bn, initializer=torch_uniform)
 _conv_bn_relu = partial(blocks.conv_bn_relu, initializer=torch_uniform)
 _depthwise_bn = partial(blocks.depthwise_bn, initializer=torch_uniform)
@@ -31,7 +31,7 @@ def shufflenetv1(input_shape: tuple[int, int, int], num_classes: int) -> keras.M
 
     X. Zhang et al., "ShuffleNet: An Extremely Efficient Convolutional Neural Network for Mobile Devices", 2018, in the
     form of the tables of Y. Tian et al., "Contrastive Representation Distillation", 2020: a 1x1 stem without pooling,
-    and a ReLU after the depthwise convolution. The average pooling of its shortcuts does not count the padding.
+    and a ReLU after the depthwise convolution. The average pooling of the shortcuts excludes the padding.
 
     >>> shufflenetv1((32, 32, 3), 100).get_layer("stage_3").output.shape
     (None, 4, 4, 960)
@@ -53,8 +53,8 @@ def shufflenetv2(input_shape: tuple[int, int, int], num_classes: int) -> keras.M
     """ShuffleNetV2 of size 1: 1,355,528 parameters for 32x32x3 and 100 classes.
 
     N. Ma et al., "ShuffleNet V2: Practical Guidelines for Efficient CNN Architecture Design", 2018, in the form of the
-    tables of Y. Tian et al., "Contrastive Representation Distillation", 2020: a 1x1 stem without pooling. `stage_1` is
-    the map after the last shuffle, `stage_1_preact` in the order before it, as there.
+    tables of Y. Tian et al., "Contrastive Representation Distillation", 2020: a 1x1 stem without pooling. As there,
+    `stage_1` is the map after the last shuffle, and `stage_1_preact` has the channel order before it.
 
     >>> shufflenetv2((32, 32, 3), 100).get_layer("stage_3").output.shape
     (None, 4, 4, 464)
@@ -74,7 +74,7 @@ def shufflenetv2(input_shape: tuple[int, int, int], num_classes: int) -> keras.M
 
 
 def _v1_block(x: Any, width: int, groups: int, *, is_first: bool, name: str, outputs: tuple[str, str]) -> Any:
-    """relu(F(x) + x); the first block of a stage halves the size and puts pooled x behind F(x) instead."""
+    """relu(F(x) + x); the first block of a stage halves the size and instead concatenates pooled x after F(x)."""
     filters = width - x.shape[-1] if is_first else width
     strides = 2 if is_first else 1
     y = _conv_bn_relu(x, filters // 4, 1, groups=groups, names=name + "_{}1")
@@ -89,7 +89,7 @@ def _v1_block(x: Any, width: int, groups: int, *, is_first: bool, name: str, out
 
 
 def _v2_first_block(x: Any, width: int, *, name: str) -> Any:
-    """Halves the size and widens: two branches, both of the whole x."""
+    """Halves the size and widens: two branches, each applied to all of x."""
     left = _depthwise_bn(x, strides=2, names=name + "_left_{}1")
     left = _conv_bn_relu(left, width // 2, 1, names=name + "_left_{}2")
     right = _conv_bn_relu(x, width // 2, 1, names=name + "_right_{}1")
@@ -100,15 +100,17 @@ def _v2_first_block(x: Any, width: int, *, name: str) -> Any:
 
 
 def _v2_block(x: Any, *, name: str) -> Any:
-    """Half of the channels pass, the other half are convolved, and both are shuffled together."""
+    """Half of the channels pass unchanged, the other half are convolved, then all are shuffled."""
     left, right = _v2_branches(x, name=name)
     x = layers.Concatenate(name=f"{name}_concat")([left, layers.ReLU(name=f"{name}_relu3")(right)])
     return _shuffle(x, 2, name=f"{name}_shuffle")
 
 
 def _v2_last_block(x: Any, *, name: str, stage: str) -> Any:
-    """As the others, with the ReLU over both halves: the half that passes is never negative, and the map before the
-    ReLU can be tapped."""
+    """Like the other blocks, with the ReLU over both halves, so that the map before the ReLU can be tapped.
+
+    This changes no value, since the half that passes is never negative.
+    """
     x = layers.Concatenate(name=f"{stage}_preact")(_v2_branches(x, name=name))
     return _shuffle(layers.ReLU(name=f"{name}_relu3")(x), 2, name=stage)
 
@@ -121,9 +123,9 @@ def _v2_branches(x: Any, *, name: str) -> tuple[Any, Any]:
 
 
 def _shuffle(x: Any, groups: int, *, name: str) -> Any:
-    """Deals the channels of the groups out in turn: `a1 a2 b1 b2` becomes `a1 b1 a2 b2`.
+    """Interleaves the channels of the groups: `a1 a2 b1 b2` becomes `a1 b1 a2 b2`.
 
-    Height and width are one axis meanwhile, because many TFLite delegates transpose no more than four.
+    Height and width are merged for the transpose, because many TFLite delegates transpose at most four axes.
     """
     if groups == 1:
         return x

@@ -1,4 +1,4 @@
-"""VGG networks for 32x32 images: batch normalization after every convolution, and one Dense layer in place of three.
+"""VGG networks for 32x32 images: batch normalization after every convolution, and one Dense layer instead of three.
 
 Layers: `stem` and `stage_1` to `stage_4`, each the last ReLU of a group of convolutions, before any pooling
 (`stage_1_preact` is the map before that ReLU); `pool`, `logits`; inside, `stem_conv1`, `stage_1_conv1` and so on. The
@@ -17,7 +17,7 @@ _POOLED = ("stem", "stage_1", "stage_2")
 
 
 def vgg8(input_shape: tuple[int, int, int], num_classes: int) -> keras.Model:
-    """VGG with one convolution a group: 3,965,028 parameters for 32x32x3 and 100 classes.
+    """VGG with one convolution per group: 3,965,028 parameters for 32x32x3 and 100 classes.
 
     After K. Simonyan and A. Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition", 2015, in
     the form of the tables of Y. Tian et al., "Contrastive Representation Distillation", 2020: three poolings, whatever
@@ -33,7 +33,7 @@ def vgg8(input_shape: tuple[int, int, int], num_classes: int) -> keras.Model:
 
 
 def vgg13(input_shape: tuple[int, int, int], num_classes: int) -> keras.Model:
-    """VGG with two convolutions a group: 9,462,180 parameters for 32x32x3 and 100 classes.
+    """VGG with two convolutions per group: 9,462,180 parameters for 32x32x3 and 100 classes.
 
     The teacher of `vgg8`.
 
@@ -47,7 +47,7 @@ def _vgg(name: str, input_shape: tuple[int, int, int], num_classes: int, *, conv
     inputs = x = keras.Input(input_shape, name="image")
     for group, width in _GROUPS.items():
         for number in range(1, convolutions + 1):
-            # The bias before batch normalization does nothing, but the published counts have it.
+            # The bias before batch normalization has no effect, but the published counts include it.
             is_last = number == convolutions
             x = conv_bn_relu(
                 x,

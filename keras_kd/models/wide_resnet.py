@@ -1,9 +1,9 @@
 """Wide residual networks for 32x32 images, whose blocks normalize and activate before they convolve.
 
-Such a stage ends in a sum that no ReLU follows directly. As in the tables, `stage_1` to `stage_3` are these sums and
-`stem` is the bare first convolution; `stage_1_preact` is the sum after the batch normalization that comes next, and
-`stage_1_relu` after the ReLU behind it. The other layers: `pool`, `logits`, and `stage_1_block_2_conv1` and so on.
-Stride 2 is padded as `blocks` says.
+Such a stage ends in a sum without a ReLU directly after it. As in the tables, `stage_1` to `stage_3` are these sums and
+`stem` is the bare first convolution; `stage_1_preact` is the sum after the next batch normalization, and `stage_1_relu`
+after the ReLU that follows. The other layers: `pool`, `logits`, and `stage_1_block_2_conv1` and so on. For the padding
+of stride 2, see `blocks`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def wrn_16_2(input_shape: tuple[int, int, int], num_classes: int) -> keras.Model
 def wrn_40_2(input_shape: tuple[int, int, int], num_classes: int) -> keras.Model:
     """The wide residual network of 40 layers, twice as wide: 2,255,156 parameters for 32x32x3 and 100 classes.
 
-    The teacher of `wrn_16_2`: the same widths, with six blocks a stage for two.
+    The teacher of `wrn_16_2`: the same widths, with six blocks per stage instead of two.
 
     Returns:
         A model `[batch, *input_shape] -> [batch, num_classes]` logits.
@@ -45,7 +45,7 @@ def wrn_40_2(input_shape: tuple[int, int, int], num_classes: int) -> keras.Model
 def _wide_resnet(
     name: str, input_shape: tuple[int, int, int], num_classes: int, *, depth: int, widening: int
 ) -> keras.Model:
-    """`depth` counts the convolutions: the stem, two a block, and one shortcut a stage."""
+    """`depth` counts the convolutions: the stem, two per block, and one shortcut per stage."""
     num_blocks = (depth - 4) // 6
     inputs = keras.Input(input_shape, name="image")
     x = conv(inputs, 16, name="stem")
@@ -61,7 +61,7 @@ def _wide_resnet(
 
 
 def _block(x: Any, activated: Any, width: int, strides: int, *, name: str, out: str) -> Any:
-    """x + F(activated); where the shape changes, a 1x1 convolution of `activated` stands in for x."""
+    """x + F(activated); if the shape changes, a 1x1 convolution of `activated` replaces x."""
     y = conv_bn_relu(activated, width, strides=strides, names=name + "_{}1", bn=f"{name}_bn2", relu=f"{name}_relu2")
     y = conv(y, width, name=f"{name}_conv2")
     if x.shape[-1] != width:
@@ -70,7 +70,7 @@ def _block(x: Any, activated: Any, width: int, strides: int, *, name: str, out: 
 
 
 def _names_after(stage: int, block: int, num_blocks: int) -> tuple[str, str, str]:
-    """What a block's sum, the batch normalization after it and its ReLU are called.
+    """The names of a block's sum, the batch normalization after it and its ReLU.
 
     >>> _names_after(1, 2, 2)
     ('stage_1', 'stage_1_preact', 'stage_1_relu')
