@@ -1,4 +1,4 @@
-"""Images of other sizes than a model's own, and saving: one model of each family."""
+"""Images of sizes other than a model's own, and saving, for one model of each family."""
 
 import keras
 import numpy as np
@@ -26,7 +26,7 @@ def test_the_digits_pair_gives_logits_for_any_small_image(name, shape):
 
 @pytest.mark.parametrize("name", [*DIGITS, *CIFAR])
 def test_every_family_gives_logits_for_a_grey_image_and_can_be_saved(name, tmp_path):
-    """28 pixels are odd after two halvings."""
+    """28 pixels become odd after two halvings."""
     model = models.build(name, input_shape=(28, 28, 1), num_classes=7)
     head = model.layers[-1]
     assert isinstance(head, keras.layers.Dense) and head.activation is keras.activations.linear

@@ -8,8 +8,8 @@ import pytest
 
 from keras_kd import models
 
-# Of 32x32x3 and 10 classes: a 3x3 convolution from a to b channels has 9 a b + b, its batch normalization 2 b more
-# (gamma and beta), a Dense layer from a to b units a b + b.
+# For 32x32x3 and 10 classes: a 3x3 convolution from a to b channels has 9 a b + b parameters, its batch normalization
+# 2 b more (gamma and beta), and a Dense layer from a to b units a b + b.
 STEM_16, SAME_16 = 448 + 32, 2_320 + 32
 TO_32, SAME_32 = 4_640 + 64, 9_248 + 64
 TO_64, SAME_64 = 18_496 + 128, 36_928 + 128
@@ -105,7 +105,7 @@ def test_kernels_start_as_pytorch_s_do(model):
 
 @pytest.mark.parametrize(
     ("name", "settings", "parameters"),
-    [  # by hand, for 100 classes
+    [  # counted by hand, for 100 classes
         ("plain_cnn_2", {"width": 2}, 896 + 64 + SAME_32 + 8 * 8 * 32 * 100 + 100),
         ("plain_cnn_8", {"width": 2}, 896 + 64 + SAME_32 + TO_64 + SAME_64 + TO_128 + SAME_128 + TO_256 + SAME_256
          + (2 * 2 * 256 * 64 + 64) + 6_500),

@@ -9,7 +9,7 @@ import pytest
 
 from keras_kd import models
 
-# As PyTorch counts those of RepDistiller for 100 classes: convolutions, gamma and beta of batch normalization, Dense.
+# As counted by PyTorch in RepDistiller for 100 classes: convolutions, gamma and beta of batch normalization, Dense.
 PARAMETERS = {
     "mobilenetv2": 812_836,
     "resnet20": 278_324,
@@ -24,7 +24,7 @@ PARAMETERS = {
     "wrn_16_2": 703_284,
     "wrn_40_2": 2_255_156,
 }
-# (size, channels) of the features 0, 1, ... of its source, and the length of the pooled vector
+# (size, channels) of features 0, 1, ... in the source, and the length of the pooled vector
 NARROW = [(32, 16), (32, 16), (16, 32), (8, 64)], 64
 WIDE = [(32, 32), (32, 64), (16, 128), (8, 256)], 256
 WRN = [(32, 16), (32, 32), (16, 64), (8, 128)], 128
@@ -43,8 +43,8 @@ FEATURES = {
     "wrn_16_2": WRN,
     "wrn_40_2": WRN,
 }
-# The first two from D-X-Y/AutoDL-Projects, docs/BASELINE.md (10 classes, 0.006 M fewer). The others by hand: a stem
-# of 0.885 M, three stages of 58.720 M with one block, 75.497 M more for each further block, a Dense layer of 0.026 M.
+# The first two are from D-X-Y/AutoDL-Projects, docs/BASELINE.md (10 classes, 0.006 M fewer). The others by hand: a stem
+# of 0.885 M, three stages of 58.720 M with one block, 75.497 M per further block, and a Dense layer of 0.026 M.
 MULTIPLY_ACCUMULATES = {"resnet20": 40.81e6, "resnet56": 125.75e6, "resnet8x4": 177.071e6, "resnet32x4": 1083.041e6}
 TAPPED = r"stem|stage_\d|stage_\d_(preact|relu)|pool|logits"
 
@@ -57,7 +57,7 @@ def model(request):
 
 @pytest.fixture(scope="module")
 def maps(model):
-    """What the layers to tap, `pool` and `logits` give for two images of noise, by name."""
+    """The outputs of the tapped layers, `pool` and `logits` for two noise images, by name."""
     names = [layer.name for layer in model.layers if re.fullmatch(TAPPED, layer.name)]
     x = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype(np.float32)
     outputs = keras.Model(model.input, [model.get_layer(name).output for name in names])(x)
@@ -65,7 +65,7 @@ def maps(model):
 
 
 def multiply_accumulates(model):
-    """Of one image: every weight of a kernel once per pixel of its output."""
+    """Multiply-accumulates for one image: each kernel weight once per output pixel."""
     total = 0
     for layer in model.layers:
         if isinstance(layer, (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Dense)):
@@ -75,7 +75,7 @@ def multiply_accumulates(model):
 
 
 def shuffled(x, groups):
-    """PyTorch's view, transpose, view, with the channels last."""
+    """PyTorch's view, transpose, view in channels-last layout."""
     return x.reshape(*x.shape[:-1], groups, -1).swapaxes(-1, -2).reshape(x.shape)
 
 
@@ -121,7 +121,7 @@ def test_batch_normalization_is_that_of_pytorch(model):
 
 
 def test_first_kernels_are_those_of_the_source(model):
-    """Normal with variance 2 / (k k filters), depthwise ones too; ShuffleNets uniform within 1 / sqrt(inputs)."""
+    """Normal with variance 2 / (k k filters), depthwise too; ShuffleNets uniform within 1 / sqrt(inputs)."""
     for layer in model.layers:
         if not isinstance(layer, (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)):
             continue
@@ -146,6 +146,6 @@ def test_multiply_accumulates(model):
 
 
 def test_models_are_made_of_keras_own_layers(model):
-    """So that a saved one loads without this package."""
+    """A saved model loads without this package."""
     modules = {layer["module"] for layer in model.get_config()["layers"]}
     assert modules <= {"keras.layers", "keras.src.ops.numpy"}

@@ -1,4 +1,4 @@
 import sys
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).parent))  # the table of models
+sys.path.append(str(Path(__file__).parent))  # for model_table

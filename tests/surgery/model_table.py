@@ -1,4 +1,4 @@
-"""Models of every kind that can be read as a graph, small enough to be built in a moment."""
+"""Models of every kind that can be read as a graph, small enough to build quickly."""
 
 import keras
 import numpy as np
@@ -33,7 +33,7 @@ def shared():
 
 
 def shared_across_models():
-    """One layer in a nested model and around it."""
+    """A layer shared between a nested model and its outer model."""
     dense = L.Dense(4, name="shared")
     inner = keras.Input((4,))
     body = keras.Model(inner, L.ReLU()(dense(inner)), name="body")
@@ -79,7 +79,7 @@ def mixed_precision():
 
 
 def adapted():
-    """State that is in no weight: constants computed of weights, and tables."""
+    """State outside the weights: constants computed from weights, and tables."""
     scale, lookup = L.Normalization(name="scale"), L.IntegerLookup(output_mode="multi_hot", name="lookup")
     scale.adapt(np.random.default_rng(0).normal(5.0, 3.0, (50, 4)))
     lookup.adapt(np.array([3, 5, 9]))
@@ -115,7 +115,7 @@ LARGE = {"DenseNet121": application("DenseNet121"), "ResNet50V2": application("R
 
 
 def inputs_of(model, rows=3):
-    """Random inputs in the structure of a model's."""
+    """Random inputs in the structure of the model's inputs."""
     rng = np.random.default_rng(1)
 
     def random(tensor):
@@ -126,7 +126,7 @@ def inputs_of(model, rows=3):
 
 
 def shake(model):
-    """Random numbers in all weights, so that no copy is equal by chance."""
+    """Assigns random weights, so that no copy is equal by chance."""
     rng = np.random.default_rng(0)
     fixed = {id(weight) for layer in model._flatten_layers() if hasattr(layer, "adapt") for weight in layer.weights}
     for weight in model.weights:

@@ -21,7 +21,7 @@ def make(name):
 
 
 def state(model):
-    """All that a copy must leave alone: names, flags, policies, weights, and how often each layer was called."""
+    """What copying must not change: names, policies, call counts, and the trainable flags of layers and weights."""
     layers = [layer for layer in model._flatten_layers() if layer is not model]
     about = [
         (
@@ -59,7 +59,7 @@ def test_a_copy_is_equal_and_apart(name, tmp_path):
     assert_equal(weights, model.get_weights())
 
 
-NOT_SAVED = ("EfficientNetB0", "MobileNetV2", "shared_across_models")  # slow; and one that Keras itself cannot load
+NOT_SAVED = ("EfficientNetB0", "MobileNetV2", "shared_across_models")  # two are slow; Keras cannot load the third
 
 
 @pytest.mark.parametrize("name", [name for name in MODELS if name not in NOT_SAVED])
@@ -121,7 +121,7 @@ def test_a_model_that_is_frozen_in_part(flags):
 def test_a_shared_layer_has_one_counterpart():
     copy = clone(make("shared_across_models"))
     assert copy.get_layer("body").get_layer("shared") is copy.get_layer("shared")
-    assert len(copy.get_layer("shared")._inbound_nodes) == 3  # once in the body, twice around it
+    assert len(copy.get_layer("shared")._inbound_nodes) == 3  # once in the body, twice outside
     assert len(copy.get_layer("body")._inbound_nodes) == 2
 
 
@@ -141,7 +141,7 @@ def test_a_nested_model_is_replaced_as_a_whole():
 
 
 def test_other_shapes_with_a_transfer_of_ones_own():
-    """A narrower layer, as structured pruning makes it."""
+    """A narrower layer, as from structured pruning."""
     model = make("sequential_inside")
 
     def narrow(original, replacement):
@@ -156,7 +156,7 @@ def test_other_shapes_with_a_transfer_of_ones_own():
 
 
 class Taught(keras.Model):
-    """A Functional model with a step of its own."""
+    """A Functional model with its own training step."""
 
     def train_step(self, data):
         return {"mine": 1.0}
@@ -185,7 +185,7 @@ class OwnCode(keras.Model):
 
 
 class Block(L.Layer):
-    """A layer that cannot be made from its configuration."""
+    """A layer that cannot be built from its configuration."""
 
     def __init__(self, size):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Folded batch normalization: the numbers stay, and what cannot be folded is left and named."""
+"""Folded batch normalization: outputs are unchanged, and layers that cannot be folded are kept and named."""
 
 import keras
 import numpy as np
@@ -12,7 +12,7 @@ L = keras.layers
 
 
 def shake(model):
-    """Random statistics, scales and shifts, so that nothing about the batch normalization is trivial."""
+    """Assigns random statistics, scales and shifts, so that no batch normalization is trivial."""
     rng = np.random.default_rng(0)
     for layer in model._flatten_layers():
         if isinstance(layer, L.BatchNormalization):
@@ -36,7 +36,7 @@ def assert_same(model, copy, inputs):
 
 
 def test_the_formula():
-    """Against the two steps one after the other, in float64."""
+    """Against the two operations in sequence, in float64."""
     rng = np.random.default_rng(1)
     x, kernel = rng.normal(size=(7, 3)), rng.normal(size=(3, 4))
     bias, gamma, beta, mean, variance = rng.uniform(0.5, 2.0, size=(5, 4))
@@ -83,7 +83,7 @@ class OwnNorm(L.BatchNormalization):
 
 @keras.saving.register_keras_serializable("test_folding")
 class Block(L.Layer):
-    """A layer of one's own, into which nobody can look."""
+    """A user-defined layer whose inner layers are not visible in the graph."""
 
     def __init__(self, **settings):
         super().__init__(**settings)
@@ -138,7 +138,7 @@ def nested():
     inner = keras.Input((4, 4, 3))
     head = keras.Model(inner, L.BatchNormalization(name="norm")(L.Conv2D(3, 1, name="conv")(inner)), name="head")
     features = body(x)
-    y = L.Add()([head(features), head(L.ReLU()(features))])  # runs twice as a whole
+    y = L.Add()([head(features), head(L.ReLU()(features))])  # the whole model runs twice
     return shake(keras.Model(x, keras.ops.mean(y + 1.0, axis=(1, 2)) * 2.0))
 
 

@@ -1,4 +1,4 @@
-"""What a Distiller makes of the losses of the tasks: its default term, and alpha 1 where labels are missing."""
+"""The Distiller with the losses of the tasks: its default term, and alpha 1 for missing labels."""
 
 import keras
 import numpy as np

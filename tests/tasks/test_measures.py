@@ -19,7 +19,7 @@ def test_positions_without_a_label_do_not_count(name):
     shape = (5, 4, 3) if name == "segmentation" else (5, 12)
     labels = rng.integers(-1, 3, shape)
     logits = rng.normal(size=(*shape, 4))  # class 3 never occurs among the labels
-    logits[..., 3] -= 9  # nor among the predictions
+    logits[..., 3] -= 9  # and never among the predictions
     task = tasks.get(name)
     found = task.measure(logits, labels, reference=-logits)
     known = labels >= 0
@@ -47,7 +47,7 @@ def test_a_class_that_is_only_predicted_counts_as_zero():
 
 def test_multi_label_with_missing_labels():
     true = rng.integers(-1, 2, (40, 4))
-    true[:, 3] = np.where(true[:, 3] == 1, 0, true[:, 3])  # label 3 applies to no example
+    true[:, 3] = np.where(true[:, 3] == 1, 0, true[:, 3])  # no example has label 3
     true[0] = -1
     logits = rng.normal(size=(40, 4))
     found = tasks.MultiLabel().measure(logits, true, from_logits=True)

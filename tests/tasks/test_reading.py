@@ -1,4 +1,4 @@
-"""How each task is found, reads its labels, checks a model's output, and how a task is added."""
+"""How each task is detected, reads labels, and checks a model's output; and how a task is added."""
 
 import dataclasses
 
@@ -76,7 +76,7 @@ def test_labels_are_read_into_one_form(name):
     found = task.read(np.array(given))
     np.testing.assert_array_equal(found, np.array(expected))
     assert found.dtype == dtype
-    np.testing.assert_array_equal(task.read(found), found)  # read again, they stay as they are
+    np.testing.assert_array_equal(task.read(found), found)  # reading is idempotent
     gone = task.unlabelled(found)
     assert gone.shape == found.shape and not task.has_label(gone).any()
     assert task.has_label(found).tolist() == [
@@ -146,7 +146,7 @@ def test_mixed_labels():
     np.testing.assert_array_equal(mixed, [[0.75, 0.25], [0, 0]])
     one, other = np.array([[1, 0], [1, -1]], np.float32), np.array([[0, 0], [0, 1]], np.float32)
     mixed = tasks.MultiLabel().mixed(one, other, share, 2)
-    np.testing.assert_array_equal(mixed, [[0.75, 0], [0.5, -1]])  # no label at all is not a missing label
+    np.testing.assert_array_equal(mixed, [[0.75, 0], [0.5, -1]])  # all zeros differ from a missing label
     mixed = tasks.Regression().mixed(np.array([[4.0], [np.nan]]), np.array([[0.0], [1.0]]), share, 1)
     np.testing.assert_array_equal(mixed, [[3], [np.nan]])
     with pytest.raises(ConfigurationError, match="Examples of segmentation cannot be mixed"):
@@ -159,7 +159,7 @@ def test_adding_a_task_is_one_class(monkeypatch):
     @tasks.registry.register
     @dataclasses.dataclass(frozen=True)
     class Counting(tasks.Regression):
-        """Whole numbers that are counted: text in front of the labels tells them from classes."""
+        """Regression on counts, detected by complex labels."""
 
         @classmethod
         def found_in(cls, inputs, labels):
