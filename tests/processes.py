@@ -1,8 +1,8 @@
-"""Child processes of a test: none outlives it, and each is waited for as long as it gets on with its work.
+"""Child processes of a test: none outlives it, and waiting lasts as long as the process makes progress.
 
-A number of seconds says nothing on a loaded machine. A process gets on with its work while it, or a process that it
-started, uses the processor or prints something; it stalls where it does neither, and runs away where it has used far
-more of the processor than the work takes.
+A timeout in seconds is meaningless on a loaded machine. A process makes progress while it, or a process that it
+started, uses CPU time or prints something. It has stalled if it does neither, and has run away if it has used far more
+CPU time than the work takes.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ _TICK = 1 / os.sysconf("SC_CLK_TCK")
 
 @dataclasses.dataclass(frozen=True)
 class Finished:
-    """How a process ended, and what it printed."""
+    """The exit code and output of a process."""
 
     returncode: int
     stdout: str
@@ -30,7 +30,7 @@ class Finished:
 
 
 class Child:
-    """A process in a session of its own; `stdout` and `stderr` are what it has printed so far."""
+    """A process in its own session; `stdout` and `stderr` are its output so far."""
 
     def __init__(self, command, folder, **settings):
         self._out, self._err = (Path(folder) / name for name in ("stdout", "stderr"))
@@ -41,7 +41,7 @@ class Child:
                 stdout=out,
                 stderr=err,
                 start_new_session=True,
-                # a shell starts what it runs in the background with Ctrl-C ignored, and the tests may run there
+                # a shell's background jobs ignore Ctrl-C, and the tests may run in one
                 preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
                 **settings,
             )
@@ -61,15 +61,15 @@ class Child:
 
     @property
     def cpu_seconds(self):
-        """Of the processor, all processes of the session together; those that ended and were waited for too."""
+        """CPU time of all processes of the session, including ended ones that were waited for."""
         return sum(map(_cpu_seconds, session(self.pid)))
 
     def wait_for(self, condition, what):
-        """Waits until `condition()`; fails where the process ends, stalls or runs away before.
+        """Waits until `condition()`; fails if the process ends, stalls or runs away first.
 
         Args:
-            condition: a function that is true when the waiting is over.
-            what: it is about, for the message.
+            condition: a function that returns true to end the wait.
+            what: a description of the condition for the error message.
         """
         progress, since = None, time.monotonic()
         while not condition():
@@ -89,7 +89,7 @@ class Child:
             time.sleep(0.02)
 
     def wait(self):
-        """Waits until it ends."""
+        """Waits until the process ends."""
         self.wait_for(lambda: self.has_ended, "its end")
         return Finished(self._process.returncode, self.stdout, self.stderr)
 
@@ -98,7 +98,7 @@ class Child:
         return self._process.poll()
 
     def others(self):
-        """The processes of its session that are still there, without itself."""
+        """The other processes of its session that are still running."""
         return [pid for pid in session(self.pid) if pid != self.pid]
 
     def send(self, number):
@@ -106,9 +106,9 @@ class Child:
         self._process.send_signal(number)
 
     def end(self):
-        """Kills whatever is left of its session."""
+        """Kills all remaining processes of its session."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)  # which is the whole session, but for groups made in it
+            os.killpg(self.pid, signal.SIGKILL)  # the whole session, except process groups created in it
         for pid in session(self.pid):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
@@ -116,7 +116,7 @@ class Child:
 
 
 def session(pid):
-    """The processes of a session, by the number of its first one; empty where the system does not tell."""
+    """The processes of the session with this leader; empty if the system has no /proc."""
     members = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         fields = _fields(stat)
@@ -126,14 +126,14 @@ def session(pid):
 
 
 def _fields(stat):
-    """The fields of /proc/PID/stat from the state on."""
+    """The fields of /proc/PID/stat, starting with the state."""
     with contextlib.suppress(OSError):
         return stat.read_text().rpartition(")")[2].split()
     return None
 
 
 def finished_cpu_seconds():
-    """Of the processor, by all processes that this one has started and waited for, and theirs."""
+    """CPU time of all processes that this one has started and waited for, including their own children."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
@@ -145,7 +145,7 @@ def _cpu_seconds(pid):
 
 @contextlib.contextmanager
 def children():
-    """The function `start(*command, **settings of Popen)`; gives a `Child`, which is gone when the context ends."""
+    """Yields `start(*command, **settings of Popen)`, which returns a `Child` that is killed when the context ends."""
     with contextlib.ExitStack() as stack:
 
         def start(*command, **settings):

@@ -1,4 +1,4 @@
-"""Chains against trainings done by hand, soft targets in float64 NumPy, and kills in the middle."""
+"""Chains against manual trainings, soft targets in float64 NumPy, and kills during training."""
 
 import itertools
 import json
@@ -23,16 +23,16 @@ from keras_kd.teachers import FrozenTeacher, fingerprint
 layers = keras.layers
 EPOCHS = 2
 HINT = ("soft_targets", {"name": "hint", "teacher": "features", "student": "features"})
-# A step in Python is faster than to compile one for so few.
+# So few steps run faster eagerly than compiled.
 QUIET = {"compile": {"run_eagerly": True}, "progress": False}
 
 
 class Killed(BaseException):
-    """Stands for a kill -9."""
+    """Simulates kill -9."""
 
 
 class Kill(keras.callbacks.Callback):
-    """In an epoch of a model of some width, after the second batch."""
+    """Kills the training of the named student in an epoch, after the second batch."""
 
     def __init__(self, model, epoch):
         super().__init__()
@@ -47,7 +47,7 @@ class Kill(keras.callbacks.Callback):
 
 
 class Late(keras.callbacks.Callback):
-    """Checks that a model's training goes on with some epoch."""
+    """Checks that a model's training resumes no earlier than an epoch."""
 
     def __init__(self, model, epoch):
         super().__init__()
@@ -74,7 +74,7 @@ def validation(digits):
 
 @pytest.fixture(scope="module")
 def make():
-    """A model with dropout and batch normalization: both have state besides the trained weights."""
+    """Makes a model with dropout and batch normalization, whose state goes beyond the trained weights."""
 
     def make(name, width=4, classes=10):
         hidden = layers.Dense(width, activation="relu", name="features")
@@ -108,13 +108,13 @@ def by_hand(teacher, student, data, *, seed, alpha=0.5, epochs=EPOCHS):
 
 
 def soft_targets(teacher, student, x, temperature):
-    """T^2 KL, the mean over the rows, in float64."""
+    """T^2 KL, averaged over the rows, in float64."""
     logits = [np.asarray(model(x, training=False), "float64") / temperature for model in (teacher, student)]
     p, q = (values - np.log(np.exp(values).sum(-1, keepdims=True)) for values in logits)
     return temperature**2 * float((np.exp(p) * (p - q)).sum(-1).mean())
 
 
-# What is trained, and by whom.
+# Students and their teachers.
 
 
 def test_each_model_is_taught_by_the_one_before(teacher, make, data):
@@ -149,11 +149,11 @@ def test_the_teacher_stays_as_it_is(teacher, make, data, tmp_path):
 
 
 def without_learning(teacher, make, data, **settings):
-    """A chain in which nothing changes: the logs of the last student are then those of its first weights."""
+    """A chain without weight changes, so that the last student's logs are those of its initial weights."""
     models = [teacher, make("assistant", 8), make("second", 6), make("student", 4)]
     for layer in models[-1].layers:
         if isinstance(layer, (layers.Dropout, layers.BatchNormalization)):
-            layer.trainable = False  # batch normalization: in inference mode
+            layer.trainable = False  # runs batch normalization in inference mode
             layer.rate = 0.0
     settings = {"optimizer": keras.optimizers.SGD(0.0), "batch_size": 32, "temperature": 3.0} | settings
     return models, distill_chain(models, data, guidance="all", **settings, **QUIET)
@@ -189,7 +189,7 @@ def test_shares_of_those_not_left_out(drop):
     shares = random_teacher_weights(3, drop, seed=0)
     np.testing.assert_allclose(shares.sum(axis=1), 1, rtol=1e-6)
     assert all(len(set(row[row > 0])) == 1 for row in shares)
-    # of 3, each is there with 1 - drop, or stays as one of three where none is there
+    # each of 3 is kept with probability 1 - drop, or chosen as one of three if all were dropped
     expected = 1 - drop + drop**3 / 3
     np.testing.assert_allclose((shares > 0).mean(axis=0), expected, atol=0.03)
     np.testing.assert_array_equal(shares, random_teacher_weights(3, drop, seed=0))
@@ -210,7 +210,7 @@ def test_born_again(make, teacher, data):
 
 
 def test_losses_are_new_for_each_training(teacher, make, data):
-    """The models' sizes differ, so that a shared one would meet other shapes than it learned."""
+    """The models differ in width, so a shared loss would meet shapes for which it was not built."""
     hint = kd.losses.Hint(teacher="features", student="features")
     models = [make(name, width) for name, width in (("teacher", 12), ("assistant", 8), ("student", 4))]
     models[0].set_weights(make("x", 12).get_weights())
@@ -266,7 +266,7 @@ def test_a_data_set(teacher, make, data):
 
 @pytest.fixture(scope="module")
 def call(teacher, make, data, validation):
-    """The same chain each time, in a folder; the models are given as functions, or made from a seed."""
+    """Runs the same chain each time, in a folder; models are passed as functions or built from a seed."""
 
     def call(folder, *callbacks, first=teacher, functions=True, models=None, **settings):
         if models is None:
@@ -287,7 +287,7 @@ def call(teacher, make, data, validation):
 
 @pytest.fixture(scope="module")
 def whole(call):
-    """What a call without an interruption comes to, by its settings."""
+    """The result of an uninterrupted call, by its settings."""
     chains = {}
 
     def whole(**settings):
@@ -300,14 +300,14 @@ def whole(call):
 
 @pytest.fixture(scope="module")
 def original(call, tmp_path_factory):
-    """A folder with a finished chain of one epoch each, and that chain."""
+    """A folder with a finished chain of one epoch per training, and that chain."""
     folder = tmp_path_factory.mktemp("finished")
     return folder, call(folder, epochs=[1, 1])
 
 
 @pytest.fixture
 def finished(original, tmp_path):
-    """A copy of that folder, to be changed."""
+    """A copy of that folder that tests may change."""
     return shutil.copytree(original[0], tmp_path / "folder")
 
 
@@ -340,7 +340,7 @@ def test_killed_and_called_again(model, epoch, settings, call, whole, tmp_path):
 
 
 def test_killed_and_called_again_with_the_same_models(make, call, whole, tmp_path):
-    """As in a notebook, where the cell is run once more."""
+    """As in a notebook, when the cell is run again."""
     keras.utils.set_random_seed(9)
     models = [make("assistant", 8), make("student", 4)]
     initial = models[1].get_weights()
@@ -403,7 +403,7 @@ def test_a_change_in_the_second_leaves_the_first(call, finished):
 
 @pytest.mark.parametrize("kill_at", [1, 2])
 def test_killed_while_a_training_is_written_down(kill_at, call, whole, finished, monkeypatch):
-    """At the move of the model, and at that of its stamp; files of an older run lie there."""
+    """At the move of the model and at the move of its stamp, with files of an older run in place."""
     move, moves = files.move, []
 
     def killed(draft, file):
@@ -427,7 +427,7 @@ def test_seconds_are_those_of_all_parts(call, tmp_path, monkeypatch):
     assert [stage.seconds for stage in call(tmp_path).stages] == [7 * EPOCHS, 7 * EPOCHS]
 
 
-# What a person sees.
+# Progress and output.
 
 
 def test_the_table(make):
@@ -466,7 +466,7 @@ def test_progress(call, tmp_path, capsys):
     assert capsys.readouterr().out == ""
 
 
-# What is refused.
+# Rejected arguments.
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The stages of a run as lines, and Ctrl-C in a training: between two batches."""
+"""The stages of a run as lines, and Ctrl-C during training, which takes effect between two batches."""
 
 import io
 import threading
@@ -27,7 +27,7 @@ def console():
 
 
 def test_the_stages_of_a_run_in_a_file(console):
-    """Without a control code, whatever a note holds."""
+    """Without control codes, whatever a note contains."""
     with RunProgress(console) as run:
         with run.stage("teacher", total=3, done=1) as stage:
             stage.advance("validation 90.0%")
@@ -50,7 +50,7 @@ def test_the_stages_of_a_run_on_a_terminal():
 
 
 def test_ctrl_c_ends_the_next_stage_too(console):
-    """Where the stage before swallowed it."""
+    """If the previous stage swallowed it."""
     with RunProgress(console) as run:
         interruption._pressed.set()
         with pytest.raises(KeyboardInterrupt), run.stage("measure"):
@@ -87,9 +87,9 @@ def model(make_model):
 @pytest.mark.parametrize(
     ("press_at", "batch_seconds", "batches", "epochs_saved"),
     [
-        (1, 0.1, 2, 0),  # nobody knows yet how long an epoch takes
-        (5, 0.1, 8, 2),  # the short epoch is finished, and saved
-        (5, 10.0, 6, 0),  # the long one is not
+        (1, 0.1, 2, 0),  # the duration of an epoch is still unknown
+        (5, 0.1, 8, 2),  # a short epoch is finished and saved
+        (5, 10.0, 6, 0),  # a long one is not
         (11, 0.1, 12, 3),
     ],
 )

@@ -1,4 +1,4 @@
-"""What `setup.cfg` declares is what is imported, each with a lower bound that `.ci/run` can install."""
+"""`setup.cfg` declares exactly what is imported, each with a lower bound that `.ci/run` can install."""
 
 import ast
 import configparser
@@ -11,12 +11,12 @@ import pytest
 ROOT = Path(__file__).parents[1]
 DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml"}
 NOT_IMPORTED = {
-    "importlib-resources",  # tensorflow-datasets imports it and does not declare it
-    "protobuf",  # tensorflow-metadata declares versions that are too old for it
+    "importlib-resources",  # tensorflow-datasets imports it without declaring it
+    "protobuf",  # tensorflow-metadata allows versions that are too old for it
     "tensorflow-model-optimization",
     "tf-keras",
 }
-BACKENDS = {"jax"}  # installed by those who set KERAS_BACKEND to it; TensorFlow is needed by everybody, for the export
+BACKENDS = {"jax"}  # installed by users of that KERAS_BACKEND; all users need TensorFlow for the export
 
 SETTINGS = configparser.ConfigParser()
 SETTINGS.read(ROOT / "setup.cfg", encoding="utf-8")
@@ -32,7 +32,7 @@ TESTS = lines("options.extras_require", "test")
 
 
 def name(text):
-    """The name of a distribution as the index normalizes it."""
+    """A distribution's name as normalized by the package index."""
     return re.sub(r"[-_.]+", "-", re.match(r"[\w.-]+", text).group()).lower()
 
 
@@ -41,7 +41,7 @@ def names(requirements):
 
 
 def imports(folder):
-    """The distributions that the files of a folder import, inside functions and in scripts too."""
+    """The distributions that the files of a folder import, including imports in functions and scripts."""
     files = list(ROOT.glob(f"{folder}/**/*.py"))
     local = {path.stem for path in files} | {"keras_kd", folder}
     for path in files:
@@ -63,5 +63,5 @@ def test_the_test_extra_declares_what_the_tests_import(folder):
 
 @pytest.mark.parametrize("requirement", PACKAGE + TESTS)
 def test_a_requirement_is_a_name_with_a_lower_bound(requirement):
-    """The one form that `.ci/run` turns into `name==version`; without it, the oldest version would not be tried."""
+    """The only form that `.ci/run` turns into `name==version`; otherwise the oldest version would not be tested."""
     assert re.fullmatch(r"[\w-]+>=\d+(\.\d+)*(,<\d+(\.\d+)*)?", requirement)

@@ -1,4 +1,4 @@
-"""The checks that the whole package shares."""
+"""Checks shared by the whole package."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The public surface: one sorted list, all of it there, all of it documented, none of it heavy."""
+"""The public API: one sorted list in which every name exists, is documented, and is light to import."""
 
 import importlib
 import inspect

@@ -1,4 +1,4 @@
-"""Atomic writes whenever they are interrupted, and digests against `hashlib` called by hand."""
+"""Atomic writes under interruption, and digests against direct `hashlib` calls."""
 
 import ast
 import errno
@@ -76,7 +76,7 @@ def test_two_writers_of_one_file_do_not_share_a_temporary_file(tmp_path):
         assert one != other
         one.write_text("one")
         other.write_text("other")
-    assert (tmp_path / "a").read_text() == "one"  # whose block ended last
+    assert (tmp_path / "a").read_text() == "one"  # its block ended last
 
 
 def test_what_a_killed_process_left_is_removed(tmp_path):
@@ -117,7 +117,7 @@ def sha256(content):
 
 
 def test_digests_of_text_bytes_and_files(tmp_path):
-    # the SHA-256 of "abc" as FIPS 180-2 prints it
+    # the SHA-256 of "abc" from FIPS 180-2
     expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     (tmp_path / "abc").write_bytes(b"abc")
     assert files.digest("a", b"b", "c") == files.digest_of_file(tmp_path / "abc") == expected
@@ -150,7 +150,7 @@ def test_digest_of_named_arrays():
 
 
 def test_random_keys_stay_as_they_are():
-    """They seed every augmentation: another value would change the views of all caches."""
+    """They seed every augmentation: changed values would change the views of all caches."""
     assert files.random_key("0:0:flip") == int.from_bytes(
         hashlib.blake2b(b"0:0:flip", digest_size=8).digest(), "little"
     )

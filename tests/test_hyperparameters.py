@@ -16,7 +16,7 @@ def test_a_number_and_a_schedule():
     assert alpha.value == 0.9 and float(alpha.at(5)) == pytest.approx(0.9)
     assert alpha.set(0.25) is False  # a compiled step reads the variable
     assert float(alpha.at(5)) == 0.25
-    assert alpha.set(Linear(1.0, 0.0, steps=10)) is True  # it has to be compiled again
+    assert alpha.set(Linear(1.0, 0.0, steps=10)) is True  # the step must be compiled again
     assert float(alpha.at(5)) == 0.5
     assert alpha.set(Linear(1.0, 0.0, steps=10)) is False
     assert alpha.set(0.3) is True
@@ -43,7 +43,7 @@ def test_a_schedule_of_keras():
 
 
 def test_the_defaults_are_the_same_everywhere():
-    """A recipe is read without Keras, so that its schema repeats the two numbers."""
+    """Recipes are read without Keras, so their schema repeats the two numbers."""
     defaults = {"alpha": DEFAULT_ALPHA, "temperature": DEFAULT_TEMPERATURE}
     for function in (kd.Distiller, kd.distill_chain):
         parameters = inspect.signature(function).parameters

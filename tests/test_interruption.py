@@ -1,4 +1,4 @@
-"""Ctrl-C that is noted: raised at once, or between two steps, but never lost."""
+"""Ctrl-C is raised immediately or between two steps, and is never lost."""
 
 import threading
 

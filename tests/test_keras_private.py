@@ -1,4 +1,4 @@
-"""What this package takes from inside Keras still does what it is taken for."""
+"""The Keras internals that this package uses still behave as assumed."""
 
 import ast
 from pathlib import Path
@@ -12,8 +12,8 @@ from keras_kd import keras_private
 
 L = keras.layers
 PACKAGE = Path(keras_kd.__file__).parent
-PUBLIC = {"_replace", "_asdict", "_fields", "_make", "_exit", "_getframe"}  # of namedtuples, `os` and `sys`
-NOT_KERAS = {"_get_ops_details"}  # of the LiteRT interpreter
+PUBLIC = {"_replace", "_asdict", "_fields", "_make", "_exit", "_getframe"}  # from namedtuples, `os` and `sys`
+NOT_KERAS = {"_get_ops_details"}  # from the LiteRT interpreter
 
 
 def model():
@@ -146,7 +146,7 @@ def test_what_compile_made():
 
 
 class Jump(keras.callbacks.Callback):
-    """Moves to an epoch as training begins, and notes which epochs follow."""
+    """Jumps to an epoch when training begins, and records the epochs that follow."""
 
     def __init__(self, epoch):
         super().__init__()
@@ -234,7 +234,7 @@ def test_safe_mode_is_known_while_a_file_is_loaded(tmp_path):
     assert seen == [False]
 
 
-# Nothing else looks inside.
+# No other module reads private names.
 
 
 def own_names(tree):
@@ -253,7 +253,7 @@ def owner(node):
 
 
 def looks_inside(tree, of_package):
-    """The private names that a file reads and that neither it nor, through `self`, the package defines."""
+    """The private names that a file reads, except its own and, through `self`, the package's."""
     here = set(own_names(tree)) | PUBLIC | NOT_KERAS
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and is_private(node.attr):
@@ -295,6 +295,6 @@ def test_such_a_read_is_noticed(code):
 
 
 def test_each_entry_is_used():
-    """What nothing needs any more has to go."""
+    """Unused entries must be removed."""
     code = "\n".join(path.read_text() for path in PACKAGE.rglob("*.py") if path.name != "keras_private.py")
     assert [name for name in keras_private.__all__ if name not in code] == []

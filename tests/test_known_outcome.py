@@ -1,4 +1,4 @@
-"""A training of known outcome: with 100 labels, distilled beats scratch in each of 5 seeds."""
+"""A training with a known outcome: with 100 labels, distilled beats scratch for each of 5 seeds."""
 
 import keras
 import numpy as np

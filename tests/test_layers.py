@@ -1,4 +1,4 @@
-"""The import layers of docs/architecture.md, read off the syntax trees."""
+"""The import layers of docs/architecture.md, checked on the syntax trees."""
 
 import ast
 import collections
@@ -39,7 +39,7 @@ LAYERS = {
     "tuning": 9,
     "cli": 10,
 }
-# Within layer 0 and 1, errors < serialization < schedules < hyperparameters: one line, top to bottom.
+# Within layers 0 and 1: errors < serialization < schedules < hyperparameters.
 CONFINED = {
     "tensorflow": ("distillers/_tensorflow.py", "data/", "export/", "evaluation/runners.py", "compression/tfmot.py"),
     "ai_edge_litert": ("litert/",),
@@ -50,13 +50,13 @@ CONFINED = {
     "tensorflow_model_optimization": ("compression/tfmot.py",),
 }
 HEAVY = ("tensorflow_datasets", "matplotlib", "sklearn", "typer", "rich", "pydantic", "jinja2", "ai_edge_litert")
-STEPS = ("distillers/_tensorflow.py", "distillers/_jax.py")  # each is read on its backend alone
+STEPS = ("distillers/_tensorflow.py", "distillers/_jax.py")  # each is imported on its own backend only
 
 FILES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 
 
 def imports(path):
-    """(module, is at the top level of the file) of every import, those inside functions too."""
+    """Yields (module, whether it is at the top level) for every import, including those in functions."""
     tree = ast.parse((PACKAGE / path).read_text())
     top = {id(node) for node in tree.body}
     for node in ast.walk(tree):
@@ -94,7 +94,7 @@ def test_confined_packages_stay_where_they_belong(path):
 
 @pytest.mark.parametrize("path", FILES, ids=str)
 def test_heavy_packages_load_on_first_use(path):
-    """Recipes and the command line are only reached by those who run them; the rest stays light."""
+    """Recipes and the command line are only loaded when used; all other modules stay light."""
     if path.parts[0] in ("recipes", "cli") or path.as_posix() in STEPS:
         return
     for module, is_top in imports(path):
@@ -102,12 +102,12 @@ def test_heavy_packages_load_on_first_use(path):
 
 
 def _is_type_only(path, module):
-    """Whether a script of its own (a child process) does the import."""
+    """Whether the file is a separate script, run in a child process."""
     return path.name == "_convert.py"
 
 
 def modules():
-    """The file of each module of the package, by its dotted name."""
+    """The file of each module of the package, by dotted name."""
     names = {(PACKAGE.name, *path.with_suffix("").parts): path for path in FILES}
     return {".".join(name[:-1] if name[-1] == "__init__" else name): path for name, path in names.items()}
 
@@ -125,7 +125,7 @@ def own_imports(path, known):
 
 
 def circles(graph):
-    """The groups of nodes from each of which every other one can be reached."""
+    """The groups of nodes that can all reach each other."""
     reached = {node: set() for node in graph}
     for node in graph:
         waiting = list(graph[node])
@@ -138,7 +138,7 @@ def circles(graph):
 
 
 def test_no_two_files_import_each_other():
-    """Not even inside functions, and not by way of others."""
+    """Neither inside functions nor indirectly."""
     known = modules()
     found = circles({name: own_imports(path, known) for name, path in known.items()})
     assert [circle for circle in found if len(circle) > 1] == []
@@ -159,6 +159,6 @@ def test_two_folder_levels_below_the_package():
 
 
 def test_a_folder_is_small_enough_to_know():
-    """But for `losses/`, where each method has a file."""
+    """Except `losses/`, where each method has a file."""
     sizes = collections.Counter(path.parent.as_posix() for path in FILES)
     assert {folder: size for folder, size in sizes.items() if size > 15 and folder != "losses"} == {}

@@ -1,4 +1,4 @@
-"""A folder that one process at a time may write into."""
+"""A folder that only one process at a time may write to."""
 
 import errno
 import fcntl

@@ -1,4 +1,4 @@
-"""The notebooks run from the first cell to the last, with fewer epochs."""
+"""The notebooks run from the first to the last cell, with fewer epochs."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import nbformat
 import pytest
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
-# what each prints, how many pictures it shows, and the files that it leaves
+# texts in the output, the number of pictures, and the files left behind
 EXPECTED = {
     "digits.ipynb": (("int8:", "parameters"), 2, ("student_int8.tflite", "student.keras")),
     "losses.ipynb": (("block_1_out", "soft targets", "+ hint"), 1, ()),

@@ -1,4 +1,4 @@
-"""Progress in a file: plain lines, at once, and not many of them; on a terminal a bar."""
+"""Progress in a file is a few plain lines, flushed immediately; on a terminal it is a bar."""
 
 import io
 
@@ -10,7 +10,7 @@ from keras_kd.progress import Lines, bar, shows_bars
 
 
 class Clock:
-    """Stands for `time`; it moves when it is told to."""
+    """Replaces `time`; advances only when set."""
 
     now = 0.0
 

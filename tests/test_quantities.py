@@ -1,4 +1,4 @@
-"""How numbers are written for people."""
+"""Formatting of numbers for display."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Schedules against the formula in float64, and their laws."""
+"""Schedules against their formulas in float64, and their laws."""
 
 import json
 import math

@@ -11,7 +11,7 @@ def test_a_registry_makes_members_by_name():
         def __init__(self, size=1):
             self.size = size
 
-    registry._members["big_thing"] = BigThing  # without Keras' own register, which is global
+    registry._members["big_thing"] = BigThing  # bypasses Keras' registry, which is global
     assert registry.names == ["big_thing"]
     assert registry.get("big_thing").size == 1
     assert registry.get({"name": "big_thing", "size": 3}).size == 3

@@ -57,7 +57,7 @@ def student_after(teacher, pipeline, *, epochs=3, losses=None):
     return student.get_weights(), distiller
 
 
-# What is served.
+# Outputs.
 
 
 def test_it_says_what_the_teacher_says_of_each_view(build, teacher, images):
@@ -560,7 +560,7 @@ def test_a_teacher_that_fails_leaves_no_shard(build, teacher, tmp_path):
     assert not list((tmp_path / "cache" / "shards").glob("*.npy"))
 
 
-# What is reported and saved.
+# Reports and saving.
 
 
 def test_the_build_says_what_it_costs(build, capsys):
