@@ -102,7 +102,7 @@ class Child:
         return [pid for pid in session(self.pid) if pid != self.pid]
 
     def send(self, number):
-        """Sends a signal to this process alone."""
+        """Sends a signal to this process only."""
         self._process.send_signal(number)
 
     def end(self):

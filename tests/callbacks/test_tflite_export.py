@@ -23,7 +23,7 @@ def in_process(monkeypatch):
 
 @pytest.fixture
 def exported(monkeypatch):
-    """The student's weights at each export, which is replaced."""
+    """Replaces the export and records the student's weights at each call."""
     weights = []
     monkeypatch.setattr(tflite_export, "export_tflite", lambda model, path, **kw: weights.append(model.get_weights()))
     return weights

@@ -31,7 +31,7 @@ def own_models(tmp_path):
     return ["run", "--output-dir=run", *(f"--set={setting}" for setting in settings)]
 
 
-# What is loaded
+# Imports
 
 
 @pytest.mark.parametrize(

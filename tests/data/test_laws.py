@@ -140,7 +140,7 @@ def test_a_split_stays_together(kind, tmp_path, monkeypatch):
         np.testing.assert_array_equal(images, x[numbers])
 
 
-# No weight, no influence.
+# Rows of weight 0.
 
 
 def make_model(seed, shape):

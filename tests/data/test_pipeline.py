@@ -144,7 +144,7 @@ def test_epochs_count_modulo_the_views(arrays):
     pipeline = Pipeline(arrays, augment=Flip(), views=3)
     assert [pipeline.view_of(epoch) for epoch in range(7)] == [0, 1, 2, 0, 1, 2, 0]
     assert Pipeline(arrays, augment=Flip()).view_of(7) == 7
-    assert Pipeline(arrays, views=3).view_of(7) == 0  # nothing changes from view to view
+    assert Pipeline(arrays, views=3).view_of(7) == 0  # all views are equal
 
 
 @pytest.mark.parametrize("mixing", [Mixup(1.0), CutMix(1.0)])

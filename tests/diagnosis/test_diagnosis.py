@@ -49,7 +49,7 @@ def kinds(diagnosis):
 
 
 class Recorded(OfflineTeacher):
-    """LabeledLogits by row number, stored."""
+    """A teacher of stored logits, looked up by row number."""
 
     fingerprint, output_shapes = "recorded", None
 

@@ -109,7 +109,7 @@ def test_a_softmax_under_a_binary_loss_is_refused():
 
 
 def test_a_regression_moves_as_numpy_says():
-    """Float64 NumPy: for alpha 1 the gradient of the mean of (student - teacher)^2."""
+    """In float64 NumPy: at alpha 1, the gradient of the mean of (student - teacher)^2."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(16, 4)).astype("float32")
     teacher, student = head(1), head(1)

@@ -39,7 +39,7 @@ def test_epoch_logs_are_the_mean_over_its_examples(make_distiller, digits):
     distiller = make_distiller(optimizer=keras.optimizers.SGD(0.0))  # no weight changes, so the epoch is one evaluation
     history = distiller.fit(x, y, batch_size=16, epochs=2, verbose=0).history
     whole = from_logits()(y, distiller.student(x))
-    np.testing.assert_allclose(history["student_loss"], float(whole), rtol=1e-5)  # in both epochs: means are reset
+    np.testing.assert_allclose(history["student_loss"], float(whole), rtol=1e-5)  # both epochs: means are reset
 
 
 def test_evaluate_is_about_the_student_alone(make_distiller, make_model, digits):

@@ -21,7 +21,7 @@ def linear_student(num_classes=10, **settings):
 
 @pytest.mark.parametrize(("alpha", "temperature"), [(0.0, 4.0), (0.3, 4.0), (0.9, 1.0), (1.0, 20.0)])
 def test_a_linear_student_moves_as_numpy_says(digits, alpha, temperature):
-    """Float64 NumPy: d loss / d logits = ((1 - alpha) (q_1 - onehot) + alpha T (q_T - p_T)) / batch."""
+    """In float64 NumPy: d loss / d logits = ((1 - alpha) (q_1 - onehot) + alpha T (q_T - p_T)) / batch."""
     x, y = digits[0][:32].reshape(32, 64), digits[1][:32]
     teacher, student = linear_student(), linear_student()
     kernel, bias = (np.asarray(w, "float64") for w in student.get_weights())

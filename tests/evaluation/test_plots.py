@@ -110,7 +110,7 @@ def test_the_settings_of_matplotlib_stay_as_they_were(draw):
 
 
 def test_matplotlib_is_imported_inside_functions_and_pyplot_never():
-    # Checked in the source: Keras itself imports matplotlib, so `sys.modules` is no evidence.
+    # Checked in the source: Keras itself imports matplotlib, so `sys.modules` proves nothing.
     tree = ast.parse(Path(plots.__file__).read_text(encoding="utf-8"))
     at_the_top = " ".join(ast.unparse(node) for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom))
     assert "numpy" in at_the_top and "matplotlib" not in at_the_top

@@ -1,4 +1,4 @@
-"""Recipes that must not start."""
+"""Recipes that must be rejected."""
 
 import pytest
 

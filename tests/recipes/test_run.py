@@ -44,7 +44,7 @@ def start(start_recipe):
 
 @pytest.fixture
 def asked(monkeypatch):
-    """The ids of the trainings that a run requests; none is executed."""
+    """Replaces training and records the ids of the requested trainings."""
     ids = []
 
     def watched(stage, context):

@@ -1,4 +1,4 @@
-"""Laws of `clone` over every kind of graph: equal outputs, nothing shared, nothing changed."""
+"""Laws of `clone` over every kind of graph: equal outputs, no shared state, and an unchanged original."""
 
 import re
 
