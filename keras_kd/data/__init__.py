@@ -1,4 +1,4 @@
-"""Data sets, their splits, and the batches that training, calibration and evaluation read."""
+"""Data sets, their splits, and batches for training, calibration and evaluation."""
 
 from keras_kd.data.augmentation import Augmentation, Custom, GaussianNoise, Mixing, TimeShift
 from keras_kd.data.batches import evaluation_batches, steps_per_epoch

@@ -1,7 +1,7 @@
-"""What an augmentation is: a pure function of a batch and of draws that can be drawn again.
+"""The augmentation interface: a pure function of a batch and of reproducible random draws.
 
-So any view of any example can be made again, bit for bit, in another order, batch or process. The members for images
-are in `images.py`, those that mix two examples in `mixing.py`; here are those for audio and for inputs of any kind.
+Any view of any example can be reproduced bit for bit, in any order, batch or process. Image augmentations are in
+`images.py`, those that mix two examples in `mixing.py`; those for audio and for any kind of input are in this module.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ registry = Registry("augmentation")
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation(abc.ABC):
-    """Base of all augmentations: `x = augmentation(x, draws)`.
+    """Base class of all augmentations: `x = augmentation(x, draws)`.
 
-    To write one, subclass it as a frozen dataclass whose fields are the settings, and take all that is random from
-    `draws`, each number under a name of its own. `@registry.register` on top makes it known by name to recipes.
+    To write one, subclass it as a frozen dataclass whose fields are the settings, and take all randomness from `draws`,
+    each draw under its own name. Decorate it with `@registry.register` to make it available by name in recipes.
 
     Attributes:
-        moves_positions: whether pixels or time steps change places: then labels of positions have to move along.
-        takes_token_ids: whether it takes whole numbers `[b, t]` as they are, and returns such numbers.
+        moves_positions: whether pixels or time steps change position, so that per-position labels must move with them.
+        takes_token_ids: whether it accepts token ids, integers `[b, t]`, and returns integers.
 
     >>> @dataclasses.dataclass(frozen=True)
     ... class Dim(Augmentation):
@@ -51,25 +51,25 @@ class Augmentation(abc.ABC):
         """Augments a batch.
 
         Args:
-            x: float32 `[b, ...]`, left as it is.
-            draws: of the batch's `b` examples.
+            x: float32 `[b, ...]`, not modified.
+            draws: the draws for the `b` examples.
 
         Returns:
             A new array, float32 `[b, ...]` of the same shape.
         """
 
     def move_labels(self, y: np.ndarray, draws: Draws) -> np.ndarray:
-        """Moves the labels of positions as `__call__` moves the positions.
+        """Moves per-position labels in the same way as `__call__` moves the positions.
 
         Args:
-            y: class numbers of pixels `[b, H, W]` or steps `[b, T]`, int32.
-            draws: those that the inputs were augmented with.
+            y: class ids of pixels `[b, H, W]` or steps `[b, T]`, int32.
+            draws: the draws that the inputs were augmented with.
 
         Returns:
-            A new array of the same shape; -1 where a position has no label.
+            A new array of the same shape; -1 for positions without a label.
 
         Raises:
-            ConfigurationError: this augmentation does not know how.
+            ConfigurationError: this augmentation cannot move labels.
         """
         raise ConfigurationError(
             explain(
@@ -79,8 +79,8 @@ class Augmentation(abc.ABC):
             )
         )
 
-    def check(self, shape: tuple[int, ...]) -> None:  # noqa: B027 - most fit any shape
-        """Raises `ConfigurationError` where examples of this shape (without the batch axis) do not fit."""
+    def check(self, shape: tuple[int, ...]) -> None:  # noqa: B027 - most support any shape
+        """Raises `ConfigurationError` if examples of this shape (without the batch axis) are not supported."""
 
     def get_config(self) -> dict[str, Any]:
         """The settings as plain JSON data."""
@@ -91,13 +91,13 @@ class Augmentation(abc.ABC):
         return cls(**config)
 
     def _set(self, **settings: Any) -> None:
-        """For `__post_init__`: stores checked settings, so that equal ones compare equal wherever they were read."""
+        """For `__post_init__`: stores checked settings in one form, so that equal settings compare equal."""
         for name, value in settings.items():
             object.__setattr__(self, name, value)
 
 
 class Mixing(Augmentation):
-    """An augmentation that mixes each example with a partner from the data set, and their labels alike."""
+    """An augmentation that mixes each example and its label with a partner from the data set."""
 
     def __call__(self, x: np.ndarray, draws: Draws) -> np.ndarray:
         raise ConfigurationError(
@@ -109,11 +109,11 @@ class Mixing(Augmentation):
         )
 
     def partners(self, draws: Draws, num_examples: int) -> np.ndarray:
-        """The ids of the partners, int64 `[b]`: evenly drawn, never the example itself unless there is no other.
+        """The ids of the partners, int64 `[b]`: uniformly drawn, never the example itself unless it is the only one.
 
         Args:
-            draws: of the batch's examples, whose ids count the data set's from 0.
-            num_examples: in the data set.
+            draws: the draws for the batch's examples, whose ids are positions in the data set, starting at 0.
+            num_examples: the size of the data set.
 
         Raises:
             ConfigurationError: an id that is not in the data set.
@@ -137,8 +137,8 @@ class Mixing(Augmentation):
         """Mixes a batch with the batch of its partners.
 
         Args:
-            x, partner_x: float32 `[b, ...]`, left as they are.
-            draws: of the examples of `x`.
+            x, partner_x: float32 `[b, ...]`, not modified.
+            draws: the draws for the examples of `x`.
 
         Returns:
             The mixture, float32 `[b, ...]`, and the share of `x` in it, float32 `[b]` in 0..1: the label is
@@ -147,7 +147,7 @@ class Mixing(Augmentation):
 
 
 def get(identifier: Any) -> Augmentation:
-    """An augmentation from a name, from a mapping with `name` and settings, or the augmentation itself.
+    """An augmentation from a name or from a mapping with `name` and settings; augmentations are returned unchanged.
 
     >>> get({"name": "gaussian_noise", "stddev": 0.2})
     GaussianNoise(stddev=0.2)
@@ -156,9 +156,9 @@ def get(identifier: Any) -> Augmentation:
 
 
 def describe(augmentations: Iterable[Any]) -> list[dict[str, Any]]:
-    """What a manifest stores of augmentations, in order, as plain JSON data.
+    """The configs of augmentations, in order, as JSON data for a manifest.
 
-    `get` makes the same augmentation of each entry again, but for a `Custom`, whose function is stored by name only.
+    `get` restores each augmentation from its entry, except a `Custom`, whose function is stored by name only.
 
     >>> describe(["gaussian_noise", TimeShift(1600)])
     [{'name': 'gaussian_noise', 'stddev': 0.1}, {'name': 'time_shift', 'steps': 1600}]
@@ -180,7 +180,7 @@ def _describe(augmentation: Augmentation) -> dict[str, Any]:
 
 
 def _plain(owner: Augmentation, value: Any) -> Any:
-    """JSON data of a setting: tuples become lists, NumPy's numbers Python's."""
+    """A setting as JSON data: tuples become lists, NumPy numbers become Python numbers."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, np.generic):
@@ -198,23 +198,23 @@ def _plain(owner: Augmentation, value: Any) -> Any:
 
 
 def check_shape(owner: Augmentation, shape: tuple[int, ...], fits: bool, expected: str) -> None:
-    """Raises `ConfigurationError` where examples do not fit an augmentation."""
+    """Raises `ConfigurationError` if an augmentation does not support the examples."""
     if not fits:
         raise ConfigurationError(
             explain(f"The examples do not fit {owner!r}.", received=f"shape {tuple(shape)}", expected=expected)
         )
 
 
-# Members for inputs of any kind, and for audio.
+# Augmentations for inputs of any kind, and for audio.
 
 
 @registry.register
 @dataclasses.dataclass(frozen=True)
 class GaussianNoise(Augmentation):
-    """Adds normal noise to each value, for inputs of any shape.
+    """Adds Gaussian noise to each value, for inputs of any shape.
 
     Args:
-        stddev: of the noise, in the units of the input.
+        stddev: the standard deviation of the noise, in the units of the input.
     """
 
     moves_positions: ClassVar[bool] = False
@@ -230,10 +230,10 @@ class GaussianNoise(Augmentation):
 @registry.register
 @dataclasses.dataclass(frozen=True)
 class TimeShift(Augmentation):
-    """Moves audio, `[T]` or `[T, C]`, by a random number of steps to either side; what is uncovered is silence, 0.
+    """Shifts audio, `[T]` or `[T, C]`, by a random number of steps in either direction; the gap is filled with 0.
 
     Args:
-        steps: the largest shift, each way.
+        steps: the largest shift in each direction.
     """
 
     steps: int
@@ -249,7 +249,7 @@ class TimeShift(Augmentation):
         return shifted
 
     def move_labels(self, y, draws):
-        return self(y - UNLABELLED, draws) + UNLABELLED  # what is uncovered becomes 0, then -1
+        return self(y - UNLABELLED, draws) + UNLABELLED  # the gap becomes 0, then -1
 
     def check(self, shape):
         fits = len(shape) in (1, 2) and shape[0] > self.steps
@@ -259,17 +259,17 @@ class TimeShift(Augmentation):
 @registry.register
 @dataclasses.dataclass(frozen=True)
 class Custom(Augmentation):
-    """An augmentation of your own, one example at a time.
+    """A user-defined augmentation, applied to one example at a time.
 
-    It is described by its name alone: give it another one when the function changes, so that teacher outputs stored for
-    the old one are refused.
+    It is identified by its name alone: change the name when the function changes, so that teacher outputs stored for
+    the old function are rejected.
 
     Args:
-        function: `(x, rng) -> x`: float32 `[...]`, one example, and a `numpy.random.Generator` that is seeded for this
-            example and view; returns an example of the same shape. All that is random has to come from `rng`. Token ids
-            come as they are, and whole numbers have to come back.
+        function: `(x, rng) -> x`: takes one example, float32 `[...]`, and a `numpy.random.Generator` seeded for this
+            example and view; returns an example of the same shape. All randomness must come from `rng`. Token ids are
+            passed unchanged, and the result must be integers.
         name: its name in manifests.
-        keeps_positions: whether pixels or time steps stay where they are, which labels of positions need.
+        keeps_positions: whether pixels or time steps keep their positions, as required for per-position labels.
 
     >>> def invert(x, rng):
     ...     return 1 - x if rng.random() < 0.5 else x

@@ -1,4 +1,4 @@
-"""Applies augmentations to numbered examples: any view of any example can be made again, its labels included."""
+"""Applies augmentations to examples with ids: any view of any example, including its labels, is reproducible."""
 
 from __future__ import annotations
 
@@ -15,36 +15,36 @@ from keras_kd.tasks import Classification, Inputs, Regression, Task, find
 
 
 class Augmenter:
-    """The views of a set of examples.
+    """Creates the augmented views of a set of examples.
 
     Args:
-        examples: what is augmented.
-        steps: the augmentations, applied in turn.
-        seed: of their draws.
-        num_outputs: the size of mixed labels; None finds it in the labels.
+        examples: the examples to augment.
+        steps: the augmentations, applied in order.
+        seed: the seed of their draws.
+        num_outputs: the size of mixed labels; None infers it from the labels.
 
     Raises:
-        ConfigurationError: augmentations that do not fit the inputs, or labels that they cannot be applied to.
+        ConfigurationError: augmentations that do not support the inputs or the labels.
     """
 
     def __init__(self, examples: Examples, steps: Any, seed: int, num_outputs: int | None = None):
         self.steps = _augmentations(steps)
         self.seed = seed
         self._examples = examples
-        self._task: Task | None = examples.task  # found in the labels where an augmentation needs it
+        self._task: Task | None = examples.task  # inferred from the labels if an augmentation needs it
         self._num_outputs = num_outputs
         if self.steps:
             self._check()
 
     def __call__(self, ids: np.ndarray, view: int, parts: tuple[Any, ...]) -> tuple[Any, ...]:
-        """The parts of the examples of these numbers, `(x[, y[, sample_weight]])`, in a view."""
+        """Augments the parts `(x[, y[, sample_weight]])` of the examples with these ids for a view."""
         if not self.steps:
             return parts
         x, y = self._apply(self.steps, ids, view, parts[0], parts[1] if len(parts) > 1 else None)
         return (x, *((y,) if len(parts) > 1 else ()), *parts[2:])
 
     def _apply(self, steps: tuple[Augmentation, ...], ids: np.ndarray, view: int, x: Any, y: Any) -> tuple[Any, Any]:
-        """Applies `steps` in turn. A partner for mixing goes through the steps before, as in its own place."""
+        """Applies `steps` in order; a mixing partner is augmented by the preceding steps with its own draws."""
         draws = Draws(self.seed, ids, view)
         x = x if _are_token_ids(x) else np.asarray(x, np.float32)
         for number, step in enumerate(steps):
@@ -69,7 +69,7 @@ class Augmenter:
 
     def _mixed(self, labels: np.ndarray, partners: np.ndarray, share: np.ndarray) -> np.ndarray:
         task = self._task
-        if not isinstance(task, Classification):  # whose labels may be shares already
+        if not isinstance(task, Classification):  # labels of a classification may already be shares
             labels, partners = task.read(labels), task.read(partners)
         return task.mixed(labels, partners, share, self._outputs())
 
@@ -84,7 +84,7 @@ class Augmenter:
     def _has_positions(self) -> bool:
         return self._task is not None and self._task.has_positions
 
-    # Checks, before the first batch.
+    # Checks before the first batch.
 
     def _check(self) -> None:
         parts = next(iter(self._examples.stream()))[1]
@@ -105,7 +105,7 @@ class Augmenter:
             self._check_labels(x, parts[1])
 
     def _check_labels(self, x: np.ndarray, y: Any) -> None:
-        """That the labels can follow the inputs; partners for mixing have to be at hand."""
+        """Checks that the labels can be moved and mixed along with the inputs, and that partners can be fetched."""
         mixes = any(isinstance(step, Mixing) for step in self.steps)
         moves = any(step.moves_positions for step in self.steps)
         if self._task is None and isinstance(y, np.ndarray) and (mixes or moves):
@@ -136,17 +136,17 @@ def _are_token_ids(x: Any) -> bool:
 
 
 def _are_rows(labels: np.ndarray) -> bool:
-    """Whether labels are rows, one-hot or of shares, rather than numbers."""
+    """Whether labels are rows (one-hot or shares) rather than scalars."""
     return labels.ndim > 1 and labels.shape[-1] > 1
 
 
 def _found(x: np.ndarray, y: np.ndarray, mixes: bool) -> Task | None:
-    """The task of arrays, as far as an augmentation needs it: how labels are mixed, or whether they have positions."""
+    """Infers the task from arrays as far as augmentations need it: label mixing, and whether labels have positions."""
     if y.ndim == 1 or (y.ndim == 2 and y.shape[1] == 1):
         is_class = y.dtype.kind in "biu" or np.array_equal(y, np.round(y))
         return Classification() if is_class else Regression()
     if y.ndim == 2 and np.allclose(y.sum(axis=-1) * (y.sum(axis=-1) - 1), 0, atol=1e-5) and y.min() >= 0:
-        return Classification()  # one-hot rows or shares, zeros where a label is missing
+        return Classification()  # one-hot rows or shares; zeros for unlabeled rows
     return find(Inputs(x.shape, x.dtype), y)[0] if mixes or y.ndim > 2 else None
 
 

@@ -1,4 +1,4 @@
-"""A split once, in its own order: for evaluation."""
+"""Batches for evaluation: one pass over a split, in order."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ _PREFETCH = 4
 
 
 def steps_per_epoch(split: Split, batch_size: int) -> int:
-    """The number of batches of one epoch; the last one may be smaller."""
+    """The number of batches per epoch; the last one may be smaller."""
     return math.ceil(split.num_examples / check_integer("batch_size", batch_size, at_least=1))
 
 
 def evaluation_batches(split: Split, batch_size: int, *, with_labels: bool = True, one_hot: int | None = None) -> Any:
-    """The split once, in its own order.
+    """One pass over the split, in order.
 
     Args:
-        split: what to read.
-        batch_size: of all batches but the last, which may be smaller.
-        with_labels: whether labels are given.
-        one_hot: the number of classes, for labels of a classification as float32 `[b, classes]`, the form of mixed
+        split: the split to read.
+        batch_size: the batch size; the last batch may be smaller.
+        with_labels: whether to include the labels.
+        one_hot: the number of classes, to return classification labels as float32 `[b, classes]`, the form of mixed
             labels.
 
     Returns:
-        A `tf.data.Dataset` of `(x [b, *example_shape], y [b, ...])` or `(x,)`, of known cardinality; dtypes as
-        `Split.arrays` has them.
+        A `tf.data.Dataset` of `(x [b, *example_shape], y [b, ...])` or `(x,)`, of known cardinality, with the dtypes of
+        `Split.arrays`.
 
     Raises:
         ConfigurationError: a batch size below 1.

@@ -1,4 +1,4 @@
-"""The examples from which post-training quantization learns the ranges of the activations."""
+"""Calibration examples, from which post-training quantization measures the activation ranges."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from keras_kd.errors import ConfigurationError, check_integer, explain
 
 
 def calibration_samples(split: Split, num_samples: int = 200, seed: int = 0) -> np.ndarray:
-    """A seeded choice of training examples in which each class, or other stratum of the task, has its share.
+    """A seeded sample of training examples, stratified by class or by the task's other strata.
 
-    Only the chosen images are decoded. Examples without a label count as one more class.
+    Only the sampled images are decoded. Unlabeled examples form an additional class.
 
     Returns:
-        `[n, *example_shape]` as the model gets them: float32, or int32 token ids; n = `num_samples`, or the size of
-        the split where that is smaller.
+        Model inputs `[n, *example_shape]`, float32 or int32 token ids; n is `num_samples`, or the size of the split if
+        that is smaller.
 
     Raises:
-        ConfigurationError: the test split, whose examples would leak into the model that they evaluate, or a number out
+        ConfigurationError: the test split, whose examples would leak into the model under evaluation, or a number out
             of range.
     """
     if split.name == "test":

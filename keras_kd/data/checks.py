@@ -1,4 +1,4 @@
-"""Checks of the settings that the data modules share."""
+"""Checks of settings shared by the data modules."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MAX_SEED = 2**32 - 1
 
 
 def check_seed(seed: Any) -> int:
-    """Returns `seed` as an int, or raises `ConfigurationError` where NumPy could not be seeded with it."""
+    """Returns `seed` as an int; raises `ConfigurationError` if it is not a valid NumPy seed."""
     return check_integer("seed", seed, at_least=0, at_most=MAX_SEED)
 
 
@@ -34,7 +34,7 @@ def check_fraction(name: str, value: Any) -> float | None:
 
 
 def check_value_range(value_range: Any) -> tuple[float, float]:
-    """Returns `(low, high)` as floats, or raises `ConfigurationError`."""
+    """Returns `(low, high)` as floats; raises `ConfigurationError` for anything else."""
     is_pair = isinstance(value_range, Sequence) and len(value_range) == 2
     numbers = is_pair and all(isinstance(v, Real) and math.isfinite(v) for v in value_range)
     if not numbers or value_range[0] >= value_range[1]:
@@ -49,7 +49,7 @@ def check_value_range(value_range: Any) -> tuple[float, float]:
 
 
 def check_image_size(image_size: Any) -> tuple[int, int] | None:
-    """Returns `(height, width)` in pixels or None, from a number, a pair or None; else `ConfigurationError`."""
+    """Returns `(height, width)` in pixels from a number or a pair, None for None; else raises `ConfigurationError`."""
     if image_size is None:
         return None
     pair = (image_size, image_size) if isinstance(image_size, Integral) else image_size
@@ -66,7 +66,7 @@ def check_image_size(image_size: Any) -> tuple[int, int] | None:
 
 
 def refuse_image_size(image_size: Any, source: str) -> None:
-    """Raises `ConfigurationError` where an image size was given to a source that has its own."""
+    """Raises `ConfigurationError` if an image size is given for a source with a fixed one."""
     if image_size is not None:
         raise ConfigurationError(
             explain(

@@ -1,9 +1,9 @@
-"""Random numbers that can be drawn again: each is a function of the seed, the example's id, the view and a name.
+"""Reproducible random numbers: each is a function of the seed, the example id, the view and a name.
 
-No generator is advanced, so it does not matter in which order, batch, process or thread the numbers are asked for. A
-name's text is hashed together with the seed and the view; the example and the counter go through SplitMix64, a
-counter-based generator. Normals use nothing but what IEEE 754 rounds in one way (+ - * / and the square root): the last
-bit of NumPy's `log` depends on the processor's vector instructions.
+There is no generator state, so numbers do not depend on the order, batch, process or thread in which they are drawn.
+The name is hashed together with the seed and the view; the example id and the counter go through SplitMix64, a
+counter-based generator. Normals use only operations that IEEE 754 requires to be correctly rounded (+ - * / and the
+square root), because the last bit of NumPy's `log` depends on the processor's vector instructions.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from keras_kd.errors import ConfigurationError, check_integer, check_number, exp
 
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)  # 2^64 divided by the golden ratio
 _MAX_VIEW = 2**63 - 1
-MIN_BETA_ALPHA = 1e-3  # below, the quantiles of Beta(alpha, alpha) leave the range of float64
+MIN_BETA_ALPHA = 1e-3  # below, quantiles of Beta(alpha, alpha) are out of float64 range
 
 
 def splitmix64(states: np.ndarray, count: int) -> np.ndarray:
-    """The first `count` numbers of a SplitMix64 generator started at each of `states`.
+    """The first `count` numbers of a SplitMix64 generator, for each initial state in `states`.
 
     Source: Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014.
 
@@ -42,26 +42,26 @@ def splitmix64(states: np.ndarray, count: int) -> np.ndarray:
 
 
 def _finalise(z: np.ndarray) -> np.ndarray:
-    """Stirs the bits of a uint64 array: a bijection in which each input bit changes about half of the output's."""
+    """Mixes the bits of a uint64 array: a bijection in which each input bit flips about half of the output bits."""
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return z ^ (z >> np.uint64(31))
 
 
 class Draws:
-    """Random numbers that are a function of (seed, example id, view, name) and of nothing else.
+    """Random numbers that depend only on (seed, example id, view, name).
 
-    A name is one stream: asked for again, it gives the same numbers, and `uniform`, `integers`, `normal` and `beta` of
-    one name come from the same bits. Give each draw within an augmentation a name of its own.
+    Each name identifies one stream: repeated draws return the same numbers, and `uniform`, `integers`, `normal` and
+    `beta` with the same name use the same bits. Give each draw within an augmentation its own name.
 
     Args:
-        seed: a whole number, 0 to 2^32 - 1.
-        ids: the examples' numbers in the data set, whole numbers `[b]`.
-        view: which of the views of an example, counted from 0; the epoch, where each epoch sees new ones.
+        seed: an integer, 0 to 2^32 - 1.
+        ids: the example ids in the data set, integers `[b]`.
+        view: the index of the view, from 0; equals the epoch if each epoch uses new views.
         path: set by `under`.
 
     Raises:
-        ConfigurationError: no whole numbers, or ids that are no vector.
+        ConfigurationError: not integers, or ids that are not a vector.
 
     >>> one, three = Draws(0, [7], view=2), Draws(0, [5, 6, 7], view=2)
     >>> bool(one.uniform("shift")[0] == three.uniform("shift")[2])
@@ -81,7 +81,7 @@ class Draws:
         return f"Draws(seed={self.seed}, ids={self.ids!r}, view={self.view}, path={self.path!r})"
 
     def under(self, name: str) -> Draws:
-        """A stream of its own for the same examples: its draw `n` is the draw `name/n` of this one."""
+        """A separate stream for the same examples: its draw `n` is the draw `name/n` of this one."""
         return Draws(self.seed, self.ids, self.view, f"{self.path}{name}/")
 
     def for_ids(self, ids: Any) -> Draws:
@@ -89,35 +89,35 @@ class Draws:
         return Draws(self.seed, ids, self.view, self.path)
 
     def bits(self, name: str, shape: tuple[int, ...] = ()) -> np.ndarray:
-        """uint64 `[b, *shape]`, all 64 bits random."""
+        """uint64 `[b, *shape]` with 64 random bits each."""
         text = f"{self.seed}:{self.view}:{self.path}{name}"
         states = _finalise(self.ids.view(np.uint64) ^ np.uint64(files.random_key(text)))
         return splitmix64(states, math.prod(shape)).reshape(len(self), *shape)
 
     def uniform(self, name: str, shape: tuple[int, ...] = ()) -> np.ndarray:
-        """float64 `[b, *shape]`, evenly spread over [0, 1)."""
+        """float64 `[b, *shape]`, uniform over [0, 1)."""
         return (self.bits(name, shape) >> np.uint64(11)) * 2.0**-53
 
     def integers(self, name: str, high: Any) -> np.ndarray:
-        """int64 `[b]`, each evenly spread over 0..high - 1.
+        """int64 `[b]`, uniform over 0..high - 1.
 
         Args:
-            high: a whole number, or one for each example `[b]`; 1 to 2^53.
+            high: an integer, or one per example `[b]`; 1 to 2^53.
 
         Raises:
-            ConfigurationError: no whole numbers in that range, or not as many as there are examples.
+            ConfigurationError: not integers in that range, or not one per example.
         """
         return (self.uniform(name) * self._checked_high(high)).astype(np.int64)
 
     def normal(self, name: str, shape: tuple[int, ...] = ()) -> np.ndarray:
-        """float32 `[b, *shape]` of mean 0 and standard deviation 1, by `normal_quantile`."""
+        """float32 `[b, *shape]`, normal with mean 0 and standard deviation 1, by `normal_quantile`."""
         centred = (self.bits(name, shape) >> np.uint64(12)) * 2.0**-52 + (2.0**-53 - 0.5)
         return normal_quantile(centred).astype(np.float32)
 
     def beta(self, name: str, alpha: float) -> np.ndarray:
-        """float64 `[b]` in 0..1 of the distribution Beta(alpha, alpha), by its quantiles.
+        """float64 `[b]` in 0..1 from Beta(alpha, alpha), by inverting its distribution function.
 
-        Those are SciPy's: another processor or release of it may differ in the last bit.
+        The quantiles are SciPy's: the last bit may differ between processors or SciPy releases.
 
         Raises:
             ConfigurationError: `alpha` is not positive.
@@ -171,15 +171,15 @@ _FAR_TAIL = (
 
 
 def normal_quantile(centred: np.ndarray) -> np.ndarray:
-    """The value below which a standard normal falls with probability `centred + 0.5`, right to 7 digits.
+    """The quantile of the standard normal distribution at `centred + 0.5`, accurate to 7 digits.
 
-    Source: Wichura, "Algorithm AS 241: the percentage points of the normal distribution", 1988 (its PPND7).
+    Source: Wichura, "Algorithm AS 241: the percentage points of the normal distribution", 1988 (PPND7).
 
     Args:
-        centred: float64 of any shape, between -0.5 and 0.5 without the two.
+        centred: float64 of any shape, between -0.5 and 0.5, exclusive.
 
     Returns:
-        float64 of that shape.
+        float64 of the same shape.
     """
     values = centred * _ratio(_CENTRE, 0.180625 - centred * centred)
     is_tail = np.abs(centred) > 0.425
@@ -205,7 +205,7 @@ def _polynomial(coefficients: tuple[float, ...], x: np.ndarray) -> np.ndarray:
 
 
 def _log(x: np.ndarray) -> np.ndarray:
-    """The natural logarithm to 9 digits: of the exponent, and by the series of `2 atanh((m - c) / (m + c))`."""
+    """The natural logarithm to 9 digits, from the exponent and the series of `2 atanh((m - c) / (m + c))`."""
     mantissa, exponent = np.frexp(x)
     s = (mantissa - 0.75) / (mantissa + 0.75)
     odd = _polynomial((2 / 11, 2 / 9, 2 / 7, 2 / 5, 2 / 3, 2.0), s * s)

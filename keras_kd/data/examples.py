@@ -1,4 +1,4 @@
-"""Numbered examples: whatever the source, each example has a number that stays the same in every epoch and process."""
+"""Examples with ids: in every kind of source, each example has an id that is the same in every epoch and process."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Examples(ABC):
     """A fixed sequence of examples, numbered from 0.
 
     Attributes:
-        num_examples: how many there are.
-        parts: how many parts each has: 1 `(x,)`, 2 `(x, y)`, 3 `(x, y, sample_weight)`.
-        random_access: whether `fetch` works; otherwise they are read in order by `stream`.
-        task: what the labels are, where that is known.
+        num_examples: the number of examples.
+        parts: the number of parts per example: 1 `(x,)`, 2 `(x, y)`, 3 `(x, y, sample_weight)`.
+        random_access: whether `fetch` works; otherwise examples are read in order by `stream`.
+        task: the task that defines the labels, if known.
     """
 
     num_examples: int
@@ -36,12 +36,12 @@ class Examples(ABC):
 
     @abstractmethod
     def fetch(self, ids: np.ndarray) -> tuple[Any, ...]:
-        """The parts of the examples of these numbers, each `[b, ...]` or a structure of such arrays."""
+        """The parts of the examples with these ids, each `[b, ...]` or a structure of such arrays."""
 
     @property
     @abstractmethod
     def fingerprint(self) -> str:
-        """A hash of the inputs in their order, the same in another process; labels do not count."""
+        """A hash of the inputs in order, the same in every process; labels are excluded."""
 
     def stream(self) -> Iterator[tuple[np.ndarray, tuple[Any, ...]]]:
         """All examples in order, in chunks of `(int64 ids [b], parts)`."""
@@ -55,12 +55,12 @@ class Examples(ABC):
 
     @property
     def num_bytes_each(self) -> int:
-        """How much room an example takes in memory."""
+        """The memory size of one example in bytes."""
         return _num_bytes(self.fetch(np.arange(1)))
 
 
 class ArrayExamples(Examples):
-    """Examples in memory: arrays, or structures of arrays, with a common first axis."""
+    """Examples in memory: arrays, or structures of arrays, with the same first axis."""
 
     def __init__(self, parts: tuple[Any, ...], task: Task | None = None):
         self.task = task
@@ -83,7 +83,7 @@ class ArrayExamples(Examples):
 
     def fetch(self, ids):
         parts = keras.tree.map_structure(lambda array: array[ids], self._parts)
-        if self._on_disk:  # read when they are needed, and not twice
+        if self._on_disk:  # read lazily, and only once
             check_parts(parts, ids, self.task)
         return keras.tree.map_structure(_single_precision, parts)
 
@@ -98,7 +98,7 @@ class ArrayExamples(Examples):
 
 
 class SplitExamples(Examples):
-    """The examples of a split in memory, scaled when they are read."""
+    """The examples of a split in memory, scaled on reading."""
 
     parts = 2
 
@@ -123,14 +123,13 @@ class SplitExamples(Examples):
 
 
 class StreamedExamples(Examples):
-    """Examples that are read in order each time, because they do not fit into memory.
+    """Examples that do not fit into memory and are read in order on every pass.
 
-    The fingerprint is of their number and of the first 256: a source that keeps those and changes others is not
-    noticed.
+    The fingerprint covers only their number and the first 256 examples; changes to later examples are not detected.
 
     Args:
         dataset: a `tf.data.Dataset` of `(id, parts)`.
-        num_examples: how many it gives.
+        num_examples: the number of its elements.
     """
 
     random_access = False
@@ -183,7 +182,7 @@ class StreamedExamples(Examples):
 
 
 def _check_objects(name: str, values: np.ndarray) -> None:
-    """Raises `ConfigurationError` where an array of Python objects holds something other than text."""
+    """Raises `ConfigurationError` if an array of Python objects contains anything other than text."""
     kinds = {type(value).__name__ for value in values.ravel()[:_CHUNK]} if values.dtype == object else set()
     if not kinds <= {"str", "bytes", "str_"}:
         raise ConfigurationError(
@@ -197,9 +196,9 @@ def _check_objects(name: str, values: np.ndarray) -> None:
 
 
 def check_parts(parts: tuple[Any, ...], ids: np.ndarray | None = None, task: Task | None = None) -> None:
-    """Raises `ConfigurationError` with the numbers of the examples whose inputs, labels or weights are not finite.
+    """Raises `ConfigurationError` with the ids of the examples whose inputs, labels or weights are not finite.
 
-    Labels of a known task are read by it, which knows how missing ones are marked.
+    If the task is known, it reads the labels, because it defines how missing labels are marked.
     """
     for name, part in zip(("x", "y", "sample_weight"), parts, strict=False):
         if name == "y" and task is not None:

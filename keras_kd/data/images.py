@@ -1,4 +1,4 @@
-"""Augmentations of images `[H, W, C]`, in whatever range of values unless one says otherwise."""
+"""Augmentations of images `[H, W, C]`, for any range of values unless stated otherwise."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from keras_kd.data.draws import Draws
 from keras_kd.errors import ConfigurationError, check_integer, check_number, explain
 from keras_kd.tasks.labels import UNLABELLED
 
-_NUM_TRIES = 10  # for a crop that lies within the image
-_GRAY = (0.299, 0.587, 0.114)  # of red, green and blue in the brightness that the eye sees (ITU-R BT.601)
+_NUM_TRIES = 10  # to draw a crop that lies within the image
+_GRAY = (0.299, 0.587, 0.114)  # luma weights of red, green and blue (ITU-R BT.601)
 
 
 @registry.register
 @dataclasses.dataclass(frozen=True)
 class PadAndCrop(Augmentation):
-    """Pads each side and crops the old size at a random place.
+    """Pads each side and crops the original size at a random position.
 
     Args:
-        pixels: of padding, on each side.
+        pixels: the padding on each side, in pixels.
         fill: the value of the padding.
     """
 
@@ -56,10 +56,10 @@ class PadAndCrop(Augmentation):
 @registry.register
 @dataclasses.dataclass(frozen=True)
 class Flip(Augmentation):
-    """Exchanges left and right.
+    """Flips images horizontally.
 
     Args:
-        probability: of an example being flipped.
+        probability: the probability of flipping an example.
     """
 
     probability: float = 0.5
@@ -83,16 +83,16 @@ class Flip(Augmentation):
 @registry.register
 @dataclasses.dataclass(frozen=True)
 class ResizedCrop(Augmentation):
-    """Crops a box of random size, shape and place, and resizes it to the old size (bilinear): the Inception crop.
+    """Crops a box of random size, shape and position, and resizes it to the original size (bilinear): Inception crop.
 
-    A box is drawn at most 10 times until it lies within the image; after that it is the largest in the middle whose
-    ratio is within `ratio`.
+    A box is redrawn until it lies within the image, at most 10 times; after that, the largest centered box with an
+    aspect ratio within `ratio` is used.
 
     Source: Szegedy et al., "Going deeper with convolutions", 2015.
 
     Args:
-        scale: the smallest and the largest share of the image's area.
-        ratio: the smallest and the largest width / height; its logarithm is evenly spread.
+        scale: the smallest and largest share of the image's area.
+        ratio: the smallest and largest width / height; its logarithm is uniformly distributed.
     """
 
     scale: tuple[float, float] = (0.08, 1.0)
@@ -124,7 +124,7 @@ class ResizedCrop(Augmentation):
         return top, left, box_height, box_width
 
     def _middle(self, height: int, width: int) -> tuple[int, int]:
-        """The largest box whose ratio is within the range, or that of the image where it is."""
+        """The size of the largest box with a ratio within the range; the whole image if its ratio is."""
         low, high = self.ratio
         if width / height < low:
             return max(1, round(width / low)), width
@@ -134,11 +134,11 @@ class ResizedCrop(Augmentation):
 def crop_and_resize(
     x: np.ndarray, top: np.ndarray, left: np.ndarray, height: np.ndarray, width: np.ndarray
 ) -> np.ndarray:
-    """Boxes of a batch of images, resized to the images' size: bilinear, between the centres of pixels.
+    """Crops boxes from a batch of images and resizes them to the image size: bilinear, between pixel centers.
 
     Args:
         x: float32 `[b, H, W, C]`.
-        top, left, height, width: of the boxes in pixels, int64 `[b]`, each within its image.
+        top, left, height, width: the boxes in pixels, int64 `[b]`, each within its image.
 
     Returns:
         float32 `[b, H, W, C]`.
@@ -153,7 +153,7 @@ def crop_and_resize(
 
 
 def _neighbors(start: np.ndarray, size: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The two pixels beside each of `length` places in a box, and the share of the second, each `[b, length]`."""
+    """The two pixels adjacent to each of `length` positions in a box, and the weight of the second, `[b, length]`."""
     last = size[:, None] - 1
     place = np.clip((np.arange(length) + 0.5) * (size[:, None] / length) - 0.5, 0, last)
     first = np.floor(place).astype(np.int64)
@@ -166,7 +166,7 @@ def _between(first: np.ndarray, second: np.ndarray, share: np.ndarray) -> np.nda
 
 
 def _log_uniform(uniform: np.ndarray, low: float, high: float) -> np.ndarray:
-    """`low` to `high` with an evenly spread logarithm; by `math`, as NumPy's `exp` rounds with the processor."""
+    """Log-uniform between `low` and `high`; uses `math` because NumPy's `exp` rounds differently across processors."""
     start, length = math.log(low), math.log(high) - math.log(low)
     values = [math.exp(start + length * value) for value in uniform.ravel().tolist()]
     return np.array(values).reshape(uniform.shape)
@@ -175,16 +175,16 @@ def _log_uniform(uniform: np.ndarray, low: float, high: float) -> np.ndarray:
 @registry.register
 @dataclasses.dataclass(frozen=True)
 class ColorJitter(Augmentation):
-    """Changes brightness, then contrast, then saturation, each by a random factor; grey images keep their saturation.
+    """Changes brightness, then contrast, then saturation, each by a random factor; gray images keep their saturation.
 
-    A strength s draws the factor from `max(0, 1 - s)` to `1 + s`. Brightness is a factor on the value above `low`;
-    contrast on the distance from the image's mean grey; saturation on the distance from the pixel's grey. After each,
-    values are clipped to the range.
+    For strength s, the factor is drawn from `max(0, 1 - s)` to `1 + s`. Brightness scales the value above `low`,
+    contrast the distance from the image's mean gray, and saturation the distance from the pixel's gray. After each
+    change, values are clipped to the range.
 
     Args:
-        brightness, contrast, saturation: the strengths; 0 leaves a property as it is.
+        brightness, contrast, saturation: the strengths; 0 leaves a property unchanged.
         low, high: the range of the values, black and white.
-        probability: of an example being changed.
+        probability: the probability of changing an example.
     """
 
     moves_positions: ClassVar[bool] = False
@@ -235,14 +235,14 @@ def _gray(x: np.ndarray) -> np.ndarray:
 @registry.register
 @dataclasses.dataclass(frozen=True)
 class Cutout(Augmentation):
-    """Fills a square whose centre is a random pixel; the part outside of the image is lost, as published.
+    """Fills a square centered at a random pixel; as in the paper, the part outside the image is clipped.
 
     Source: DeVries and Taylor, "Improved regularization of convolutional neural networks with cutout", 2017.
 
     Args:
-        pixels: the square's side.
-        fill: its value. As published it is 0 in normalized images, the mean color.
-        probability: of an example being changed.
+        pixels: the side length of the square.
+        fill: its value. The paper uses 0 in normalized images, the mean color.
+        probability: the probability of changing an example.
     """
 
     moves_positions: ClassVar[bool] = False
@@ -264,12 +264,12 @@ class Cutout(Augmentation):
 
 
 def in_random_box(draws: Draws, box_heights: np.ndarray, box_widths: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Which pixels lie in a box whose centre is a random pixel, bool `[b, H, W, 1]`.
+    """Masks of the pixels in a box centered at a random pixel, bool `[b, H, W, 1]`.
 
     Args:
-        draws: `row` and `column` are taken.
-        box_heights, box_widths: in pixels, int64 `[b]`; what lies outside of the image is lost.
-        height, width: of the images.
+        draws: uses the draws `row` and `column`.
+        box_heights, box_widths: in pixels, int64 `[b]`; the part outside the image is clipped.
+        height, width: the image size.
     """
     rows = _in_span(draws.integers("row", height) - box_heights // 2, box_heights, height)
     columns = _in_span(draws.integers("column", width) - box_widths // 2, box_widths, width)
@@ -283,7 +283,7 @@ def _in_span(starts: np.ndarray, sizes: np.ndarray, length: int) -> np.ndarray:
 
 
 def check_image(owner: Augmentation, shape: tuple[int, ...]) -> None:
-    """Raises `ConfigurationError` where examples are not images."""
+    """Raises `ConfigurationError` if examples are not images."""
     check_shape(owner, shape, len(shape) == 3 and min(shape) > 0, "images [H, W, C]")
 
 

@@ -1,4 +1,4 @@
-"""Few-label splits: most examples lose their label, as when only some of them were ever annotated."""
+"""Few-label splits: removes most labels, to simulate a data set that is only partly annotated."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from keras_kd.errors import check_integer
 
 
 def few_labels(split: Split, num_labelled: int, seed: int) -> tuple[Split, Split]:
-    """Keeps the labels of a stratified choice of `num_labelled` examples.
+    """Keeps the labels of a stratified sample of `num_labelled` examples.
 
     Returns:
-        The labelled examples alone; and the whole split in which the labels of all others are missing, as the split's
-        task marks them: -1, to be used with `keras.losses.SparseCategoricalCrossentropy(from_logits=True,
-        ignore_class=-1)`, or NaN.
+        The labeled examples alone, and the whole split with all other labels marked as missing in the way of the
+        split's task: -1, for use with `keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=-1)`,
+        or NaN.
 
     Raises:
         ConfigurationError: fewer labels than classes, or more than examples.
@@ -32,7 +32,7 @@ def few_labels(split: Split, num_labelled: int, seed: int) -> tuple[Split, Split
 
 
 def mark_unlabelled(split: Split, keep: Any) -> Split:
-    """The whole split, in which only the examples at `keep` (indices) have labels: the others lose theirs."""
+    """The whole split with labels only for the examples at the indices `keep`; all other labels are removed."""
     labels = split.task.unlabelled(split.labels())
     keep = np.asarray(keep)
     labels[keep] = split.labels()[keep]

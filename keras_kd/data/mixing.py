@@ -1,4 +1,4 @@
-"""Augmentations that mix each example with a partner from the data set, and their labels in the same shares."""
+"""Augmentations that mix each example with a partner from the data set, and their labels in the same proportions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from keras_kd.errors import check_number
 
 @dataclasses.dataclass(frozen=True)
 class _BetaMixing(Mixing):
-    """Mixing whose share is drawn from Beta(alpha, alpha)."""
+    """Mixing with a share drawn from Beta(alpha, alpha)."""
 
     alpha: float
     probability: float = 1.0
@@ -24,7 +24,7 @@ class _BetaMixing(Mixing):
         self._set(probability=check_number("probability", self.probability, at_least=0.0, at_most=1.0))
 
     def _share(self, draws: Draws) -> np.ndarray:
-        """Of the first example, float64 `[b]`; 1 where nothing is mixed."""
+        """The share of the first example, float64 `[b]`; 1 if the example is not mixed."""
         applied = draws.uniform("applied") < self.probability
         return np.where(applied, draws.beta("share", self.alpha), 1.0)
 
@@ -34,13 +34,13 @@ class _BetaMixing(Mixing):
 class Mixup(_BetaMixing):
     """`share * x + (1 - share) * partner_x` with a share from Beta(alpha, alpha), for inputs of any shape.
 
-    Each example has a share and a partner of its own, where the published code has one share for a batch.
+    Each example has its own share and partner; the published code uses one share per batch.
 
     Source: Zhang, Cisse, Dauphin and Lopez-Paz, "mixup: beyond empirical risk minimization", 2018.
 
     Args:
-        alpha: the larger, the nearer the shares are to 1/2; 0.1 to 0.4 in the paper's ImageNet runs, 1.0 for CIFAR-10.
-        probability: of an example being mixed.
+        alpha: larger values move the shares closer to 1/2; the paper uses 0.1 to 0.4 on ImageNet, 1.0 on CIFAR-10.
+        probability: the probability of mixing an example.
     """
 
     alpha: float = 0.2
@@ -54,16 +54,17 @@ class Mixup(_BetaMixing):
 @registry.register
 @dataclasses.dataclass(frozen=True)
 class CutMix(_BetaMixing):
-    """Replaces a box of an image by the partner's, at the same place.
+    """Replaces a box in an image by the same box of the partner.
 
-    The box has the image's shape and `1 - share` of its area, with a share from Beta(alpha, alpha), around a random
-    pixel. The share that is given back is that of the pixels which are left: a box loses what lies outside.
+    The box is centered at a random pixel and has the image's aspect ratio and `1 - share` of its area, with a share
+    from Beta(alpha, alpha). The part of a box outside the image is clipped; the returned share is that of the pixels
+    actually kept.
 
     Source: Yun et al., "CutMix: regularization strategy to train strong classifiers with localizable features", 2019.
 
     Args:
-        alpha: 1.0 draws all shares evenly.
-        probability: of an example being mixed; 0.5 in the paper's CIFAR runs, 1.0 in those on ImageNet.
+        alpha: 1.0 draws the share uniformly.
+        probability: the probability of mixing an example; the paper uses 0.5 on CIFAR and 1.0 on ImageNet.
     """
 
     alpha: float = 1.0

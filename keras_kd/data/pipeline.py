@@ -1,4 +1,4 @@
-"""The way from numbered examples to what `model.fit` takes, in an order and with augmentations that can be replayed."""
+"""Batches for `model.fit` from examples with ids, in a reproducible order and with reproducible augmentation."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PREFETCH = 4
 
 
 def epoch_order(num_examples: int, seed: int, epoch: int) -> np.ndarray:
-    """The order in which training meets the examples in `epoch`: a permutation, int64 `[n]`.
+    """The order of the examples in `epoch` of training: a permutation, int64 `[n]`.
 
     >>> epoch_order(5, seed=0, epoch=3).tolist() == epoch_order(5, seed=0, epoch=3).tolist()
     True
@@ -33,40 +33,40 @@ def epoch_order(num_examples: int, seed: int, epoch: int) -> np.ndarray:
 
 
 class Pipeline(DataAdapter):
-    """Batches for `model.fit`: of a plain student, or of a `Distiller` with the teacher's answers beside them.
+    """Batches for `model.fit` of a plain student, or of a `Distiller` with attached teacher outputs.
 
         pipeline = kd.data.Pipeline((x, y), augment=[PadAndCrop(4), Flip()], batch_size=64)
         student.fit(pipeline, epochs=20)
 
-    Each example has a number. Epoch `e` has each example once, in an order that depends on `(seed, e)` alone, in its
-    view `e`: an augmentation that is a function of `(augment_seed, number, view)` alone. So any batch of any epoch can
-    be made again, bit for bit, in another process. Each `fit` starts with epoch 0; one that goes on after epoch n
-    takes `pipeline.from_epoch(n)` together with `initial_epoch=n`. `keras_kd.callbacks.Resume` does both by itself.
+    Each example has an id. Epoch `e` contains each example once, in an order that depends only on `(seed, e)`, in its
+    view `e`: an augmentation that depends only on `(augment_seed, id, view)`. Any batch of any epoch can therefore be
+    reproduced bit for bit in another process. Each `fit` starts at epoch 0; to resume after epoch n, use
+    `pipeline.from_epoch(n)` together with `initial_epoch=n`. `keras_kd.callbacks.Resume` does both automatically.
 
-    It is shuffled here, whatever `fit(shuffle=...)` says. Keras does not tell a data set of this kind about
-    `fit(class_weight=...)`: weights of classes have to come as weights in the source.
+    The pipeline shuffles regardless of `fit(shuffle=...)`. Keras does not apply `fit(class_weight=...)` to this kind of
+    data set: provide class weights as sample weights in the source.
 
-    Examples in memory are permuted whole. What is larger than `MEMORY_LIMIT_BYTES` is read in order and permuted within
-    blocks of a quarter of that.
+    Examples in memory are permuted as a whole. Sources larger than `MEMORY_LIMIT_BYTES` are read in order and permuted
+    within blocks of a quarter of that size.
 
     Args:
         source: arrays `(x,)`, `(x, y)`, `(x, y, sample_weight)`; a `Split` or `DataSource`; or a `tf.data.Dataset` of
             examples in a fixed order.
-        augment: one augmentation or several in order, objects, names or mappings (`keras_kd.data.augmentation`).
-        batch_size: examples a batch; the last one of an epoch may be smaller.
-        shuffle: whether the order changes with the epoch; otherwise it is that of the source.
-        seed: of the order, 0..2**32 - 1.
-        augment_seed: of the augmentation; None takes `seed`. Give it where runs of several seeds share one cache.
-        views: how many views there are: epoch `e` sees view `e % views`. None gives a fresh one each epoch.
-        num_classes: the size of mixed labels; None finds it in the labels, as the largest class number + 1.
-        task: one of `keras_kd.tasks` or its name; it decides how labels are mixed, and whether they move with the
-            positions of the inputs. None takes that of a `Split`, and finds it for arrays where an augmentation needs
-            it. Labels of a task are checked, and may be missing as it marks them (NaN for a regression).
+        augment: one augmentation or several in order: objects, names or mappings (`keras_kd.data.augmentation`).
+        batch_size: examples per batch; the last batch of an epoch may be smaller.
+        shuffle: whether the order changes with the epoch; otherwise the order of the source is kept.
+        seed: the seed of the order, 0..2**32 - 1.
+        augment_seed: the seed of the augmentation; None uses `seed`. Set it if runs with several seeds share one cache.
+        views: the number of views: epoch `e` uses view `e % views`. None uses a new view each epoch.
+        num_classes: the size of mixed labels; None infers it from the labels, as the largest class id + 1.
+        task: one of `keras_kd.tasks` or its name; it determines how labels are mixed, and whether they move with the
+            positions of the inputs. None takes the task of a `Split`, and infers it for arrays if an augmentation needs
+            it. With a task, labels are checked and may be missing in the way it marks them (NaN for a regression).
 
     Raises:
-        ConfigurationError: settings out of range, a source without examples, an augmentation that does not fit it;
-            NaN or infinity in inputs, labels or weights (of a source that is read from disk: when they are read);
-            where classes are mixed, labels that do not name one of them.
+        ConfigurationError: settings out of range, a source without examples, or an unsupported augmentation; NaN or
+            infinity in inputs, labels or weights (raised on reading if the source is read from disk); if classes are
+            mixed, labels that are not valid classes.
     """
 
     def __init__(
@@ -95,16 +95,16 @@ class Pipeline(DataAdapter):
         self._first_epoch = 0
         self._clock = _Clock(0)
 
-    # What makes another pipeline of this one.
+    # Derived pipelines.
 
     def with_teacher(self, teacher: Any) -> Pipeline:
-        """The same batches with the teacher's answers beside them, for `Distiller.fit`.
+        """The same batches with attached teacher outputs, for `Distiller.fit`.
 
-        A teacher that runs inside the training step needs nothing to travel: then it is this pipeline as it is.
+        Returns this pipeline unchanged if the teacher runs inside the training step.
 
         Raises:
             ConfigurationError: `teacher` is not one of `keras_kd.teachers`.
-            TeacherError: the answers are about other data, in another order, or augmented otherwise.
+            TeacherError: the outputs belong to other data, another order or another augmentation.
         """
         if not hasattr(teacher, "runs_outside_step"):
             raise ConfigurationError(
@@ -124,13 +124,13 @@ class Pipeline(DataAdapter):
         return other
 
     def with_ids(self) -> Pipeline:
-        """The same batches with example ids and view beside the inputs (`PipelineInputs`), for `Distiller.fit`."""
+        """The same batches with example ids and view attached to the inputs (`PipelineInputs`), for `Distiller.fit`."""
         other = self._copy()
         other._has_ids = True
         return other
 
     def from_epoch(self, epoch: int) -> Pipeline:
-        """The same batches from `epoch` on, for a `fit` with `initial_epoch=epoch`."""
+        """The same batches, starting at `epoch`, for a `fit` with `initial_epoch=epoch`."""
         other = self._copy()
         other._first_epoch = check_integer("epoch", epoch, at_least=0)
         other._clock = _Clock(other._first_epoch)
@@ -142,14 +142,14 @@ class Pipeline(DataAdapter):
         return other
 
     def go_to(self, epoch: int) -> None:
-        """Lets a `fit` that has just begun go on with `epoch`, as `from_epoch` does for the next one."""
+        """Moves a `fit` that has just started to `epoch`; `from_epoch` does this for the next `fit`."""
         self._clock.epoch = check_integer("epoch", epoch, at_least=0)
 
-    # What it is.
+    # Properties.
 
     @property
     def first_epoch(self) -> int:
-        """The epoch that each `fit` starts with; see `from_epoch`."""
+        """The epoch at which each `fit` starts; see `from_epoch`."""
         return self._first_epoch
 
     @property
@@ -166,13 +166,13 @@ class Pipeline(DataAdapter):
         return math.ceil(self.num_examples / self._batch_size)
 
     def view_of(self, epoch: int) -> int:
-        """The view that training sees in `epoch`; 0 where nothing is augmented."""
+        """The view that training uses in `epoch`; 0 without augmentation."""
         if not self.augment:
             return 0
         return epoch if self.views is None else epoch % self.views
 
     def identity(self, *, with_labels: bool = False) -> dict[str, Any]:
-        """What the inputs depend on, in plain data: source, order of the source, augmentation and its seed."""
+        """Everything that determines the inputs, as plain data: source, its order, augmentation and its seed."""
         settings = {"augment": augmentation.describe(self.augment)}
         if self.augment:
             settings["augment_seed"] = self.augment_seed
@@ -180,20 +180,20 @@ class Pipeline(DataAdapter):
             settings["labels"] = files.digest_of_arrays([self.examples.labels()])
         return {"data": self.examples.fingerprint, "num_examples": self.num_examples, **settings}
 
-    # The batches.
+    # Batches.
 
     def batch(self, ids: Any, view: int = 0) -> tuple[Any, ...]:
-        """The examples of these numbers in a view: `(x,)`, `(x, y)` or `(x, y, sample_weight)`, each `[b, ...]`."""
+        """The examples with these ids in a view: `(x,)`, `(x, y)` or `(x, y, sample_weight)`, each `[b, ...]`."""
         ids = np.asarray(ids, np.int64)
         return self._augmenter(ids, view, self.examples.fetch(ids))
 
     def in_order(self, batch_size: int | None = None, view: int = 0) -> Iterator[tuple[np.ndarray, tuple[Any, ...]]]:
-        """All examples once in the order of the source, as `(ids, parts)` batches."""
+        """One pass over all examples in the order of the source, as batches of `(ids, parts)`."""
         for ids, parts in self._rebatched(self.examples.stream(), batch_size or self._batch_size):
             yield ids, self._augmenter(ids, view, parts)
 
     def epoch(self, epoch: int) -> Iterator[tuple[Any, ...]]:
-        """The batches of one epoch, as `fit` gets them."""
+        """The batches of one epoch, as passed to `fit`."""
         view = self.view_of(epoch)
         chunks = self._ordered(epoch) if self.examples.random_access else self._streamed(epoch)
         for ids, parts in chunks:
@@ -220,7 +220,7 @@ class Pipeline(DataAdapter):
 
     @staticmethod
     def _rebatched(chunks: Iterable[Any], size: int) -> Iterator[tuple[np.ndarray, tuple[Any, ...]]]:
-        """The same rows in pieces of `size`."""
+        """The same rows in chunks of `size`."""
         waiting: list[Any] = []
         count = 0
         for chunk in chunks:
@@ -240,7 +240,7 @@ class Pipeline(DataAdapter):
         outputs = {} if self.teacher is None else self.teacher.outputs_for(ids, view, parts[0])
         return (PipelineInputs(parts[0], ids, np.full(len(ids), view), outputs), *parts[1:])
 
-    # What Keras asks a data adapter for.
+    # The data adapter interface of Keras.
 
     @property
     def batch_size(self) -> int:
@@ -248,7 +248,7 @@ class Pipeline(DataAdapter):
 
     @property
     def num_batches(self) -> int:
-        """As `steps_per_epoch`; asked for by Keras where a `fit` starts, which is how the epochs are counted."""
+        """Equals `steps_per_epoch`; Keras reads it when a `fit` starts, which resets the epoch counter."""
         self._clock.restart_is_near()
         return self.steps_per_epoch
 
@@ -289,10 +289,10 @@ class Pipeline(DataAdapter):
 
 
 class _Clock:
-    """Counts the epochs of a `fit` from what Keras tells its data.
+    """Counts the epochs of a `fit` from the data adapter callbacks of Keras.
 
-    Keras says when an epoch begins and when it ends, but not its number. Before the first epoch it may begin one only
-    to look at a batch; it then asks for the number of batches anew and says that the epoch ended, which is no end.
+    Keras signals the beginning and end of an epoch, but not its number. Before the first epoch, it may begin one only
+    to inspect a batch; it then reads the number of batches again and signals an end, which must not be counted.
     """
 
     def __init__(self, first: int):

@@ -1,4 +1,4 @@
-"""The inputs of a pipeline's batch with what belongs to them: example ids, view, outputs of an offline teacher."""
+"""The inputs of a pipeline's batch with their example ids, view and outputs of an offline teacher."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 
 
 class PipelineInputs(NamedTuple):
-    """What a `Pipeline` puts in the place of `x` in `(x, y, sample_weight)`.
+    """Replaces `x` in the `(x, y, sample_weight)` batches of a `Pipeline`.
 
     Attributes:
         x: the student's inputs, `[b, ...]`.
-        ids: int64 `[b]`, the number of each example in its source, the same in every epoch.
-        view: int64 `[b]`, which of the replayable augmentations of these examples this is.
+        ids: int64 `[b]`, the id of each example in its source, the same in every epoch.
+        view: int64 `[b]`, the index of the reproducible augmented view.
         teacher_outputs: the result of `OfflineTeacher.outputs_for`, arrays `[b, ...]` by name; empty without such a
             teacher.
     """
@@ -23,5 +23,5 @@ class PipelineInputs(NamedTuple):
 
 
 def inputs_of(x: Any) -> Any:
-    """The inputs alone, of a `PipelineInputs` or of plain inputs."""
+    """The plain inputs, from a `PipelineInputs` or from plain inputs."""
     return x.x if isinstance(x, PipelineInputs) else x

@@ -1,8 +1,8 @@
-"""What a data source gives: three splits, each a fixed sequence of examples that can be read again and again.
+"""The three splits of a data source, each a fixed sequence of examples that can be read repeatedly.
 
-A `Split` is what the rest of the package sees. Behind it stand `Records`: the examples as they are stored (mostly
-uint8), on disk or in memory. They become the model's inputs only when they are read, so that a data set kept in memory
-takes a quarter of the room. Token ids stay whole numbers; everything else becomes float32.
+The rest of the package uses `Split`. It reads from `Records`: the examples as stored (mostly uint8), on disk or in
+memory. They are converted to model inputs only on reading, so a data set in memory takes a quarter of the space. Token
+ids stay integers; everything else becomes float32.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _BATCH = 256
 def without_autotune(dataset: Any) -> Any:
     """Switches off tf.data's autotuner, whose thread can outlive its use.
 
-    With it, the end of an iteration (and so of `fit`) may wait for the autotuner's next round, for as long as the
+    With the autotuner, the end of an iteration (and thus of `fit`) may block until its next round, for as long as the
     iteration itself took, up to a minute (measured with TensorFlow 2.21).
     """
     import tensorflow as tf
@@ -42,7 +42,7 @@ def without_autotune(dataset: Any) -> Any:
 
 @dataclass(frozen=True)
 class Scaling:
-    """How stored numbers become model inputs: `x / divisor + offset`, in float32; token ids stay as they are, int32.
+    """Converts stored numbers to model inputs: `x / divisor + offset` in float32; token ids become int32, unscaled.
 
     >>> Scaling.to_range(255, (-1.0, 1.0))(np.array([0, 255], np.uint8)).tolist()
     [-1.0, 1.0]
@@ -54,7 +54,7 @@ class Scaling:
 
     @classmethod
     def of_token_ids(cls) -> Scaling:
-        """Leaves whole numbers as they are."""
+        """The scaling of token ids, which leaves integers unchanged."""
         return cls(dtype="int32")
 
     @classmethod
@@ -82,12 +82,12 @@ class Scaling:
 
 
 class Records(ABC):
-    """A fixed sequence of examples as they are stored.
+    """A fixed sequence of examples as stored.
 
     Attributes:
-        num_examples: how many there are.
+        num_examples: the number of examples.
         shape: the shape of one example, `(height, width, channels)` for images.
-        dtype: the dtype in which they are stored.
+        dtype: the stored dtype.
     """
 
     num_examples: int
@@ -104,7 +104,7 @@ class Records(ABC):
 
     @abstractmethod
     def select(self, rows: np.ndarray) -> Records:
-        """The records at `rows`, int64 `[m]`, in that order; a row that comes twice gives its record twice."""
+        """The records at `rows`, int64 `[m]`, in that order; repeated rows repeat the record."""
 
     def read(self) -> np.ndarray:
         """All stored examples, `[n, *shape]`."""
@@ -125,7 +125,7 @@ class Records(ABC):
 
     @cached_property
     def stored(self) -> np.ndarray:
-        """All stored examples, read on first use and kept.
+        """All stored examples, read on first use and cached.
 
         Raises:
             ConfigurationError: numbers that are not finite.
@@ -136,12 +136,12 @@ class Records(ABC):
 
     @cached_property
     def labels(self) -> np.ndarray:
-        """The labels, read on first use and kept."""
+        """The labels, read on first use and cached."""
         return self.read_labels()
 
 
 class ArrayRecords(Records):
-    """Records held in memory; the pixels are loaded by `load` when they are first needed."""
+    """Records in memory; `load` reads the pixels on first use."""
 
     def __init__(self, load: Callable[[], np.ndarray], labels: np.ndarray, *, shape: tuple[int, ...], dtype: Any):
         self._load = load
@@ -169,20 +169,20 @@ class ArrayRecords(Records):
         return ArrayRecords(lambda: self._load_rows(rows), self._labels[rows], shape=self.shape, dtype=self.dtype)
 
     def _load_rows(self, rows: np.ndarray) -> np.ndarray:
-        """Only the chosen rows are kept, not the whole file that they come from."""
+        """Keeps only the selected rows in memory, not the whole file."""
         whole = self.__dict__.get("stored")
         return (self._load() if whole is None else whole)[rows]
 
 
 class ReorderedRecords(Records):
-    """Records of a source that is read in its own order, given in another; they are kept in memory for that.
+    """Reorders the records of a source that can only be read in order, by keeping them in memory.
 
     Args:
-        records: read once.
-        places: the row of `records` that each record is, int64 `[n]`, in any order.
+        records: the records, read once.
+        places: for each reordered record, its row in `records`, int64 `[n]`, in any order.
 
     Raises:
-        ConfigurationError: they take more than `MEMORY_LIMIT_BYTES`.
+        ConfigurationError: the records take more than `MEMORY_LIMIT_BYTES`.
     """
 
     def __init__(self, records: Records, places: np.ndarray):
@@ -215,14 +215,14 @@ class ReorderedRecords(Records):
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """One part of a data set: a fixed sequence of examples with labels, as `task.read` returns them.
+    """One part of a data set: a fixed sequence of examples with labels in the form returned by `task.read`.
 
     Attributes:
-        name: `"train"`, `"validation"`, `"test"`, or what `subset` was told.
-        records: the examples as they are stored.
-        scaling: how they become model inputs.
+        name: `"train"`, `"validation"`, `"test"`, or the name given to `subset`.
+        records: the examples as stored.
+        scaling: the conversion to model inputs.
         given_labels: labels `[n, ...]` that replace the stored ones, or None.
-        task: what the labels are.
+        task: the task that defines the labels.
     """
 
     name: str
@@ -240,7 +240,7 @@ class Split:
         return self.records.shape
 
     def labels(self) -> np.ndarray:
-        """The labels, `[n, ...]`: for a classification int64 `[n]`, -1 where an example has none."""
+        """The labels, `[n, ...]`: for a classification int64 `[n]`, -1 for unlabeled examples."""
         return self.records.labels if self.given_labels is None else self.given_labels
 
     def arrays(self) -> tuple[np.ndarray, np.ndarray]:
@@ -248,14 +248,14 @@ class Split:
         return self.scaling(self.records.stored), self.labels()
 
     def dataset(self) -> Any:
-        """A `tf.data.Dataset` of single examples, as `arrays` has them, always in the same order."""
+        """A `tf.data.Dataset` of single examples, in the form of `arrays`, always in the same order."""
         import tensorflow as tf
 
         stream = self.stored_stream().map(lambda x, y: (self.scaling(x), y), tf.data.AUTOTUNE)
         return without_autotune(stream.apply(tf.data.experimental.assert_cardinality(self.num_examples)))
 
     def stored_stream(self) -> Any:
-        """As `dataset`, with x as it is stored (not scaled)."""
+        """Like `dataset`, with x as stored (not scaled)."""
         import tensorflow as tf
 
         stream = self.records.stream()
@@ -265,21 +265,21 @@ class Split:
         return tf.data.Dataset.zip(stream, labels).map(lambda pair, label: (pair[0], label))
 
     def subset(self, indices: Any, name: str) -> Split:
-        """The examples at `indices`, whole numbers `[m]`, in that order; an index given twice gives its example twice.
+        """The examples at `indices`, integers `[m]`, in that order; repeated indices repeat the example.
 
         Raises:
-            ConfigurationError: no index, one that is out of range, or a mask; of a TensorFlow data set that is too
-                large for memory, indices that do not ascend.
+            ConfigurationError: no indices, an index out of range, or a mask; for a TensorFlow data set that is too
+                large for memory, indices that are not ascending.
         """
         rows = _check_rows(indices, self.num_examples)
         labels = None if self.given_labels is None else self.given_labels[rows]
         return Split(name, self.records.select(rows), self.scaling, labels, self.task)
 
     def relabelled(self, labels: np.ndarray, name: str) -> Split:
-        """The same examples (not read again) with other labels `[n, ...]`, of the same task.
+        """The same examples (not read again) with other labels `[n, ...]` of the same task.
 
         Raises:
-            ConfigurationError: another shape, or labels that are not of the task.
+            ConfigurationError: another shape, or labels that are invalid for the task.
         """
         shape = (self.num_examples, *self.labels().shape[1:])
         labels = np.asarray(labels)
@@ -297,9 +297,9 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Opened:
-    """What each kind of source gives to `open_source`: its classes, its splits, and what identifies its data.
+    """What each kind of source returns to `open_source`: its classes, its splits, and the identity of its data.
 
-    `found` is why the task was chosen, where nobody named it.
+    `found` is the reason for the inferred task, None if the task was given.
     """
 
     class_names: tuple[str, ...]
@@ -313,14 +313,14 @@ class Opened:
 
 @dataclass(frozen=True, eq=False)
 class DataSource:
-    """A data set ready for use: what it is called, its classes, and its three splits.
+    """A data set ready for use: its name, its classes, and its three splits.
 
     Attributes:
-        name: as it was named to `open_source`.
-        class_names: the class of each label, `class_names[label]`; of a regression, the names of its targets.
+        name: the name passed to `open_source`.
+        class_names: the class of each label, `class_names[label]`; for a regression, the names of its targets.
         input_shape: the shape of one example, without the batch axis.
-        fingerprint: changes when the data, the splits, the task or the scaling change; the same for the same data.
-        found: why the data set has this task, such as `"masks of class numbers"`; None where the task was named.
+        fingerprint: changes when the data, the splits, the task or the scaling change; equal for equal data.
+        found: the reason for the inferred task, such as `"masks of class numbers"`; None if the task was given.
     """
 
     name: str
@@ -334,12 +334,12 @@ class DataSource:
 
     @property
     def num_classes(self) -> int:
-        """The size of a model's last axis: the number of classes, of labels, or of a regression's targets."""
+        """The size of a model's last axis: the number of classes, labels, or regression targets."""
         return len(self.class_names)
 
     @property
     def task(self) -> Task:
-        """What the labels are."""
+        """The task that defines the labels."""
         return self.train.task
 
     @property
@@ -355,7 +355,7 @@ class DataSource:
 
     @cached_property
     def vocabulary_size(self) -> int | None:
-        """One more than the largest token id of all splits; None where the inputs are not token ids."""
+        """The largest token id of all splits, plus one; None if the inputs are not token ids."""
         if self.train.scaling.dtype == "float32":
             return None
         return 1 + max(int(split.records.stored.max()) for split in (self.train, self.validation, self.test))
@@ -376,9 +376,9 @@ def _check_rows(indices: Any, num_examples: int) -> np.ndarray:
 
 
 def _whole_numbers(indices: Any) -> np.ndarray | None:
-    """`[m]`, or None where `indices` are anything else."""
+    """The indices as an integer array `[m]`; None if they are anything else."""
     try:
         rows = np.asarray(indices)
-    except ValueError:  # of different lengths
+    except ValueError:  # rows of different lengths
         return None
     return rows if rows.ndim == 1 and rows.size and np.issubdtype(rows.dtype, np.integer) else None

@@ -1,7 +1,7 @@
-"""Choices of rows that keep the share of each class: for splits, few-label runs and calibration samples.
+"""Stratified sampling of rows, for splits, few-label runs and calibration samples.
 
-They use NumPy's `RandomState`, whose numbers NumPy promises never to change: the same seed gives the same rows on
-every machine and with every later version.
+Uses NumPy's `RandomState`, which NumPy guarantees never to change: the same seed gives the same rows on every machine
+and with every later version.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ DEFAULT_FRACTION = 0.1
 
 
 def stratified_choice(labels: np.ndarray, num_rows: int, seed: int) -> np.ndarray:
-    """`num_rows` rows, ascending, with each class in the proportion in which it occurs.
+    """`num_rows` rows, ascending, with each class in proportion to its frequency.
 
-    Where there are at least as many rows as classes, each class has at least one.
+    If there are at least as many rows as classes, each class gets at least one.
 
     Args:
         labels: int64 `[n]`, `num_rows <= n`.
@@ -41,7 +41,7 @@ def stratified_choice(labels: np.ndarray, num_rows: int, seed: int) -> np.ndarra
 
 
 def _quotas(counts: np.ndarray, total: int) -> np.ndarray:
-    """How many of each class: its share rounded down, the rest to the classes that lost most by the rounding."""
+    """The number of rows per class: its share rounded down, with the rest going to the largest remainders."""
     exact = counts * total / counts.sum()
     quotas = np.floor(exact).astype(np.int64)
     if total >= len(counts):
@@ -64,16 +64,15 @@ def complete_splits(
     """The train, validation and test splits from the `parts` that exist; the missing ones are cut from `train`.
 
     Args:
-        parts: `"train"`, and `"validation"` and `"test"` where the source has them.
-        fractions: the same three names; of the examples of the part `train`, or None for the default.
-        class_names: for errors.
-        scaling: how examples become inputs.
-        seed: of the cut.
-        task: what the labels are; the cut is stratified by its strata.
+        parts: `"train"`, and `"validation"` and `"test"` if the source has them.
+        fractions: for the same three names, the fraction of the examples of part `train`, or None for the default.
+        class_names: used in error messages.
+        scaling: the conversion of examples to inputs.
+        seed: the seed of the cut.
+        task: the task that defines the labels; the cut is stratified by its strata.
 
     Raises:
-        ConfigurationError: a fraction for a part that exists, fractions that do not fit, a class with too few
-            examples.
+        ConfigurationError: a fraction for a part that exists, inconsistent fractions, or a class with too few examples.
     """
     _refuse_fractions_of_own_parts(parts, fractions)
     whole = Split("train", parts["train"], scaling, task=task)
@@ -129,7 +128,7 @@ def _cut(labels: np.ndarray, wanted: Mapping[str, float], seed: int) -> dict[str
 def _check_share(
     name: str, rows: np.ndarray, labels: np.ndarray, class_names: Sequence[str], *, is_class: bool
 ) -> None:
-    """A training split must know all classes, and no split may be empty."""
+    """Raises `ConfigurationError` if the training split lacks a class or a split is empty."""
     missing = np.setdiff1d(labels, labels[rows])
     if rows.size and not (name == "train" and is_class and missing.size):
         return

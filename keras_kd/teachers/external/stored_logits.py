@@ -45,8 +45,8 @@ class StoredLogits(ForeignTeacher):
 
     Raises:
         TeacherError: the file is missing, or its contents have another fingerprint.
-        ConfigurationError: arrays of unequal length, duplicate ids, or invalid settings; NaN or infinity, with the rows
-            listed.
+        ConfigurationError: arrays without rows or of unequal length, duplicate ids, or invalid settings; NaN or
+            infinity, with the rows listed.
 
     >>> teacher = StoredLogits({"logits": np.eye(3) * 9, "ids": [7, 5, 3]})
     >>> teacher.outputs_for(np.array([3, 7]), 0, None)["output"].tolist()
