@@ -1,1 +1,1 @@
-"""Where examples come from: arrays, `.npz` files, folders of images, TensorFlow Datasets."""
+"""Data sources: arrays, `.npz` files, folders of images, TensorFlow Datasets."""

@@ -1,4 +1,4 @@
-"""Arrays in an `.npz` file, for every task."""
+"""Data sets in `.npz` files, for every task."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def open_npz(
     seed: int,
     task: Task | None,
 ) -> Opened:
-    """Arrays from an .npz file; they are read once to find damage, and kept on first use.
+    """Opens the arrays of an .npz file; reads them once to detect damage, and caches them on first use.
 
-    What x holds follows from its dtype and shape alone: uint8 `[n, H, W(, C)]` are images, scaled to `value_range`;
-    floating point numbers are taken as they are, float32; other whole numbers `[n, t]` are token ids, int32.
+    The dtype and shape of x alone determine its kind: uint8 `[n, H, W(, C)]` are images, scaled to `value_range`;
+    floating-point numbers become float32 without scaling; other integers `[n, t]` are token ids, int32.
     """
     refuse_image_size(image_size, f"npz:{path}")
     headers = read_headers(path)
@@ -52,7 +52,7 @@ def open_npz(
 
 
 def _suffixes(path: Path, headers: Mapping[str, Header]) -> dict[str, str]:
-    """What the names of the arrays of each part end in; `train` is always there."""
+    """The suffix of the array names of each part; `train` is always present."""
     if {"x_train", "y_train"} <= set(headers):
         suffixes = {name: f"_{suffix}" for name, suffix in _PARTS.items()}
     elif {"x", "y"} <= set(headers):
@@ -73,7 +73,7 @@ def _suffixes(path: Path, headers: Mapping[str, Header]) -> dict[str, str]:
     return present
 
 
-# The inputs.
+# Inputs.
 
 
 def _inputs(path: Path, key: str, headers: Mapping[str, Header]) -> Inputs:
@@ -144,7 +144,7 @@ def _check_token_ids(path: Path, key: str) -> None:
 
 
 def _check_pixels(path: Path, headers: Mapping[str, Header], value_range: tuple[float, float]) -> None:
-    """Of floating point images, `[n, H, W]` or more axes: what the range of a table's columns is says nothing."""
+    """Checks the range of floating-point images, `[n, H, W]` or more axes; tables have no expected range."""
     for key, header in headers.items():
         if key.startswith("x") and header.dtype.kind == "f" and len(header.shape) > 2:
             check_pixel_range(f"{key!r} in {path}", header.lowest, header.highest, value_range)
@@ -162,7 +162,7 @@ def _check_same_examples(path: Path, parts: Mapping[str, Records]) -> None:
         )
 
 
-# The labels.
+# Labels.
 
 
 def _stored_labels(path: Path, suffix: str, headers: Mapping[str, Header]) -> np.ndarray:
@@ -179,7 +179,7 @@ def _stored_labels(path: Path, suffix: str, headers: Mapping[str, Header]) -> np
 
 
 def _found(path: Path, inputs: Inputs, stored: Mapping[str, np.ndarray]) -> tuple[Task, str]:
-    """The task of the labels of all parts together, so that a small part does not look like another task."""
+    """Infers the task from the labels of all parts together, because a small part may look like another task."""
     shapes = {labels.shape[1:] for labels in stored.values()}
     together = np.concatenate(list(stored.values())) if len(shapes) == 1 else stored["train"]
     shape = (len(together), *inputs.shape[1:])
@@ -203,10 +203,10 @@ def _labels(path: Path, key: str, stored: np.ndarray, task: Task) -> np.ndarray:
 def _class_names(
     path: Path, headers: Mapping[str, Header], task: Task, labels: Mapping[str, np.ndarray]
 ) -> tuple[str, ...]:
-    """The names in the file, or "0", "1", ..."""
+    """The class names in the file, or "0", "1", ..."""
     num_outputs = max(task.num_outputs(part) for part in labels.values())
     names = _given_names(path) if "class_names" in headers else tuple(str(i) for i in range(num_outputs))
-    is_exact = not task.has_classes  # of exclusive classes, one may be missing in the labels
+    is_exact = not task.has_classes  # an exclusive class may be missing from the labels
     if len(names) < max(num_outputs, 2 if task.has_classes else 1) or (is_exact and len(names) != num_outputs):
         wanted = "at least two classes, and a name for each label where there are 'class_names'"
         raise ConfigurationError(

@@ -1,4 +1,4 @@
-"""Checks of what lies in the data: values, labels and class names, before anything is trained on them."""
+"""Checks of values and class names before training."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ import numpy as np
 
 from keras_kd.errors import ConfigurationError, explain
 
-_FAR_OUTSIDE = 10.0  # how many times the width of the value range images may span; standardized ones span about 5
+_FAR_OUTSIDE = 10.0  # allowed span of images, in widths of the value range; standardized ones span about 5
 _PIECE_BYTES = 2**24
 _LARGEST = float(np.finfo(np.float32).max)
-_NOT_IN_A_LINE = ("Cc", "Zl", "Zp", "Cs")  # control characters, line and paragraph separators, half characters
+_NOT_IN_A_LINE = ("Cc", "Zl", "Zp", "Cs")  # control characters, line and paragraph separators, surrogates
 
 
 def rows_not_finite(values: np.ndarray) -> np.ndarray:
-    """The rows of `[n, ...]` with a NaN, an infinity, or a number that float32 cannot hold; int64 `[m]`.
+    """The rows of `[n, ...]` that contain NaN, infinity, or a number out of float32 range; int64 `[m]`.
 
     >>> rows_not_finite(np.array([[0.0, 1.0], [np.nan, 0.0], [1e300, 0.0]])).tolist()
     [1, 2]
     """
     if values.dtype.kind != "f" or not len(values):
         return np.empty(0, np.int64)
-    size = max(1, _PIECE_BYTES // max(values[:1].nbytes, 1))  # so that an array on disk is never in memory whole
+    size = max(1, _PIECE_BYTES // max(values[:1].nbytes, 1))  # never loads a whole array from disk
     starts = range(0, len(values), size)
     return np.concatenate([start + _not_finite(np.asarray(values[start : start + size])) for start in starts])
 
@@ -38,12 +38,12 @@ def _not_finite(values: np.ndarray) -> np.ndarray:
 
 
 def check_finite(what: str, values: np.ndarray, ids: Any = None) -> None:
-    """Raises `ConfigurationError` with the rows of `values` `[n, ...]` that hold something other than numbers.
+    """Raises `ConfigurationError` with the rows of `values` `[n, ...]` that are not finite.
 
     Args:
-        what: what the values are, as "x".
-        values: of any dtype; only floating point ones can fail.
-        ids: the number of each row where it is not its place, int64 `[n]`.
+        what: the name of the values, such as "x".
+        values: an array of any dtype; only floating-point arrays can fail.
+        ids: the id of each row if it is not its position, int64 `[n]`.
     """
     rows = rows_not_finite(values)
     if len(rows):
@@ -51,7 +51,7 @@ def check_finite(what: str, values: np.ndarray, ids: Any = None) -> None:
 
 
 def not_finite(what: str, rows: np.ndarray) -> ConfigurationError:
-    """The error for values in these rows."""
+    """The error for values that are not finite in these rows."""
     named = ", ".join(str(int(row)) for row in rows[:5]) + (", ..." if len(rows) > 5 else "")
     return ConfigurationError(
         explain(
@@ -64,7 +64,7 @@ def not_finite(what: str, rows: np.ndarray) -> ConfigurationError:
 
 
 def check_pixel_range(what: str, lowest: float, highest: float, value_range: tuple[float, float]) -> None:
-    """Raises `ConfigurationError` where floating point images, never scaled, are far outside the range."""
+    """Raises `ConfigurationError` if floating-point images, which are not scaled, are far outside the range."""
     low, high = value_range
     if max(highest, high) - min(lowest, low) <= _FAR_OUTSIDE * (high - low):
         return
@@ -80,7 +80,7 @@ def check_pixel_range(what: str, lowest: float, highest: float, value_range: tup
 
 
 def check_class_names(names: Sequence[str]) -> None:
-    """Raises `ConfigurationError` where names do not fit a line each of a file of labels, or repeat."""
+    """Raises `ConfigurationError` if names repeat or do not fit on one line each in a label file."""
     for label, name in enumerate(names):
         if not name.strip() or any(unicodedata.category(character) in _NOT_IN_A_LINE for character in name):
             raise _bad_name(

@@ -1,7 +1,7 @@
-"""Images in a folder for each class: `PATH/cat/1.png`, or `PATH/train/cat/1.png` and so on.
+"""Images in one folder per class: `PATH/cat/1.png`, or `PATH/train/cat/1.png` and so on.
 
-They are decoded by Pillow and not by `tf.io`, so that a file that cannot be read is named in the error, and
-palettes, EXIF rotation, GIF and WebP need no code of ours.
+Images are decoded by Pillow rather than `tf.io`, so that errors name the unreadable file, and palettes, EXIF rotation,
+GIF and WebP are supported without extra code.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _ORDER_SEED = 0
 _GREYSCALE_MODES = ("1", "L", "LA")
 _DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 _EXIF_ORIENTATION = 0x0112
-_BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)  # what Pillow raises
+_BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)  # raised by Pillow
 
 
 def open_folder(
@@ -37,12 +37,12 @@ def open_folder(
     value_range: tuple[float, float],
     seed: int,
 ) -> Opened:
-    """Images by class; reads the listing and the structure of each file, so that a damaged one is found now.
+    """Opens images by class; reads the listing and the structure of each file to detect damaged files early.
 
-    The folders `train`, `validation` (or `val`) and `test` are the splits where `PATH/train` exists; otherwise
-    the sub-folders are the classes. Class names are sorted. Files that are no images by their suffix, and names
-    that start with a dot, are ignored. The images are greyscale where the first one is, else RGB; resized
-    bilinearly with antialiasing and rounded to uint8. Their order is one fixed mixture of the classes.
+    If `PATH/train` exists, the folders `train`, `validation` (or `val`) and `test` are the splits; otherwise the
+    subfolders are the classes. Class names are sorted. Files without an image suffix, and names that start with a dot,
+    are ignored. All images are grayscale if the first one is, else RGB; they are resized bilinearly with antialiasing
+    and rounded to uint8. Their order is a fixed shuffle of the classes.
     """
     size = check_image_size(image_size)
     folders = _part_folders(path)
@@ -56,7 +56,7 @@ def open_folder(
 
 
 class FolderRecords(Records):
-    """Image files, decoded when they are read: uint8 `[height, width, channels]`."""
+    """Image files, decoded on reading: uint8 `[height, width, channels]`."""
 
     dtype = np.dtype(np.uint8)
 
@@ -97,7 +97,7 @@ def decode_image(file: Path, shape: tuple[int, int, int]) -> np.ndarray:
     """One image as uint8 `[height, width, channels]` of the given shape.
 
     Raises:
-        ConfigurationError: a file that is no readable image; a color image where `shape` has one channel.
+        ConfigurationError: the file is not a readable image, or is a color image while `shape` has one channel.
     """
     from PIL import Image, ImageOps
 
@@ -118,7 +118,7 @@ def decode_image(file: Path, shape: tuple[int, int, int]) -> np.ndarray:
 def _open(file: Path) -> Any:
     from PIL import Image
 
-    if not file.is_file():  # to open a pipe would wait for who writes to it
+    if not file.is_file():  # opening a pipe would block until a writer appears
         raise _unreadable(file, "it is a pipe, a device, a folder or a link to nothing")
     try:
         return Image.open(file)
@@ -188,7 +188,7 @@ def _class_names(folder: Path) -> tuple[str, ...]:
 
 
 def _files(folder: Path, class_names: Sequence[str]) -> tuple[list[Path], np.ndarray]:
-    """The files of one part and their labels, in one fixed mixture of the classes."""
+    """The files of one part and their labels, in a fixed shuffled order."""
     unknown = set(_class_names(folder)) - set(class_names)
     if unknown:
         raise ConfigurationError(
@@ -220,7 +220,7 @@ def _images(folder: Path) -> list[Path]:
 
 
 def _example_shape(files: Sequence[Path], size: tuple[int, int] | None) -> tuple[int, int, int]:
-    """The shape of all images, from their headers; every file is looked at, so that a bad one is named now."""
+    """The shape of all images, from their headers; inspects every file to detect damaged ones early."""
     with ThreadPoolExecutor() as pool:
         found = dict(zip(files, pool.map(_inspected, files), strict=True))
     first = min(files)
@@ -244,10 +244,10 @@ def _words(size: tuple[int, int]) -> str:
 
 
 def _inspected(file: Path) -> tuple[tuple[int, int], str]:
-    """(height, width) turned as the EXIF orientation says, and Pillow's mode; the pixels are not decoded.
+    """(height, width) after EXIF rotation, and Pillow's mode; the pixels are not decoded.
 
     Raises:
-        ConfigurationError: a file that is not a whole image, or one of more pixels than Pillow takes for safe.
+        ConfigurationError: the file is not a complete image, or has more pixels than Pillow considers safe.
     """
     from PIL import Image
 
@@ -264,9 +264,9 @@ def _inspected(file: Path) -> tuple[tuple[int, int], str]:
 
 
 def _check_end(file: Path, kind: str) -> None:
-    """Raises one of `_BROKEN` where a file was cut off or, as far as its format has checksums, changed.
+    """Raises one of `_BROKEN` if a file is truncated or, if its format has checksums, corrupted.
 
-    A PNG has a checksum for each piece. Of the others the end is looked at; what ends otherwise than usual is decoded.
+    A PNG has a checksum per chunk. For other formats, the end is checked, and files with an unusual end are decoded.
     """
     if kind == "PNG":
         with _open(file) as image:

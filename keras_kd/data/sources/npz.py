@@ -1,7 +1,7 @@
-"""What lies in an .npz file: shape, dtype and checksum of each array, and whether its values can be used.
+"""Inspects an .npz file: shape, dtype and checksum of each array, and whether its values are valid.
 
-Each array is read once, in pieces: a damaged file is found before it is used, and nothing is allocated by what a header
-says.
+Each array is read once, in pieces: damage is detected before the file is used, and no memory is allocated based on an
+unverified header.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _UNREADABLE = (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError, No
 
 @dataclass(frozen=True)
 class Header:
-    """An array of the file without its values; `lowest` and `highest` are those of floating point numbers, else 0."""
+    """Metadata of an array in the file; `lowest` and `highest` are its range if floating-point, else 0."""
 
     shape: tuple[int, ...]
     dtype: np.dtype
@@ -35,10 +35,10 @@ class Header:
 
 
 def read_headers(path: Path) -> dict[str, Header]:
-    """All arrays of the file by name.
+    """The headers of all arrays in the file, by name.
 
     Raises:
-        ConfigurationError: no file, one that is not an .npz, an array that is damaged, pickled or not finite.
+        ConfigurationError: the file is missing or not an .npz file, or an array is damaged, pickled or not finite.
     """
     if not path.is_file():
         raise ConfigurationError(
@@ -66,10 +66,10 @@ def read_headers(path: Path) -> dict[str, Header]:
 
 
 def load(path: Path, key: str) -> np.ndarray:
-    """One array of the file.
+    """Loads one array of the file.
 
     Raises:
-        ConfigurationError: it cannot be read any more, or holds pickled objects.
+        ConfigurationError: the array can no longer be read, or contains pickled objects.
     """
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
@@ -117,9 +117,9 @@ def _header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
 
 
 def _scan(file: Any, dtype: np.dtype, *, missing: bool) -> tuple[float, float, np.ndarray]:
-    """Lowest and highest value, and the first places that are not finite; the end is where the checksum is compared.
+    """The lowest and highest value, and the first positions that are not finite; reading to the end checks the CRC.
 
-    NaN passes where values may be `missing`: the target of a regression.
+    NaN is allowed if values may be `missing`, as in the targets of a regression.
     """
     lowest, highest, place = math.inf, -math.inf, 0
     while content := file.read(_PIECE_ITEMS * max(dtype.itemsize, 1)):
@@ -135,7 +135,7 @@ def _scan(file: Any, dtype: np.dtype, *, missing: bool) -> tuple[float, float, n
 
 
 def _rows(places: np.ndarray, shape: tuple[int, ...], fortran_order: bool) -> np.ndarray:
-    """The rows of the values at `places` in the order of the file."""
+    """The rows of the values at positions `places` in file order."""
     if not shape:
         return np.zeros(1, np.int64)
     return np.unique(places % shape[0] if fortran_order else places // max(1, math.prod(shape[1:])))

@@ -1,4 +1,4 @@
-"""The numbered examples of any source: arrays, a split, a `tf.data.Dataset`."""
+"""Examples with ids from any source: arrays, a split, a `tf.data.Dataset`."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _FORMS = (
 
 
 def examples_of(source: Any, task: Any = None) -> Examples:
-    """The numbered examples of a source.
+    """Converts a source to examples with ids.
 
     Args:
         source: arrays, a split or data source, or a `tf.data.Dataset`.
-        task: what the labels are, where the source does not know it; see `keras_kd.tasks`.
+        task: the task that defines the labels, if the source does not; see `keras_kd.tasks`.
 
     Raises:
-        ConfigurationError: nothing that is known to hold examples.
+        ConfigurationError: unsupported type of source.
     """
     task = None if task is None else get(task)
     if isinstance(source, Examples):
@@ -41,7 +41,7 @@ def examples_of(source: Any, task: Any = None) -> Examples:
         return ArrayExamples(source, task)
     if isinstance(source, np.ndarray):
         return ArrayExamples((source,), task)
-    if hasattr(source, "element_spec"):  # a tf.data.Dataset, without importing TensorFlow to ask
+    if hasattr(source, "element_spec"):  # a tf.data.Dataset, detected without importing TensorFlow
         return examples_of_dataset(source, task)
     raise ConfigurationError(
         explain(

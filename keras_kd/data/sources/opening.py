@@ -1,6 +1,6 @@
-"""Data sets by name: `open_source("digits")`, `"tfds:mnist"`, `"folder:photos"`, `"npz:data.npz"`.
+"""Opens data sets by name: `open_source("digits")`, `"tfds:mnist"`, `"folder:photos"`, `"npz:data.npz"`.
 
-Opening is cheap: listings, headers and builder infos are read, pixels only when a split is used.
+Opening is cheap: it reads listings, headers and builder infos; pixels are read when a split is used.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ def open_source(
 ) -> DataSource:
     """Opens a data set with its train, validation and test splits.
 
-    `"digits"`: scikit-learn's 1,797 images, 8x8x1, 16 shades; always the same stratified split of 1,078 for
-    training, 359 for validation, 360 for test, whatever the `seed`.
+    `"digits"`: scikit-learn's 1,797 images, 8x8x1, 16 shades, always in the same stratified split of 1,078 training,
+    359 validation and 360 test images, independent of `seed`.
 
-    `"tfds:NAME"`, or `"tfds:NAME/CONFIG:VERSION"`: TensorFlow Datasets. What lies prepared in `data_dir` is used,
-    in whichever version; otherwise TFDS downloads it there. `train`, `validation` and `test` are TFDS split
-    expressions. Defaults: the splits of those names; the last 10% of `train` where there is no validation split;
-    the validation split as the test where there is no test split; 80% / 10% / 10% where there is only `train`.
+    `"tfds:NAME"`, or `"tfds:NAME/CONFIG:VERSION"`: TensorFlow Datasets. Uses the data set prepared in `data_dir`, in
+    any version; otherwise TFDS downloads it there. `train`, `validation` and `test` are TFDS split expressions.
+    Defaults: the splits of those names; without a validation split, the last 10% of `train`; without a test split, the
+    validation split serves as the test split; with only `train`, 80% / 10% / 10%.
 
-    `"folder:PATH"`: images in a sub-folder for each class, or in `train/CLASS`, `validation/CLASS` (or `val`) and
+    `"folder:PATH"`: images in one subfolder per class, or in `train/CLASS`, `validation/CLASS` (or `val`) and
     `test/CLASS`. `"npz:PATH"`: `x_train, y_train[, x_val, y_val][, x_test, y_test][, class_names]`, or
-    `x, y[, class_names]`. There, uint8 x are images, `[n, H, W]` greyscale ones; floating point numbers are taken as
-    they are; other whole numbers `[n, t]` are token ids and stay whole. Its y may be of any task of `keras_kd.tasks`.
-    Of both, a missing validation or test split is cut from the training examples, stratified by class: `validation` and
+    `x, y[, class_names]`. In an .npz file, uint8 x are images, `[n, H, W]` grayscale; floating-point x are not scaled;
+    other integers `[n, t]` are token ids and stay integers. Its y may be of any task of `keras_kd.tasks`. For both
+    sources, a missing validation or test split is cut from the training examples, stratified by class: `validation` and
     `test` are its fractions (0.1 each by default), `train` the fraction to train on (by default the rest).
 
     >>> source = open_source("digits")
@@ -56,15 +56,15 @@ def open_source(
     ((8, 8, 1), 10, 1078)
 
     Args:
-        data_dir: where TFDS keeps its data sets; by default its own place, `~/tensorflow_datasets`.
-        image_size: pixels, `(height, width)` or one number; needed where the images differ in size.
-        value_range: what black and white become. For stored integers; floating point arrays are not scaled.
-        seed: of the splits that are cut from folders and .npz files.
+        data_dir: the directory of TFDS data sets; by default TFDS's own, `~/tensorflow_datasets`.
+        image_size: in pixels, `(height, width)` or one number; required if the images differ in size.
+        value_range: the values of black and white, for stored integers; floating-point arrays are not scaled.
+        seed: the seed of the splits cut from folders and .npz files.
         task: one of `keras_kd.tasks`, its name, or a mapping such as `{"name": "segmentation", "ignore_class": 255}`.
-            None finds it in the labels of an .npz file; every other source is a classification.
+            None infers it from the labels of an .npz file; every other source is a classification.
 
     Raises:
-        ConfigurationError: an unknown source, data that is missing or not usable, settings that do not fit it.
+        ConfigurationError: an unknown source, missing or unusable data, or settings that do not apply to the source.
     """
     kind, place = _parse(source)
     expressions = {"train": train, "validation": validation, "test": test}
@@ -122,7 +122,7 @@ def _open_local(
     open_path = open_folder if kind == "folder" else functools.partial(open_npz, task=task)
     try:
         Path(place).expanduser().exists()
-    except (OSError, ValueError, RuntimeError) as error:  # a name that no file can have
+    except (OSError, ValueError, RuntimeError) as error:  # not a valid file name
         received = repr(place if len(place) <= 80 else f"{place[:77]}...")
         raise ConfigurationError(
             explain(f"This place cannot be read: {error.args[-1]}.", received=received, expected=FORMS)

@@ -1,4 +1,4 @@
-"""Examples of a user's own `tf.data.Dataset`, numbered by their order, or by the id that TFDS gives them."""
+"""Examples of a user's own `tf.data.Dataset`, with ids from their order or from the ids of TFDS."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _ID = "tfds_id"
 
 
 def examples_of_dataset(dataset: Any, task: Task | None = None) -> Examples:
-    """Reads the data set once: kept in memory where it fits, else read again in each epoch.
+    """Reads the data set once and keeps it in memory if it fits; otherwise, it is read again in each epoch.
 
-    Examples are numbered by the order in which the data set gives them. Where they carry a `tfds_id`
-    (`tfds.ReadConfig(add_tfds_id=True)`), that decides, whatever the order in which they come.
+    Example ids follow the order of the data set. If the examples have a `tfds_id`
+    (`tfds.ReadConfig(add_tfds_id=True)`), ids follow that instead, regardless of the order.
 
     Args:
-        dataset: of single examples or batches: x, `(x,)`, `(x, y)`, `(x, y, sample_weight)`, or a mapping of image,
-            label and `tfds_id`.
-        task: what the labels are, where known.
+        dataset: single examples or batches: x, `(x,)`, `(x, y)`, `(x, y, sample_weight)`, or a mapping of image, label
+            and `tfds_id`.
+        task: the task that defines the labels, if known.
     """
     dataset = _unbatched(dataset)
     named, parts_of = _reader(dataset.element_spec)
@@ -44,14 +44,14 @@ def examples_of_dataset(dataset: Any, task: Task | None = None) -> Examples:
 
 
 def _unbatched(dataset: Any) -> Any:
-    """Single examples: a first axis of unknown length in every part is that of a batch."""
+    """Unbatches a batched data set, recognized by a first axis of unknown length in every part."""
     specs = keras.tree.flatten(dataset.element_spec)
     is_batched = all(spec.shape.rank and spec.shape[0] is None for spec in specs) and len(specs) > 1
     return dataset.unbatch() if is_batched else dataset
 
 
 def _reader(spec: Any) -> tuple[bool, Any]:
-    """Whether examples have names of their own, and the function from an element to `(name, parts)` or to the parts."""
+    """Whether examples have a `tfds_id`, and the function from an element to `(tfds_id, parts)` or to the parts."""
     if isinstance(spec, dict) and _ID in spec:
         keys = sorted(set(spec) - {_ID})
         labels = [key for key in keys if spec[key].dtype.is_integer and spec[key].shape.rank == 0]
@@ -72,7 +72,7 @@ def _reader(spec: Any) -> tuple[bool, Any]:
 
 
 def _read(numbered: Any) -> tuple[list[Any] | None, np.ndarray, int]:
-    """Chunks of parts (None where they take too much room), names, and the number of examples."""
+    """Chunks of parts (None if they do not fit in memory), names, and the number of examples."""
     kept, keys, room = [], [], splits.MEMORY_LIMIT_BYTES
     for names, parts in splits.without_autotune(numbered.batch(_CHUNK)).as_numpy_iterator():
         keys.append(names)
@@ -103,5 +103,5 @@ def _with_numbers(numbered: Any, ranks: dict[bytes, int] | None) -> Any:
 
 
 def _tuple(parts: tuple[Any, ...]) -> tuple[Any, ...]:
-    """`enumerate` hands a tuple over as it was or spread out."""
+    """Normalizes parts, because `enumerate` passes a tuple either as one argument or unpacked."""
     return parts[0] if len(parts) == 1 and isinstance(parts[0], tuple) else parts

@@ -1,4 +1,4 @@
-"""Data sets of TensorFlow Datasets, and the only module that imports it."""
+"""Data sets of TensorFlow Datasets; the only module that imports it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def open_tfds(
     image_size: Any,
     value_range: tuple[float, float],
 ) -> Opened:
-    """Images with a class from TensorFlow Datasets; downloads them where they are not there yet."""
+    """Opens a data set of images with a class from TensorFlow Datasets; downloads it if necessary."""
     _check_expressions(expressions)
     size = check_image_size(image_size)
     builder = _tfds_builder(name, data_dir)
@@ -49,10 +49,10 @@ def open_tfds(
 
 
 class TFDSRecords(Records):
-    """The examples of a TFDS split expression, in the order in which they lie on disk.
+    """The examples of a TFDS split expression, in their order on disk.
 
     Args:
-        rows: the ones of them that are meant, ascending, some perhaps more than once; None for all.
+        rows: the rows to use, ascending, possibly repeated; None for all.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class TFDSRecords(Records):
         return np.concatenate(list(labels.as_numpy_iterator()))
 
     def _encoded(self) -> Any:
-        """(encoded image, int64 label), so that only the chosen rows are ever decoded."""
+        """Pairs (encoded image, int64 label), so that only the selected rows are decoded."""
         import tensorflow as tf
         import tensorflow_datasets as tfds
 
@@ -134,9 +134,9 @@ def _check_expressions(expressions: Mapping[str, Any]) -> None:
 
 
 def _tfds_builder(name: str, data_dir: Any) -> Any:
-    """The builder of what lies in `data_dir` in any version, or the one that can download it.
+    """The builder of the data set prepared in `data_dir` in any version, or one that can download it.
 
-    TFDS itself looks for its newest version only, and would download although there is another one.
+    TFDS itself considers only its newest version and would download even if another version is prepared.
     """
     import tensorflow_datasets as tfds
 
@@ -156,7 +156,7 @@ def _tfds_builder(name: str, data_dir: Any) -> Any:
 
 
 def _prepare(name: str, builder: Any) -> None:
-    """Downloads the data set where it is not there yet; TFDS shows the progress."""
+    """Downloads the data set if it is not prepared yet; TFDS shows the progress."""
     if builder.is_prepared():
         return
     data_dir = str(builder.data_path)
@@ -184,7 +184,7 @@ def _words(data_dir: Any) -> str:
 
 
 def _tfds_keys(name: str, info: Any) -> tuple[str, str]:
-    """The keys of the image and of its label: the supervised ones, or the only ones of their kind."""
+    """The keys of the image and the label: the supervised keys, or the only features of those types."""
     import tensorflow_datasets as tfds
 
     features = dict(info.features) if isinstance(info.features, tfds.features.FeaturesDict) else {}
@@ -265,7 +265,7 @@ def _tfds_split(name: str, builder: Any, split: str, expression: str) -> Any:
 
 
 def _ranges(info: Any) -> list[tuple[str, int, int]]:
-    """(file name, first row, row after the last) of each piece of a split."""
+    """`(file name, first row, row after the last)` for each piece of a split."""
     return [
         (Path(f.filename).name, f.skip, f.skip + f.take if f.take >= 0 else f.examples_in_shard)
         for f in info.file_instructions
