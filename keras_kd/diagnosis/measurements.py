@@ -30,7 +30,7 @@ class Measurements:
         num_classes: C, 2 for a single sigmoid.
         num_examples: the number of examples measured.
         num_unlabelled: the number of examples excluded because they have no label (-1, or a sample weight of 0).
-        num_not_finite: the number of examples excluded because their logits contain NaN or infinity.
+        num_not_finite: the number of labeled examples excluded because their logits contain NaN or infinity.
         accuracy: the share of correct predictions, 0 to 1.
         accuracy_interval: the bounds of its 95% score interval (Wilson, 1927).
         majority_share: the accuracy of always predicting the most frequent class.

@@ -42,7 +42,7 @@ def open_folder(
     If `PATH/train` exists, the folders `train`, `validation` (or `val`) and `test` are the splits; otherwise the
     subfolders are the classes. Class names are sorted. Files without an image suffix, and names that start with a dot,
     are ignored. All images are grayscale if the first one is, else RGB; they are resized bilinearly with antialiasing
-    and rounded to uint8. Their order is a fixed shuffle of the classes.
+    and rounded to uint8. Their order is shuffled with a fixed seed.
     """
     size = check_image_size(image_size)
     folders = _part_folders(path)
@@ -188,7 +188,7 @@ def _class_names(folder: Path) -> tuple[str, ...]:
 
 
 def _files(folder: Path, class_names: Sequence[str]) -> tuple[list[Path], np.ndarray]:
-    """The files of one part and their labels, in a fixed shuffled order."""
+    """The files of one part and their labels, shuffled with a fixed seed."""
     unknown = set(_class_names(folder)) - set(class_names)
     if unknown:
         raise ConfigurationError(

@@ -41,8 +41,8 @@ def open_source(
 
     `"tfds:NAME"`, or `"tfds:NAME/CONFIG:VERSION"`: TensorFlow Datasets. Uses the data set prepared in `data_dir`, in
     any version; otherwise TFDS downloads it there. `train`, `validation` and `test` are TFDS split expressions.
-    Defaults: the splits of those names; without a validation split, the last 10% of `train`; without a test split, the
-    validation split serves as the test split; with only `train`, 80% / 10% / 10%.
+    Defaults: the splits of those names; if there is only one of validation and test, it is the test split, and the last
+    10% of `train` are the validation split; with only `train`, 80% / 10% / 10%.
 
     `"folder:PATH"`: images in one subfolder per class, or in `train/CLASS`, `validation/CLASS` (or `val`) and
     `test/CLASS`. `"npz:PATH"`: `x_train, y_train[, x_val, y_val][, x_test, y_test][, class_names]`, or

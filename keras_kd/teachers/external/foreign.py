@@ -33,8 +33,8 @@ class ForeignTeacher(OfflineTeacher):
     Args:
         outputs: `"logits"` or `"probabilities"`. None assumes logits, and rejects a batch in which every row is a
             distribution.
-        activation: the activation behind the probabilities: `"softmax"`, or `"sigmoid"` (each column is binary). None
-            assumes a sigmoid for a single column and a softmax for several.
+        activation: the activation that produced the probabilities: `"softmax"`, or `"sigmoid"` (each column is binary).
+            None assumes a sigmoid for a single column and a softmax for several.
 
     Raises:
         ConfigurationError: any other value; an activation without probabilities.

@@ -30,8 +30,8 @@ class FunctionTeacher(ForeignTeacher):
             `[b, ...]`; floating-point arrays are converted to float32, others are unchanged.
         outputs: `"logits"` or `"probabilities"`; None assumes logits, and rejects a batch in which every row is a
             distribution. Probabilities are clipped to at least the smallest positive float32 (1.2e-38).
-        activation: the activation behind the probabilities, `"softmax"` or `"sigmoid"`; None assumes a sigmoid for a
-            single column.
+        activation: the activation that produced the probabilities, `"softmax"` or `"sigmoid"`; None assumes a sigmoid
+            for a single column.
         num_classes: the size of the last axis, or a dict of sizes by output name, if shapes must be known before the
             first batch.
         name: the name used in error messages; by default the function's own name.

@@ -38,8 +38,8 @@ class SavedModelTeacher(Teacher):
             only numbered are named as in the model itself: `"output"`, or `"0"`, `"1"`.
         outputs: `"logits"` or `"probabilities"`. None assumes logits, and rejects the model if every row is a
             distribution for random inputs. Probabilities are clipped to at least 1.2e-38.
-        activation: the activation behind the probabilities, `"softmax"` or `"sigmoid"`; None assumes a sigmoid for a
-            single column.
+        activation: the activation that produced the probabilities, `"softmax"` or `"sigmoid"`; None assumes a sigmoid
+            for a single column.
         expected_fingerprint: if given, a folder with other contents is rejected.
 
     Raises:

@@ -36,8 +36,8 @@ class StoredLogits(ForeignTeacher):
             by the file's path.
         outputs: `"logits"` or `"probabilities"`; None assumes logits, and rejects a batch in which every row is a
             distribution. Probabilities are clipped to at least the smallest positive float32 (1.2e-38).
-        activation: the activation behind the probabilities, `"softmax"` or `"sigmoid"`; None assumes a sigmoid for a
-            single column.
+        activation: the activation that produced the probabilities, `"softmax"` or `"sigmoid"`; None assumes a sigmoid
+            for a single column.
         augmented_is_fine: accept a pipeline with augmentation.
         fingerprint: the fingerprint of the model that computed the logits, if they are to represent it; None hashes
             the arrays.

@@ -30,7 +30,8 @@ class TFLiteTeacher(ForeignTeacher):
     Args:
         path: the file. A saved distiller names the teacher by it.
         outputs: `"logits"` or `"probabilities"`; None detects it from the graph's last operators.
-        activation: the activation behind the probabilities, `"softmax"` or `"sigmoid"`, if the graph does not show it.
+        activation: the activation that produced the probabilities, `"softmax"` or `"sigmoid"`, if the graph does not
+            show it.
         num_threads: CPU threads of the interpreter; None uses all cores.
         expected_fingerprint: if given, another file is rejected.
 
