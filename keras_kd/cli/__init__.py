@@ -1,1 +1,1 @@
-"""The command line: parse, call a recipe, set the exit code."""
+"""The command line: parses arguments, calls a recipe, sets the exit code."""

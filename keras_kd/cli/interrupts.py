@@ -1,4 +1,4 @@
-"""Ctrl-C: the first stops the work where it can be resumed, the second ends the process at once."""
+"""Ctrl-C handling: the first stops the work at a point from which it can resume, the second kills the process."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _ending = threading.Lock()
 def handled() -> Iterator[None]:
     """Handles Ctrl-C during a command, unless the process was started with Ctrl-C ignored.
 
-    Until the work begins (`working`) there is nothing to save, and the process ends at once: an exception in the middle
-    of an import may be swallowed, or may crash the native library that is being loaded.
+    Before the work begins (`working`), there is nothing to save and the process ends at once: an exception during an
+    import may be swallowed, or may crash the native library being loaded.
     """
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield
         return
-    terminal = os.dup(2)  # what native libraries write to 2 is held back while the command works
+    terminal = os.dup(2)  # output of native libraries to descriptor 2 is held back during the command
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     interruption.forget()
@@ -46,7 +46,7 @@ def handled() -> Iterator[None]:
 
 @contextlib.contextmanager
 def working() -> Iterator[None]:
-    """Makes Ctrl-C a `KeyboardInterrupt`, so that unfinished files are removed."""
+    """Turns Ctrl-C into a `KeyboardInterrupt`, so that unfinished files are removed."""
     _working.set()
     try:
         yield
@@ -63,7 +63,7 @@ def _press(terminal: int) -> None:
 
 
 def _watch(reader: int, terminal: int) -> None:
-    """Waits for the second Ctrl-C in its own thread: the main thread may be in a long native call."""
+    """Waits for the second Ctrl-C in a separate thread, since the main thread may be in a long native call."""
     pressed = 0
     while signals := os.read(reader, 64):
         pressed += signals.count(signal.SIGINT)
@@ -73,19 +73,19 @@ def _watch(reader: int, terminal: int) -> None:
 
 def _end(terminal: int, message: str) -> None:
     """Ends the process and its children without clean-up."""
-    if not _ending.acquire(blocking=False):  # in the other thread, or further up in this one
+    if not _ending.acquire(blocking=False):  # already ending, in the other thread or further up in this one
         return
     for process in [found for found in gc.get_objects() if issubclass(type(found), subprocess.Popen)]:
         with contextlib.suppress(OSError):
             process.kill()
     show_cursor = "\x1b[?25h" if os.isatty(terminal) else ""
-    with contextlib.suppress(OSError):  # last of all: the main thread may be printing what it ends with
+    with contextlib.suppress(OSError):  # last, since the main thread may still be printing
         os.write(terminal, f"{show_cursor}\n{message}\n".encode())
     os._exit(EXIT_CODE)
 
 
 def _without_interrupts(show):
-    """A hook for errors that could not be raised; ignores `KeyboardInterrupt`, which is already recorded."""
+    """An unraisable-exception hook that ignores `KeyboardInterrupt`, which is already recorded."""
 
     def hook(unraisable):
         if not isinstance(unraisable.exc_value, KeyboardInterrupt):

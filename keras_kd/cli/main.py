@@ -24,7 +24,7 @@ def main() -> None:
 def _leave(code: object) -> None:
     """Ends the process of a failed command without the interpreter's clean-up.
 
-    TensorFlow's threads would still call Python functions during it and print errors.
+    During the clean-up, TensorFlow's threads would still call Python functions and print errors.
     """
     if isinstance(code, int) and code and "tensorflow" in sys.modules:
         with contextlib.suppress(OSError):

@@ -24,7 +24,7 @@ _OF_THE_MACHINE = {
 
 
 def is_of_the_machine(error: BaseException) -> bool:
-    """Whether an error comes from the machine, such as a full disk or missing permissions, not from the program."""
+    """Whether an error comes from the machine, such as a full disk or missing permissions, rather than a bug."""
     return isinstance(error, OSError) and (error.errno in _OF_THE_MACHINE or "No space left" in str(error))
 
 
@@ -70,7 +70,7 @@ def say(console: Console, text: str) -> None:
 
 
 def show(report, folder: Path, console: Console) -> None:
-    """Prints the table, the summary, and where the files are."""
+    """Prints the table, the summary, and the location of the files."""
     from keras_kd.evaluation.report import table
 
     console.print()

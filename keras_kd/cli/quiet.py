@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 
 @contextlib.contextmanager
 def quiet_natives(is_expected: Callable[[Exception], bool] = lambda error: False) -> Iterator[None]:
-    """Holds back what native libraries write to standard error; prints it after an unexpected error.
+    """Holds back the output of native libraries to standard error; prints it after an unexpected error.
 
-    TensorFlow and LiteRT write to the file descriptor from C++, past `sys.stderr` and whatever their log level is set
-    to. What Python writes to `sys.stderr` (warnings, errors) is not affected.
+    TensorFlow and LiteRT write to the file descriptor from C++, bypassing `sys.stderr` and ignoring their log level.
+    Python's own output to `sys.stderr` (warnings, errors) is not affected.
     """
     sys.stderr.flush()
     original = os.dup(2)
@@ -36,7 +36,7 @@ def quiet_natives(is_expected: Callable[[Exception], bool] = lambda error: False
 
 
 def touch_backend() -> None:
-    """Runs a first operation, at which TensorFlow looks for devices and logs what it found."""
+    """Runs a first operation, which makes TensorFlow search for devices and log the result."""
     from keras import ops
 
     ops.zeros(())

@@ -1,4 +1,4 @@
-"""The options that all commands on a recipe share, and how such a command starts."""
+"""The options shared by all commands on a recipe, and the start of such a command."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ _OPTIONAL = Annotated[Path | None, typer.Argument(help="A recipe file. Default: 
 
 
 def recipe_command(app: typer.Typer, headline: str, recipe: Any = _OPTIONAL) -> Callable[[Callable], Callable]:
-    """Registers a function that works on a recipe as a command with the options that all of these have.
+    """Registers a function as a command on a recipe, with the options shared by all such commands.
 
-    The function takes the recipe, the console, `overwrite` and options of its own, and gives a function that prints
-    the result when native libraries may write to the terminal again.
+    The function takes the recipe, the console, `overwrite` and options of its own. It returns a function that prints
+    the result, called when native libraries may write to the terminal again.
 
     Args:
-        app: takes the command.
+        app: the app to which the command is added.
         headline: the first line of the message if the work fails.
-        recipe: the type of the argument that names the recipe's file.
+        recipe: the type of the argument for the recipe's file.
     """
 
     def registered(work: Callable[..., Callable[[], None]]) -> Callable:
@@ -79,9 +79,9 @@ _KEPT = (".state/**/*.json", "teacher_cache/**/*.npy")  # stamps, states of trai
 
 @contextlib.contextmanager
 def loaded(path: Path | None, overrides: list[str] | None, output_dir: Path | None, headline: str) -> Iterator[Recipe]:
-    """Yields the recipe, silences native libraries, and turns expected errors into the end of the command.
+    """Yields the recipe, silences native libraries, and exits with a message on expected errors.
 
-    Everything that can be checked without Keras and its backend is checked before they are loaded, which takes seconds.
+    All checks that need neither Keras nor its backend come before these are loaded, which takes seconds.
     `headline` is the first line of the message if the work fails.
     """
     errors = Console(stderr=True)
@@ -90,7 +90,7 @@ def loaded(path: Path | None, overrides: list[str] | None, output_dir: Path | No
     def is_kept() -> bool:
         return recipe is not None and any(any(recipe.folder.glob(pattern)) for pattern in _KEPT)
 
-    sys.path.append(str(Path.cwd()))  # for `module:function` of a recipe, after installed packages
+    sys.path.append(str(Path.cwd()))  # for `module:function` in a recipe; after installed packages
     with failing_cleanly(errors, headline, is_kept):
         recipe = load(path, overrides or (), output_dir=output_dir)
         check_names(recipe)

@@ -1,6 +1,6 @@
 """A whole run from one validated file: data, teacher, student, distillation, export, report.
 
-Reading a recipe is light; what runs one loads Keras and its backend when it is first used.
+Reading a recipe is light; Keras and its backend are loaded when a function that runs one is first used.
 """
 
 import importlib

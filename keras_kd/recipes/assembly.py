@@ -1,4 +1,4 @@
-"""A recipe whose parts are known to fit."""
+"""The result of checking a recipe: its data, models and task."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class TrainedModel:
     """A model that the run trains, or a given `.keras` file of the teacher.
 
     Attributes:
-        settings: how it is trained.
-        build: makes it anew, with weights that depend on the recipe's seed alone.
-        identity: a hash of the model as it is built.
+        settings: of its training.
+        build: builds a new copy, with weights that depend only on the recipe's seed.
+        identity: a hash of the newly built model.
     """
 
     settings: Training
@@ -31,17 +31,17 @@ class TrainedModel:
 
 @dataclasses.dataclass(frozen=True)
 class Assembly:
-    """A recipe whose parts are known to fit.
+    """A checked recipe with its data and models.
 
     Attributes:
-        recipe: as it was read.
+        recipe: the recipe as read.
         source: the opened data.
         task: the kind of problem: losses, metrics, labels, measures and words.
         models: the models of the run: `"teacher"` (unless it is not a Keras model), `"assistant_1"` and so on,
             `"student"`.
-        teaching: what the teacher's outputs depend on besides the weights of its model: precision, ensemble, or what a
-            teacher from elsewhere is.
-        teacher_is_model: whether a single Keras model teaches.
+        teaching: the settings that the teacher's outputs depend on, besides the weights of its model: precision,
+            ensemble, or the fingerprint of an external teacher.
+        teacher_is_model: whether the teacher is a single Keras model.
         teacher_knows_one_set: whether the teacher has outputs for the training examples only.
     """
 
@@ -55,7 +55,7 @@ class Assembly:
 
     @property
     def teacher_is_given(self) -> bool:
-        """Whether the teacher comes trained: as a file, or from a function."""
+        """Whether the teacher is already trained: a file, or the result of a function."""
         return "teacher" not in self.models or is_file(self.recipe.teacher.model)
 
     @property

@@ -1,4 +1,4 @@
-"""From the settings of a recipe to what they describe: optimizers, schedules, pipelines, distillers, teachers."""
+"""Makes optimizers, schedules, pipelines, distillers and teachers from the settings of a recipe."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def make_optimizer(settings: Training, total_steps: int) -> keras.optimizers.Opt
 
 
 def scheduled(value: Any, total_steps: int) -> Any:
-    """A number as it is; a schedule with `steps` filled in where the recipe left them out."""
+    """A number unchanged; a schedule with `steps` filled in if the recipe omits them."""
     if not isinstance(value, dict):
         return value
     takes_steps = value.get("name") in ("linear", "cosine", "exponential", "polynomial")
@@ -43,7 +43,7 @@ def make_distiller(
     drop: float = 0.0,
     seed: int = 0,
 ) -> Distiller:
-    """The distiller of a training of `total_steps` steps; with several teachers, of which `drop` are left out."""
+    """The distiller of a training of `total_steps` steps; `drop` is the probability to leave a teacher out."""
     losses = settings.losses and [_scheduled_within(loss, total_steps) for loss in settings.losses]
     names = list(teacher.output_shapes or ()) if isinstance(teacher, Teacher) else []
     if len(names) > 1:
@@ -58,7 +58,7 @@ def make_distiller(
 
 
 def _scheduled_within(loss: Any, total_steps: int) -> Any:
-    """The settings of a loss with its schedules made: its weight, its temperature, those of a loss inside it."""
+    """The settings of a loss with all schedules built: for its weight, its temperature, and inner losses."""
     if not isinstance(loss, dict):
         return loss
     made = {}
@@ -69,7 +69,7 @@ def _scheduled_within(loss: Any, total_steps: int) -> Any:
 
 
 def views(recipe: Recipe) -> int | None:
-    """How many views of an image all students see, those of the cache; None is a fresh one each epoch."""
+    """The number of views of an image for all students, that of the cache; None means a fresh view each epoch."""
     return recipe.cache.views if recipe.cache is not None and recipe.augment else None
 
 
@@ -82,7 +82,7 @@ def pipeline(
 
 
 def open_teacher(name: str, recipe: Recipe, source: data.DataSource) -> Teacher:
-    """A trained teacher: from its file or folder, or what a function returns."""
+    """A trained teacher, from its file or folder, or from a function."""
     if is_file(name):
         return FrozenTeacher(name, dtype=recipe.teacher.dtype)
     is_function = ":" in name and not Path(name).exists()
@@ -90,7 +90,7 @@ def open_teacher(name: str, recipe: Recipe, source: data.DataSource) -> Teacher:
 
 
 def teacher_of(recipe: Recipe, model: keras.Model | Path | None, source: data.DataSource) -> Teacher:
-    """Who teaches: `model` (None where the recipe's teacher is no Keras model), alone or with others as an ensemble."""
+    """The teacher: `model` (None if the recipe's teacher is not a Keras model), alone or in an ensemble."""
     settings = recipe.teacher
     if model is not None:
         teacher = FrozenTeacher(model, dtype=settings.dtype)

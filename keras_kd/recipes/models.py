@@ -1,4 +1,4 @@
-"""Builds or loads the model that a recipe names: one of ours, a `.keras` file, or a user's function."""
+"""Builds or loads the model that a recipe names: a reference model, a `.keras` file, or a user's function."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def is_file(name: str) -> bool:
 
 
 def build(name: str, source: data.DataSource, seed: int) -> keras.Model:
-    """A model by its name, for the inputs and outputs of `source`; new weights depend on `seed` alone.
+    """A model by its name, for the inputs and outputs of `source`; new weights depend only on `seed`.
 
-    A user's function gets those of these arguments that it takes: `input_shape`, `num_classes` (the size of the last
-    axis of the outputs, whatever the task), `label_shape` and, for token ids, `vocabulary_size`.
+    A user's function is called with those of these arguments that it takes: `input_shape`, `num_classes` (the size of
+    the last axis of the outputs, whatever the task), `label_shape` and, for token ids, `vocabulary_size`.
     """
     keras.utils.set_random_seed(seed)
     shape, num_classes = tuple(source.input_shape), source.num_classes
@@ -46,13 +46,13 @@ def load_file(path: str | Path) -> keras.Model:
     """A model from a `.keras` file.
 
     Raises:
-        ConfigurationError: it is no such file, or holds what this process does not know.
+        ConfigurationError: it is not a `.keras` file, or contains classes that this process does not know.
     """
     try:
         if Path(path).is_file() and not zipfile.is_zipfile(path):
-            raise ValueError("it is not a .keras file, or a damaged one")  # Keras says that there is none
+            raise ValueError("it is not a .keras file, or a damaged one")  # Keras' message would say that it is missing
         return keras.models.load_model(path, compile=False)
-    except Exception as error:  # a broken file makes Keras fail in many ways
+    except Exception as error:  # broken files raise many kinds of errors in Keras
         raise ConfigurationError(
             explain(
                 f"the file cannot be loaded: {_first_line(error)}.",
@@ -68,7 +68,7 @@ def import_function(name: str) -> Callable[..., keras.Model]:
     try:
         found = getattr(importlib.import_module(module), function)
         inspect.signature(found)
-    except Exception as error:  # whatever the user's module does
+    except Exception as error:  # the user's module may raise anything
         raise ConfigurationError(
             explain(
                 f"{_first_line(error)}.",
@@ -83,7 +83,7 @@ def _call(function: Callable[..., keras.Model], name: str, **available: Any) -> 
     """Calls a user's function with the available arguments that it accepts."""
     signature = inspect.signature(function)
     takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.parameters.values())
-    by_default = ("input_shape", "num_classes")  # all that a **settings gets
+    by_default = ("input_shape", "num_classes")  # the only ones passed to **settings
     arguments = {k: v for k, v in available.items() if k in signature.parameters or takes_all and k in by_default}
     try:
         signature.bind(**arguments)
@@ -92,7 +92,7 @@ def _call(function: Callable[..., keras.Model], name: str, **available: Any) -> 
         raise ConfigurationError(explain(f"{error}.", received=f"{name}{signature}", expected=expected)) from None
     try:
         return function(**arguments)
-    except Exception as error:  # whatever the user's function does
+    except Exception as error:  # the user's function may raise anything
         where = traceback.extract_tb(error.__traceback__)[:2][-1]
         raise ConfigurationError(
             f"{name} failed: {_first_line(error)} ({where.filename}, line {where.lineno})"
@@ -107,7 +107,7 @@ def _first_line(error: Exception) -> str:
 def identity(model: keras.Model) -> str:
     """A hash of a model's layers and weights, the same in another process.
 
-    The names of layers, which Keras numbers as they are made, do not count.
+    The names of layers, which Keras numbers in order of creation, are ignored.
     """
     numbers = {layer.name: f"#{number}" for number, layer in enumerate(all_layers(model))}
 

@@ -1,4 +1,4 @@
-"""What a recipe can hold: its stages in their order, and the sections that switch some of them on.
+"""The registry of stages: their order, and the recipe sections that enable some of them.
 
 A new stage is one file and one registration:
 
@@ -9,8 +9,8 @@ A new stage is one file and one registration:
     def plan_halving(plan, settings):
         yield Halving("halved", inputs=[plan["distilled"]], settings=settings.model_dump(), makes=...)
 
-The recipe then takes a section `halve: {factor: 0.25}`. The models and files of the stage are measured and reported by
-their roles.
+The recipe then accepts a section `halve: {factor: 0.25}`. The models and files of the stage are measured and reported
+by their roles.
 """
 
 from __future__ import annotations
@@ -39,13 +39,14 @@ PHASES = (
 
 @dataclasses.dataclass(frozen=True)
 class Planner:
-    """What adds stages to a plan.
+    """Adds stages to a plan.
 
     Attributes:
-        plan: takes the plan so far and the settings of `section` (the recipe without one), and gives its stages.
-        section: the key of the recipe that switches it on; None for one that always counts.
+        plan: a function of the plan so far and the settings of `section` (or the recipe, without a section) that
+            yields stages.
+        section: the key of the recipe that enables it; None if it is always enabled.
         schema: of that section; None for a key of `Recipe` itself.
-        phase: one of `PHASES`; within one, planners run as they were registered.
+        phase: one of `PHASES`; within a phase, planners run in the order of registration.
     """
 
     plan: Callable[[Any, Any], Iterable[Any]]
@@ -63,7 +64,7 @@ def register(
     """Registers the decorated function as a `Planner`.
 
     Raises:
-        ValueError: an unknown phase, or a section that another planner or the recipe itself has.
+        ValueError: an unknown phase, or a section already used by another planner or the recipe itself.
     """
     taken = {*Recipe.model_fields, *(planner.section for planner in _PLANNERS if planner.schema)}
     if phase not in PHASES or (schema is not None and section in taken):
@@ -82,7 +83,7 @@ def planners() -> list[Planner]:
 
 
 def recipe_class() -> type[Recipe]:
-    """`Recipe` with the registered sections, each of which may be left out or null."""
+    """`Recipe` with the registered sections, each of which may be omitted or null."""
     schemas = {planner.section: planner.schema for planner in _PLANNERS if planner.schema is not None}
     if not schemas:
         return Recipe

@@ -33,15 +33,15 @@ def run(recipe: Recipe, console: Any = None, *, overwrite: bool = False) -> Repo
 
     Args:
         recipe: from `load`.
-        console: where progress goes; None is standard output.
+        console: where progress is shown; None means standard output.
         overwrite: whether the results of another recipe (other data, other models) in the run folder may be replaced.
 
     Returns:
-        The report, which is also in the run folder as `report.json` and `report.html`.
+        The report, also written to the run folder as `report.json` and `report.html`.
 
     Raises:
-        RecipeError: before anything heavy starts and before anything is written; also if another process works in the
-            run folder, or the results of another recipe are there.
+        RecipeError: the recipe does not fit (raised before anything heavy starts or is written); or another process is
+            using the run folder; or it contains the results of another recipe.
         TrainingError: a training diverged.
         ExportError: a model could not be converted.
         StorageError: the disk is full or not writable.
@@ -61,9 +61,9 @@ def build_cache(
 
     Args:
         recipe: from `load`, with a `cache` section.
-        console: where progress goes; None is standard output.
-        shard, num_shards: this process does every `num_shards`-th shard, beginning with number `shard`. Several may
-            work at once when the teacher is trained.
+        console: where progress is shown; None means standard output.
+        shard, num_shards: this process builds every `num_shards`-th shard, starting with number `shard`. Several
+            processes may run at once when the teacher is trained.
         overwrite: see `run`.
 
     Returns:
@@ -71,7 +71,7 @@ def build_cache(
 
     Raises:
         RecipeError: see `run`; also if the recipe has no `cache` section.
-        TeacherError: the folder holds another cache.
+        TeacherError: the folder contains another cache.
         TrainingError, StorageError: see `run`.
     """
     if recipe.cache is None:
@@ -85,10 +85,10 @@ def build_cache(
 
 
 def diagnose_teacher(recipe: Recipe, console: Any = None, *, overwrite: bool = False) -> Diagnosis:
-    """Diagnoses a recipe's teacher, which is trained first if needed.
+    """Diagnoses a recipe's teacher; trains it first if needed.
 
     Returns:
-        The diagnosis, which is also in the run folder, with the calibration as a picture.
+        The diagnosis, also written to the run folder, with a picture of the calibration.
 
     Raises:
         RecipeError, TrainingError, StorageError: see `run`.
@@ -117,7 +117,7 @@ def _planned(recipe: Recipe) -> Plan:
 
 @contextlib.contextmanager
 def _working(planned: Plan, console: Any, *, overwrite: bool, shared: bool = False) -> Iterator[Context]:
-    """The context of a run that keeps other runs and other recipes out of the folder."""
+    """The context of a run, with the folder locked against other runs and other recipes."""
     recipe, progress = planned.assembly.recipe, RunProgress(console)
     identity = {"data": recipe.data.source, "teacher": recipe.teacher.model, "student": recipe.student.model}
     with (
@@ -129,7 +129,7 @@ def _working(planned: Plan, console: Any, *, overwrite: bool, shared: bool = Fal
 
 
 def _teacher_is_ready(planned: Plan) -> bool:
-    """Whether the teacher is there, so that nothing but the cache is written."""
+    """Whether the teacher is finished, so that only the cache is written."""
     teacher = planned["teacher"]
     is_elsewhere = isinstance(teacher, (ExternalTeacher, FoundTeacher))
     return is_elsewhere or stamps.finished(planned.folder, teacher, {}) is not None

@@ -1,4 +1,4 @@
-"""The task of a recipe together with its data: what a run asks of it, in one place."""
+"""The task of a recipe combined with its data."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from keras_kd.features import find_heads
 
 @dataclasses.dataclass(frozen=True)
 class RecipeTask:
-    """A task and the data that it is about.
+    """The task of the data of a recipe.
 
     Attributes:
-        source: the opened data, whose labels have the task.
+        source: the opened data, which determine the task.
     """
 
     source: data.DataSource
@@ -30,16 +30,16 @@ class RecipeTask:
 
     @property
     def is_classification(self) -> bool:
-        """Whether an example has one class."""
+        """Whether each example has one class."""
         return isinstance(self.kind, tasks.Classification)
 
     def found(self) -> str | None:
-        """What a user is told of a task that was found in the data; None where it was named."""
+        """The message about a task that was inferred from the data; None if the recipe names the task."""
         found = self.source.found
         return found and f"data.task: {self.kind.name}, found in the labels ({found})."
 
     def loss(self, model: keras.Model, *, mixed: bool) -> keras.losses.Loss:
-        """The loss on the labels; `mixed` ones are those of two examples."""
+        """The loss on the labels; `mixed` labels combine those of two examples."""
         return self.kind.loss(from_logits=gives_logits(model), mixed=mixed)
 
     def metrics(self, model: keras.Model) -> list[Any]:
@@ -47,11 +47,11 @@ class RecipeTask:
         return self.kind.metrics(from_logits=gives_logits(model))
 
     def one_hot(self, *, mixed: bool) -> int | None:
-        """The classes of one-hot validation labels, for a loss on mixed ones; None for labels as they are."""
+        """The number of classes for one-hot validation labels, for a loss on mixed ones; None to keep the labels."""
         return self.source.num_classes if mixed and self.is_classification else None
 
     def history(self, history: dict[str, list[float]], labels: np.ndarray) -> dict[str, list[float]]:
-        """A history without the training accuracy if labels are missing and Keras' metric counts those as mistakes."""
+        """The history, without training accuracy if missing labels would count as mistakes in Keras' metric."""
         is_wrong = self.is_classification and not self.kind.has_label(labels).all()
         return {name: values for name, values in history.items() if not (is_wrong and name == "accuracy")}
 
@@ -63,7 +63,7 @@ class RecipeTask:
         Args:
             shapes: by output name.
             role: the name of the model in the error.
-            activations: the last ones, by output name, as far as known.
+            activations: the final activations, by output name; those that are known.
         """
         wanted = self.kind.output_shape(self.source.label_shape, self.source.num_classes)
         if len(shapes) != 1:
@@ -87,5 +87,5 @@ class RecipeTask:
 
 
 def gives_logits(model: keras.Model) -> bool:
-    """Whether a model ends in logits, or in numbers, rather than in probabilities."""
+    """Whether a model outputs logits or real values rather than probabilities."""
     return all(head.is_logits for head in find_heads(model).values())

@@ -1,4 +1,4 @@
-"""Errors that name the key of the recipe."""
+"""Adds the key of the recipe to errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether models fit the data and each other, and can be trained."""
+"""Checks that models fit the data and each other, and can be trained."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from keras_kd.serialization import nearest
 
 
 def check_name(name: str) -> None:
-    """Raises `ConfigurationError` where a name is known to lead nowhere, without the data."""
+    """Raises `ConfigurationError` if a model name cannot be resolved; needs no data."""
     if is_file(name):
         if not Path(name).exists():
             raise ConfigurationError(explain("the file is not there.", received=name, expected="a .keras file"))
@@ -38,7 +38,7 @@ def check_name(name: str) -> None:
 
 
 def check_model(model: Any, role: str, source: data.DataSource, task: RecipeTask) -> None:
-    """Raises `ConfigurationError` where a model does not fit the data: its input, its classes, its last layer."""
+    """Raises `ConfigurationError` if a model's input, outputs or last layer do not fit the data."""
     if not isinstance(model, keras.Model):
         raise ConfigurationError(
             explain(
@@ -77,7 +77,7 @@ def check_model(model: Any, role: str, source: data.DataSource, task: RecipeTask
 
 
 def check_trainable(model: keras.Model, role: str) -> None:
-    """Raises `ConfigurationError` where training a model cannot change it."""
+    """Raises `ConfigurationError` if a model has no trainable weights."""
     if not model.trainable_weights:
         raise ConfigurationError(
             explain(
@@ -90,7 +90,7 @@ def check_trainable(model: keras.Model, role: str) -> None:
 
 
 def check_builds(model: keras.Model, again: keras.Model, name: str) -> None:
-    """Raises `ConfigurationError` where a model is not made anew, with the same weights, each time it is asked for."""
+    """Raises `ConfigurationError` unless each call of the function builds a new model with the same weights."""
     problem = None
     if _variables(model) & _variables(again):
         problem = "It returns the same layers at each call: training one model would change the next."
@@ -107,7 +107,7 @@ def check_builds(model: keras.Model, again: keras.Model, name: str) -> None:
 
 
 def check_apart(models: Mapping[str, keras.Model]) -> None:
-    """Raises `ConfigurationError` where two models share layers: training one would change the other."""
+    """Raises `ConfigurationError` if two models share layers, since training one would change the other."""
     for (name, model), (other_name, other) in itertools.combinations(models.items(), 2):
         if shared := _variables(model) & _variables(other):
             raise ConfigurationError(

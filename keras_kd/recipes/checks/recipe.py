@@ -1,4 +1,4 @@
-"""The check of a recipe before anything heavy starts: opens the data, builds the models, and tries every part once."""
+"""Checks a recipe before anything heavy starts: opens the data, builds the models, and tries every part once."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from keras_kd.teachers import FrozenTeacher, Teacher
 
 
 def assemble(recipe: Recipe) -> Assembly:
-    """Tries every part once, what is quick before the data are opened; writes nothing.
+    """Tries every part once, starting with quick checks before the data are opened; writes nothing.
 
     Raises:
-        RecipeError: naming the key that does not fit; or a Keras backend other than TensorFlow and JAX.
+        RecipeError: a key does not fit (named in the message); or the Keras backend is not TensorFlow or JAX.
     """
     check_settings(recipe)
     with checking("data"):
@@ -58,7 +58,7 @@ def assemble(recipe: Recipe) -> Assembly:
 
 
 def check_file(path: Path, role: str, assembly: Assembly) -> None:
-    """Raises `RecipeError` if a `.keras` file that the recipe does not name holds no model that fits the data."""
+    """Raises `RecipeError` if a `.keras` file that is not named in the recipe has no model that fits the data."""
     with checking(str(path)):
         check_model(load_file(path), role, assembly.source, assembly.task)
 
@@ -66,7 +66,7 @@ def check_file(path: Path, role: str, assembly: Assembly) -> None:
 def _build(
     recipe: Recipe, source: data.DataSource, task: RecipeTask
 ) -> tuple[dict[str, TrainedModel], dict[str, keras.Model]]:
-    """The models of the run, and each of them built once, by name."""
+    """The models of the run, and one built copy of each, by name."""
     models, built = {}, {}
     for name, settings in trained_models(recipe).items():
         make = functools.partial(build, settings.model, source, recipe.seed)
@@ -83,7 +83,7 @@ def _build(
 
 
 def _teaching(recipe: Recipe, teacher: Teacher, *, is_built: bool) -> dict[str, Any]:
-    """What the teacher's outputs depend on besides the weights of its own model."""
+    """The settings that the teacher's outputs depend on, besides the weights of its own model."""
     settings = recipe.teacher.model_dump(include={"dtype", "ensemble_with", "weights", "combine"})
     if recipe.teacher.ensemble_with:
         settings["ensemble fingerprint"] = [member.fingerprint for member in teacher.members[is_built:]]
@@ -93,7 +93,7 @@ def _teaching(recipe: Recipe, teacher: Teacher, *, is_built: bool) -> dict[str, 
 
 
 def _check_new(model: keras.Model, make: Callable[[], keras.Model], role: str, settings: Training) -> None:
-    """A model that the run trains can be trained, and is made anew each time."""
+    """Checks that a model of the run can be trained, and that each build gives a new copy."""
     if role == "teacher" and is_file(settings.model):
         return
     check_trainable(model, role)
@@ -105,7 +105,7 @@ def _check_new(model: keras.Model, make: Callable[[], keras.Model], role: str, s
 
 
 def _check_not_the_teacher(recipe: Recipe, models: dict[str, TrainedModel]) -> None:
-    """Raises `RecipeError` for a student that starts as the trained teacher."""
+    """Raises `RecipeError` for a student or assistant that is identical to the trained teacher."""
     if "teacher" not in models or not is_file(recipe.teacher.model):
         return
     for name, model in models.items():
@@ -141,7 +141,7 @@ def _check_top_k(recipe: Recipe, source: data.DataSource) -> None:
 
 
 def _check_augment(recipe: Recipe, source: data.DataSource) -> None:
-    """Augmentations that are known and fit the images."""
+    """Raises `ConfigurationError` if an augmentation is unknown or does not fit the images."""
     data.Pipeline(source.train.subset(np.array([0]), "one"), augment=list(recipe.augment))
 
 

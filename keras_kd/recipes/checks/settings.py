@@ -1,4 +1,4 @@
-"""Checks that need no data, which may mean a long download."""
+"""Checks that need no data, since opening the data may mean a long download."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MAX_CHECKED_STEPS = 1_000_000
 
 
 def check_settings(recipe: Recipe) -> None:
-    """Raises `RecipeError` for what is wrong whatever the data are."""
+    """Raises `RecipeError` for settings that are wrong for any data."""
     with checking("KERAS_BACKEND"):
         check_backend()
     with checking("output_dir"):
@@ -45,7 +45,7 @@ def check_settings(recipe: Recipe) -> None:
 
 
 def trained_models(recipe: Recipe) -> dict[str, Training]:
-    """The models of a recipe that Keras builds or loads, by the name that messages give them."""
+    """The models of a recipe that Keras builds or loads, by their names in messages."""
     assistants = {f"assistant {number}": settings for number, settings in enumerate(recipe.assistants, 1)}
     teacher = {"teacher": recipe.teacher} if not is_given(recipe.teacher.model) or is_file(recipe.teacher.model) else {}
     return teacher | assistants | {"student": recipe.student}
@@ -76,7 +76,7 @@ def _check_folder(folder: Path) -> None:
     try:
         if not os.access(existing, os.W_OK):
             raise PermissionError
-        with tempfile.TemporaryFile(dir=existing):  # os.access is wrong in places such as /proc
+        with tempfile.TemporaryFile(dir=existing):  # os.access is wrong for paths such as /proc
             pass
     except OSError:
         raise ConfigurationError(

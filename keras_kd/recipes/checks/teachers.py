@@ -1,4 +1,4 @@
-"""Whether the teacher, alone or with assistants, can teach the student."""
+"""Checks that the student can learn from the teacher, and from the assistants if there are any."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from keras_kd.teachers import Panel, Teacher
 
 
 def check_teacher(recipe: Recipe, models: dict[str, keras.Model], source: data.DataSource, task: RecipeTask) -> Teacher:
-    """The teacher as it will teach, made before it is trained: its files, its precision, the ensemble.
+    """The teacher in its final form (files, precision, ensemble), made before it is trained.
 
     Raises:
         RecipeError: its parts or its outputs do not fit.
@@ -44,7 +44,7 @@ def check_teacher(recipe: Recipe, models: dict[str, keras.Model], source: data.D
 
 
 def _check_guidance(recipe: Recipe, teacher: Teacher, models: dict[str, keras.Model]) -> None:
-    """Raises `ConfigurationError` if not all models above the student can teach it at once."""
+    """Raises `ConfigurationError` if the models above the student cannot all teach it at once."""
     for section in ("distillation", "few_labels"):
         settings = getattr(recipe, section)
         if settings is not None and settings.losses is not None:
@@ -59,7 +59,7 @@ def _check_guidance(recipe: Recipe, teacher: Teacher, models: dict[str, keras.Mo
 
 
 def check_losses(recipe: Recipe, models: dict[str, keras.Model], total_steps: int) -> None:
-    """Makes each distiller once: the losses, the layers that they name, and what they compare."""
+    """Makes each distiller once, to check the losses, the layers they name, and the shapes they compare."""
     above = list(models)[-2] if len(models) > 1 else None
     if above is None or (above == "teacher" and recipe.teacher.ensemble_with):
         return

@@ -1,4 +1,4 @@
-"""What a stage makes."""
+"""The result of a stage."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ Kind = Literal["keras", "tflite", "cache", "text", "external"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Artifact:
-    """What a stage makes.
+    """The result of a stage.
 
     Attributes:
-        role: what it is for. Everything that chooses among artifacts goes by this, or by `derived_from`.
-        title: how the report and the progress lines call it; nothing depends on it.
-        kind: what its file holds; `"external"` has no file in the run folder.
-        file: where it is, relative to the run folder; None without a file.
-        derived_from: the id of the artifact whose weights it continues or converts; None for one that starts anew.
-        labels: how many labeled examples it was trained with; None for all of them.
-        record: plain data about how it was made. `"history"` and `"conditions"` of a training enter the report,
+        role: its purpose. Artifacts are selected by this or by `derived_from`.
+        title: its name in the report and in progress lines; nothing depends on it.
+        kind: the type of its file; `"external"` has no file in the run folder.
+        file: the path of its file, relative to the run folder; None without a file.
+        derived_from: the id of the artifact whose weights it continues or converts; None for one with its own start.
+        labels: the number of labeled training examples; None for all of them.
+        record: plain data about how it was made. `"history"` and `"conditions"` of a training go into the report,
             `"notes"` are printed.
         draft: a finished file that the loop moves to `file`.
-        is_complete: whether the stage is done; one that is not runs again the next time.
+        is_complete: whether the stage is done; if not, it runs again in the next run.
         digest: of the content of its file, filled in by the loop.
     """
 

@@ -1,4 +1,4 @@
-"""What a stage works with: the checked recipe, the run folder, the artifacts that are there."""
+"""The context in which a stage runs: the checked recipe, the run folder, the artifacts so far."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from keras_kd.teachers import Teacher
 
 @dataclasses.dataclass
 class Context:
-    """The surroundings of the stages of one run.
+    """The context shared by the stages of one run.
 
     Attributes:
         assembly: the checked recipe with its data and models.
-        folder: where the run writes.
-        progress: where it is shown.
+        folder: the run folder.
+        progress: the display of the run's progress.
         converter: converts models to `.tflite` files.
-        artifacts: what the stages so far have made, by stage id.
+        artifacts: the artifacts of the stages so far, by stage id.
         shard, num_shards: the share of a cache that this process builds.
     """
 
@@ -42,31 +42,31 @@ class Context:
     num_shards: int = 1
 
     def file(self, id: str) -> Path | None:
-        """The file that a stage has made, None if it has none."""
+        """The file made by a stage; None if it has none."""
         file = self.artifacts[id].file
         return file and self.folder.path / file
 
     def model(self, id: str) -> keras.Model:
-        """The Keras model that a stage has made."""
+        """The Keras model made by a stage."""
         return keras.models.load_model(self.file(id), compile=False)
 
     @functools.cached_property
     def teacher(self) -> Teacher:
-        """The recipe's teacher as it teaches: its trained model or file, faster, or with others as an ensemble."""
+        """The recipe's teacher in its final form: its trained model or file, in its precision, or as an ensemble."""
         return teacher_of(self.assembly.recipe, self.file("teacher"), self.assembly.source)
 
     @functools.cached_property
     def calibration(self) -> np.ndarray:
-        """The training examples from which integer formats learn their ranges."""
+        """The training examples on which the ranges of integer formats are measured."""
         recipe = self.assembly.recipe
         return data.calibration_samples(self.assembly.source.train, recipe.export.calibration_samples, seed=recipe.seed)
 
     def save_model(self, makes: Artifact, model: keras.Model, **record: Any) -> Artifact:
-        """The artifact of a stage that made a Keras model, saved as a draft."""
+        """Saves a Keras model made by a stage as a draft; returns its artifact."""
         return self._saved(makes, model.save, record)
 
     def save_text(self, makes: Artifact, text: str, **record: Any) -> Artifact:
-        """The artifact of a stage that made a text, saved as a draft."""
+        """Saves a text made by a stage as a draft; returns its artifact."""
         return self._saved(makes, lambda draft: draft.write_text(text, "utf-8"), record)
 
     def _saved(self, makes: Artifact, save: Callable[[Path], Any], record: dict[str, Any]) -> Artifact:

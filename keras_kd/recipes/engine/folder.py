@@ -1,4 +1,4 @@
-"""The folder of a run: its lock, the recipe that it belongs to, and the stamps of finished stages."""
+"""The folder of a run: its lock, the identity of its recipe, and the stamps of finished stages."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from keras_kd import files
 from keras_kd.errors import RecipeError, explain
 from keras_kd.locks import locked
 
-FINGERPRINT = " fingerprint"  # a setting of such a name is a hash, which a message does not show
+FINGERPRINT = " fingerprint"  # the suffix of settings that are hashes, which messages do not show
 _RESULTS = ("student.keras", "student_*.tflite", "report.json", "report.html", "history.json", "labels.txt")
 
 
 class RunFolder:
-    """The folder of one recipe, in which one run at a time works; `keras_kd.recipes.engine.stamps` reads the stamps."""
+    """The folder of one recipe, used by one run at a time; `keras_kd.recipes.engine.stamps` interprets the stamps."""
 
     def __init__(self, path: Path):
         self.path = Path(path)
@@ -27,15 +27,15 @@ class RunFolder:
 
     @contextlib.contextmanager
     def held(self, identity: Mapping[str, str], *, overwrite: bool = False, shared: bool = False) -> Iterator[None]:
-        """Keeps other runs out, and refuses the folder of another recipe.
+        """Locks the folder for this run; raises if it belongs to another recipe.
 
         Args:
-            identity: what tells two recipes apart, by key: data and models.
+            identity: the values that distinguish recipes (data and models), by key.
             overwrite: accept the folder of another recipe.
-            shared: admit other processes that hold it shared too.
+            shared: admit other processes that also hold it shared.
 
         Raises:
-            RecipeError: another process works here, or the folder holds the results of another recipe.
+            RecipeError: another process is using the folder, or it contains the results of another recipe.
             StorageError: the disk is full or not writable.
         """
         self._check_identity(identity, overwrite)  # before anything is written
@@ -84,17 +84,17 @@ class RunFolder:
     # Stages.
 
     def wrote(self, id: str, file: Path) -> bool:
-        """Whether the stage of this id wrote the file that is there, with whatever settings."""
+        """Whether the stage with this id wrote the existing file, with any settings."""
         stamp = self.stamp(id)
         return stamp is not None and digest(file) in (stamp["digest"], stamp["replaced"])
 
     def draft(self, file: Path) -> Path:
-        """Where a file is written before it is moved into place."""
+        """The path where a file is written before it is moved into place."""
         self.state.mkdir(parents=True, exist_ok=True)
         return self.state / f"saving-{file.name}"
 
     def outdated(self, planned: Set[str], contents: Mapping[str, str | None]) -> Iterator[tuple[str, Path]]:
-        """Stage ids and result files of stages that are not planned, made from inputs that have changed since.
+        """Ids and result files of stages that are no longer planned and whose inputs have changed since.
 
         Args:
             planned: the ids of the stages of this run.
@@ -120,7 +120,7 @@ class RunFolder:
         return True
 
     def stamp(self, id: str) -> dict[str, Any] | None:
-        """What was written when the stage of this id was finished; None if it was not."""
+        """The stamp of the stage with this id; None if it is not finished."""
         stamp = files.read_json(self.state / f"{id}.json")
         return stamp if stamp is not None and _STAMP <= set(stamp) else None
 
@@ -129,7 +129,7 @@ _STAMP = {"key", "settings", "inputs", "read", "file", "record", "digest", "repl
 
 
 def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """The differences between two settings as texts; hashes are named only if nothing else differs.
+    """The differences between two settings as text; hashes are named only if nothing else differs.
 
     >>> changes({"epochs": 25, "seed": 0, "data fingerprint": "a"}, {"epochs": 3, "seed": 0, "data fingerprint": "b"})
     ['epochs 25 -> 3']

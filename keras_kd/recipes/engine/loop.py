@@ -1,4 +1,4 @@
-"""The loop over the stages of a run: stamps, resuming, progress lines. It knows no kind of stage."""
+"""The loop over the stages of a run: stamps, resume, progress lines. It is independent of the kinds of stages."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from keras_kd.recipes.engine.stage import Stage
 
 
 def run(stages: Sequence[Stage], context: Context, only: Sequence[Stage] | None = None) -> dict[str, Artifact]:
-    """Runs the stages in order, those that were done before excepted.
+    """Runs the stages in order, skipping finished ones.
 
     Args:
         stages: all stages of the run.
-        context: what they work with.
-        only: those to be run, with all that they read; None runs all.
+        context: the context of the run.
+        only: the stages to run, including all stages that they read; None runs all.
 
     Returns:
         The artifacts by stage id, in the order of the stages.
@@ -42,7 +42,7 @@ def run(stages: Sequence[Stage], context: Context, only: Sequence[Stage] | None 
 
 
 def finished(stage: Stage, context: Context) -> Artifact | None:
-    """The artifact of a stage that was done before with these settings and inputs, or None."""
+    """The artifact of a stage that is already done with these settings and inputs, or None."""
     if stage.is_repeated:
         return None
     return stamps.finished(context.folder, stage, _read(stage, context))
@@ -66,7 +66,7 @@ def _is_ready(stage: Stage, context: Context) -> bool:
 
 
 def _read(stage: Stage, context: Context) -> dict[str, str | None]:
-    """The content of what a stage reads, by stage id: a stage made from another file has to run again."""
+    """The digests of the artifacts that a stage reads, by stage id; if one changes, the stage runs again."""
     return {known.id: context.artifacts[known.id].digest for known in stage.inputs}
 
 
@@ -75,7 +75,7 @@ def _path(artifact: Artifact, context: Context) -> Path | None:
 
 
 def _discard_outdated(stages: Sequence[Stage], context: Context) -> None:
-    """Removes result files of stages that are not in the plan any more, made from inputs that have changed since."""
+    """Removes result files of stages that are no longer in the plan and whose inputs have changed since."""
     contents = {id: artifact.digest for id, artifact in context.artifacts.items()}
     for id, file in context.folder.outdated({stage.id for stage in stages}, contents):
         if context.folder.discard(id):

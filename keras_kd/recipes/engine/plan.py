@@ -1,4 +1,4 @@
-"""From a checked recipe to the stages of its run."""
+"""Plans the stages of a run from a checked recipe."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from keras_kd.recipes.stages import (  # noqa: F401 - registers the stages of th
 
 @dataclasses.dataclass
 class Plan:
-    """The stages of a run, in an order in which each comes after those that it reads.
+    """The stages of a run, ordered so that each comes after the stages that it reads.
 
     Attributes:
         assembly: the checked recipe.
-        folder: of the run.
-        stages: those planned so far.
+        folder: the run folder.
+        stages: the stages planned so far.
     """
 
     assembly: Assembly
@@ -49,10 +49,10 @@ class Plan:
 
 
 def plan(assembly: Assembly, folder: RunFolder) -> Plan:
-    """All stages that a recipe asks for.
+    """All stages for a recipe.
 
     Raises:
-        ValueError: two stages have one id.
+        ValueError: two stages have the same id.
     """
     planned = Plan(assembly, folder)
     for planner in registry.planners():

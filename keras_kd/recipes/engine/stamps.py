@@ -1,8 +1,8 @@
 """The stamps of finished stages: whether a stage is done, and what running it again replaces.
 
-A stage is done when its stamp, a small JSON file in `.state/`, has the key of the stage, the digests of what it reads
-and the digest of the file that it made. A file that somebody else put in its place thus counts as theirs, and a kill at
-any moment leaves a folder from which the next run can resume.
+A stage is done when its stamp, a small JSON file in `.state/`, has the key of the stage, the digests of its inputs and
+the digest of its file. A file from elsewhere is thus never taken for the run's own, and after a kill at any moment the
+next run can resume.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ def finished(folder: RunFolder, stage: Stage, read: Mapping[str, str | None]) ->
     """The artifact of a stage that is done, with its digest; None if the stage has to run.
 
     Args:
-        folder: of the run.
-        stage: of the plan.
+        folder: the run folder.
+        stage: a stage of the plan.
         read: the digests of the artifacts that it reads, by stage id.
     """
     stamp = folder.stamp(stage.id)
@@ -37,7 +37,7 @@ def finished(folder: RunFolder, stage: Stage, read: Mapping[str, str | None]) ->
 
 
 def replaces(folder: RunFolder, stage: Stage, read: Mapping[str, str | None]) -> str | None:
-    """What running a stage again replaces, and why: `"epochs 25 -> 3"`; None if there is nothing to replace."""
+    """Why running a stage again replaces its file, such as `"epochs 25 -> 3"`; None if there is no file to replace."""
     file = folder.path / stage.makes.file
     if not file.exists():
         return None
@@ -52,8 +52,8 @@ def replaces(folder: RunFolder, stage: Stage, read: Mapping[str, str | None]) ->
 def finish(folder: RunFolder, stage: Stage, artifact: Artifact, read: Mapping[str, str | None]) -> None:
     """Marks a stage as done, and moves the draft of its artifact into place.
 
-    The stamp comes first and names the file to be replaced too: killed before the move, the stage is not done, and the
-    file that is still there is known as one of the run's own.
+    The stamp is written first and includes the digest of the file to be replaced: after a kill before the move, the
+    stage is not done, and the old file is still recognized as the run's own.
     """
     file = artifact.file and folder.path / artifact.file
     content = artifact.draft or file

@@ -1,1 +1,1 @@
-"""From a YAML file to a validated recipe, without Keras."""
+"""Reads a YAML file into a validated recipe, without Keras."""

@@ -18,7 +18,7 @@ from keras_kd.serialization import nearest
 
 
 def default_text() -> str:
-    """The commented recipe that ships with the package: the digits."""
+    """The commented recipe for the digits that ships with the package."""
     return importlib.resources.files("keras_kd.recipes").joinpath("digits.yaml").read_text("utf-8")
 
 
@@ -28,12 +28,12 @@ def load(
     """Loads a recipe and validates every key.
 
     Args:
-        path: a YAML file; None is the recipe that ships with the package.
-        overrides: `"student.epochs=5"`: a key by its path and a value as YAML writes it.
-        output_dir: the run folder, in place of the recipe's.
+        path: a YAML file; None means the recipe that ships with the package.
+        overrides: such as `"student.epochs=5"`: the path of a key, and a value in YAML.
+        output_dir: replaces the recipe's run folder.
 
     Raises:
-        RecipeError: naming every wrong key, what was received and what was expected.
+        RecipeError: lists every wrong key with the received and expected values.
     """
     settings = _parse(default_text() if path is None else read(Path(path)), printable(str(path or "digits.yaml")))
     for override in overrides:
@@ -96,7 +96,7 @@ _MAX_LINES = 20
 
 
 def _describe(problems: list[dict[str, Any]]) -> list[str]:
-    """A line per wrong key, in the words of the recipe; `problems` as pydantic lists them."""
+    """A line per wrong key, in the terms of the recipe; `problems` are those of pydantic."""
     lines, expected, received = [], {}, {}
     for problem in problems:
         path = problem["loc"]
@@ -105,7 +105,7 @@ def _describe(problems: list[dict[str, Any]]) -> list[str]:
         elif problem["type"] == "missing" and isinstance(path[-1], str):
             lines.append(f"{_key(path)}: this key is missing.")
         else:
-            key = _key(path[:-1] if problem["type"] == "missing" else path)  # of the list that lacks an item
+            key = _key(path[:-1] if problem["type"] == "missing" else path)  # the key of the list that lacks an item
             words = problem["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
             kind = "invalid_key" if path[-1:] == ("[key]",) else problem["type"]
             expected.setdefault(key, []).append(_EXPECTED.get(kind, words))
@@ -119,7 +119,7 @@ def _describe(problems: list[dict[str, Any]]) -> list[str]:
 
 
 def _key(path: Iterable[Any]) -> str:
-    """A key by its path, without what pydantic puts in between: the branch of a union, `[key]`."""
+    """A key by its path, without pydantic's additions: the branch of a union, `[key]`."""
     parts = [str(part) for part in path if not isinstance(part, str) or not _BRANCH.match(part)]
     return ".".join(map(printable, parts))
 
@@ -134,16 +134,16 @@ def _unknown(path: tuple[Any, ...]) -> str:
 
 
 def _shown(value: Any) -> str:
-    """A value as a message shows it: not too long, and a list as the recipe wrote it."""
+    """A value as shown in a message: shortened, and lists as written in the recipe."""
     text = repr(list(value) if isinstance(value, tuple) else value)
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _keys_at(path: tuple[Any, ...]) -> list[str]:
-    """The keys that the schema knows in the section at `path`."""
+    """The keys of the schema in the section at `path`."""
     section: Any = recipe_class()
     for part in path:
-        if isinstance(part, int):  # an item of a list, whose kind the step before has found
+        if isinstance(part, int):  # an item of a list, whose type the previous step has found
             continue
         candidates = [section.model_fields[part].annotation]
         candidates += list(getattr(candidates[0], "__args__", ()))

@@ -1,7 +1,7 @@
 """Finds misspelled names in a recipe before Keras and its backend are loaded, which takes seconds.
 
-The known names (models, losses, schedules, augmentations, optimizers) are read off the sources of the modules
-that define them. What only the loaded modules can tell is left to `assemble`, which checks all names again.
+The known names (models, losses, schedules, augmentations, optimizers) are parsed from the source of the modules that
+define them. `assemble` checks all names again with the modules loaded.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _OPTIMIZER = re.compile(r"\bas ([A-Z]\w+)")
 
 
 def check_names(recipe: Recipe) -> None:
-    """Raises `RecipeError` listing every unknown name in a recipe.
+    """Raises `RecipeError` with a list of every unknown name in a recipe.
 
-    A module that the recipe names (`module:function`) may register its own names, so such a recipe is not checked here.
+    A recipe with `module:function` is not checked here, because that module may register its own names.
     """
     trainings = dict(_trainings(recipe))
     if any(":" in training.model for training in trainings.values()):
@@ -48,7 +48,7 @@ def check_names(recipe: Recipe) -> None:
 def known(kind: str) -> dict[str, str]:
     """The names of a kind ("model", "loss", "schedule", "augmentation", "optimizer", "data source") as keys.
 
-    Empty where they cannot be read.
+    Empty if they cannot be read.
     """
     if kind == "optimizer":
         return {name.lower(): name for name in _OPTIMIZER.findall(_optimizers())}
@@ -66,7 +66,7 @@ def _text(pattern: str) -> str:
 
 
 def _optimizers() -> str:
-    """The public module of Keras' optimizers, as text; nothing where Keras comes without sources."""
+    """The source of Keras' public optimizers module; empty if Keras is installed without sources."""
     found = importlib.util.find_spec("keras")
     files = [Path(place, "optimizers", "__init__.py") for place in (found and found.submodule_search_locations) or ()]
     return "".join(file.read_text("utf-8") for file in files if file.is_file())
@@ -79,7 +79,7 @@ def _trainings(recipe: Recipe) -> Iterator[tuple[str, Training]]:
 
 
 def _of_models(trainings: dict[str, Training]) -> Iterator[tuple[str, str, str]]:
-    """Key, kind and name; a name with a dot or a slash is that of a file."""
+    """Key, kind and name of each model and optimizer; a name with a dot or a slash is a file and is skipped."""
     for role, training in trainings.items():
         if re.fullmatch(r"\w+", training.model) and not is_given(training.model):
             yield f"{role}.model", "model", training.model
@@ -96,7 +96,7 @@ def _of_methods(recipe: Recipe) -> Iterator[tuple[str, str, str]]:
         if settings is not None:
             for key in ("alpha", "temperature"):
                 yield from _named(f"{section}.{key}", "schedule", getattr(settings, key))
-            if section == "distillation" or settings.losses != recipe.distillation.losses:  # which it takes over
+            if section == "distillation" or settings.losses != recipe.distillation.losses:  # inherited if equal
                 for loss in settings.losses or ():
                     yield from _named(f"{section}.losses", "loss", loss)
 

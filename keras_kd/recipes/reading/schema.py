@@ -16,12 +16,12 @@ def is_given(model: str) -> bool:
         return True
     try:
         return (Path(model) / "saved_model.pb").exists()
-    except (OSError, ValueError):  # not a path: too long a name, a NUL
+    except (OSError, ValueError):  # not a path: a name that is too long, or contains a NUL
         return False
 
 
 class Section(BaseModel):
-    """A part of a recipe: unknown keys are errors, and so are values of another type, NaN and infinity."""
+    """A part of a recipe; unknown keys, values of another type, NaN and infinity are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
@@ -56,7 +56,7 @@ def _check_format(name: str) -> str:
 
 
 class Training(Section):
-    """How one model is trained."""
+    """The training of one model."""
 
     model: str
     epochs: int = Field(ge=1, le=1_000_000)
@@ -73,10 +73,10 @@ class Training(Section):
 
 
 class Teacher(Training):
-    """The teacher: trained here, or a file; alone, or with others as an ensemble; and how it runs.
+    """The teacher: trained here or loaded from a file; alone or in an ensemble; and its precision.
 
-    `model` may also be a `.tflite` file, the folder of a SavedModel, an `.npz` file of the training images' logits, or
-    a function that returns a `keras_kd` teacher. None of these is trained, and `epochs` is None.
+    `model` may also be a `.tflite` file, the folder of a SavedModel, an `.npz` file with the logits of the training
+    images, or a function that returns a `keras_kd` teacher. None of these is trained, and `epochs` is None.
     """
 
     epochs: int | None = Field(ge=1, le=1_000_000)
@@ -97,9 +97,9 @@ class Teacher(Training):
 
 
 class Cache(Section):
-    """The teacher's answers on disk, see `keras_kd.teachers.CachedTeacher.build`.
+    """The cache of teacher outputs on disk, see `keras_kd.teachers.CachedTeacher.build`.
 
-    Without a `folder` it lies in the run folder.
+    Without a `folder`, it is in the run folder.
     """
 
     views: int = Field(default=1, ge=1, le=100_000)
@@ -112,10 +112,10 @@ Scheduled = float | dict[str, Any]
 
 
 class Distillation(Section):
-    """How much of the teacher, and how soft: numbers, or schedules such as `{name: cosine, start: 0.9, end: 0.1}`.
+    """Alpha and temperature, as numbers or as schedules such as `{name: cosine, start: 0.9, end: 0.1}`; and losses.
 
-    A schedule without `steps` takes the whole training. `losses` are those of `keras_kd.losses`, by name or as
-    `{name: hint, teacher: stage_3, student: stage_2, weight: 100}`; without any it is the soft-target loss.
+    A schedule without `steps` covers the whole training. `losses` are those of `keras_kd.losses`, by name or as
+    `{name: hint, teacher: stage_3, student: stage_2, weight: 100}`; the default is the soft-target loss.
     """
 
     alpha: Scheduled = 0.5
@@ -131,7 +131,7 @@ class Distillation(Section):
 
 
 class FewLabels(Distillation):
-    """The comparison with few labels: this many labelled training images, the others without a label.
+    """The comparison with few labels: this many labeled training images, the others without a label.
 
     Without `losses`, those of `distillation` are used.
     """
@@ -143,7 +143,7 @@ Format = Literal[tuple(FORMATS)]
 
 
 class Export(Section):
-    """Which files to write for the phone."""
+    """The files to export for the phone."""
 
     formats: tuple[Format, ...] = ("float32", "int8")
     calibration_samples: int = Field(default=200, ge=1, le=1_000_000)
@@ -160,7 +160,7 @@ class Export(Section):
 
 
 class Recipe(Section):
-    """A whole run: data, teacher, student, how to distill, what to export."""
+    """A whole run: data, teacher, student, distillation, export."""
 
     name: str = Field(default="digits", max_length=100, pattern=r"^\w[\w.-]*$")
     seed: int = Field(default=0, ge=0, le=2**32 - 1)
@@ -185,7 +185,7 @@ class Recipe(Section):
     @model_validator(mode="before")
     @classmethod
     def _a_given_model_needs_no_epochs(cls, value: Any) -> Any:
-        """A teacher that comes as a file is not trained; what a function returns may be a teacher too."""
+        """Makes `epochs` optional for a teacher from a file, or from a function, which may return a trained one."""
         if isinstance(value, dict) and isinstance(teacher := value.get("teacher"), dict):
             model = str(teacher.get("model", ""))
             if is_given(model) or ":" in model or model.lower().endswith(_FOREIGN):
@@ -206,5 +206,5 @@ class Recipe(Section):
 
     @property
     def folder(self) -> Path:
-        """Where the run writes: `output_dir`, or `saved_models/NAME`."""
+        """The run folder: `output_dir`, or `saved_models/NAME`."""
         return Path(self.output_dir) if self.output_dir else Path("saved_models") / self.name

@@ -1,4 +1,4 @@
-"""A bounded YAML reader: any file is either read or refused quickly."""
+"""A bounded YAML reader: any file is either read or rejected quickly."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _content(path: Path) -> bytes:
 
 
 def printable(text: str) -> str:
-    """A path or a key as a message shows it: on one line, in characters that a terminal prints."""
+    """A path or a key as shown in a message: on one line, in printable characters."""
     shown = text if text and text.isprintable() and text == text.strip() else repr(text)
     return shown if len(shown) <= 160 else f"{shown[:157]}..."
 
@@ -63,11 +63,11 @@ def parse(text: str, problem: str) -> Any:
     """Parses a YAML text.
 
     Args:
-        text: of a recipe, or of one value of it.
-        problem: how the message begins.
+        text: a recipe, or one value of a recipe.
+        problem: the beginning of the error message.
 
     Raises:
-        RecipeError: it is not valid YAML, or more deeply nested, longer or larger than any recipe.
+        RecipeError: it is not valid YAML, or exceeds the limits on depth, length or number of values.
     """
     if len(text) > MAX_BYTES:
         raise RecipeError(f"{problem}: it is longer than {MAX_BYTES:,} characters.")
@@ -79,12 +79,12 @@ def parse(text: str, problem: str) -> Any:
         raise RecipeError(f"{problem}: {where}{_first_line(error.problem)}.") from None
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2025-13-01
         raise RecipeError(f"{problem}: {_first_line(error)}.") from None
-    except (LookupError, TypeError, AttributeError, OverflowError):  # of PyYAML, at a tag such as `!!int ""`
+    except (LookupError, TypeError, AttributeError, OverflowError):  # raised by PyYAML for a tag such as `!!int ""`
         raise RecipeError(f"{problem}: a value is not of the type that its tag names.") from None
 
 
 def _unshared(value: Any) -> Any:
-    """A copy in which each alias has a value of its own, so that it can be overridden alone."""
+    """A copy in which each alias has its own value, so that it can be overridden separately."""
     if isinstance(value, dict):
         return {key: _unshared(item) for key, item in value.items()}
     return [_unshared(item) for item in value] if isinstance(value, list) else value
@@ -95,10 +95,10 @@ def _first_line(error: Any) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads 1e-3 as a number, as YAML 1.2 does; PyYAML, which follows 1.1, makes it text. No key may come twice.
+    """Reads 1e-3 as a number, as in YAML 1.2 (PyYAML follows 1.1 and reads text); rejects duplicate keys.
 
-    The bounds hold before anything is built from the text: for the depth while it is read, for the number of values
-    with each alias counted as what it stands for.
+    The limits are checked before anything is built from the text: the depth while reading, the number of values with
+    each alias counted in full.
     """
 
     def __init__(self, stream):
@@ -121,7 +121,7 @@ class _Loader(yaml.SafeLoader):
         return node
 
     def _check_size(self, node: yaml.Node) -> int:
-        """How many values a node stands for, those of its aliases each time that they come."""
+        """The number of values in a node, counting those of an alias at each use."""
         if id(node) in self._sizes:
             size = self._sizes[id(node)]
             if size is None:

@@ -1,1 +1,1 @@
-"""The stages of the package, one file for each kind."""
+"""The stages of the package, one file per kind."""

@@ -18,7 +18,7 @@ from keras_kd.recipes.stages.training import Training
 
 @register(phase="assistants")
 def plan_assistants(plan: Any, recipe: Any) -> Iterator[Stage]:
-    """A training for each assistant, and the caches of those that teach, that of the student's teachers last."""
+    """A training for each assistant, and the caches of their teachers; the cache for the student comes last."""
     soft = recipe.distillation.model_copy(update={"losses": None})  # losses name layers of teacher and student
     above = plan.of(Role.TEACHER)
     for id, model in plan.assembly.assistants.items():
@@ -41,7 +41,7 @@ def plan_assistants(plan: Any, recipe: Any) -> Iterator[Stage]:
 
 
 def teachers_of_next(above: Sequence[Stage], assembly: Assembly) -> tuple[Sequence[Stage], list[Stage]]:
-    """Who teaches the next model, the last of these or all of them, see `through_cache`."""
+    """The teachers of the next model, the last of these or all of them; see `through_cache`."""
     teachers = above if assembly.recipe.guidance == "all" else above[-1:]
     return through_cache(tuple(teachers), assembly)
 

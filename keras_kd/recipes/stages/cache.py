@@ -21,10 +21,10 @@ from keras_kd.teachers.cache.store import Store
 
 
 def through_cache(teachers: Sequence[Stage], assembly: Assembly) -> tuple[Sequence[Stage], list[Stage]]:
-    """Who teaches the next model: the teachers themselves, or their cache if the recipe asks for one.
+    """The teachers of the next model, or their cache if the recipe has one.
 
     Returns:
-        The stages to read, and those to add to the plan.
+        The stages to read, and the stages to add to the plan.
     """
     if assembly.recipe.cache is None:
         return teachers, []
@@ -74,7 +74,7 @@ class Cache(Stage):
         return dataclasses.replace(self.makes, file=path / "manifest.json", is_complete=cached is not None)
 
     def digest(self, file: Path) -> str | None:
-        """The identity of the cache; more views, of another recipe, do not change it."""
+        """The identity of the cache; it does not change if another recipe adds more views."""
         root = None if self._root is None else self._root.absolute()
         if root is not None and root not in file.absolute().parents:
             return None
@@ -86,7 +86,7 @@ class Cache(Stage):
         return store.manifest.identity if keys and store.files().keys() >= set(keys) else None
 
     def _folder(self, context: Context, teacher: Teacher) -> Path:
-        """A folder for each teacher and encoding, so that another one does not meet the cache of the first."""
+        """The folder of this teacher and encoding, which no other teacher or encoding shares."""
         cache = context.assembly.recipe.cache
         root = self._root.absolute() if self._root else Path("teacher_cache")
         key = settings_key(teacher.fingerprint, cache.top_k, cache.remainder)

@@ -1,4 +1,4 @@
-"""The diagnosis of the teacher: whether it is fit to teach."""
+"""The diagnosis of the teacher: whether it is suitable for distillation."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ MAX_DIAGNOSED = 2000
 
 @register(phase="diagnosis")
 def plan_diagnosis(plan: Any, recipe: Any) -> Iterator[Stage]:
-    """The diagnosis of the recipe's teacher, if its outputs are classes that exclude each other."""
+    """The diagnosis of the recipe's teacher, if its outputs are mutually exclusive classes."""
     if plan.assembly.task.kind.has_classes:
         yield TeacherDiagnosis(plan["teacher"], plan.assembly)
 
 
 class TeacherDiagnosis(Stage):
-    """Diagnoses the teacher and keeps the result in `teacher_diagnosis.json`."""
+    """Diagnoses the teacher and writes the result to `teacher_diagnosis.json`."""
 
     def __init__(self, teacher: Stage, assembly: Assembly):
         settings = {
@@ -53,7 +53,7 @@ class TeacherDiagnosis(Stage):
 def diagnose_teacher(teacher: Teacher, assembly: Assembly) -> Diagnosis:
     """Diagnoses a teacher on up to 2,000 examples each of the training and of the validation split.
 
-    A teacher that has outputs for the training examples only, by their number: on the first of these.
+    A teacher that has outputs for the training examples only, by index, is diagnosed on the first of these.
     """
     source = assembly.source
     if teacher.knows_one_set:

@@ -17,7 +17,7 @@ from keras_kd.recipes.stages.training import Training
 
 @register(phase="distilled")
 def plan_distilled(plan: Any, recipe: Any) -> Iterator[Stage]:
-    """The training of the student with its teacher: same start, same order, same views as without."""
+    """The training of the student with its teacher: same start, order and views as without the teacher."""
     yield Training(
         "distilled",
         model=plan.assembly.models["student"],

@@ -1,4 +1,4 @@
-"""The `.tflite` files of a run: those for the phone, and the teacher's to compare size and latency with."""
+"""The `.tflite` files of a run: those for the phone, and the teacher's for comparison of size and latency."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def plan_exports(plan: Any, settings: Any) -> Iterator[Stage]:
 
 
 def _shipped(plan: Any) -> Stage:
-    """The distilled student, or what later stages have derived from it."""
+    """The distilled student, or the last model derived from it."""
     student = next(stage for stage in plan.of(Role.DISTILLED) if stage.makes.labels is None)
     for stage in plan.of(Role.MODEL):
         if stage.makes.derived_from == student.id:
@@ -57,7 +57,7 @@ class Export(Stage):
         self._format = format
 
     def prepare(self, context: Context) -> None:
-        context.converter.start()  # it loads TensorFlow meanwhile
+        context.converter.start()  # loads TensorFlow in the background
 
     def run(self, context: Context) -> Artifact:
         with context.progress.stage(f"export {self.makes.title}"):
@@ -77,7 +77,7 @@ class Export(Stage):
 
 
 class TeacherExport(Export):
-    """Exports the teacher in float32; one that cannot be converted costs its size and latency in the report."""
+    """Exports the teacher in float32; if that fails, the report lacks its size and latency."""
 
     def __init__(self, teacher: Stage, assembly: Assembly):
         format = get_format("float32")
@@ -93,7 +93,7 @@ class TeacherExport(Export):
         self._format = format
 
     def prepare(self, context: Context) -> None:
-        """The students are trained first: the converter starts when the first of them is ready."""
+        """Does nothing: the students are trained first, and the converter starts when the first of them is ready."""
 
     def run(self, context: Context) -> Artifact:
         try:

@@ -1,4 +1,4 @@
-"""The comparison of the student alone and distilled with few labeled examples."""
+"""The comparison of the student alone and distilled, with few labeled examples."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from keras_kd.recipes.stages.training import Training
 
 @register("few_labels", phase="few labels")
 def plan_few_labels(plan: Any, few: Any) -> Iterator[Stage]:
-    """The student alone on the labeled examples, and distilled on all of them, the others without a label."""
+    """The student trained alone on the labeled examples, and distilled on all examples, most without a label."""
     shared = {
         "model": plan.assembly.models["student"],
         "assembly": plan.assembly,
@@ -58,7 +58,7 @@ class FewLabelsDistilled(Training):
 
 
 def few_label_splits(assembly: Assembly) -> tuple[data.Split, data.Split]:
-    """The labeled examples alone, repeated to the size of the whole split; the whole split without the other labels.
+    """The labeled examples, repeated to the size of the whole split; and the whole split without the other labels.
 
     Both give the same number of steps per epoch.
     """

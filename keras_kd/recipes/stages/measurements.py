@@ -1,4 +1,4 @@
-"""The measurements of a run: accuracy on the whole test split, bytes, agreement, latency of all models and files."""
+"""The measurements of all models and files of a run: accuracy on the whole test split, size, agreement, latency."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ from keras_kd.teachers import Ensemble, FrozenTeacher
 
 @register(phase="measure")
 def plan_measurements(plan: Any, recipe: Any) -> Iterator[Stage]:
-    """The measurements of all models and files, but for a teacher that knows nothing of the test split."""
+    """The measurements of all models and files, except a teacher without outputs for the test split."""
     hidden = {Role.TEACHER} if plan.assembly.teacher_knows_one_set else set()
     measured = plan.of(*(MODELS - hidden), Role.EXPORTED, Role.REFERENCE)
     yield Measurements(measured, plan.assembly)
 
 
 class Measurements(Stage):
-    """Measures what it reads on the test split."""
+    """Measures its inputs on the test split."""
 
     def __init__(self, measured: Sequence[Stage], assembly: Assembly):
         settings = {
@@ -60,7 +60,7 @@ class Measurements(Stage):
         return context.save_text(self.makes, json.dumps(plain(self.measure(context)), indent=1))
 
     def measure(self, context: Context) -> dict[str, Any]:
-        """Rows, confusion matrix, soft targets, and what the numbers were measured with."""
+        """Rows, confusion matrix, soft targets, and the environment of the measurement."""
         test, task = context.assembly.source.test, context.assembly.task
         models, files = self._models(context), self._files(context)
         runners = {
@@ -109,14 +109,14 @@ class Measurements(Stage):
         return [stage for stage in self.inputs if stage.makes.role in MODELS]
 
     def _files(self, context: Context) -> dict[str, Path]:
-        """The `.tflite` files by stage id; that of the teacher is missing if it cannot be converted."""
+        """The `.tflite` files by stage id; without the teacher's file if it cannot be converted."""
         known = [stage for stage in self.inputs if stage.makes.kind == "tflite" and context.file(stage.id)]
         return {stage.id: context.file(stage.id) for stage in known}
 
     def _scores(
         self, source: Stage, outputs: dict[str, np.ndarray], logits: dict[str, bool], context: Context
     ) -> tasks.Scores:
-        """The measures of a model or file, and the agreement of a file with what it was made from."""
+        """The measures of a model or file, and the agreement of a file with the model it was made from."""
         made, labels = source.makes, context.assembly.source.test.labels()
         reference = outputs[made.derived_from] if made.role is Role.EXPORTED else None
         return context.assembly.task.measure(outputs[source.id], labels, reference, from_logits=logits[source.id])
@@ -129,7 +129,7 @@ class Measurements(Stage):
         files: dict[str, Path],
         latencies: dict[str, evaluation.Latency],
     ) -> ModelRow:
-        """The row of a model or file; the teacher's own file counts as its size and latency."""
+        """The row of a model or file; the teacher's row takes size and latency from the teacher's file."""
         made = source.makes
         own = next(
             (s.id for s in self.inputs if s.makes.role is Role.REFERENCE and s.makes.derived_from == source.id), ""
@@ -186,7 +186,7 @@ def count_parameters(model: Any) -> int:
 def soft_target_examples(
     teacher: Any, outputs: np.ndarray, split: data.Split, num_examples: int = 4
 ) -> list[dict[str, Any]]:
-    """Test examples of different classes: those on which the teacher's soft targets have the highest entropy."""
+    """Test examples of different classes on which the teacher's soft targets have the highest entropy."""
     if isinstance(teacher, keras.Model):
         (head,) = find_heads(teacher, role="teacher").values()
         if not head.is_logits:
@@ -199,13 +199,13 @@ def soft_target_examples(
             chosen.append(int(index))
         if len(chosen) == num_examples:
             break
-    in_order = sorted(chosen)  # as they are read, whatever order they are shown in
+    in_order = sorted(chosen)  # the reading order, independent of the display order
     inputs = dict(zip(in_order, split.subset(np.array(in_order), name="soft targets").arrays()[0], strict=True))
     return [{"image": _scaled(inputs[i]), "label": int(labels[i]), "logits": outputs[i].tolist()} for i in chosen]
 
 
 def environment() -> dict[str, Any]:
-    """What the numbers were measured with."""
+    """The environment of the measurement: versions, machine, date."""
     packages = ("keras", "tensorflow", "ai-edge-litert", "numpy")
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),

@@ -26,7 +26,7 @@ def plan_report(plan: Any, recipe: Any) -> Iterator[Stage]:
 
 
 class ReportFiles(Stage):
-    """Writes the report from what is recorded; it costs little and is written at each run."""
+    """Writes the report from the records of all stages; it is cheap and written in every run."""
 
     is_repeated = True
 
@@ -44,7 +44,7 @@ class ReportFiles(Stage):
         return dataclasses.replace(self.makes)
 
     def report(self, context: Context) -> Report:
-        """What the stages have recorded, as a report."""
+        """The report of the records of all stages."""
         recipe, source = context.assembly.recipe, context.assembly.source
         measured = json.loads(context.file("measurements").read_text("utf-8"))
         titles = {stage.id: stage.makes.title for stage in self.titled}

@@ -1,4 +1,4 @@
-"""The student trained without a teacher, with which the distilled one is compared."""
+"""The student trained without a teacher, as the baseline of the distilled one."""
 
 from __future__ import annotations
 

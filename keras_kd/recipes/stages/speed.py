@@ -1,4 +1,4 @@
-"""What keeps a training from waiting for anything but arithmetic: one trace, and several short steps at a time."""
+"""Reduces the overhead of a training: a single trace, and several short steps per execution."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from keras_kd import data
 from keras_kd.features import output_shapes
 from keras_kd.teachers import FrozenTeacher
 
-_MULTIPLICATIONS = 2**31  # in one execution: some tenths of a second on a core
+_MULTIPLICATIONS = 2**31  # per execution: some tenths of a second on one core
 _MOST_STEPS = 32
 
 
 def steps_per_execution(model: keras.Model, pipeline: data.Pipeline) -> int:
-    """How many steps `fit` does between two looks at the clock; more than one where steps are short.
+    """The `steps_per_execution` for `fit`; more than one if steps are short.
 
-    A step of a few milliseconds takes as long to start as to compute. The bound on the multiplications of an execution
-    counts each weight at each position of the input, which is the most that a convolution can do.
+    A step of a few milliseconds takes as long to start as to compute. The multiplications per execution are limited;
+    the estimate counts each weight at each position of the input, an upper bound for a convolution.
     """
     teacher = getattr(model, "teacher", None)
     models = [model, *([teacher.model] if isinstance(teacher, FrozenTeacher) else [])]
@@ -30,7 +30,7 @@ def steps_per_execution(model: keras.Model, pipeline: data.Pipeline) -> int:
 
 
 def build_ahead(model: keras.Model, pipeline: data.Pipeline) -> None:
-    """Makes the variables of the optimizer and the metrics: made within the first step, they have it traced twice."""
+    """Creates the variables of optimizer and metrics: if the first step creates them, it is traced twice."""
     model.optimizer.build(model.trainable_variables)
     x, y = pipeline.batch([0])[:2]
     (output,) = output_shapes(getattr(model, "student", model)).values()

@@ -27,7 +27,7 @@ def plan_teacher(plan: Any, recipe: Any) -> Iterator[Stage]:
     """The stage of the recipe's teacher.
 
     Raises:
-        RecipeError: a `teacher.keras` that somebody put into the run folder does not fit.
+        RecipeError: a `teacher.keras` that the user put into the run folder does not fit.
     """
     assembly, file = plan.assembly, plan.folder.path / FILE
     if "teacher" not in assembly.models:
@@ -61,7 +61,7 @@ class GivenTeacher(Stage):
 
 
 class FoundTeacher(Stage):
-    """A `teacher.keras` that somebody put into the run folder, used as it is; it never counts as the run's own."""
+    """A `teacher.keras` that the user put into the run folder, used unchanged and never treated as the run's own."""
 
     def __init__(self, file: Path):
         super().__init__("teacher", settings={f"file{FINGERPRINT}": digest(file)}, makes=_MAKES)
@@ -72,7 +72,7 @@ class FoundTeacher(Stage):
 
 
 class ExternalTeacher(Stage):
-    """A teacher that is not a `.keras` file: a `.tflite` file, a SavedModel, stored outputs, or a function's."""
+    """A teacher that is not a `.keras` file: a `.tflite` file, a SavedModel, stored outputs, or made by a function."""
 
     def __init__(self, name: str):
         makes = Artifact(role=Role.TEACHER, title="teacher", kind="external")

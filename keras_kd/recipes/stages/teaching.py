@@ -1,4 +1,4 @@
-"""Who teaches in a training: models, several of them, a cache on disk, or outputs in memory."""
+"""The teacher of a training: one or several models, a cache on disk, or outputs in memory."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ BATCH_SIZE = 256
 
 
 def teaching_settings(stages: Sequence[Stage], assembly: Assembly) -> dict[str, Any]:
-    """What the outputs of these stages' models depend on besides their artifacts."""
+    """The settings that the outputs of these stages' models depend on, besides their artifacts."""
     is_read = any(stage.makes.role is Role.TEACHER for stage in stages)
     return {"teaching": assembly.teaching} if is_read else {}
 
 
 def teacher_of_stages(stages: Sequence[Stage], context: Context) -> Teacher:
-    """The teacher that the artifacts of these stages make up; several of them teach at once."""
+    """The teacher made from the artifacts of these stages; several of them teach at once."""
     teachers = [_teacher(stage, context) for stage in stages]
     return teachers[0] if len(teachers) == 1 else Panel(teachers, names=[stage.id for stage in stages])
 
@@ -46,8 +46,8 @@ def teacher_in_memory(
 ) -> Teacher:
     """The teacher's logits in memory if they are the same in every epoch, else the teacher itself.
 
-    They are the same if nothing is augmented and no loss reads its layers: the training then costs one pass of the
-    teacher instead of one per epoch.
+    This applies if there is no augmentation and no loss reads the teacher's layers: the training then needs one pass of
+    the teacher instead of one per epoch.
     """
     shapes = teacher.output_shapes or {}
     is_same = isinstance(teacher, FrozenTeacher) and not recipe.augment and losses is None and len(shapes) == 1
@@ -60,12 +60,12 @@ def teacher_in_memory(
 
 
 def _size(shape: tuple[int | None, ...]) -> int:
-    """The numbers of an output for one example; infinite where an axis is not fixed."""
+    """The number of values of an output for one example; infinite if an axis is not fixed."""
     return math.inf if None in shape[1:] else math.prod(shape[1:])
 
 
 def predict(teacher: Teacher, split: data.Split, advance: Callable[[int], None] = lambda steps: None) -> np.ndarray:
-    """The logits of any teacher for a split, `[examples, ..., outputs]`; `advance` gets the size of each batch."""
+    """The logits of any teacher for a split, `[examples, ..., outputs]`; `advance` receives each batch's size."""
     runner, parts, start = TeacherRunner(teacher), [], 0
     for x, _ in data.evaluation_batches(split, BATCH_SIZE).as_numpy_iterator():
         parts.append(next(iter(runner(np.arange(start, start + len(x)), 0, x).values())))

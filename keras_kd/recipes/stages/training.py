@@ -32,12 +32,12 @@ class Training(Stage):
 
     Args:
         id, makes: see `Stage`.
-        model: what is trained, and how.
+        model: the model to train, with its settings.
         assembly: the checked recipe.
-        views: how many views of an example there are; None gives a fresh one each epoch.
-        teachers: the stages whose artifacts teach it: none, one (a cache too), or several at once.
-        distillation: how they teach.
-        settings: further ones that the result depends on.
+        views: the number of views of an example; None means a fresh view each epoch.
+        teachers: the stages whose artifacts are its teachers: none, one (possibly a cache), or several at once.
+        distillation: the settings of the distillation.
+        settings: further settings that the result depends on.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Training(Stage):
         return Resume(context.folder.state / self.key(), every_seconds=SAVE_EVERY_SECONDS, keep_finished=True)
 
     def _build(self, context: Context) -> keras.Model:
-        """The model with its first weights, or the distiller of it."""
+        """The model with its initial weights, or its distiller."""
         assembly, settings = context.assembly, self._model.settings
         model = self._model.build()
         if not model.built:
@@ -109,7 +109,7 @@ class Training(Stage):
         return self.makes.title
 
     def _train(self, context: Context, model: keras.Model, split: data.Split) -> dict[str, Any]:
-        """Compiles and fits; returns the history, and the conditions that two compared students must share."""
+        """Compiles and fits; returns the history and the conditions that compared students must share."""
         assembly, settings = context.assembly, self._model.settings
         student = getattr(model, "student", model)
         first_weights = fingerprint(student)
@@ -124,7 +124,7 @@ class Training(Stage):
         build_ahead(model, batches)
         if isinstance(model, Distiller):
             batches = batches.with_teacher(model.teacher)
-            batches.views = self._views  # a cache may hold more of them
+            batches.views = self._views  # a cache may contain more views
         one_hot = assembly.task.one_hot(mixed=mixed)
         history = fit(
             model,
@@ -142,7 +142,7 @@ class Training(Stage):
 def _conditions(
     model: keras.Model, batches: data.Pipeline, settings: schema.Training, split: data.Split
 ) -> dict[str, Any]:
-    """What the training was done with, as it was done."""
+    """The conditions under which the training ran."""
     fresh = "a fresh one each epoch" if batches.views is None else batches.views
     return {
         "images": split.name,
