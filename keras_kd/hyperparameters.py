@@ -30,7 +30,7 @@ class Hyperparameter:
         fix: advice for the error message.
 
     Attributes:
-        variable: holds the number; a backend without mutable variables passes it into the step.
+        variable: stores the number; a backend without mutable variables passes it into the step.
 
     >>> alpha = Hyperparameter("alpha", 0.9, at_least=0, at_most=1)
     >>> alpha.set(0.5)

@@ -131,7 +131,7 @@ class StageProgress:
             interruption.check()
 
     def note(self, text: str) -> None:
-        """Shows a note beside the progress."""
+        """Shows a note next to the progress."""
         self._bars.advance(self._task, 0, text)
         interruption.check()
 

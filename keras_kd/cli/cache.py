@@ -44,7 +44,7 @@ def info(
     path: Annotated[Path, typer.Argument(help="The folder of a cache.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show what a cache holds, of which teacher and data, and how much of it is complete."""
+    """Show the contents, teacher, data and completeness of a cache."""
     with failing_cleanly(Console(stderr=True), "This cache cannot be read."), quiet_natives(is_explained):
         from keras_kd.teachers.cache.store import Store
 

@@ -54,7 +54,7 @@ class Scale:
         return difference > 0 if self.measure.higher_is_better else difference < 0
 
     def is_same(self, row: Any, other: Any) -> bool:
-        """Whether the difference is less than one example; for other measures, whether the values are equal."""
+        """Whether the values differ by less than half an example; for other measures, whether they are equal."""
         difference = abs(self.value(row) - self.value(other))
         return round(difference * self.test_size) == 0 if self.measure.is_proportion else difference == 0
 

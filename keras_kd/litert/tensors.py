@@ -21,7 +21,7 @@ class Tensor:
         shape: its shape, batch first; None for an open dimension.
         dtype: the dtype of its content.
         scale: the step between two integers of a quantized tensor; 0.0 if the tensor is not quantized.
-        zero_point: the integer that stands for 0.0.
+        zero_point: the integer that represents 0.0.
     """
 
     name: str
@@ -88,7 +88,7 @@ def quantize(values: Any, scale: float, zero_point: int, dtype: Any) -> np.ndarr
     Args:
         values: real numbers of any shape.
         scale: the tensor's scale, above 0.
-        zero_point: the integer that stands for 0.0.
+        zero_point: the integer that represents 0.0.
         dtype: the tensor's integer dtype.
 
     Returns:

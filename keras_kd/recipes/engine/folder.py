@@ -177,5 +177,5 @@ def settings_key(*settings: Any) -> str:
 
 
 def plain(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as they come back from a JSON file."""
+    """Settings after a round trip through JSON."""
     return json.loads(json.dumps(settings, default=str))
