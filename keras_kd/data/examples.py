@@ -83,7 +83,7 @@ class ArrayExamples(Examples):
 
     def fetch(self, ids):
         parts = keras.tree.map_structure(lambda array: array[ids], self._parts)
-        if self._on_disk:  # read lazily, and only once
+        if self._on_disk:  # checked on reading, to avoid reading the file twice
             check_parts(parts, ids, self.task)
         return keras.tree.map_structure(_single_precision, parts)
 

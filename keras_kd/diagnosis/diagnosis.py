@@ -85,8 +85,8 @@ def diagnose(
     Source: Guo et al., "On Calibration of Modern Neural Networks", 2017 (calibration error, temperature scaling).
 
     Args:
-        teacher: a Keras model, the path of its `.keras` file, or a teacher. The outputs of a teacher that runs outside
-            the training step are looked up by row number, for view 0 of each example.
+        teacher: a Keras model, the path of its `.keras` file, or a teacher. One that runs outside the training step
+            receives row numbers as example ids, and view 0.
         data: the data that the teacher was trained on.
         validation: data that the teacher was not trained on. One of the two is enough.
         output: the output to diagnose, if there are several.

@@ -34,8 +34,8 @@ class LogitsReader:
     """Runs a teacher in batches; its forward pass is compiled once for any number of data sets.
 
     Args:
-        teacher: any teacher. The outputs of one that runs outside the training step are looked up by row number,
-            unless the batches already contain them.
+        teacher: any teacher. One that runs outside the training step receives row numbers as example ids, unless the
+            batches already contain its outputs.
         output: the output to read, if there are several.
     """
 

@@ -19,7 +19,7 @@ from keras_kd.teachers.calibration import (
 )
 
 TEMPERATURES = (1, 2, 4, 8, 20)  # from 1 (as trained) to Hinton et al.'s highest; most papers distill at 4
-CONFIDENT = 0.999  # so close to 1 that a one-hot label adds almost nothing
+CONFIDENT = 0.999  # a probability that hardly differs from a one-hot label
 
 
 @dataclass(frozen=True)

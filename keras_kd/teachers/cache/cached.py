@@ -111,7 +111,7 @@ class CachedTeacher(OfflineTeacher):
             shard_size: rows per shard; None chooses (1024, more for large sources).
             batch_size: the teacher's batch size, in examples.
             progress: whether to print the cost and show a bar with rate and remaining time; or a function that receives
-                the number of newly written records, first of all the number that already existed.
+                the number of newly written records, starting with the number that already existed.
 
         Returns:
             The cache; None if shards assigned to other processes are still missing.

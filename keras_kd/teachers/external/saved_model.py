@@ -150,7 +150,7 @@ def _open(path: Path, endpoint: str) -> keras.layers.TFSMLayer:
 def _read(layer: keras.layers.TFSMLayer) -> tuple[tuple[int | None, ...] | None, dict[str, tuple] | None]:
     """The shapes of the input (if it is a single tensor) and of each output; None if unknown before a batch."""
     endpoint = layer.call_endpoint_fn
-    traces = getattr(endpoint, "concrete_functions", [endpoint])  # a function that is not a signature
+    traces = getattr(endpoint, "concrete_functions", [endpoint])  # a function rather than a signature
     if len(traces) != 1:
         return None, None
     inputs = keras.tree.flatten(traces[0].structured_input_signature)
