@@ -42,8 +42,8 @@ def test_settings_reach_the_model():
         ({"name": "vgg8", "width": 3}, "got an unexpected keyword argument 'width'"),
         ({"input_shape": (8, 8)}, "height, width, channels"),
         ({"input_shape": (None, 8, 1)}, "height, width, channels"),
-        ({"num_classes": 1}, "at least 2"),
-        ({"num_classes": True}, "at least 2"),
+        ({"num_classes": 1}, "2 <= num_classes"),
+        ({"num_classes": True}, "2 <= num_classes"),
     ],
 )
 def test_bad_arguments(arguments, message):

@@ -470,7 +470,7 @@ def test_a_saved_distiller_refuses_the_cache_of_another_teacher(build, images, m
     distiller.save(tmp_path / "d.keras")
     shutil.rmtree(cached.path)
     other_cache(build, make_model, cached.path)
-    with pytest.raises(TeacherError, match="not the teacher that the file names"):
+    with pytest.raises(TeacherError, match="file names another teacher"):
         keras.models.load_model(tmp_path / "d.keras")
 
 
