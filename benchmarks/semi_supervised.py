@@ -139,7 +139,7 @@ def trained_teacher(images: Images, epochs: int, state: Path) -> keras.Model:
 def data_of(training: str, images: Images, keep: np.ndarray, settings: Settings, seed: int) -> tuple[Any, int]:
     """A student's training data, and the number of epochs that gives all students the same number of steps."""
     if training == "all":
-        y = np.full_like(images.y, kd.data.UNLABELLED)
+        y = np.full_like(images.y, kd.data.UNLABELED)
         y[keep] = images.y[keep]
         return pipeline(images.x, y, seed=seed, views=settings.views), settings.epochs
     batches = pipeline(images.x[keep], images.y[keep], seed=seed, views=settings.views_of_labeled)
@@ -161,7 +161,7 @@ def train(training: str, seed: int, images: Images, teacher: keras.Model, settin
     if training != "alone":
         batches, cached = with_answers(batches, training, seed, teacher, state)
         model = kd.Distiller(cached, student, alpha=ALPHA, temperature=TEMPERATURE)
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=kd.data.UNLABELLED)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=kd.data.UNLABELED)
     model.compile(optimizer(settings.steps), loss=loss, weighted_metrics=["accuracy"], jit_compile=False)
     log = Log(f"{training}, seed {seed}", every=epochs // settings.epochs)
     seconds = fit(model, batches, epochs, state_of(training, seed, settings, state), log)

@@ -359,7 +359,7 @@ def test_what_is_finished_is_not_trained_again(call, original):
     assert_same_weights(keras.models.load_model(folder / "stage-2.keras"), chain.student)
 
 
-def relabelled(data):
+def relabeled(data):
     return data[0], (data[1] + 1) % 10
 
 
@@ -372,7 +372,7 @@ def relabelled(data):
         lambda data: {"optimizer": keras.optimizers.Adam(0.01)},
         lambda data: {"seed": 1},
         lambda data: {"losses": ["logit_regression"]},
-        lambda data: {"data": relabelled(data)},
+        lambda data: {"data": relabeled(data)},
         lambda data: {"data": (data[0] * 2, data[1])},
         lambda data: {"batch_size": 20},
     ],

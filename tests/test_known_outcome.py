@@ -23,7 +23,7 @@ def source():
 def fit(model, split, settings, seed):
     steps = data.steps_per_epoch(split, settings.batch_size)
     rate = keras.optimizers.schedules.CosineDecay(settings.learning_rate, settings.epochs * steps)
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=data.UNLABELLED)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=data.UNLABELED)
     model.compile(keras.optimizers.Adam(rate), loss=loss, metrics=["accuracy"])
     batches = data.Pipeline(split, batch_size=settings.batch_size, seed=seed)
     model.fit(batches, epochs=settings.epochs, verbose=0)
@@ -42,8 +42,8 @@ def test_with_100_labels_distilled_beats_scratch_in_each_of_5_seeds(recipe, sour
     x, y = source.test.arrays()
     results = []
     for seed in SEEDS:
-        labelled, partly = data.few_labels(source.train, 100, seed)
-        repeated = labelled.subset(np.sort(np.resize(np.arange(100), source.train.num_examples)), name="repeated")
+        labeled, partly = data.few_labels(source.train, 100, seed)
+        repeated = labeled.subset(np.sort(np.resize(np.arange(100), source.train.num_examples)), name="repeated")
         accuracies = []
         for split in (repeated, partly):
             keras.utils.set_random_seed(seed)

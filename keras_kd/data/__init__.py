@@ -4,13 +4,13 @@ from keras_kd.data.augmentation import Augmentation, Custom, GaussianNoise, Mixi
 from keras_kd.data.batches import evaluation_batches, steps_per_epoch
 from keras_kd.data.calibration import calibration_samples
 from keras_kd.data.images import ColorJitter, Cutout, Flip, PadAndCrop, ResizedCrop
-from keras_kd.data.labels import few_labels, mark_unlabelled
+from keras_kd.data.labels import few_labels, mark_unlabeled
 from keras_kd.data.mixing import CutMix, Mixup
 from keras_kd.data.pipeline import Pipeline, epoch_order
 from keras_kd.data.pipeline_inputs import PipelineInputs
 from keras_kd.data.sources.opening import open_source
 from keras_kd.data.splits import DataSource, Split
-from keras_kd.tasks import UNLABELLED
+from keras_kd.tasks import UNLABELED
 
 __all__ = [
     "Augmentation",
@@ -29,12 +29,12 @@ __all__ = [
     "ResizedCrop",
     "Split",
     "TimeShift",
-    "UNLABELLED",
+    "UNLABELED",
     "calibration_samples",
     "epoch_order",
     "evaluation_batches",
     "few_labels",
-    "mark_unlabelled",
+    "mark_unlabeled",
     "open_source",
     "steps_per_epoch",
 ]

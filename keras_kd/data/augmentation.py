@@ -16,7 +16,7 @@ import numpy as np
 from keras_kd.data.draws import Draws
 from keras_kd.errors import ConfigurationError, check_integer, check_number, explain
 from keras_kd.serialization import Registry, snake_case
-from keras_kd.tasks.labels import UNLABELLED
+from keras_kd.tasks.labels import UNLABELED
 
 registry = Registry("augmentation")
 
@@ -249,7 +249,7 @@ class TimeShift(Augmentation):
         return shifted
 
     def move_labels(self, y, draws):
-        return self(y - UNLABELLED, draws) + UNLABELLED  # the gap becomes 0, then -1
+        return self(y - UNLABELED, draws) + UNLABELED  # the gap becomes 0, then -1
 
     def check(self, shape):
         fits = len(shape) in (1, 2) and shape[0] > self.steps

@@ -111,8 +111,8 @@ class Draws:
 
     def normal(self, name: str, shape: tuple[int, ...] = ()) -> np.ndarray:
         """float32 `[b, *shape]`, normal with mean 0 and standard deviation 1, by `normal_quantile`."""
-        centred = (self.bits(name, shape) >> np.uint64(12)) * 2.0**-52 + (2.0**-53 - 0.5)
-        return normal_quantile(centred).astype(np.float32)
+        centered = (self.bits(name, shape) >> np.uint64(12)) * 2.0**-52 + (2.0**-53 - 0.5)
+        return normal_quantile(centered).astype(np.float32)
 
     def beta(self, name: str, alpha: float) -> np.ndarray:
         """float64 `[b]` in 0..1 from Beta(alpha, alpha), by inverting its distribution function.
@@ -156,7 +156,7 @@ def _checked_ids(ids: Any) -> np.ndarray:
 
 # The normal distribution.
 
-_CENTRE = (
+_CENTER = (
     (59.109374720, 159.29113202, 50.434271938, 3.3871327179),
     (67.187563600, 78.757757664, 17.895169469, 1.0),
 )
@@ -170,20 +170,20 @@ _FAR_TAIL = (
 )
 
 
-def normal_quantile(centred: np.ndarray) -> np.ndarray:
-    """The quantile of the standard normal distribution at `centred + 0.5`, accurate to 7 digits.
+def normal_quantile(centered: np.ndarray) -> np.ndarray:
+    """The quantile of the standard normal distribution at `centered + 0.5`, accurate to 7 digits.
 
     Source: Wichura, "Algorithm AS 241: the percentage points of the normal distribution", 1988 (PPND7).
 
     Args:
-        centred: float64 of any shape, between -0.5 and 0.5, exclusive.
+        centered: float64 of any shape, between -0.5 and 0.5, exclusive.
 
     Returns:
         float64 of the same shape.
     """
-    values = centred * _ratio(_CENTRE, 0.180625 - centred * centred)
-    is_tail = np.abs(centred) > 0.425
-    tail = centred[is_tail]
+    values = centered * _ratio(_CENTER, 0.180625 - centered * centered)
+    is_tail = np.abs(centered) > 0.425
+    tail = centered[is_tail]
     depth = np.sqrt(-_log(0.5 - np.abs(tail)))
     size = np.where(depth <= 5, _ratio(_TAIL, depth - 1.6), _ratio(_FAR_TAIL, depth - 5))
     values[is_tail] = np.copysign(size, tail)

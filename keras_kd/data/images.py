@@ -13,7 +13,7 @@ import numpy as np
 from keras_kd.data.augmentation import Augmentation, check_shape, registry
 from keras_kd.data.draws import Draws
 from keras_kd.errors import ConfigurationError, check_integer, check_number, explain
-from keras_kd.tasks.labels import UNLABELLED
+from keras_kd.tasks.labels import UNLABELED
 
 _NUM_TRIES = 10  # to draw a crop that lies within the image
 _GRAY = (0.299, 0.587, 0.114)  # luma weights of red, green and blue (ITU-R BT.601)
@@ -46,7 +46,7 @@ class PadAndCrop(Augmentation):
         return cropped
 
     def move_labels(self, y, draws):
-        return dataclasses.replace(self, fill=UNLABELLED)(y[..., None], draws)[..., 0]
+        return dataclasses.replace(self, fill=UNLABELED)(y[..., None], draws)[..., 0]
 
     def check(self, shape):
         fits = len(shape) == 3 and min(shape[:2]) > self.pixels

@@ -275,7 +275,7 @@ class Split:
         labels = None if self.given_labels is None else self.given_labels[rows]
         return Split(name, self.records.select(rows), self.scaling, labels, self.task)
 
-    def relabelled(self, labels: np.ndarray, name: str) -> Split:
+    def relabeled(self, labels: np.ndarray, name: str) -> Split:
         """The same examples (not read again) with other labels `[n, ...]` of the same task.
 
         Raises:

@@ -167,8 +167,8 @@ def _cells(measured: Measurements) -> dict[str, str]:
         cells[f"mass off the top class, T = {temperature}"] = f"{measured.dark_mass[temperature]:.1%}"
     for temperature in TEMPERATURES:
         cells[f"entropy at T = {temperature}, nats"] = f"{measured.entropy[temperature]:.3f}"
-    if measured.num_unlabelled:
-        cells["without a label, left out"] = f"{measured.num_unlabelled:,}"
+    if measured.num_unlabeled:
+        cells["without a label, left out"] = f"{measured.num_unlabeled:,}"
     return cells
 
 

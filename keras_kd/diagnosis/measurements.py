@@ -29,7 +29,7 @@ class Measurements:
     Attributes:
         num_classes: C, 2 for a single sigmoid.
         num_examples: the number of examples measured.
-        num_unlabelled: the number of examples excluded because they have no label (-1, or a sample weight of 0).
+        num_unlabeled: the number of examples excluded because they have no label (-1, or a sample weight of 0).
         num_not_finite: the number of labeled examples excluded because their logits contain NaN or infinity.
         accuracy: the share of correct predictions, 0 to 1.
         accuracy_interval: the bounds of its 95% score interval (Wilson, 1927).
@@ -48,7 +48,7 @@ class Measurements:
 
     num_classes: int
     num_examples: int
-    num_unlabelled: int
+    num_unlabeled: int
     num_not_finite: int
     accuracy: float
     accuracy_interval: tuple[float, float]
@@ -86,20 +86,20 @@ def measure(batches: Iterable[LabeledLogits], *, keep: bool = False) -> tuple[Me
         ConfigurationError: no labeled examples.
         TeacherError: no finite outputs.
     """
-    rows, kept, num_unlabelled, num_not_finite = [], [], 0, 0
+    rows, kept, num_unlabeled, num_not_finite = [], [], 0, 0
     for logits, labels in batches:
-        is_labelled, is_finite = labels >= 0, np.isfinite(logits).all(axis=1)
-        num_unlabelled += int((~is_labelled).sum())
-        num_not_finite += int((is_labelled & ~is_finite).sum())
-        counted = LabeledLogits(*(values[is_labelled & is_finite] for values in (logits, labels)))
+        is_labeled, is_finite = labels >= 0, np.isfinite(logits).all(axis=1)
+        num_unlabeled += int((~is_labeled).sum())
+        num_not_finite += int((is_labeled & ~is_finite).sum())
+        counted = LabeledLogits(*(values[is_labeled & is_finite] for values in (logits, labels)))
         rows.append(_by_example(*counted))
         if keep:
             kept.append(counted)
     columns = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]} if rows else {"label": ()}
     if not len(columns["label"]):
-        raise _nothing(num_unlabelled, num_not_finite)
+        raise _nothing(num_unlabeled, num_not_finite)
     answers = LabeledLogits(*map(np.concatenate, zip(*kept, strict=True))) if keep else None
-    return _summary(columns, logits.shape[1], num_unlabelled, num_not_finite), answers
+    return _summary(columns, logits.shape[1], num_unlabeled, num_not_finite), answers
 
 
 def _by_example(logits: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
@@ -116,9 +116,7 @@ def _by_example(logits: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]
     return columns
 
 
-def _summary(
-    columns: dict[str, np.ndarray], num_classes: int, num_unlabelled: int, num_not_finite: int
-) -> Measurements:
+def _summary(columns: dict[str, np.ndarray], num_classes: int, num_unlabeled: int, num_not_finite: int) -> Measurements:
     labels, predicted, confidence = columns["label"], columns["predicted"], columns["confidence"]
     right, num_examples = predicted == labels, len(labels)
     bins = reliability_bins(confidence, right)
@@ -127,7 +125,7 @@ def _summary(
     return Measurements(
         num_classes=num_classes,
         num_examples=num_examples,
-        num_unlabelled=num_unlabelled,
+        num_unlabeled=num_unlabeled,
         num_not_finite=num_not_finite,
         accuracy=float(right.mean()),
         accuracy_interval=wilson_interval(float(right.mean()), num_examples),
@@ -145,7 +143,7 @@ def _summary(
     )
 
 
-def _nothing(num_unlabelled: int, num_not_finite: int) -> Exception:
+def _nothing(num_unlabeled: int, num_not_finite: int) -> Exception:
     if num_not_finite:
         return TeacherError(
             explain(
@@ -158,7 +156,7 @@ def _nothing(num_unlabelled: int, num_not_finite: int) -> Exception:
     return ConfigurationError(
         explain(
             "There is nothing to measure.",
-            received=f"{num_unlabelled} examples without a label (-1) and none with one",
-            expected="at least one labelled example",
+            received=f"{num_unlabeled} examples without a label (-1) and none with one",
+            expected="at least one labeled example",
         )
     )

@@ -113,7 +113,7 @@ def _overfit(train: Measurements | None, validation: Measurements | None) -> str
     return (
         f"Overfit: {train.accuracy:.1%} of the training data are right and {validation.accuracy:.1%} of the validation "
         f"data, {100 * gap:.1f} points less. On what it knows by heart it repeats the labels: let it teach on "
-        "augmented, held-out or unlabelled data, or regularize its training."
+        "augmented, held-out or unlabeled data, or regularize its training."
     )
 
 

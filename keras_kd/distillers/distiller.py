@@ -18,7 +18,7 @@ from keras_kd.distillers.objective import LogValue, Parts
 from keras_kd.distillers.supervision import check_supervised_loss
 from keras_kd.distillers.terms import build_terms, check_names, names_read
 from keras_kd.distillers.trackers import Trackers
-from keras_kd.distillers.unlabelled import LabelDeclarations, Unlabelled
+from keras_kd.distillers.unlabeled import LabelDeclarations, Unlabeled
 from keras_kd.errors import ConfigurationError, Notice, explain
 from keras_kd.features import ModelOutputs, find_heads, find_place, forward, inner_taps, name_outputs, output_shapes
 from keras_kd.features.tracing import ensure_built, trace
@@ -315,20 +315,20 @@ class Distiller(checks.training_step(), keras.Model):
         """
         outputs, student = self.study(batch.x) if studied is None else studied
         alpha, temperature = self._alpha.at(step), self._temperature.at(step)
-        unlabelled = self._unlabelled(batch)
+        unlabeled = self._unlabeled(batch)
         losses = objective.losses_per_example(
             self.terms,
             targets,
             student,
-            labels=unlabelled.labels_for_terms(batch.y),
+            labels=unlabeled.labels_for_terms(batch.y),
             sample_weight=batch.sample_weight,
             context=Context(step=step, temperature=temperature, ids=batch.ids, view=batch.view),
         )
-        values, distillation = objective.distill(self.terms, losses, 1.0 if batch.y is None else alpha, unlabelled)
-        supervised = self._supervised_loss(batch, outputs, unlabelled)
+        values, distillation = objective.distill(self.terms, losses, 1.0 if batch.y is None else alpha, unlabeled)
+        supervised = self._supervised_loss(batch, outputs, unlabeled)
         size = ops.cast(ops.shape(keras.tree.flatten(batch.x)[0])[0], "float32")
         loss = objective.combine(0.0 if supervised is None else supervised, distillation, self._regularization(), alpha)
-        return Parts(loss, outputs, _log_values(loss, supervised, values, size, unlabelled), alpha)
+        return Parts(loss, outputs, _log_values(loss, supervised, values, size, unlabeled), alpha)
 
     def update_logs(self, batch: Batch, parts: Parts, *, num_replicas: int = 1) -> dict[str, Any]:
         """Updates compiled metrics and running means with a batch; returns the logs so far.
@@ -340,21 +340,21 @@ class Distiller(checks.training_step(), keras.Model):
         """
         logs = {}
         if batch.y is not None:
-            weights = self._unlabelled(batch).metric_weights(batch.sample_weight)
+            weights = self._unlabeled(batch).metric_weights(batch.sample_weight)
             logs = self.compute_metrics(batch.x, batch.y, parts.outputs, sample_weight=weights)
         for name, (value, size) in parts.logs.items():
             logs[name] = self.trackers.update(name, value * num_replicas, size)
         return logs | {"alpha": parts.alpha}
 
-    def _unlabelled(self, batch: Batch) -> Unlabelled:
+    def _unlabeled(self, batch: Batch) -> Unlabeled:
         """Which examples of a batch have no label, as declared by the compiled loss."""
         return self._label_declarations.find(batch.y)
 
-    def _supervised_loss(self, batch: Batch, outputs: Any, unlabelled: Unlabelled) -> Any:
+    def _supervised_loss(self, batch: Batch, outputs: Any, unlabeled: Unlabeled) -> Any:
         """The compiled loss, or None if the batch has no labels or no loss was compiled."""
         if batch.y is None or compiled_loss(self) is None:
             return None
-        return compiled_loss(self)(batch.y, outputs, unlabelled.loss_weights(batch.sample_weight))
+        return compiled_loss(self)(batch.y, outputs, unlabeled.loss_weights(batch.sample_weight))
 
     def _regularization(self) -> Any:
         """The sum of the losses added by layers, divided among replicas as Keras does with other losses."""
@@ -429,12 +429,12 @@ class Distiller(checks.training_step(), keras.Model):
 
 
 def _log_values(
-    loss: Any, supervised: Any, values: dict[str, Any], size: Any, unlabelled: Unlabelled
+    loss: Any, supervised: Any, values: dict[str, Any], size: Any, unlabeled: Unlabeled
 ) -> dict[str, LogValue]:
     """The parts of the loss by their names in the logs, each with its number of examples."""
     logs = {"loss": LogValue(loss, size)}
     if supervised is not None:
-        logs["student_loss"] = LogValue(supervised, size * unlabelled.loss_share())
+        logs["student_loss"] = LogValue(supervised, size * unlabeled.loss_share())
     logs["distillation_loss"] = LogValue(sum(values.values(), start=ops.zeros(())), size)
     return logs | {name: LogValue(value, size) for name, value in values.items()}
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from keras import ops
 
-from keras_kd.distillers.unlabelled import Unlabelled
+from keras_kd.distillers.unlabeled import Unlabeled
 from keras_kd.errors import ConfigurationError, explain
 from keras_kd.features import ModelOutputs
 from keras_kd.losses import Context, DistillationLoss
@@ -53,7 +53,7 @@ def combine(supervised: Any, distillation: Any, regularization: Any, alpha: Any)
 
 
 def distill(
-    terms: list[DistillationLoss], losses: dict[str, PerExample], alpha: Any, unlabelled: Unlabelled
+    terms: list[DistillationLoss], losses: dict[str, PerExample], alpha: Any, unlabeled: Unlabeled
 ) -> tuple[dict[str, Any], Any]:
     """The value of each term by name, before alpha; and the sum of the terms, with every row weighted by its alpha.
 
@@ -64,13 +64,13 @@ def distill(
         terms: the losses.
         losses: the result of `losses_per_example`.
         alpha: the weight of the teacher, a scalar.
-        unlabelled: which rows have no label.
+        unlabeled: which rows have no label.
     """
     values, total = {}, ops.zeros(())
     for term in terms:
         own = losses[term.name]
         values[term.name] = term.reduce(own)
-        total += term.reduce(own.scaled(alpha if own.is_scalar else unlabelled.alpha_of_rows(term, alpha)))
+        total += term.reduce(own.scaled(alpha if own.is_scalar else unlabeled.alpha_of_rows(term, alpha)))
     return values, total
 
 

@@ -2,7 +2,7 @@
 
 from keras_kd.tasks.base import Inputs, Scores, Task, get, names, registry
 from keras_kd.tasks.finding import find
-from keras_kd.tasks.labels import UNLABELLED
+from keras_kd.tasks.labels import UNLABELED
 from keras_kd.tasks.measures import Measure
 from keras_kd.tasks.members.classification import Classification
 from keras_kd.tasks.members.multi_label import MultiLabel
@@ -20,7 +20,7 @@ __all__ = [
     "Segmentation",
     "Task",
     "TokenClassification",
-    "UNLABELLED",
+    "UNLABELED",
     "find",
     "get",
     "names",

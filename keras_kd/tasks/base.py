@@ -61,9 +61,9 @@ class Task(abc.ABC):
         has_classes: whether an output is one of several classes that exclude each other: then there is a confusion
             matrix, and a diagnosis of the teacher.
         has_positions: whether each example has a label for each of its positions.
-        unlabelled_in_files: whether labels may be missing in a data file.
+        unlabeled_in_files: whether labels may be missing in a data file.
         unit: the plural noun for the examples, or None where the inputs decide ("images", "sentences", "examples").
-        position_unit: the plural noun for what is labelled within an example, or None.
+        position_unit: the plural noun for what is labeled within an example, or None.
         curve: the metric, next to the loss, that a report draws by epoch.
     """
 
@@ -71,7 +71,7 @@ class Task(abc.ABC):
     activations: ClassVar[tuple[str, ...]] = ("linear", "softmax")
     has_classes: ClassVar[bool] = False
     has_positions: ClassVar[bool] = False
-    unlabelled_in_files: ClassVar[bool] = True
+    unlabeled_in_files: ClassVar[bool] = True
     unit: ClassVar[str | None] = None
     position_unit: ClassVar[str | None] = None
     curve: ClassVar[str] = "accuracy"
@@ -114,7 +114,7 @@ class Task(abc.ABC):
         """Bool `[n]`: whether an example has any label; `labels` as `read` returns them."""
 
     @abc.abstractmethod
-    def unlabelled(self, labels: np.ndarray) -> np.ndarray:
+    def unlabeled(self, labels: np.ndarray) -> np.ndarray:
         """An array like `labels` in which every label is missing."""
 
     @abc.abstractmethod

@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_kd.errors import ConfigurationError, explain
 
-UNLABELLED = -1
+UNLABELED = -1
 """The class number of a missing label; `keras.losses.SparseCategoricalCrossentropy(ignore_class=-1)` skips it."""
 
 MAX_CLASSES = 2**20
@@ -108,7 +108,7 @@ def multi_hot(labels: Any, num_labels: int | None = None, *, what: str = "y") ->
     if labels.ndim != 2 or num_labels not in (None, labels.shape[1]):
         columns = "C" if num_labels is None else num_labels
         raise _unusable(f"{what} is not multi-hot.", f"shape {labels.shape}", f"one row per example, [n, {columns}]")
-    known = np.isin(labels, (0, 1, UNLABELLED))
+    known = np.isin(labels, (0, 1, UNLABELED))
     if not known.all():
         row, column = np.argwhere(~known)[0]
         raise _unusable(
@@ -150,7 +150,7 @@ def real_targets(labels: Any, num_targets: int | None = None, *, what: str = "y"
 def _from_one_hot(what: str, labels: np.ndarray) -> np.ndarray:
     if not (np.isin(labels, (0, 1)).all() and (labels.sum(axis=-1) <= 1).all()):
         raise _unusable(f"{what} does not hold classes.", "rows that are not one-hot", "class numbers or one-hot rows")
-    return np.where(labels.any(axis=-1), labels.argmax(axis=-1), UNLABELLED)
+    return np.where(labels.any(axis=-1), labels.argmax(axis=-1), UNLABELED)
 
 
 def _whole(what: str, labels: np.ndarray) -> np.ndarray:

@@ -1,6 +1,6 @@
 """How good predictions are: pure functions on valid NumPy arrays, scikit-learn's wherever it has them.
 
-The tasks select what is labelled and turn outputs into decisions; NaN stands for a measure that these examples do not
+The tasks select what is labeled and turn outputs into decisions; NaN stands for a measure that these examples do not
 define, such as R^2 of a single example.
 """
 

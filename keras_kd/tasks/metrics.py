@@ -10,7 +10,7 @@ from keras_kd.serialization import register
 
 @register
 class PositionAccuracy(keras.metrics.Mean):
-    """The share of labelled positions whose class is right: labels `[b, ...]` of class numbers, -1 for none."""
+    """The share of labeled positions whose class is right: labels `[b, ...]` of class numbers, -1 for none."""
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         y_true = ops.cast(y_true, "int32")

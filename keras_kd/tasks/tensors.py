@@ -7,7 +7,7 @@ from typing import Any
 from keras import ops
 
 from keras_kd.errors import ConfigurationError, explain
-from keras_kd.tasks.labels import UNLABELLED
+from keras_kd.tasks.labels import UNLABELED
 
 
 def class_indices(labels: Any, num_axes: int) -> Any:
@@ -19,7 +19,7 @@ def class_indices(labels: Any, num_axes: int) -> Any:
     if len(labels.shape) == num_axes + 1:
         if labels.shape[-1] > 1:
             has_label = ops.max(labels, axis=-1) > 0
-            return ops.where(has_label, ops.cast(ops.argmax(labels, axis=-1), "int32"), UNLABELLED)
+            return ops.where(has_label, ops.cast(ops.argmax(labels, axis=-1), "int32"), UNLABELED)
         labels = ops.squeeze(labels, axis=-1)
     return ops.cast(labels, "int32")
 

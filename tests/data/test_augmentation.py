@@ -42,7 +42,7 @@ MEMBERS = {
     "flip": (Flip(), IMAGE, (9, 11)),
     "resized_crop": (ResizedCrop(), IMAGE, (9, 11)),
     "color_jitter": (ColorJitter(low=-1.0, probability=0.8), IMAGE, (9, 11, 4)),
-    "color_jitter grey": (ColorJitter(), (9, 11, 1), (9, 11)),
+    "color_jitter gray": (ColorJitter(), (9, 11, 1), (9, 11)),
     "cutout": (Cutout(pixels=5), IMAGE, (99,)),
     "gaussian_noise": (GaussianNoise(), IMAGE, None),
     "time_shift": (TimeShift(steps=20), AUDIO, (20, 2)),

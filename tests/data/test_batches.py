@@ -11,7 +11,7 @@ from keras_kd.errors import ConfigurationError
 def split(request, monkeypatch):
     if request.param == "streamed":
         monkeypatch.setattr(splits.ArrayRecords, "fits_in_memory", property(lambda self: False))
-    return open_source("digits").train.subset(range(100), "train").relabelled(np.arange(100), "train")
+    return open_source("digits").train.subset(range(100), "train").relabeled(np.arange(100), "train")
 
 
 def test_the_order_of_the_split(split):

@@ -35,7 +35,7 @@ def test_a_small_split_gives_all_it_has(source):
     np.testing.assert_array_equal(calibration_samples(few, 200), few.arrays()[0])
 
 
-def test_unlabelled_images_count_as_a_class(source):
+def test_unlabeled_images_count_as_a_class(source):
     _, whole = few_labels(source.train, 100, seed=0)
     labels = labels_of(calibration_samples(whole, 108), whole)
     assert sorted(set(labels)) == list(range(-1, 10))

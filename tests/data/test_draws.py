@@ -173,10 +173,10 @@ def test_normal_is_normal():
 
 def test_the_normal_quantile_is_right_into_both_tails():
     shares = np.concatenate([np.linspace(0, 1, 5002)[1:-1], 10.0 ** -np.arange(1, 16, 0.01)])
-    centred = np.concatenate([shares - 0.5, [2.0**-53 - 0.5, 0.5 - 2.0**-53]])
-    expected = special.ndtri(centred + 0.5)
-    np.testing.assert_allclose(normal_quantile(centred), expected, rtol=2e-7, atol=1e-12)
-    np.testing.assert_array_equal(normal_quantile(-centred), -normal_quantile(centred))
+    centered = np.concatenate([shares - 0.5, [2.0**-53 - 0.5, 0.5 - 2.0**-53]])
+    expected = special.ndtri(centered + 0.5)
+    np.testing.assert_allclose(normal_quantile(centered), expected, rtol=2e-7, atol=1e-12)
+    np.testing.assert_array_equal(normal_quantile(-centered), -normal_quantile(centered))
 
 
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 4.0])

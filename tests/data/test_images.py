@@ -164,13 +164,13 @@ def test_without_strength_nothing_changes_and_saturation_keeps_the_hue():
 def test_cutout_fills_a_square_around_a_pixel(pixels):
     x, draws = images(100)
     result = Cutout(pixels, fill=-1.0)(x, draws)
-    for row, (centre_row, centre_column) in enumerate(
+    for row, (center_row, center_column) in enumerate(
         zip(draws.integers("row", 9), draws.integers("column", 12), strict=True)
     ):
         expected = x[row].copy()
         for r in range(9):
             for c in range(12):
-                near = [p - q + pixels // 2 for p, q in ((r, centre_row), (c, centre_column))]
+                near = [p - q + pixels // 2 for p, q in ((r, center_row), (c, center_column))]
                 if all(0 <= distance < pixels for distance in near):
                     expected[r, c] = -1.0
         np.testing.assert_array_equal(result[row], expected)

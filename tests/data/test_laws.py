@@ -133,7 +133,7 @@ def images_of(kind, tmp_path, monkeypatch):
 @pytest.mark.parametrize("kind", ["digits", "a subset in another order"])
 def test_a_split_stays_together(kind, tmp_path, monkeypatch):
     split = images_of(kind, tmp_path, monkeypatch)
-    split = split.relabelled(np.arange(split.num_examples), "numbered")
+    split = split.relabeled(np.arange(split.num_examples), "numbered")
     x, _ = split.arrays()
     pipeline = Pipeline(split, batch_size=32)
     for images, numbers in pipeline.epoch(1):

@@ -40,7 +40,7 @@ def source(request, arrays, monkeypatch):
         monkeypatch.setattr(splits, "MEMORY_LIMIT_BYTES", 100 * 8 * 8 * 4)
     if "split" in request.param:
         digits = open_source("digits").train
-        return digits.subset(range(100), "train").relabelled(np.arange(100), "train")
+        return digits.subset(range(100), "train").relabeled(np.arange(100), "train")
     if "tf.data" in request.param:
         return tf.data.Dataset.from_tensor_slices((arrays[0][..., :1], arrays[1]))
     return arrays
@@ -175,7 +175,7 @@ def test_mixing_replays_its_partners_and_mixes_the_labels(arrays, mixing):
     )
 
 
-def test_what_is_mixed_with_an_unlabelled_example_has_no_label(arrays):
+def test_what_is_mixed_with_an_unlabeled_example_has_no_label(arrays):
     y = np.arange(100) % 4
     y[1:] = -1
     _, labels = Pipeline((arrays[0], y), augment=Mixup(1.0), num_classes=4).batch(np.arange(100))

@@ -64,14 +64,14 @@ def test_bad_indices(train, indices):
         train.subset(indices, "bad")
 
 
-def test_relabelled_keeps_the_images(train):
+def test_relabeled_keeps_the_images(train):
     labels = np.arange(train.num_examples)
-    other = train.relabelled(labels, "other")
+    other = train.relabeled(labels, "other")
     assert other.records is train.records
     np.testing.assert_array_equal([y for _, y in other.dataset().as_numpy_iterator()], labels)
     np.testing.assert_array_equal(other.subset([7, 3], "few").labels(), [7, 3])
     with pytest.raises(ConfigurationError, match=r"\(1078,\)"):
-        train.relabelled(labels[:5], "short")
+        train.relabeled(labels[:5], "short")
 
 
 def test_scaling_is_the_same_in_numpy_and_tensorflow():

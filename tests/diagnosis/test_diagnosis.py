@@ -323,12 +323,12 @@ def test_is_traced_once_whatever_the_batches():
 def test_what_has_no_label_is_in_no_number():
     logits, labels = chances(size=60)
     expected = diagnose(echo(), (logits[:40], labels[:40]), progress=False).train
-    unlabelled, weights, rows = labels.copy(), np.ones(60), np.eye(CLASSES)[labels]
-    unlabelled[40:], weights[40:], rows[40:] = -1, 0, 0
-    for data in [(logits, unlabelled), (logits, labels, weights), (logits, labels, weights[:, None]), (logits, rows)]:
+    unlabeled, weights, rows = labels.copy(), np.ones(60), np.eye(CLASSES)[labels]
+    unlabeled[40:], weights[40:], rows[40:] = -1, 0, 0
+    for data in [(logits, unlabeled), (logits, labels, weights), (logits, labels, weights[:, None]), (logits, rows)]:
         found = diagnose(echo(), data, progress=False).train
-        assert found.num_unlabelled == 20
-        assert {**vars(found), "num_unlabelled": 0} == vars(expected)
+        assert found.num_unlabeled == 20
+        assert {**vars(found), "num_unlabeled": 0} == vars(expected)
 
 
 def test_each_position_counts():
@@ -355,8 +355,8 @@ LOGITS, LABELS = chances(size=6)
         ((LOGITS, LABELS + 0.5), "fractions"),
         ((LOGITS, np.full((6, 5), 0.2)), "not one-hot"),
         ((LOGITS, np.full(6, -1)), "6 examples without a label"),
-        ((LOGITS[:0], LABELS[:0]), "at least one labelled example"),
-        ([], "at least one labelled example"),
+        ((LOGITS[:0], LABELS[:0]), "at least one labeled example"),
+        ([], "at least one labeled example"),
         (tf.data.Dataset.from_tensors((LOGITS, LABELS)).repeat(), "never end.*before `.repeat"),
     ],
 )
@@ -472,7 +472,7 @@ def test_answers_that_are_not_finite_are_counted_and_left_out():
     logits, labels = chances(size=200)
     broken = np.concatenate([logits, np.full((2, CLASSES), np.nan), [[0, 0, -np.inf, 0, 0]]]).astype("float32")
     diagnosis = diagnose(echo(), validation=(broken, np.append(labels, [0, 1, -1])), progress=False)
-    assert diagnosis.validation.num_not_finite == 2 and diagnosis.validation.num_unlabelled == 1
+    assert diagnosis.validation.num_not_finite == 2 and diagnosis.validation.num_unlabeled == 1
     assert kinds(diagnosis) == ["Not finite"] and "2 of 202 answers to the validation data" in diagnosis.warnings[0]
     expected = diagnose(echo(), validation=(logits, labels), progress=False)
     assert diagnosis.validation.entropy == expected.validation.entropy
@@ -489,9 +489,9 @@ def test_no_finite_answer_is_an_error():
 
 def test_reads_as_a_table():
     logits, labels = chances(size=200)
-    unlabelled = labels.copy()
-    unlabelled[:30] = -1
-    diagnosis = diagnose(echo(), (logits, unlabelled), validation=(3 * logits, labels), progress=False)
+    unlabeled = labels.copy()
+    unlabeled[:30] = -1
+    diagnosis = diagnose(echo(), (logits, unlabeled), validation=(3 * logits, labels), progress=False)
     text = str(diagnosis)
     rows = {line.split("  ")[0]: line for line in text.splitlines()}
     assert rows["(of 5 classes)"].split()[-2:] == ["train", "validation"]

@@ -133,7 +133,7 @@ def test_shared_frozen_layers_are_listed_once():
 def test_a_step_file_has_the_gradient_and_nothing_more():
     source = Path(inspect.getfile(kd.Distiller)).with_name("_tensorflow.py").read_text()
     assert len(source.splitlines()) < 60
-    for word in ("alpha", "temperature", "sample_weight", "unlabelled", "keras_kd"):
+    for word in ("alpha", "temperature", "sample_weight", "unlabeled", "keras_kd"):
         assert word not in source, word
 
 

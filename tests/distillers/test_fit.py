@@ -280,7 +280,7 @@ def test_losses_of_every_kind_in_one_list(make_distiller, digits):
     assert history["distillation_loss"][0] == pytest.approx(total, rel=1e-5)
 
 
-def test_unlabelled_rows_by_keras_own_convention(make_distiller, make_model, digits):
+def test_unlabeled_rows_by_keras_own_convention(make_distiller, make_model, digits):
     """Rows with label -1 under ignore_class=-1 learn from the teacher only."""
     x, y = digits[0][:32], digits[1][:32].copy()
     y[8:] = -1

@@ -52,7 +52,7 @@ def build():
 """
 
 # 2 labels in each half batch: Keras takes its mean over the labels per replica
-UNLABELLED = """
+UNLABELED = """
 y[np.arange(64) % 4 != 0] = -1
 
 def build():
@@ -82,10 +82,10 @@ def build():
     ("build", "logged"),
     [
         (OWN_LOSS, {"loss", "student_loss", "distillation_loss", "alpha"}),
-        (UNLABELLED, {"loss", "student_loss", "accuracy", "alpha"}),
+        (UNLABELED, {"loss", "student_loss", "accuracy", "alpha"}),
         (TAPS, {"loss", "student_loss", "hint_relu"}),
     ],
-    ids=["own loss", "unlabelled", "taps"],
+    ids=["own loss", "unlabeled", "taps"],
 )
 def test_two_mirrored_replicas_agree_with_one(build, logged, tmp_path):
     command = [sys.executable, "-W", "ignore", "-c", CODE.replace("{build}", build)]

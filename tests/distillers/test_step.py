@@ -82,16 +82,16 @@ def test_without_labels_only_the_teacher_is_followed(digits, make_model, alpha):
     """A batch without labels is trained as with alpha 1, whatever alpha is."""
     x = digits[0][:16]
     teacher, student = make_model(8), make_model(4)
-    labelled = keras.models.clone_model(student)
-    labelled.set_weights(student.get_weights())
+    labeled = keras.models.clone_model(student)
+    labeled.set_weights(student.get_weights())
     runs = []
-    for model, data, weight in ((student, (x,), alpha), (labelled, (x, digits[1][:16]), 1.0)):
+    for model, data, weight in ((student, (x,), alpha), (labeled, (x, digits[1][:16]), 1.0)):
         distiller = kd.Distiller(teacher, model, alpha=weight)
         distiller.compile(keras.optimizers.SGD(0.1), loss=from_logits())
         runs.append(distiller.train_on_batch(*data, return_dict=True))
     assert set(runs[0]) == {"loss", "distillation_loss", "soft_targets", "alpha"}
     assert runs[0]["loss"] == pytest.approx(runs[1]["loss"], rel=1e-6)
-    for one, other in zip(student.get_weights(), labelled.get_weights(), strict=True):
+    for one, other in zip(student.get_weights(), labeled.get_weights(), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-7)
 
 

@@ -335,15 +335,15 @@ def test_without_a_teacher_s_weight_distilling_is_training_alone(start, folder, 
 
 def test_few_labels_and_many_images(make_recipe, folder):
     assembly = assemble(make_recipe(folder, FEW))
-    labelled, partly = few_label_splits(assembly)
+    labeled, partly = few_label_splits(assembly)
     whole = assembly.source.train
-    assert labelled.num_examples == partly.num_examples == whole.num_examples
-    known = partly.labels() != data.UNLABELLED
+    assert labeled.num_examples == partly.num_examples == whole.num_examples
+    known = partly.labels() != data.UNLABELED
     assert known.sum() == 50
     np.testing.assert_array_equal(partly.labels()[known], whole.labels()[known])
-    images = {image.tobytes() for image in labelled.arrays()[0]}
+    images = {image.tobytes() for image in labeled.arrays()[0]}
     assert images == {image.tobytes() for image in whole.arrays()[0][known]}
-    assert set(np.unique(labelled.labels())) == set(range(10))
+    assert set(np.unique(labeled.labels())) == set(range(10))
 
 
 # Other models and other data.

@@ -77,7 +77,7 @@ def test_labels_are_read_into_one_form(name):
     np.testing.assert_array_equal(found, np.array(expected))
     assert found.dtype == dtype
     np.testing.assert_array_equal(task.read(found), found)  # reading is idempotent
-    gone = task.unlabelled(found)
+    gone = task.unlabeled(found)
     assert gone.shape == found.shape and not task.has_label(gone).any()
     assert task.has_label(found).tolist() == [
         i != {"classification": 2, "regression": 1}.get(name) for i in range(len(found))

@@ -191,7 +191,7 @@ def _found(path: Path, inputs: Inputs, stored: Mapping[str, np.ndarray]) -> tupl
 
 def _labels(path: Path, key: str, stored: np.ndarray, task: Task) -> np.ndarray:
     labels = task.read(stored, what=f"{key!r} in {path}")
-    if not task.unlabelled_in_files:
+    if not task.unlabeled_in_files:
         check_class_numbers(f"{key!r} in {path}", labels, missing=False)
     if not task.has_label(labels).any():
         raise ConfigurationError(

@@ -142,9 +142,9 @@ def _check_mode(file: Path, mode: str, channels: int) -> None:
     if deep or lossy:
         raise ConfigurationError(
             explain(
-                "The image has more than 8 bits a channel." if deep else "A color image stands among greyscale ones.",
+                "The image has more than 8 bits a channel." if deep else "A color image stands among grayscale ones.",
                 received=f"{file}, Pillow mode {mode!r}",
-                expected="8 bits a channel" if deep else "greyscale, as the first image is",
+                expected="8 bits a channel" if deep else "grayscale, as the first image is",
                 fix="Convert the images to one kind.",
             )
         )

@@ -63,7 +63,7 @@ def few_label_splits(assembly: Assembly) -> tuple[data.Split, data.Split]:
     Both give the same number of steps per epoch.
     """
     train_split, num_labels = assembly.source.train, assembly.recipe.few_labels.num_labels
-    labelled, partly = data.few_labels(train_split, num_labels, assembly.recipe.seed)
-    repeated = np.sort(np.resize(np.arange(labelled.num_examples), train_split.num_examples))
-    alone = labelled.subset(repeated, name=f"the {num_labels} labeled ones, repeated")
-    return alone, partly.relabelled(partly.labels(), name=f"all, {num_labels} of them labeled")
+    labeled, partly = data.few_labels(train_split, num_labels, assembly.recipe.seed)
+    repeated = np.sort(np.resize(np.arange(labeled.num_examples), train_split.num_examples))
+    alone = labeled.subset(repeated, name=f"the {num_labels} labeled ones, repeated")
+    return alone, partly.relabeled(partly.labels(), name=f"all, {num_labels} of them labeled")

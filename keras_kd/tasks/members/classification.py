@@ -12,7 +12,7 @@ from keras_kd.errors import ConfigurationError, explain
 from keras_kd.tasks import measures
 from keras_kd.tasks.base import Inputs, Task, not_comparable, registry
 from keras_kd.tasks.decisions import class_ids
-from keras_kd.tasks.labels import UNLABELLED, class_numbers, is_one_hot
+from keras_kd.tasks.labels import UNLABELED, class_numbers, is_one_hot
 from keras_kd.tasks.measures import Measure
 
 
@@ -22,20 +22,20 @@ class ClassTask(Task):
     has_classes = True
 
     def has_label(self, labels):
-        return (labels.reshape(len(labels), -1) != UNLABELLED).any(axis=1)
+        return (labels.reshape(len(labels), -1) != UNLABELED).any(axis=1)
 
-    def unlabelled(self, labels):
-        return np.full_like(labels, UNLABELLED)
+    def unlabeled(self, labels):
+        return np.full_like(labels, UNLABELED)
 
     def num_outputs(self, labels):
-        return max(int(labels.max(initial=UNLABELLED)) + 1, 1)
+        return max(int(labels.max(initial=UNLABELED)) + 1, 1)
 
     def loss(self, *, from_logits, mixed=False):
         import keras
 
         if mixed:  # shares of classes; a row of zeros has no label
             return keras.losses.CategoricalCrossentropy(from_logits=from_logits)
-        return keras.losses.SparseCategoricalCrossentropy(from_logits=from_logits, ignore_class=UNLABELLED)
+        return keras.losses.SparseCategoricalCrossentropy(from_logits=from_logits, ignore_class=UNLABELED)
 
     def loss_of_guessing(self, num_outputs):
         return math.log(max(num_outputs, 2))
@@ -44,7 +44,7 @@ class ClassTask(Task):
         """Predicted and true classes, both `[m]`, of what has a label."""
         predicted, num_classes = class_ids(outputs, from_logits=from_logits)
         true = class_numbers(labels, _positions(predicted, labels), num_classes)
-        known = true != UNLABELLED
+        known = true != UNLABELED
         if num_classes is None and predicted.min() < 0:
             raise _out_of_range(predicted)
         return predicted[known], true[known]
@@ -85,7 +85,7 @@ class Classification(ClassTask):
         Measure("accuracy", "Accuracy", measures.accuracy, "Acc.", is_share=True, is_proportion=True),
         Measure("macro_f1", "Macro-F1", measures.macro_f1, "F1"),
     )
-    unlabelled_in_files = False
+    unlabeled_in_files = False
 
     @classmethod
     def found_in(cls, inputs: Inputs, labels: np.ndarray) -> str | None:

@@ -11,7 +11,7 @@ from keras_kd.errors import ConfigurationError, explain
 from keras_kd.tasks import measures
 from keras_kd.tasks.base import Inputs, Task, registry
 from keras_kd.tasks.decisions import applies, finite
-from keras_kd.tasks.labels import UNLABELLED, is_one_hot, multi_hot
+from keras_kd.tasks.labels import UNLABELED, is_one_hot, multi_hot
 from keras_kd.tasks.measures import Measure
 
 
@@ -37,7 +37,7 @@ class MultiLabel(Task):
     @classmethod
     def found_in(cls, inputs: Inputs, labels: np.ndarray) -> str | None:
         is_multi_hot = labels.ndim == 2 and labels.shape[1] > 1 and labels.dtype.kind in "biuf"
-        if not is_multi_hot or not np.isin(labels, (0, 1, UNLABELLED)).all() or is_one_hot(labels):
+        if not is_multi_hot or not np.isin(labels, (0, 1, UNLABELED)).all() or is_one_hot(labels):
             return None
         return "rows of 0 and 1 that are not one-hot"
 
@@ -46,10 +46,10 @@ class MultiLabel(Task):
         return multi_hot(labels, num_outputs, what=what)
 
     def has_label(self, labels):
-        return (labels != UNLABELLED).any(axis=1)
+        return (labels != UNLABELED).any(axis=1)
 
-    def unlabelled(self, labels):
-        return np.full_like(labels, UNLABELLED)
+    def unlabeled(self, labels):
+        return np.full_like(labels, UNLABELED)
 
     def num_outputs(self, labels):
         return labels.shape[1]
@@ -61,9 +61,9 @@ class MultiLabel(Task):
         return np.where((labels == 1).any(axis=1), rarity.argmin(axis=1) + 1, 0)
 
     def mixed(self, labels, partners, share, num_outputs):
-        is_missing = (labels == UNLABELLED) | (partners == UNLABELLED)
+        is_missing = (labels == UNLABELED) | (partners == UNLABELED)
         mixed = share[:, None] * labels + (1 - share[:, None]) * partners
-        return np.where(is_missing, UNLABELLED, mixed).astype(np.float32)
+        return np.where(is_missing, UNLABELED, mixed).astype(np.float32)
 
     def loss(self, *, from_logits, mixed=False):
         from keras_kd.tasks.losses import BinaryCrossentropy

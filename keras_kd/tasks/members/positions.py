@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from keras_kd.errors import ConfigurationError, explain
-from keras_kd.tasks.labels import UNLABELLED, check_class_numbers, class_numbers
+from keras_kd.tasks.labels import UNLABELED, check_class_numbers, class_numbers
 from keras_kd.tasks.members.classification import ClassTask
 
 
@@ -19,7 +19,7 @@ class PositionTask(ClassTask):
     has_positions = True
     num_axes: ClassVar[int]
 
-    ignore_class: int = UNLABELLED
+    ignore_class: int = UNLABELED
 
     def __post_init__(self):
         if not isinstance(self.ignore_class, int) or isinstance(self.ignore_class, bool):
@@ -42,8 +42,8 @@ class PositionTask(ClassTask):
                     fix="One-hot labels become class numbers with y.argmax(-1).",
                 )
             )
-        if self.ignore_class != UNLABELLED:
-            labels = np.where(labels == self.ignore_class, UNLABELLED, labels.astype(np.int64))
+        if self.ignore_class != UNLABELED:
+            labels = np.where(labels == self.ignore_class, UNLABELED, labels.astype(np.int64))
         numbers = class_numbers(labels, labels.shape, num_outputs, what=what)
         check_class_numbers(what, numbers, num_outputs)
         return numbers.astype(np.int32)

@@ -46,7 +46,7 @@ class Regression(Task):
     def has_label(self, labels):
         return ~np.isnan(labels).all(axis=1)
 
-    def unlabelled(self, labels):
+    def unlabeled(self, labels):
         return np.full_like(labels, np.nan)
 
     def num_outputs(self, labels):

@@ -15,11 +15,11 @@ from keras_kd.tasks.members.positions import PositionTask
 @registry.register
 @dataclass(frozen=True)
 class Segmentation(PositionTask):
-    """One class per pixel. Labels: masks of class numbers `[n, H, W]`, -1 (or `ignore_class`) for an unlabelled pixel.
+    """One class per pixel. Labels: masks of class numbers `[n, H, W]`, -1 (or `ignore_class`) for an unlabeled pixel.
     A model ends in logits `[n, H, W, C]`, or in their softmax.
 
     Args:
-        ignore_class: the class number that the stored masks give to unlabelled pixels, such as 255.
+        ignore_class: the class number that the stored masks give to unlabeled pixels, such as 255.
 
     >>> mask = np.array([[[0, 1], [255, 1]]])
     >>> outputs = np.eye(2)[[[[0, 1], [0, 0]]]]

@@ -17,7 +17,7 @@ from keras_kd.serialization import register
 from keras_kd.teachers.base import Batch
 from keras_kd.teachers.several import combining, subsets
 from keras_kd.teachers.several.group import Group
-from keras_kd.teachers.several.learned_weights import labelled, log_likelihoods, logit_weights, mixture_weights
+from keras_kd.teachers.several.learned_weights import labeled, log_likelihoods, logit_weights, mixture_weights
 from keras_kd.teachers.several.weights import confidence_weights, label_loss_weights
 
 RULES = ("confidence", "label_loss", "learned")
@@ -80,7 +80,7 @@ class Ensemble(Group):
                 explain(
                     "The weights of this ensemble have not been learned yet.",
                     received="weights='learned'",
-                    fix="Call ensemble.learn(x, y) with labelled data before the distillation.",
+                    fix="Call ensemble.learn(x, y) with labeled data before the distillation.",
                 )
             )
         outputs, inner = self.ask(batch, taps)
@@ -114,7 +114,7 @@ class Ensemble(Group):
                     expected="Ensemble(members, weights='learned')",
                 )
             )
-        logits, targets = labelled(self._all_logits(x, batch_size), y, self.activation)
+        logits, targets = labeled(self._all_logits(x, batch_size), y, self.activation)
         if not len(targets):
             raise ConfigurationError(
                 explain("There is nothing to learn the weights from.", received="no row with a label")

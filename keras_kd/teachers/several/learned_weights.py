@@ -14,7 +14,7 @@ _TOLERANCE = 1e-6
 _MAX_STEPS = 2000
 
 
-def labelled(logits: np.ndarray, labels: Any, activation: str) -> tuple[np.ndarray, np.ndarray]:
+def labeled(logits: np.ndarray, labels: Any, activation: str) -> tuple[np.ndarray, np.ndarray]:
     """Labeled rows only: logits `[teachers, observations, classes]` and targets `[observations, classes]`, float64.
 
     Each of several independent outputs is a separate observation of one class.
@@ -32,7 +32,7 @@ def labelled(logits: np.ndarray, labels: Any, activation: str) -> tuple[np.ndarr
 
 
 def log_likelihoods(logits: np.ndarray, targets: np.ndarray, activation: str) -> np.ndarray:
-    """`log p_k(y_n)`, float64 `[teachers, observations]`, from the logits and targets returned by `labelled`."""
+    """`log p_k(y_n)`, float64 `[teachers, observations]`, from the logits and targets returned by `labeled`."""
     if activation == "softmax":
         return (targets * log_probabilities(logits)).sum(axis=-1)
     return (targets * logits - np.logaddexp(0.0, logits)).sum(axis=-1)

@@ -163,9 +163,9 @@ def test_examples_without_a_label_can_be_mixed():
 
 
 @pytest.mark.parametrize("labels", [np.array([0.5, 1, 2]), np.array([0, 1, -2]), np.array([0, 1, 2**40])])
-def test_relabelled_refuses_what_is_not_a_label(labels):
+def test_relabeled_refuses_what_is_not_a_label(labels):
     with pytest.raises(ConfigurationError, match="whole numbers"):
-        open_source("digits").train.subset(range(3), "few").relabelled(labels, "other")
+        open_source("digits").train.subset(range(3), "few").relabeled(labels, "other")
 
 
 # Class names.

@@ -68,10 +68,10 @@ def test_every_way_out_has_the_same_dtypes_and_values(opened):
 
 def test_few_labels_are_marked_as_the_task_marks_them(opened):
     _, source, *_ = opened
-    labelled, partly = few_labels(source.train, 20, seed=1)
+    labeled, partly = few_labels(source.train, 20, seed=1)
     has_label = source.task.has_label(partly.labels())
-    assert labelled.num_examples == 20 == has_label.sum()
-    np.testing.assert_array_equal(labelled.labels(), partly.labels()[has_label])
+    assert labeled.num_examples == 20 == has_label.sum()
+    np.testing.assert_array_equal(labeled.labels(), partly.labels()[has_label])
     np.testing.assert_array_equal(partly.labels()[has_label], source.train.labels()[has_label])
 
 

@@ -113,4 +113,4 @@ def test_the_tests_of_the_distiller_pass_on_jax(start_once, environment, tmp_pat
     assert failed == {}
 
 
-NEUTRAL = ("construction", "defaults", "fit", "saving", "masks", "taps", "unlabelled")
+NEUTRAL = ("construction", "defaults", "fit", "saving", "masks", "taps", "unlabeled")

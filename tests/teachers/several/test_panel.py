@@ -61,7 +61,7 @@ def test_names_that_do_not_fit_are_refused(make_model, names, message):
         Panel([make_model(4), make_model(4)], names=names)
 
 
-def test_travelling_answers_are_refused():
+def test_traveling_answers_are_refused():
     with pytest.raises(ConfigurationError, match="part of Panel.*cache the ensemble"):
         Panel([Travels()])
 

@@ -8,7 +8,7 @@ from keras import ops
 from scipy.special import log_softmax, softmax
 
 import keras_kd as kd
-from keras_kd.distillers.unlabelled import LabelDeclarations, Unlabelled, declared_by
+from keras_kd.distillers.unlabeled import LabelDeclarations, Unlabeled, declared_by
 from keras_kd.losses import DecoupledKD, Hint, RelationalKD, SimilarityPreserving, SoftTargets, Weighted
 
 RATE = 0.1
@@ -43,25 +43,25 @@ def data():
     return rng.normal(size=(12, 6)).astype("float32"), rng.integers(0, 4, 12)
 
 
-def written(labels, unlabelled, kind):
+def written(labels, unlabeled, kind):
     """The labels in the form that the loss of this kind expects, and the loss."""
     if kind == "zeros":
-        return np.eye(4, dtype="float32")[labels] * ~unlabelled[:, None], SOFT(from_logits=True)
+        return np.eye(4, dtype="float32")[labels] * ~unlabeled[:, None], SOFT(from_logits=True)
     ignored, dtype = {"-1": (-1, "int64"), "255": (255, "uint8"), "column": (-1, "int32")}[kind]
-    labels = np.where(unlabelled, ignored, labels).astype(dtype)
+    labels = np.where(unlabeled, ignored, labels).astype(dtype)
     return labels[:, None] if kind == "column" else labels, SPARSE(from_logits=True, ignore_class=ignored)
 
 
-def step_by_hand(weights, teacher_logits, x, y, unlabelled, *, alpha, temperature, sample_weight, is_sparse):
+def step_by_hand(weights, teacher_logits, x, y, unlabeled, *, alpha, temperature, sample_weight, is_sparse):
     """Weights after one step of SGD, and the logs."""
     kernel, bias = (np.asarray(weight, "float64") for weight in weights)
     z, v = x.astype("float64") @ kernel + bias, teacher_logits.astype("float64")
     onehot, w = np.eye(4)[y], sample_weight.astype("float64")
     q, p = softmax(z / temperature, -1), softmax(v / temperature, -1)
     soft = temperature**2 * (p * (log_softmax(v / temperature, -1) - log_softmax(z / temperature, -1))).sum(-1)
-    count = max((~unlabelled).sum(), 1) if is_sparse else 12
-    share = w * ~unlabelled / count
-    a = np.where(unlabelled, 1.0, alpha) * w / 12
+    count = max((~unlabeled).sum(), 1) if is_sparse else 12
+    share = w * ~unlabeled / count
+    a = np.where(unlabeled, 1.0, alpha) * w / 12
     supervised = -(share * (onehot * log_softmax(z, -1)).sum(-1)).sum()
     d_logits = (1 - alpha) * share[:, None] * (softmax(z, -1) - onehot) + a[:, None] * temperature * (q - p)
     after = [kernel - RATE * x.T @ d_logits, bias - RATE * d_logits.sum(0)]
@@ -84,7 +84,7 @@ def step_by_hand(weights, teacher_logits, x, y, unlabelled, *, alpha, temperatur
     ],
 )
 def test_a_step_is_that_of_the_formula(data, rows, alpha, kind, weighted, settings):
-    (x, y), unlabelled = data, ROWS[rows]
+    (x, y), unlabeled = data, ROWS[rows]
     weight = np.linspace(0.5, 2, 12).astype("float32") if weighted else np.ones(12, "float32")
     teacher, student = linear_model(), linear_model()
     expected, logs_expected = step_by_hand(
@@ -92,13 +92,13 @@ def test_a_step_is_that_of_the_formula(data, rows, alpha, kind, weighted, settin
         ops.convert_to_numpy(teacher(x)),
         x,
         y,
-        unlabelled,
+        unlabeled,
         alpha=alpha,
         temperature=3.0,
         sample_weight=weight,
         is_sparse=kind != "zeros",
     )
-    labels, loss = written(y, unlabelled, kind)
+    labels, loss = written(y, unlabeled, kind)
     distiller = kd.Distiller(teacher, student, alpha=alpha, temperature=3.0)
     distiller.compile(keras.optimizers.SGD(RATE), loss=loss, **settings)
     logs = distiller.train_on_batch(x, labels, sample_weight=weight if weighted else None, return_dict=True)
@@ -122,8 +122,8 @@ LOSSES = {
 @pytest.mark.parametrize("alpha", [0.0, 0.4])
 def test_any_loss_is_weighed_by_example(data, losses, alpha):
     """The reference is a tape over terms computed with the weight of one example at a time."""
-    (x, y), unlabelled = data, ROWS["some"]
-    labels = np.where(unlabelled, -1, y)
+    (x, y), unlabeled = data, ROWS["some"]
+    labels = np.where(unlabeled, -1, y)
     teacher, student = tapped_model(), tapped_model()
     by_hand = copy_of(student)
     with tf.GradientTape() as tape:
@@ -138,9 +138,9 @@ def test_any_loss_is_weighed_by_example(data, losses, alpha):
             for row in range(12):
                 # the other weights are negligible, but not 0: the row keeps its partners
                 weight = np.where(np.arange(12) == row, 1.0, 1e-20).astype("float32")
-                a = 1.0 if unlabelled[row] else alpha
+                a = 1.0 if unlabeled[row] else alpha
                 distillation += a * term(*sides, sample_weight=weight, context=context)
-        supervised = SPARSE(from_logits=True)(y[~unlabelled], tf.boolean_mask(said[1]["out"], ~unlabelled))
+        supervised = SPARSE(from_logits=True)(y[~unlabeled], tf.boolean_mask(said[1]["out"], ~unlabeled))
         loss = (1 - alpha) * supervised + distillation
     gradients = tape.gradient(loss, by_hand.trainable_variables)
     expected = [w - RATE * g for w, g in zip(by_hand.get_weights(), gradients, strict=True)]
@@ -154,27 +154,27 @@ def test_any_loss_is_weighed_by_example(data, losses, alpha):
 
 
 def test_a_term_that_is_one_number_has_one_alpha(data):
-    (x, y), unlabelled = data, ROWS["some"]
+    (x, y), unlabeled = data, ROWS["some"]
     terms = [lambda teacher, student: keras.ops.mean(keras.ops.square(teacher - student))]
     distiller = kd.Distiller(linear_model(), linear_model(), alpha=0.25, losses=terms)
     distiller.compile(keras.optimizers.SGD(RATE), loss=SPARSE(from_logits=True, ignore_class=-1))
-    logs = distiller.train_on_batch(x, np.where(unlabelled, -1, y), return_dict=True)
+    logs = distiller.train_on_batch(x, np.where(unlabeled, -1, y), return_dict=True)
     expected = 0.75 * logs["student_loss"] + 0.25 * logs["distillation_loss"]
     assert logs["loss"] == pytest.approx(expected, rel=1e-6) and logs["distillation_loss"] > 0
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.25])
 def test_a_mean_over_sample_weights_is_divided_by_these_and_not_by_alpha(data, alpha):
-    (x, y), unlabelled = data, ROWS["some"]
+    (x, y), unlabeled = data, ROWS["some"]
     weights = np.linspace(0.0, 2, 12).astype("float32")
     teacher, student = linear_model(), linear_model()
     each = ops.convert_to_numpy(kd.losses.soft_targets(teacher(x), student(x), 4.0)).astype("float64")
     term = Weighted(SoftTargets(reduction="mean_with_sample_weight"), 3.0)
     distiller = kd.Distiller(teacher, student, alpha=alpha, losses=[term])
     distiller.compile(keras.optimizers.SGD(RATE), loss=SPARSE(from_logits=True, ignore_class=-1))
-    logs = distiller.train_on_batch(x, np.where(unlabelled, -1, y), sample_weight=weights, return_dict=True)
+    logs = distiller.train_on_batch(x, np.where(unlabeled, -1, y), sample_weight=weights, return_dict=True)
     assert logs["distillation_loss"] == pytest.approx(3 * np.average(each, weights=weights), rel=1e-4)
-    distillation = 3 * (np.where(unlabelled, 1.0, alpha) * each * weights).sum() / weights.sum()
+    distillation = 3 * (np.where(unlabeled, 1.0, alpha) * each * weights).sum() / weights.sum()
     assert logs["loss"] == pytest.approx((1 - alpha) * logs["student_loss"] + distillation, rel=1e-4)
 
 
@@ -187,7 +187,7 @@ def test_with_every_label_nothing_changes_by_a_bit(data, losses, kind, monkeypat
     results = []
     for is_known in (True, False):
         if not is_known:
-            monkeypatch.setattr(kd.Distiller, "_unlabelled", lambda self, batch: Unlabelled({}, {}, is_single=True))
+            monkeypatch.setattr(kd.Distiller, "_unlabeled", lambda self, batch: Unlabeled({}, {}, is_single=True))
         student = copy_of(start)
         distiller = kd.Distiller(teacher, student, alpha=0.3, losses=LOSSES[losses]())
         distiller.compile(keras.optimizers.SGD(RATE), loss=loss, run_eagerly=losses == "pairs")
@@ -231,8 +231,8 @@ def test_which_losses_declare_missing_labels():
 
 
 def test_alpha_reacts_without_a_retrace(data):
-    (x, y), unlabelled = data, ROWS["some"]
-    labels = np.where(unlabelled, -1, y)
+    (x, y), unlabeled = data, ROWS["some"]
+    labels = np.where(unlabeled, -1, y)
     num_traces = []
 
     def gap(teacher, student):
@@ -252,32 +252,32 @@ def test_alpha_reacts_without_a_retrace(data):
 
 
 def test_label_smoothing_does_not_reach_rows_of_zeros(data):
-    (x, y), unlabelled = data, ROWS["some"]
-    labels, _ = written(y, unlabelled, "zeros")
+    (x, y), unlabeled = data, ROWS["some"]
+    labels, _ = written(y, unlabeled, "zeros")
     student = linear_model()
-    expected = SOFT(from_logits=True, label_smoothing=0.1)(labels[~unlabelled], student(x[~unlabelled]))
+    expected = SOFT(from_logits=True, label_smoothing=0.1)(labels[~unlabeled], student(x[~unlabeled]))
     distiller = kd.Distiller(linear_model(), student)
     distiller.compile("sgd", loss=SOFT(from_logits=True, label_smoothing=0.1))
     logs = distiller.train_on_batch(x, labels, return_dict=True)
-    assert logs["student_loss"] == pytest.approx(float(expected) * (~unlabelled).sum() / 12, rel=1e-5)
+    assert logs["student_loss"] == pytest.approx(float(expected) * (~unlabeled).sum() / 12, rel=1e-5)
 
 
-def test_epoch_logs_are_about_the_labelled_examples(data):
+def test_epoch_logs_are_about_the_labeled_examples(data):
     """With 4, 1 and 0 labels per batch, losses and weighted metrics are means over labels, not over batches."""
-    (x, y), unlabelled = data, np.arange(12) > 4
+    (x, y), unlabeled = data, np.arange(12) > 4
     student = linear_model()
-    labelled = x[:5], y[:5]
+    labeled = x[:5], y[:5]
     student.compile(loss=SPARSE(from_logits=True), metrics=["accuracy"])
-    expected = student.evaluate(*labelled, verbose=0, return_dict=True)
+    expected = student.evaluate(*labeled, verbose=0, return_dict=True)
     distiller = kd.Distiller(linear_model(), student)
     loss = SPARSE(from_logits=True, ignore_class=-1)
     distiller.compile(keras.optimizers.SGD(0.0), loss=loss, weighted_metrics=["accuracy"])
-    history = distiller.fit(x, np.where(unlabelled, -1, y), batch_size=4, shuffle=False, verbose=0).history
+    history = distiller.fit(x, np.where(unlabeled, -1, y), batch_size=4, shuffle=False, verbose=0).history
     assert history["student_loss"][0] == pytest.approx(expected["loss"], rel=1e-5)
     assert history["accuracy"][0] == pytest.approx(expected["accuracy"]) and 0 < expected["accuracy"] < 1
 
 
-def test_an_example_of_many_positions_is_unlabelled_where_none_has_a_label(data):
+def test_an_example_of_many_positions_is_unlabeled_where_none_has_a_label(data):
     x = np.random.default_rng(1).normal(size=(3, 4, 6)).astype("float32")
     labels = np.array([[1, 2, -1, -1], [-1, -1, -1, -1], [0, 1, 2, 3]])
     teacher, student = (keras.Sequential([keras.Input((4, 6)), L.Dense(4)]) for _ in range(2))
@@ -313,7 +313,7 @@ def test_each_output_has_labels_of_its_own(data):
     assert logs["loss"] == pytest.approx(0.75 * logs["student_loss"] + expected, rel=1e-4)
 
 
-def test_an_output_that_declares_nothing_makes_every_example_labelled_for_inner_layers(data):
+def test_an_output_that_declares_nothing_makes_every_example_labeled_for_inner_layers(data):
     x, y = data
     labels = {"a": np.where(y == 0, -1, y), "b": y}
     losses = {"a": SPARSE(from_logits=True, ignore_class=-1), "b": SPARSE(from_logits=True)}
@@ -330,11 +330,11 @@ def test_an_output_that_declares_nothing_makes_every_example_labelled_for_inner_
 
 
 def test_losses_of_this_package_know_no_label_as_minus_1_whatever_the_number(data):
-    (x, y), unlabelled = data, ROWS["some"]
+    (x, y), unlabeled = data, ROWS["some"]
     teacher, start = linear_model(), linear_model()
     logs = []
     for kind in ("-1", "255", "column"):
-        labels, loss = written(y, unlabelled, kind)
+        labels, loss = written(y, unlabeled, kind)
         distiller = kd.Distiller(teacher, copy_of(start), losses=[DecoupledKD()])
         distiller.compile("sgd", loss=loss)
         logs.append(distiller.train_on_batch(x, labels, return_dict=True))
@@ -342,10 +342,10 @@ def test_losses_of_this_package_know_no_label_as_minus_1_whatever_the_number(dat
 
 
 def test_half_precision(data):
-    (x, y), unlabelled = data, ROWS["some"]
+    (x, y), unlabeled = data, ROWS["some"]
     policy = keras.DTypePolicy("mixed_float16")
     student = keras.Sequential([keras.Input((6,)), L.Dense(5, "relu", dtype=policy), L.Dense(4, dtype=policy)])
     distiller = kd.Distiller(linear_model(), student, alpha=0.0)
     distiller.compile(keras.optimizers.SGD(0.05), loss=SPARSE(from_logits=True, ignore_class=-1))
-    history = distiller.fit(x, np.where(unlabelled, -1, y), epochs=5, verbose=0).history
+    history = distiller.fit(x, np.where(unlabeled, -1, y), epochs=5, verbose=0).history
     assert np.isfinite(history["loss"]).all() and history["loss"][-1] < history["loss"][0]

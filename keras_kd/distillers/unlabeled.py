@@ -12,7 +12,7 @@ from keras import ops
 from keras_kd.distillers.supervision import losses_by_output
 from keras_kd.losses import DistillationLoss
 from keras_kd.serialization import snake_case
-from keras_kd.tasks import UNLABELLED, tensors
+from keras_kd.tasks import UNLABELED, tensors
 from keras_kd.tasks import losses as task_losses
 
 _OF_SOFT_LABELS = {"categorical_crossentropy", "categorical_focal_crossentropy"}
@@ -34,10 +34,10 @@ class Declaration:
 
     def with_minus_one(self, labels: Any) -> Any:
         """The labels with -1 for missing ones, the convention of this package's losses."""
-        if self.ignore_class in (None, UNLABELLED):
+        if self.ignore_class in (None, UNLABELED):
             return labels
         is_missing = ops.equal(ops.cast(labels, "float32"), float(self.ignore_class))
-        return ops.where(is_missing, UNLABELLED, ops.cast(labels, "int32"))
+        return ops.where(is_missing, UNLABELED, ops.cast(labels, "int32"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +86,7 @@ class LabelDeclarations:
         losses = losses_by_output(loss, self._names)
         self._declared = {name: declared_by(item) for name, item in losses.items() if item is not None}
 
-    def find(self, labels: Any) -> Unlabelled:
+    def find(self, labels: Any) -> Unlabeled:
         """Which examples of a batch have no label.
 
         Args:
@@ -94,10 +94,10 @@ class LabelDeclarations:
         """
         by_output = _by_output(labels, self._names)
         declared = {name: item for name, item in self._declared.items() if name in by_output}
-        return Unlabelled(declared, by_output, is_single=not keras.tree.is_nested(labels))
+        return Unlabeled(declared, by_output, is_single=not keras.tree.is_nested(labels))
 
 
-class Unlabelled:
+class Unlabeled:
     """Which examples of a batch have no label; false if the compiled loss cannot mark missing labels.
 
     An example with positions (pixels, tokens) has no label if none of its positions has one.
