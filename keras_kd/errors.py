@@ -61,7 +61,7 @@ def check_number(
         low = f"{at_least:g} <= " if at_least > -math.inf else ""
         high = f" <= {at_most:g}" if at_most < math.inf else ""
         expected = f"a number, {low}{name}{high}" if low or high else "a finite number"
-        raise ConfigurationError(explain(f"{name!r} is not usable.", received=repr(value), expected=expected, fix=fix))
+        raise ConfigurationError(explain(f"Invalid {name!r}.", received=repr(value), expected=expected, fix=fix))
     return float(value)
 
 
@@ -79,7 +79,7 @@ def check_integer(
         low = "" if at_least is None else f"{at_least} <= "
         high = "" if at_most is None else f" <= {at_most}"
         expected = f"a whole number, {low}{name}{high}" if low or high else "a whole number"
-        raise ConfigurationError(explain(f"{name!r} is not usable.", received=repr(value), expected=expected, fix=fix))
+        raise ConfigurationError(explain(f"Invalid {name!r}.", received=repr(value), expected=expected, fix=fix))
     return int(value)
 
 
@@ -88,7 +88,7 @@ def check_choice(name: str, value: Any, choices: Iterable[Any]) -> Any:
     choices = list(choices)
     if value not in choices:
         expected = "one of " + ", ".join(map(repr, choices))
-        raise ConfigurationError(explain(f"{name!r} is not usable.", received=repr(value), expected=expected))
+        raise ConfigurationError(explain(f"Invalid {name!r}.", received=repr(value), expected=expected))
     return value
 
 

@@ -15,7 +15,7 @@ def test_a_whole_number_becomes_an_int(value):
 @pytest.mark.parametrize(
     ("value", "limits", "message"),
     [
-        (0, {"at_least": 1}, "'views' is not usable. Received: 0. Expected: a whole number, 1 <= views."),
+        (0, {"at_least": 1}, "Invalid 'views'. Received: 0. Expected: a whole number, 1 <= views."),
         (9, {"at_least": 1, "at_most": 8}, "Received: 9. Expected: a whole number, 1 <= views <= 8."),
         (2.0, {}, r"Received: 2.0. Expected: a whole number\."),
         (True, {}, "Received: True"),

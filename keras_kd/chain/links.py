@@ -135,7 +135,7 @@ def for_each(epochs: Any, count: int) -> list[int]:
     if len(given) != count or not all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in given):
         raise ConfigurationError(
             explain(
-                "'epochs' is not usable.",
+                "Invalid 'epochs'.",
                 received=repr(epochs),
                 expected=f"a whole number, at least 1, or a list of {count}: one for each model to train",
             )

@@ -24,7 +24,7 @@ def check_fraction(name: str, value: Any) -> float | None:
     if not isinstance(value, Real) or isinstance(value, bool) or not 0 < value < 1:
         raise ConfigurationError(
             explain(
-                f"{name!r} is not usable for this source.",
+                f"Invalid {name!r} for this source.",
                 received=repr(value),
                 expected=f"a fraction of the examples, 0 < {name} < 1",
                 fix='Split expressions such as "train[:90%]" are for "tfds:NAME" only.',
@@ -40,7 +40,7 @@ def check_value_range(value_range: Any) -> tuple[float, float]:
     if not numbers or value_range[0] >= value_range[1]:
         raise ConfigurationError(
             explain(
-                "'value_range' is not usable.",
+                "Invalid 'value_range'.",
                 received=repr(value_range),
                 expected="two numbers, the lower one first, such as (0.0, 1.0) or (-1.0, 1.0)",
             )
@@ -57,7 +57,7 @@ def check_image_size(image_size: Any) -> tuple[int, int] | None:
     if not is_pair or not all(isinstance(v, Integral) and not isinstance(v, bool) and v > 0 for v in pair):
         raise ConfigurationError(
             explain(
-                "'image_size' is not usable.",
+                "Invalid 'image_size'.",
                 received=repr(image_size),
                 expected="a number of pixels, or (height, width) in pixels",
             )

@@ -134,7 +134,7 @@ class Draws:
             return high
         raise ConfigurationError(
             explain(
-                "'high' is not usable.",
+                "Invalid 'high'.",
                 received=repr(high),
                 expected=f"a whole number, 1 <= high <= 2^53, or {len(self)} of them, one for each example",
             )
@@ -146,7 +146,7 @@ def _checked_ids(ids: Any) -> np.ndarray:
     if ids.ndim != 1 or (ids.size and ids.dtype.kind not in "iu"):
         raise ConfigurationError(
             explain(
-                "'ids' are not usable.",
+                "Invalid 'ids'.",
                 received=f"{ids.dtype} of shape {ids.shape}",
                 expected="whole numbers [b], one for each example",
             )

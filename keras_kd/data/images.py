@@ -294,7 +294,7 @@ def _checked_range(name: str, value: Any, at_most: float = math.inf) -> tuple[fl
         high = f" <= {at_most:g}" if math.isfinite(at_most) else ""
         raise ConfigurationError(
             explain(
-                f"{name!r} is not usable.",
+                f"Invalid {name!r}.",
                 received=repr(value),
                 expected=f"two numbers, 0 < lowest <= highest{high}",
             )

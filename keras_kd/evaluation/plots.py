@@ -53,7 +53,7 @@ def softened(logits: Any, temperature: float) -> np.ndarray:
     ([0.881, 0.119], [0.525, 0.475])
     """
     if check_number("temperature", temperature) <= 0:
-        raise ConfigurationError(explain("'temperature' is not usable.", received=temperature, expected="a number > 0"))
+        raise ConfigurationError(explain("Invalid 'temperature'.", received=temperature, expected="a number > 0"))
     return np.exp(log_probabilities(logits, temperature))
 
 

@@ -91,7 +91,7 @@ class Report:
         ids = [row.id for row in self.rows]
         if not ids or len(set(ids)) < len(ids):
             expected = "at least one row, and no id twice"
-            raise ConfigurationError(explain("'rows' is not usable.", received=ids, expected=expected))
+            raise ConfigurationError(explain("Invalid 'rows'.", received=ids, expected=expected))
         for measure in tasks.get(self.task).measures:
             for row in self.rows:
                 if measure.is_share and row.values.get(measure.name) is not None:

@@ -80,7 +80,7 @@ def _split(name: str, data: Any, inputs: list[ModelInput]) -> list[np.ndarray]:
 def _gather(name: str, data: Any, inputs: list[ModelInput]) -> list[np.ndarray]:
     if not isinstance(data, Iterable):
         expected = "an array of samples, or an iterable of batches"
-        raise ConfigurationError(explain(f"{name!r} is not usable.", received=type(data).__name__, expected=expected))
+        raise ConfigurationError(explain(f"Invalid {name!r}.", received=type(data).__name__, expected=expected))
     batches, num_examples = [], 0
     for batch in data:
         inputs_of_batch = batch[0] if isinstance(batch, tuple) else batch  # (x, y) as in model.fit

@@ -144,7 +144,7 @@ class DistillationLoss(keras.distillation.DistillationLoss, keras.layers.Layer):
     ):
         teacher, student = _checked_tap(teacher, self.several_taps), _checked_tap(student, self.several_taps)
         if name is not None and not isinstance(name, str):
-            raise ConfigurationError(explain("'name' is not usable.", received=repr(name), expected="text, or None"))
+            raise ConfigurationError(explain("Invalid 'name'.", received=repr(name), expected="text, or None"))
         keras.layers.Layer.__init__(
             self, name=name or _default_name(type(self), student), dtype="float32", autocast=False
         )

@@ -52,7 +52,7 @@ def clone(
     check_graph(model)
     if replace is not None and not isinstance(replace, Mapping) and not callable(replace):
         expected = "a function from a layer to its replacement, or a mapping of replacements by path"
-        raise ConfigurationError(explain("'replace' is not usable.", received=repr(replace), expected=expected))
+        raise ConfigurationError(explain("Invalid 'replace'.", received=repr(replace), expected=expected))
     function = _by_path(model, replace) if isinstance(replace, Mapping) else replace or (lambda layer: None)
     made = Clone(model, function, transfer)
     if isinstance(replace, Mapping):

@@ -182,7 +182,7 @@ def test_a_metric_that_is_not_there_is_said(model, fit, exported, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"monitor": "val_loss", "mode": "lowest"}, "'mode' is not usable.*'auto', 'min', 'max'"),
+        ({"monitor": "val_loss", "mode": "lowest"}, "Invalid 'mode'.*'auto', 'min', 'max'"),
         ({"monitor": "val_score"}, "'val_score' does not tell which way is better.*mode='min' or mode='max'"),
         ({"monitor": "loss_of_accuracy"}, "does not tell"),
     ],

@@ -159,7 +159,7 @@ def test_run_reads_recipe_and_options(invoke, started, tmp_path):
             ["student.model: The student's outputs do not fit", "(None, 10)"],
         ),
         (["--set", "data.source=npz:none.npz"], ["data: There is no such .npz file."]),
-        (["--set", "few_labels.num_labels=5"], ["few_labels.num_labels: not usable."]),
+        (["--set", "few_labels.num_labels=5"], ["few_labels.num_labels: invalid value."]),
         (["--output-dir", "file/below"], ["output_dir: this is not a folder."]),
     ],
 )

@@ -44,7 +44,7 @@ def own_models(tmp_path):
         (["run", "--set", "student.model=digits_studnet"], 2, "Did you mean 'digits_student'?"),
         (["run", "--set", "distillation.losses=[soft_target]"], 2, "Did you mean 'soft_targets'?"),
         (["run", "none.yaml"], 2, "No such file"),
-        (["diagnose", "--set", "seed=x"], 2, "seed: not usable"),
+        (["diagnose", "--set", "seed=x"], 2, "seed: invalid value"),
         (["cache", "build", "none.yaml"], 2, "No such file"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

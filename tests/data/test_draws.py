@@ -201,15 +201,15 @@ def test_beta_is_finite_at_any_alpha(alpha):
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: Draws(-1, [0], 0), "'seed' is not usable. Received: -1."),
-        (lambda: Draws(0, [0.5], 0), r"'ids' are not usable. Received: float64 of shape \(1,\)."),
+        (lambda: Draws(-1, [0], 0), "Invalid 'seed'. Received: -1."),
+        (lambda: Draws(0, [0.5], 0), r"Invalid 'ids'. Received: float64 of shape \(1,\)."),
         (lambda: Draws(0, 3, 0), r"Received: int64 of shape \(\). Expected: whole numbers \[b\]"),
-        (lambda: Draws(0, [0], 0.5), "'view' is not usable. Received: 0.5."),
-        (lambda: Draws(0, [0], -1), "'view' is not usable. Received: -1."),
-        (lambda: Draws(0, [0], 0).integers("n", 0), "'high' is not usable. Received: array\\(0\\)."),
+        (lambda: Draws(0, [0], 0.5), "Invalid 'view'. Received: 0.5."),
+        (lambda: Draws(0, [0], -1), "Invalid 'view'. Received: -1."),
+        (lambda: Draws(0, [0], 0).integers("n", 0), "Invalid 'high'. Received: array\\(0\\)."),
         (lambda: Draws(0, [0], 0).integers("n", 2.0), "Expected: a whole number, 1 <= high <= 2\\^53, or 1 of them"),
         (lambda: Draws(0, [0, 1], 0).integers("n", [1, 2, 3]), "or 2 of them, one for each example"),
-        (lambda: Draws(0, [0], 0).beta("n", 0.0), "'alpha' is not usable. Received: 0.0."),
+        (lambda: Draws(0, [0], 0).beta("n", 0.0), "Invalid 'alpha'. Received: 0.0."),
     ],
 )
 def test_errors_say_what_came_and_what_was_expected(make, words):

@@ -135,7 +135,7 @@ def test_a_file_that_is_cut_off_is_refused(pair_file):
 def test_a_missing_file_and_a_wrong_number_of_threads(tmp_path, pair_file):
     with pytest.raises(ConfigurationError, match="no TFLite file.*missing.tflite.*export_tflite"):
         litert.Model(tmp_path / "missing.tflite")
-    with pytest.raises(ConfigurationError, match="'num_threads' is not usable"):
+    with pytest.raises(ConfigurationError, match="Invalid 'num_threads'"):
         litert.Model(pair_file, num_threads=0)
 
 

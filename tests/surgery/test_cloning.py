@@ -205,7 +205,7 @@ def block_inside():
         (lambda: clone(OwnCode()), "cannot be read as a graph.*a OwnCode with code of its own.*Functional"),
         (lambda: clone(keras.Sequential([L.Dense(1)])), "a Sequential model that has not been built"),
         (lambda: clone(L.Dense(1)), "Received: a Dense"),
-        (lambda: clone(make("shared"), 3), "'replace' is not usable.*3.*a mapping of replacements by path"),
+        (lambda: clone(make("shared"), 3), "Invalid 'replace'.*3.*a mapping of replacements by path"),
         (lambda: clone(block_inside()), "(?s)'block.*cannot be made again.*size.*Block.get_config"),
         (
             lambda: clone(make("shared"), {"towr": L.Dense(3)}),

@@ -126,7 +126,7 @@ def _check_expressions(expressions: Mapping[str, Any]) -> None:
         if value is not None and not isinstance(value, str):
             raise ConfigurationError(
                 explain(
-                    f"{name!r} is not usable for a TensorFlow data set.",
+                    f"Invalid {name!r} for a TensorFlow data set.",
                     received=repr(value),
                     expected='a split expression such as "train[:90%]"',
                 )

@@ -132,7 +132,7 @@ def _check_top_k(recipe: Recipe, source: data.DataSource) -> None:
     if top_k is not None and top_k >= source.num_classes:
         raise RecipeError(
             explain(
-                "cache.top_k: not usable.",
+                "cache.top_k: invalid value.",
                 received=top_k,
                 expected=f"1 to {source.num_classes - 1}, fewer than the {source.num_classes} classes of the data",
                 fix="cache.top_k: null keeps whole rows.",
@@ -154,7 +154,7 @@ def _check_few_labels(recipe: Recipe, source: data.DataSource) -> None:
         group = "class" if source.task.has_classes else "stratum"
         raise RecipeError(
             explain(
-                "few_labels.num_labels: not usable.",
+                "few_labels.num_labels: invalid value.",
                 received=few.num_labels,
                 expected=f"{least} (one per {group}) to {most} (the training {source.unit})",
                 fix="few_labels: null leaves the comparison out.",

@@ -56,11 +56,11 @@ def _parse(text: str, name: str) -> dict[str, Any]:
 def _set(settings: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
-        raise RecipeError(explain("--set is not usable.", received=_shown(override), expected="KEY=VALUE"))
+        raise RecipeError(explain("Invalid --set.", received=_shown(override), expected="KEY=VALUE"))
     *parents, last = key.split(".")
     key = printable(key)
     if len(parents) >= MAX_DEPTH or not override.partition("=")[0].isprintable():
-        raise RecipeError(explain("--set is not usable.", received=key, expected="a key that a recipe has"))
+        raise RecipeError(explain("Invalid --set.", received=key, expected="a key that a recipe has"))
     section = settings
     for parent in parents:
         if section.get(parent) is None:
@@ -112,7 +112,7 @@ def _describe(problems: list[dict[str, Any]]) -> list[str]:
             received[key] = _shown(problem["input"])
     for key, alternatives in expected.items():
         wanted = " or ".join(dict.fromkeys(alternatives))
-        lines.append(explain(f"{key}: not usable.", received=received[key], expected=wanted))
+        lines.append(explain(f"{key}: invalid value.", received=received[key], expected=wanted))
     if len(lines) > _MAX_LINES:
         lines[_MAX_LINES:] = [f"And {len(lines) - _MAX_LINES:,} more."]
     return lines

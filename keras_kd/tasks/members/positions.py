@@ -24,7 +24,7 @@ class PositionTask(ClassTask):
     def __post_init__(self):
         if not isinstance(self.ignore_class, int) or isinstance(self.ignore_class, bool):
             raise ConfigurationError(
-                explain("'ignore_class' is not usable.", received=repr(self.ignore_class), expected="a whole number")
+                explain("Invalid 'ignore_class'.", received=repr(self.ignore_class), expected="a whole number")
             )
 
     def read(self, labels, *, what="y", num_outputs=None):

@@ -63,9 +63,7 @@ class FunctionTeacher(ForeignTeacher):
             raise ConfigurationError(explain("Unsupported teacher.", received=repr(function), expected=expected))
         if fingerprint is not None and (not isinstance(fingerprint, str) or not fingerprint.strip()):
             expected = "text that changes whenever the function's answers do, or None"
-            raise ConfigurationError(
-                explain("'fingerprint' is not usable.", received=repr(fingerprint), expected=expected)
-            )
+            raise ConfigurationError(explain("Invalid 'fingerprint'.", received=repr(fingerprint), expected=expected))
         self.function = function
         self.name = name or getattr(function, "__name__", type(function).__name__)
         self._fingerprint = fingerprint

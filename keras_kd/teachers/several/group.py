@@ -108,7 +108,7 @@ class Group(Teacher):
             return list(values)
         raise ConfigurationError(
             explain(
-                f"{name!r} is not usable.",
+                f"Invalid {name!r}.",
                 received=repr(values),
                 expected=f"a list with one for each of the {len(self.members)} teachers",
             )

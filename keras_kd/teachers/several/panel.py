@@ -76,6 +76,4 @@ class Panel(Group):
 def _check_names(names: list[Any]) -> None:
     if all(isinstance(name, str) and "/" not in name for name in names) and len(set(names)) == len(names):
         return
-    raise ConfigurationError(
-        explain("'names' is not usable.", received=repr(names), expected="names without '/', each once")
-    )
+    raise ConfigurationError(explain("Invalid 'names'.", received=repr(names), expected="names without '/', each once"))

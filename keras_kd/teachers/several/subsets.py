@@ -23,7 +23,7 @@ def check_ids(classes: Sequence[Any]) -> list[list[int] | None]:
         if ids is not None and not _is_id_list(ids):
             raise ConfigurationError(
                 explain(
-                    f"'classes' of member {index} is not usable.",
+                    f"Invalid 'classes' of member {index}.",
                     received=repr(classes[index]),
                     expected="class ids from 0, each once, or None for all",
                 )

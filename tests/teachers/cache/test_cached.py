@@ -483,7 +483,7 @@ def test_what_is_no_pipeline_no_folder_or_no_number_of_views(teacher, images, tm
     (tmp_path / "file").touch()
     with pytest.raises(TeacherError, match="A cache is a folder. Received: the file"):
         CachedTeacher.build(teacher, Pipeline(images), tmp_path / "file")
-    with pytest.raises(ConfigurationError, match="'views' is not usable. Received: 0"):
+    with pytest.raises(ConfigurationError, match="Invalid 'views'. Received: 0"):
         CachedTeacher.build(teacher, Pipeline(images), tmp_path / "cache", views=0)
 
 
