@@ -13,7 +13,7 @@ import tensorflow as tf
 
 import keras_kd as kd
 from keras_kd import files
-from keras_kd.chain import Chain, Stage, born_again, distill_chain, training
+from keras_kd.chain import Chain, TrainingRecord, born_again, distill_chain, training
 from keras_kd.data import Pipeline
 from keras_kd.errors import ConfigurationError, Notice, TeacherError
 from keras_kd.locks import locked
@@ -127,10 +127,10 @@ def test_each_model_is_taught_by_the_one_before(teacher, make, data):
         expected = function()
         history = by_hand(previous, expected, data, seed=5 + index)
         assert_same_weights(chain.models[index], expected)
-        assert chain.stages[index].history == history
+        assert chain.trainings[index].history == history
         previous = expected
     assert chain.student is chain.models[-1] and chain.student.name == "student"
-    assert [(stage.name, stage.teachers) for stage in chain.stages] == [
+    assert [(record.name, record.teachers) for record in chain.trainings] == [
         ("assistant", ("teacher",)),
         ("student", ("assistant",)),
     ]
@@ -162,13 +162,13 @@ def without_learning(teacher, make, data, **settings):
 def test_all_before_it_teach_by_the_mean_of_their_soft_targets(teacher, make, data):
     models, chain = without_learning(teacher, make, data, epochs=1)
     *teachers, student = models
-    assert [stage.teachers for stage in chain.stages] == [
+    assert [record.teachers for record in chain.trainings] == [
         ("teacher",),
         ("teacher", "assistant"),
         ("teacher", "assistant", "second"),
     ]
     expected = [soft_targets(model, student, data[0], 3.0) for model in teachers]
-    logs = chain.stages[-1].history
+    logs = chain.trainings[-1].history
     for model, value in zip(teachers, expected, strict=True):
         assert logs[f"soft_targets_{model.name}"] == pytest.approx([value / 3], rel=1e-5)
     assert logs["distillation_loss"] == pytest.approx([np.mean(expected)], rel=1e-5)
@@ -181,7 +181,7 @@ def test_teachers_are_left_out_step_by_step(teacher, make, data):
     assert {0.0, 1.0} < set(shares.ravel().tolist())
     for model, share in zip(teachers, shares.T, strict=True):
         expected = share * soft_targets(model, student, data[0], 3.0)
-        assert chain.stages[-1].history[f"soft_targets_{model.name}"] == pytest.approx(expected, rel=1e-5)
+        assert chain.trainings[-1].history[f"soft_targets_{model.name}"] == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("drop", [0.0, 0.3, 0.9])
@@ -205,7 +205,7 @@ def test_born_again(make, teacher, data):
 
     chain = born_again(teacher, build, 3, data, epochs=1, **QUIET)
     assert chain.models == tuple(built)
-    assert [stage.teachers for stage in chain.stages] == [("teacher",), ("model_1",), ("model_2",)]
+    assert [record.teachers for record in chain.trainings] == [("teacher",), ("model_1",), ("model_2",)]
     assert len({model.initial for model in built}) == 3, "each generation starts from other weights"
 
 
@@ -216,7 +216,7 @@ def test_losses_are_new_for_each_training(teacher, make, data):
     models[0].set_weights(make("x", 12).get_weights())
     with pytest.warns(Notice):
         chain = distill_chain(models, data, epochs=1, losses=[hint], **QUIET)
-    assert not hint.built and all(stage.history["hint_features"][0] > 0 for stage in chain.stages)
+    assert not hint.built and all(record.history["hint_features"][0] > 0 for record in chain.trainings)
 
 
 def test_optimizer_and_metrics_are_new_for_each_training(teacher, make, data):
@@ -224,7 +224,7 @@ def test_optimizer_and_metrics_are_new_for_each_training(teacher, make, data):
     optimizer, metric = keras.optimizers.Adam(0.002), keras.metrics.SparseCategoricalAccuracy(name="share")
     chain = distill_chain(models, data, epochs=1, optimizer=optimizer, metrics=[metric], **QUIET)
     assert not optimizer.built and float(metric.result()) == 0.0
-    assert all(stage.history["share"][0] > 0 for stage in chain.stages)
+    assert all(record.history["share"][0] > 0 for record in chain.trainings)
 
     made = []
     distill_chain(
@@ -234,11 +234,11 @@ def test_optimizer_and_metrics_are_new_for_each_training(teacher, make, data):
 
 
 def test_epochs_for_each(teacher, make, data, validation):
-    stages = distill_chain(
+    trainings = distill_chain(
         [teacher, make("assistant"), make("student")], data, epochs=[1, 2], validation_data=validation, **QUIET
-    ).stages
-    assert [stage.epochs for stage in stages] == [1, 2]
-    last = stages[-1]
+    ).trainings
+    assert [record.epochs for record in trainings] == [1, 2]
+    last = trainings[-1]
     assert last.metrics == {"loss": last.history["val_loss"][-1], "accuracy": last.history["val_accuracy"][-1]}
     assert last.best == {"loss": min(last.history["val_loss"]), "accuracy": max(last.history["val_accuracy"])}
 
@@ -257,8 +257,8 @@ def test_a_pipeline_with_a_cached_teacher(teacher, make, data, tmp_path):
 
 def test_a_data_set(teacher, make, data):
     batches = tf.data.Dataset.from_tensor_slices(data).batch(16)
-    stage = distill_chain([teacher, make("student")], batches, epochs=2, **QUIET).stages[0]
-    assert stage.epochs == 2 and stage.history["loss"][1] < stage.history["loss"][0]
+    record = distill_chain([teacher, make("student")], batches, epochs=2, **QUIET).trainings[0]
+    assert record.epochs == 2 and record.history["loss"][1] < record.history["loss"][0]
 
 
 # Interruptions.
@@ -314,7 +314,7 @@ def finished(original, tmp_path):
 def assert_same_chain(one, other):
     for a, b in zip(one.models, other.models, strict=True):
         assert_same_weights(a, b)
-    assert [stage.history for stage in one.stages] == [stage.history for stage in other.stages]
+    assert [record.history for record in one.trainings] == [record.history for record in other.trainings]
 
 
 @pytest.mark.parametrize(
@@ -331,11 +331,11 @@ def assert_same_chain(one, other):
 def test_killed_and_called_again(model, epoch, settings, call, whole, tmp_path):
     with pytest.raises(Killed):
         call(tmp_path, Kill(model, epoch), **settings)
-    assert (tmp_path / "stage-1.keras").exists() == (model == "student")
+    assert (tmp_path / "training-1.keras").exists() == (model == "student")
     resumed = call(tmp_path, *([Late(model, epoch)] if epoch else []), **settings)
     assert_same_chain(resumed, whole(**settings))
     assert sorted(path.name for path in tmp_path.iterdir() if path.name != ".lock") == [
-        f"stage-{number}.{suffix}" for number in (1, 2) for suffix in ("json", "keras")
+        f"training-{number}.{suffix}" for number in (1, 2) for suffix in ("json", "keras")
     ]
 
 
@@ -351,12 +351,18 @@ def test_killed_and_called_again_with_the_same_models(make, call, whole, tmp_pat
     assert_same_chain(call(tmp_path, models=models), whole(functions=False))
 
 
-def test_what_is_finished_is_not_trained_again(call, original):
+def test_a_finished_training_is_not_repeated(call, original):
     folder, chain = original
     again = call(folder, Forbidden(), epochs=[1, 1])
     assert_same_chain(again, chain)
-    assert again.stages == chain.stages
-    assert_same_weights(keras.models.load_model(folder / "stage-2.keras"), chain.student)
+    assert again.trainings == chain.trainings
+    assert_same_weights(keras.models.load_model(folder / "training-2.keras"), chain.student)
+
+
+def test_a_damaged_stamp_counts_as_unfinished(call, finished):
+    (finished / "training-1.json").write_text('{"key":')
+    with pytest.raises(AssertionError, match="nothing should be trained"):
+        call(finished, Forbidden(), epochs=[1, 1])
 
 
 def relabeled(data):
@@ -402,12 +408,12 @@ def test_a_change_in_the_second_leaves_the_first(call, finished):
 
 
 @pytest.mark.parametrize("kill_at", [1, 2])
-def test_killed_while_a_training_is_written_down(kill_at, call, whole, finished, monkeypatch):
+def test_killed_while_a_training_is_saved(kill_at, call, whole, finished, monkeypatch):
     """At the move of the model and at the move of its stamp, with files of an older run in place."""
     move, moves = files.move, []
 
     def killed(draft, file):
-        if file.name.startswith("stage-"):
+        if file.name.startswith("training-"):
             moves.append(file)
             if len(moves) == kill_at:
                 raise Killed
@@ -424,7 +430,7 @@ def test_seconds_are_those_of_all_parts(call, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "time", types.SimpleNamespace(perf_counter=lambda: next(clock)))
     with pytest.raises(Killed):
         call(tmp_path, Kill("student", 1))
-    assert [stage.seconds for stage in call(tmp_path).stages] == [7 * EPOCHS, 7 * EPOCHS]
+    assert [record.seconds for record in call(tmp_path).trainings] == [7 * EPOCHS, 7 * EPOCHS]
 
 
 # Progress and output.
@@ -432,9 +438,9 @@ def test_seconds_are_those_of_all_parts(call, tmp_path, monkeypatch):
 
 def test_the_table(make):
     metrics = {"loss": 0.7, "accuracy": 0.81}, {"loss": 0.6, "accuracy": 0.85}
-    stages = (
-        Stage("assistant", ("teacher",), 12_345, 30, 71.6, *metrics, {}),
-        Stage("student", ("teacher", "assistant"), 678, 5, 0.4, {"accuracy": 0.5}, {"accuracy": 0.5}, {}),
+    trainings = (
+        TrainingRecord("assistant", ("teacher",), 12_345, 30, 71.6, *metrics, {}),
+        TrainingRecord("student", ("teacher", "assistant"), 678, 5, 0.4, {"accuracy": 0.5}, {"accuracy": 0.5}, {}),
     )
     expected = """
 model      parameters  taught by           epochs  seconds  accuracy  best
@@ -442,17 +448,17 @@ model      parameters  taught by           epochs  seconds  accuracy  best
 assistant  12,345      teacher             30      72       0.8100    0.8500
 student    678         teacher, assistant  5       0        0.5000    0.5000
 """
-    assert str(Chain((make("assistant"), make("student")), stages)) == expected.strip()
+    assert str(Chain((make("assistant"), make("student")), trainings)) == expected.strip()
 
 
-def test_a_stage_counts_parameters(teacher, make, data):
-    (stage,) = distill_chain([teacher, make("student")], data, epochs=1, **QUIET).stages
-    assert stage.parameters == 64 * 4 + 4 + 4 * 4 + 4 * 10 + 10 == 326
+def test_a_record_counts_parameters(teacher, make, data):
+    (record,) = distill_chain([teacher, make("student")], data, epochs=1, **QUIET).trainings
+    assert record.parameters == 64 * 4 + 4 + 4 * 4 + 4 * 10 + 10 == 326
 
 
 def test_the_table_without_validation_data(teacher, make, data):
     chain = distill_chain([teacher, make("student")], data, epochs=1, **QUIET)
-    assert "accuracy" not in str(chain) and chain.stages[0].metrics == {}
+    assert "accuracy" not in str(chain) and chain.trainings[0].metrics == {}
 
 
 def test_progress(call, tmp_path, capsys):
@@ -472,18 +478,18 @@ def test_progress(call, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("models", "message"),
     [
-        (lambda teacher, make: [teacher], "1 of them"),
+        (lambda teacher, make: [teacher], "a list of 1"),
         (lambda teacher, make: teacher, "a teacher and at least one model"),
-        (lambda teacher, make: [lambda: teacher, make("student")], "would build an untrained one"),
-        (lambda teacher, make: [teacher, "student"], "no model to train. Received: a str"),
-        (lambda teacher, make: [teacher, lambda: 3], "no model to train. Received: a int"),
+        (lambda teacher, make: [lambda: teacher, make("student")], "which would build an untrained model"),
+        (lambda teacher, make: [teacher, "student"], "must be a built keras.Model. Received: str"),
+        (lambda teacher, make: [teacher, lambda: 3], "must be a built keras.Model. Received: int"),
         (lambda teacher, make: [teacher, keras.Sequential([layers.Dense(10)])], "is not built.*keras.Input"),
-        (lambda teacher, make: [teacher, teacher], "comes twice.*Pass a function"),
+        (lambda teacher, make: [teacher, teacher], "appears twice.*Pass a function"),
         (lambda teacher, make: [teacher, make("a"), make("b", classes=7)], "'a' with 10, 'b' with 7"),
         (lambda teacher, make: [teacher, make("a", classes=7)], "'teacher' with 10, 'a' with 7"),
     ],
 )
-def test_models_that_are_no_chain(models, message, teacher, make, data):
+def test_models_that_do_not_form_a_chain(models, message, teacher, make, data):
     with pytest.raises(ConfigurationError, match=message):
         distill_chain(models(teacher, make), data, epochs=1, callbacks=[Forbidden()], **QUIET)
 
@@ -497,9 +503,9 @@ def test_a_missing_teacher(make, data, tmp_path):
     ("settings", "message"),
     [
         ({"guidance": "none"}, "'previous', 'all'"),
-        ({"drop": 0.2}, "none to leave out"),
+        ({"drop": 0.2}, "requires several teachers"),
         ({"guidance": "all", "drop": 1.0}, "drop <= 0.99"),
-        ({"guidance": "all", "losses": ["hint"]}, "'losses' for one teacher"),
+        ({"guidance": "all", "losses": ["hint"]}, "which compare with one teacher"),
         ({"epochs": 0}, "at least 1"),
         ({"epochs": [1]}, "a list of 2"),
         ({"alpha": 2}, "alpha"),
@@ -511,14 +517,14 @@ def test_settings_out_of_range(settings, message, teacher, make, data):
 
 
 def test_a_batch_size_for_a_pipeline(teacher, make, data):
-    with pytest.raises(ConfigurationError, match="'batch_size' is for arrays. Received: 16, and a Pipeline"):
+    with pytest.raises(ConfigurationError, match="applies to arrays only. Received: batch_size=16 with a Pipeline"):
         distill_chain([teacher, make("a")], Pipeline(data), epochs=1, batch_size=16, **QUIET)
 
 
-def test_a_cached_teacher_is_no_member_of_all(teacher, make, data, tmp_path):
+def test_all_does_not_support_a_cached_teacher(teacher, make, data, tmp_path):
     pipeline = Pipeline(data)
     cached = kd.teachers.CachedTeacher.build(teacher, pipeline, tmp_path, progress=False)
-    with pytest.raises(ConfigurationError, match="a CachedTeacher, whose answers travel"):
+    with pytest.raises(ConfigurationError, match="a CachedTeacher, whose outputs come with"):
         distill_chain([cached, make("a"), make("b")], pipeline, epochs=1, guidance="all", **QUIET)
 
 
@@ -537,8 +543,8 @@ def test_another_call_at_the_same_time_is_refused(call, tmp_path):
         call(tmp_path, Forbidden(), epochs=[1, 1])
 
 
-def test_what_lies_in_the_folder_can_be_read(original):
+def test_the_stamp_identifies_the_model(original):
     folder, _ = original
-    told = json.loads((folder / "stage-2.json").read_text())
-    assert told["stage"]["name"] == "student" and told["stage"]["teachers"] == ["assistant"]
-    assert told["final"] == fingerprint(keras.models.load_model(folder / "stage-2.keras"))
+    stamp = json.loads((folder / "training-2.json").read_text())
+    assert stamp["record"]["name"] == "student" and stamp["record"]["teachers"] == ["assistant"]
+    assert stamp["final"] == fingerprint(keras.models.load_model(folder / "training-2.keras"))

@@ -52,7 +52,7 @@ def distill_chain(
     An assistant of intermediate size helps a student that is much smaller than its teacher. With `guidance="all"`, each
     model learns from all models before it, by the mean of one soft-target term per teacher.
 
-    With a `folder`, finished models are saved there (`stage-1.keras`, `stage-2.keras` and so on). A second call with
+    With a `folder`, finished models are saved there (`training-1.keras`, `training-2.keras` and so on). A second call with
     the same arguments resumes an interrupted run and gives the same result. The initial weights are part of the
     arguments: pass functions, which are seeded here, or call `keras.utils.set_random_seed` before building the models.
     A model whose training is interrupted gets its initial weights back.
@@ -94,7 +94,7 @@ def distill_chain(
         TeacherError: the teacher's file is missing.
     """
     check_choice("guidance", guidance, GUIDANCE)
-    check_number("drop", drop, at_least=0.0, at_most=0.99, fix="It is a probability.")
+    check_number("drop", drop, at_least=0.0, at_most=0.99, fix="`drop` is a probability.")
     settings = Settings(
         optimizer, loss, metrics, dict(compile or {}), alpha, temperature, losses, guidance, drop, batch_size, seed
     )
@@ -102,14 +102,14 @@ def distill_chain(
     check_links(teacher, students, guidance=guidance, drop=drop, loss=loss, losses=losses)
     epochs = for_each(epochs, len(students))
     names = unique([teacher_name(teacher), *(student.name for student in students)])
-    teachers, stages = [teacher], []
+    teachers, trainings = [teacher], []
     with _alone_in(folder), RunProgress(shown=progress) as shown:
         for index, (student, num_epochs) in enumerate(zip(students, epochs, strict=True)):
             first = 0 if guidance == "all" else index
             training = Training(student, teachers[first:], names[first : index + 2], num_epochs, index, settings)
-            stages.append(training.run(data, validation_data, folder and Path(folder), list(callbacks), shown))
+            trainings.append(training.run(data, validation_data, folder and Path(folder), list(callbacks), shown))
             teachers.append(FrozenTeacher(student))
-    return Chain(tuple(students), tuple(stages))
+    return Chain(tuple(students), tuple(trainings))
 
 
 def born_again(teacher: Any, build: Callable[[], keras.Model], generations: int, data: Any, **settings: Any) -> Chain:

@@ -16,20 +16,20 @@ from keras_kd.teachers import Teacher, as_teacher
 
 
 def take_models(models: Any, seed: int) -> tuple[Teacher, list[keras.Model]]:
-    """The teacher, and the models to train."""
+    """The teacher and the models to train; raises `ConfigurationError` if they do not form a chain."""
     if not isinstance(models, (list, tuple)) or len(models) < 2:
         raise ConfigurationError(
             explain(
-                "A chain has a teacher and at least one model to train.",
-                received=f"{len(models)} of them" if isinstance(models, (list, tuple)) else repr(models),
+                "A chain needs a teacher and at least one model to train.",
+                received=f"a list of {len(models)}" if isinstance(models, (list, tuple)) else repr(models),
                 expected="[teacher, student], or [teacher, assistant, ..., student]",
             )
         )
     if callable(models[0]) and not isinstance(models[0], (keras.Model, Teacher)):
         raise ConfigurationError(
             explain(
-                "The first of a chain is its teacher: it is not trained here.",
-                received="a function that would build an untrained one",
+                "The first model of a chain is its teacher, which must be trained already.",
+                received="a function, which would build an untrained model",
                 expected="a trained keras.Model, the path of a .keras file, or a keras_kd teacher",
             )
         )
@@ -43,8 +43,8 @@ def _student(model: Any, seed: int) -> keras.Model:
     if not isinstance(model, keras.Model) or not model.built:
         raise ConfigurationError(
             explain(
-                "This is no model to train.",
-                received=f"a {type(model).__name__}" + (" that is not built" if isinstance(model, keras.Model) else ""),
+                "A model to train must be a built keras.Model.",
+                received=f"{type(model).__name__}" + (", which is not built" if isinstance(model, keras.Model) else ""),
                 expected="a keras.Model with weights, or a function without arguments that builds one",
                 fix="Begin a Sequential with keras.Input(shape), or call the model once on a batch."
                 if isinstance(model, keras.Model)
@@ -62,18 +62,18 @@ def check_links(
     if len({id(model) for model in all_models}) < len(all_models):
         raise ConfigurationError(
             explain(
-                "A model comes twice in the chain; it cannot teach itself.",
+                "A model appears twice in the chain, and cannot teach itself.",
                 received=", ".join(getattr(model, "name", type(model).__name__) for model in all_models),
-                expected="a model of its own for each link",
-                fix="Pass a function that builds one: [teacher, build, build].",
+                expected="different models",
+                fix="Pass a function that builds the model: [teacher, build, build].",
             )
         )
     if guidance == "all":
-        _check_guides(teacher, students, loss, losses)
+        _check_several_teachers(teacher, students, loss, losses)
     elif drop:
         raise ConfigurationError(
             explain(
-                "With one teacher there is none to leave out.",
+                "`drop` requires several teachers, and guidance='previous' gives each model only one.",
                 received=f"drop={drop:g}, guidance='previous'",
                 expected="drop=0, or guidance='all'",
             )
@@ -83,29 +83,33 @@ def check_links(
             [(teacher_name(teacher), teacher.output_shapes), *((s.name, output_shapes(s)) for s in students)]
         )
     if _looks_untrained(all_models[0]):
-        message = f"The teacher {teacher_name(teacher)!r} looks untrained: all of its biases are 0, as they begin."
+        message = (
+            f"The teacher {teacher_name(teacher)!r} looks untrained: all of its biases still have their initial 0."
+        )
         warnings.warn(message, Notice, stacklevel=3)
 
 
-def _check_guides(teacher: Teacher, students: list[keras.Model], loss: Any, losses: Any) -> None:
-    problem = None
+def _check_several_teachers(teacher: Teacher, students: list[keras.Model], loss: Any, losses: Any) -> None:
+    """Raises `ConfigurationError` if a model cannot have several teachers."""
     if losses is not None:
-        problem = ("'losses' for one teacher", "none: each teacher has its soft targets")
+        received, expected = "`losses`, which compare with one teacher", "losses=None: one soft-target term per teacher"
     elif compares_numbers(loss):
-        problem = ("a loss that compares numbers", "a cross-entropy: each teacher has its soft targets")
+        received, expected = "a regression loss", "a cross-entropy, since each teacher gives soft targets"
     elif teacher.runs_outside_step and len(students) > 1:
-        problem = (f"a {type(teacher).__name__}, whose answers travel with the batches", "a teacher that is a model")
+        received = f"a {type(teacher).__name__}, whose outputs come with the batches"
+        expected = "a teacher that is a model"
     elif any(len(output_shapes(model) or {"": None}) > 1 for model in students):
-        problem = ("a model of several outputs", "models of one output")
-    if problem:
-        raise ConfigurationError(
-            explain(
-                "guidance='all' is not possible.",
-                received=problem[0],
-                expected=problem[1],
-                fix="Take guidance='previous'.",
-            )
+        received, expected = "a model with several outputs", "models with a single output"
+    else:
+        return
+    raise ConfigurationError(
+        explain(
+            "These models or settings do not support guidance='all'.",
+            received=received,
+            expected=expected,
+            fix="Set guidance='previous'.",
         )
+    )
 
 
 def _check_classes(shapes: list[tuple[str, Any]]) -> None:
@@ -115,7 +119,7 @@ def _check_classes(shapes: list[tuple[str, Any]]) -> None:
         if classes != next_classes:
             raise ConfigurationError(
                 explain(
-                    "Two models of the chain have other classes.",
+                    "The models of a chain must have the same number of classes.",
                     received=f"{name!r} with {classes}, {next_name!r} with {next_classes}",
                     expected="the same number for all",
                 )
@@ -130,14 +134,14 @@ def _looks_untrained(model: Any) -> bool:
 
 
 def for_each(epochs: Any, count: int) -> list[int]:
-    """The number of epochs of each of `count` trainings."""
+    """The number of epochs of each of `count` trainings; raises `ConfigurationError` if they are invalid."""
     given = list(epochs) if isinstance(epochs, (list, tuple)) else [epochs] * count
     if len(given) != count or not all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in given):
         raise ConfigurationError(
             explain(
-                "Invalid 'epochs'.",
+                "`epochs` must be a positive whole number, or one per model to train.",
                 received=repr(epochs),
-                expected=f"a whole number, at least 1, or a list of {count}: one for each model to train",
+                expected=f"a whole number of at least 1, or a list of {count}",
             )
         )
     return given

@@ -10,7 +10,7 @@ from keras_kd.features.table import format_table
 
 
 @dataclasses.dataclass(frozen=True)
-class Stage:
+class TrainingRecord:
     """One training of a chain.
 
     Attributes:
@@ -41,11 +41,11 @@ class Chain:
 
     Attributes:
         models: the trained models in order, the student last.
-        stages: the record of each training.
+        trainings: the record of each training.
     """
 
     models: tuple[keras.Model, ...]
-    stages: tuple[Stage, ...]
+    trainings: tuple[TrainingRecord, ...]
 
     @property
     def student(self) -> keras.Model:
@@ -53,12 +53,12 @@ class Chain:
         return self.models[-1]
 
     def __repr__(self) -> str:
-        metrics = self.stages[0].metrics
+        metrics = self.trainings[0].metrics
         metric = next((name for name in ("accuracy", *metrics) if name in metrics), None)
         head = ("model", "parameters", "taught by", "epochs", "seconds", *((metric, "best") if metric else ()))
         rows = [head]
-        for stage in self.stages:
-            values = (f"{stage.metrics[metric]:.4f}", f"{stage.best[metric]:.4f}") if metric else ()
-            sizes = (f"{stage.parameters:,}", ", ".join(stage.teachers), str(stage.epochs), f"{stage.seconds:.0f}")
-            rows.append((stage.name, *sizes, *values))
+        for record in self.trainings:
+            values = (f"{record.metrics[metric]:.4f}", f"{record.best[metric]:.4f}") if metric else ()
+            sizes = (f"{record.parameters:,}", ", ".join(record.teachers), str(record.epochs), f"{record.seconds:.0f}")
+            rows.append((record.name, *sizes, *values))
         return format_table(rows)

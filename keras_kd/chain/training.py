@@ -16,9 +16,9 @@ from keras_kd import files
 from keras_kd.callbacks import Resume
 from keras_kd.chain.fitting import fit
 from keras_kd.chain.progress import RunProgress
-from keras_kd.chain.result import Stage
+from keras_kd.chain.result import TrainingRecord
 from keras_kd.chain.settings import Settings, plain
-from keras_kd.chain.stage_file import StageFile
+from keras_kd.chain.training_file import TrainingFile
 from keras_kd.data import Pipeline
 from keras_kd.distillers import Distiller
 from keras_kd.errors import ConfigurationError, explain
@@ -32,7 +32,7 @@ _SMALLER_IS_BETTER = ("loss", "error", "divergence")
 
 
 class Training:
-    """One stage: a student and its teachers."""
+    """The training of one student by its teachers."""
 
     def __init__(
         self,
@@ -53,23 +53,23 @@ class Training:
 
     def run(
         self, data: Any, validation_data: Any, folder: Path | None, callbacks: list[Any], progress: RunProgress
-    ) -> Stage:
+    ) -> TrainingRecord:
         """Trains the student, or loads the weights from an earlier call."""
         data = _checked_data(data, self.settings.batch_size, self.seed)
-        with _given_back(self.student):
+        with _restored_on_error(self.student):
             if folder is None:
-                return self._stage(self._fit(data, validation_data, callbacks, None, progress))
-            file = StageFile(folder, self.number, self._key(data))
-            stage = file.load(self.student)
-            if stage is None:
+                return self._record(self._fit(data, validation_data, callbacks, None, progress))
+            file = TrainingFile(folder, self.number, self._key(data))
+            record = file.load(self.student)
+            if record is None:
                 initial = fingerprint(self.student)
                 resume = Resume(file.unfinished(initial), every_seconds=SAVE_EVERY_SECONDS, keep_finished=True)
-                stage = self._stage(self._fit(data, validation_data, callbacks, resume, progress))
-                file.save(self.student, initial, stage)
+                record = self._record(self._fit(data, validation_data, callbacks, resume, progress))
+                file.save(self.student, initial, record)
                 resume.clear()
             else:
                 progress.say(f"{self.name}: loaded from {folder}, trained before with these settings.")
-            return stage
+            return record
 
     def _fit(
         self, data: Any, validation_data: Any, callbacks: list[Any], resume: Resume | None, progress: RunProgress
@@ -104,19 +104,19 @@ class Training:
 
     def _key(self, data: Any) -> str:
         """A hash of everything that the result depends on, except the student's initial weights."""
-        told = {
+        depends_on = {
             **self.settings.described(),
             "epochs": self.epochs,
             "teachers": [teacher.fingerprint for teacher in self.teachers],
             "data": _described(data) if isinstance(data, Pipeline) else None,
         }
-        return files.digest_of_json(told, default=plain)[:16]
+        return files.digest_of_json(depends_on, default=plain)[:16]
 
-    def _stage(self, history: dict[str, list[float]]) -> Stage:
+    def _record(self, history: dict[str, list[float]]) -> TrainingRecord:
         history = {name: [float(value) for value in values] for name, values in history.items()}
         seconds = sum(history.pop("seconds", []))
         measured = {name.removeprefix("val_"): values for name, values in history.items() if name.startswith("val_")}
-        return Stage(
+        return TrainingRecord(
             name=self.name,
             teachers=tuple(self.teacher_names),
             parameters=self.student.count_params(),
@@ -129,7 +129,7 @@ class Training:
 
 
 def _described(pipeline: Pipeline) -> list[Any]:
-    """Everything that the batches depend on, except labels that are read from disk."""
+    """The properties that determine the batches, except labels that are read from disk."""
     settings = [pipeline.batch_size, pipeline.seed, pipeline.shuffle, pipeline.views]
     has_labels = pipeline.examples.parts > 1 and pipeline.examples.random_access
     labels = keras.tree.flatten(pipeline.examples.labels()) if has_labels else []
@@ -149,16 +149,16 @@ def _checked_data(data: Any, batch_size: int | None, seed: int) -> Any:
     if batch_size is not None:
         raise ConfigurationError(
             explain(
-                "'batch_size' is for arrays.",
-                received=f"{batch_size}, and a {type(data).__name__}",
-                fix="Leave it out.",
+                "`batch_size` applies to arrays only.",
+                received=f"batch_size={batch_size} with a {type(data).__name__}",
+                fix="Leave `batch_size` out: the data are already batched.",
             )
         )
     return data
 
 
 @contextlib.contextmanager
-def _given_back(model: keras.Model) -> Iterator[None]:
+def _restored_on_error(model: keras.Model) -> Iterator[None]:
     """Restores a model's weights and random state if the training fails or is interrupted."""
     metrics = {id(variable) for variable in model.metrics_variables}
     state = [(v, np.array(ops.convert_to_numpy(v))) for v in model.variables if id(v) not in metrics]

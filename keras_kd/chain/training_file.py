@@ -3,46 +3,44 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 
 import keras
 
 from keras_kd import files
-from keras_kd.chain.result import Stage
+from keras_kd.chain.result import TrainingRecord
 from keras_kd.teachers import fingerprint
 
 
-class StageFile:
-    """`stage-1.keras` with a trained model, and `stage-1.json`, which identifies the training that made it."""
+class TrainingFile:
+    """`training-1.keras` with a trained model, and `training-1.json`, which identifies the training that made it."""
 
     def __init__(self, folder: Path, number: int, key: str):
         self._folder = folder
-        self._name = f"stage-{number}"
+        self._name = f"training-{number}"
         self._key = key
 
     def unfinished(self, initial: str) -> Path:
         """Where the state of this training is saved until it is finished."""
         return self._folder / f"{self._name}-{self._key}-{initial.removeprefix('sha256:')[:16]}"
 
-    def load(self, student: keras.Model) -> Stage | None:
+    def load(self, student: keras.Model) -> TrainingRecord | None:
         """Loads the trained weights into a student; returns None if no such training was finished.
 
         The student may have its initial weights, or already the trained ones from the call that trained it.
         """
-        stamp, file = self._folder / f"{self._name}.json", self._folder / f"{self._name}.keras"
-        if not (stamp.exists() and file.exists()):
+        stamp, file = files.read_json(self._folder / f"{self._name}.json"), self._folder / f"{self._name}.keras"
+        if stamp is None or not file.exists():
             return None
-        told = json.loads(stamp.read_text("utf-8"))
-        if told["key"] != self._key or fingerprint(student) not in (told["initial"], told["final"]):
+        if stamp["key"] != self._key or fingerprint(student) not in (stamp["initial"], stamp["final"]):
             return None
         student.load_weights(file)
-        return Stage(**told["stage"] | {"teachers": tuple(told["stage"]["teachers"])})
+        return TrainingRecord(**stamp["record"] | {"teachers": tuple(stamp["record"]["teachers"])})
 
-    def save(self, student: keras.Model, initial: str, stage: Stage) -> None:
+    def save(self, student: keras.Model, initial: str, record: TrainingRecord) -> None:
         """Writes both files, each atomically. After a kill between the two, the training counts as unfinished."""
         with files.replacing(self._folder / f"{self._name}.keras") as draft:
             student.save(draft)
             (self._folder / f"{self._name}.json").unlink(missing_ok=True)
-        told = {"key": self._key, "initial": initial, "final": fingerprint(student), "stage": dataclasses.asdict(stage)}
-        files.write_json(self._folder / f"{self._name}.json", told)
+        stamp = {"key": self._key, "initial": initial, "final": fingerprint(student)}
+        files.write_json(self._folder / f"{self._name}.json", stamp | {"record": dataclasses.asdict(record)})
