@@ -4,7 +4,7 @@
     distiller = kd.Distiller(teacher, student, alpha=0.9, temperature=4.0)
 
 Everything public is in `__all__`. Each part loads on first use; if Keras is already loaded, the classes that a saved
-model may name load immediately, so that `keras.models.load_model` finds them.
+model may refer to load immediately, so that `keras.models.load_model` finds them.
 """
 
 import importlib
@@ -64,12 +64,12 @@ def check_keras() -> None:
     except (ImportError, ValueError) as error:
         if getattr(error, "name", None) == "keras":
             raise
-        backend = os.environ.get("KERAS_BACKEND", "the one in ~/.keras/keras.json")
+        backend = os.environ.get("KERAS_BACKEND", "(not set; the backend in ~/.keras/keras.json is used)")
         raise ConfigurationError(
             explain(
-                f"Keras does not load with its backend: {error}.",
+                f"Keras cannot load its backend: {error}.",
                 received=f"KERAS_BACKEND={backend}",
-                expected="'tensorflow', or another backend that is installed for the losses alone",
+                expected="an installed backend: 'tensorflow' or 'jax' (for the losses alone, any)",
                 fix="Set KERAS_BACKEND=tensorflow before the first import of keras.",
             )
         ) from error

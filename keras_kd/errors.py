@@ -9,31 +9,31 @@ from typing import Any
 
 
 class KerasKDError(Exception):
-    """Everything that this package raises on purpose."""
+    """Base class of all errors that this package raises on purpose."""
 
 
 class ConfigurationError(KerasKDError, ValueError):
-    """A setting, a model or an input that cannot be used."""
+    """A setting, a model or an input is invalid."""
 
 
 class RecipeError(ConfigurationError):
-    """A recipe that cannot be run; nothing has been written."""
+    """A recipe is invalid; nothing has been written."""
 
 
 class TeacherError(KerasKDError, ValueError):
-    """A teacher that is missing, or differs from the one that was named."""
+    """A teacher is missing, or differs from the expected one."""
 
 
 class ExportError(KerasKDError, RuntimeError):
-    """A model that could not be written as a LiteRT file."""
+    """A model could not be exported."""
 
 
 class TrainingError(KerasKDError, ArithmeticError):
-    """A training that diverged, and would diverge again with the same settings."""
+    """A training diverged, and would diverge again with the same settings."""
 
 
 class StorageError(KerasKDError, OSError):
-    """A disk that is full or not writable; once it has space, the same work resumes from the last save."""
+    """A disk is full or not writable; once this is fixed, the same work resumes from the last save."""
 
 
 def explain(problem: str, *, received: Any = None, expected: Any = None, fix: str | None = None) -> str:
@@ -93,4 +93,4 @@ def check_choice(name: str, value: Any, choices: Iterable[Any]) -> Any:
 
 
 class Notice(UserWarning):
-    """Something that was done on the user's behalf and that they may want to know about."""
+    """Warns about something that was decided automatically and that the user may want to know."""

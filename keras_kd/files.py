@@ -1,8 +1,8 @@
-"""Files that are either whole or absent, and digests of content.
+"""Atomic file writes, and digests of content.
 
 The only module that renames files and computes hashes. A file is written under a temporary name in its own folder and
-then renamed, so that a reader sees the old content or the new content, whenever the process is killed. A rename alone
-does not protect against power loss: readers that depend on the content compare it with a stored digest.
+then renamed, so that a reader sees either the old or the new content even if the process is killed. A rename alone does
+not protect against power loss: readers that depend on the content compare it with a stored digest.
 
 Digests are SHA-256 in hexadecimal. A *fingerprint* is a digest with the prefix `sha256:`, the form in which it is
 stored in configurations and shown to users.
@@ -34,10 +34,10 @@ _STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, 
 
 @contextlib.contextmanager
 def replacing(file: Path, *, keep_existing: bool = False) -> Iterator[Path]:
-    """Yields a temporary path with the ending of `file`; what the block writes there replaces `file`.
+    """Yields a temporary path with the extension of `file`; the file written there then replaces `file`.
 
-    Missing folders are created. If the block raises, `file` stays as it was and the temporary file is removed. A killed
-    process leaves the temporary file behind: `remove_partial` deletes it.
+    Missing folders are created. If the block raises, `file` is unchanged and the temporary file is removed. A killed
+    process leaves the temporary file behind; `remove_partial` deletes it.
 
     Args:
         file: the file to write.
@@ -69,7 +69,7 @@ def write_json(file: Path, value: Any) -> None:
 
 
 def read_json(file: Path) -> dict[str, Any] | None:
-    """The JSON object in a file; None where the file is missing, damaged, or holds something else."""
+    """The JSON object in a file; None if the file is missing, damaged, or contains something else."""
     try:
         content = json.loads(file.read_text("utf-8"))
     except (FileNotFoundError, ValueError):
@@ -83,14 +83,14 @@ def move(draft: Path, file: Path) -> None:
 
 
 def remove_partial(folder: Path) -> None:
-    """Deletes the temporary files that killed processes left in a folder. No other process may be writing there."""
+    """Deletes the temporary files of killed processes in a folder. No other process may be writing there."""
     for file in folder.glob(f"{_PARTIAL}*"):
         file.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def storage_errors(folder: Path) -> Iterator[None]:
-    """Raises `StorageError` in place of the `OSError` of a full or unwritable disk."""
+    """Replaces the `OSError` of a full or unwritable disk with a `StorageError`."""
     try:
         yield
     except OSError as error:
@@ -108,7 +108,7 @@ def storage_errors(folder: Path) -> Iterator[None]:
 def _linked(temporary: Path, file: Path) -> bool:
     """Whether `file` exists: it did before, or has just been created as a hard link to `temporary`.
 
-    False only where `file` does not exist and the file system has no hard links.
+    False only if `file` does not exist and the file system has no hard links.
     """
     try:
         file.hardlink_to(temporary)
@@ -123,7 +123,7 @@ def _linked(temporary: Path, file: Path) -> bool:
 
 
 def digest(*parts: str | bytes) -> str:
-    """The SHA-256 of all parts, one after the other, as 64 hexadecimal digits; text counts as UTF-8.
+    """The SHA-256 of all parts in order, as 64 hexadecimal digits; text is encoded as UTF-8.
 
     >>> digest("ab", b"c") == digest("abc")
     True
@@ -180,7 +180,7 @@ def fingerprint(hexadecimal: str) -> str:
 
 
 def random_key(text: str) -> int:
-    """A 64-bit number that is the same for equal texts and unrelated for others: the seed of a random stream."""
+    """A 64-bit number derived from a text: equal for equal texts, unrelated for others; the seed of a random stream."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
 

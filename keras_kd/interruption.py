@@ -1,8 +1,8 @@
-"""Ctrl-C that cannot be lost.
+"""Records Ctrl-C so that it cannot be lost.
 
-Python turns Ctrl-C into an exception wherever the main thread happens to be, and there it may be swallowed: in a
-finalizer, in a callback from native code, or in an import that is allowed to fail. A program that records Ctrl-C here
-(the command line does) is stopped by the next `check` in any case. In other programs this module has no effect.
+Python turns Ctrl-C into an exception wherever the main thread happens to be, where it may be swallowed: in a finalizer,
+in a callback from native code, or in an import that is allowed to fail. A program that records Ctrl-C here (as the
+command line does) stops at the next `check` in any case. In other programs this module has no effect.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ def check() -> None:
 
 
 def hold() -> None:
-    """From now on Ctrl-C is only recorded: the caller must call `check` at each step of its work."""
+    """Makes Ctrl-C only be recorded from now on: the caller must call `check` at each step of its work."""
     _held.set()
 
 
 def release() -> None:
-    """From now on Ctrl-C raises an exception at once."""
+    """Makes Ctrl-C raise an exception immediately again."""
     _held.clear()
 
 

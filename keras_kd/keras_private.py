@@ -1,8 +1,8 @@
-"""Every name that this package takes from Keras without Keras' promise to keep it.
+"""Every private Keras name that this package uses.
 
-Nothing else imports `keras.src` or reads an underscored attribute of a Keras object; a test over the syntax trees holds
-that. Each entry gives the reason for it and what breaks when Keras moves the name. `tests/test_keras_private.py` tests
-each one by what it does, so a new Keras release fails there, by name.
+No other module imports `keras.src` or reads an underscored attribute of a Keras object; a test over the syntax trees
+enforces this. Each entry gives the reason for its use and what breaks if Keras moves the name.
+`tests/test_keras_private.py` tests the behavior of each one, so an incompatible Keras release fails there, by name.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from keras.src.trainers.epoch_iterator import EpochIterator
 
 __all__ = [
     "MASKED_SOFTMAX",
-    "PRIVATE_MEMORY",
+    "PRIVATE_STATE",
     "ArrayDataAdapter",
     "Call",
     "DataAdapter",
@@ -54,13 +54,13 @@ __all__ = [
 
 # The imported names.
 #
-# DataAdapter: `fit` takes one besides arrays and data sets, and only an adapter knows when an epoch begins and keeps
-#     its own order. Without it `Pipeline` cannot be passed to `fit`.
-# ArrayDataAdapter, can_convert_arrays, train_validation_split: Keras' way from arrays to batches. Without them
+# DataAdapter: `fit` accepts one besides arrays and data sets, and only an adapter is notified of each epoch and keeps
+#     its own order. Without it, `Pipeline` cannot be passed to `fit`.
+# ArrayDataAdapter, can_convert_arrays, train_validation_split: how Keras turns arrays into batches. Without them,
 #     arrays wait for tf.data's autotuner at the end of each epoch.
-# EpochIterator: tells the frame of a running `fit`. Without it `Resume` does not know which data it resumes.
-# in_safe_mode: whether a file that is being loaded is trusted. Without it loading a distiller could run a SavedModel
-#     that its user did not agree to run.
+# EpochIterator: identifies the frame of a running `fit`. Without it, `Resume` cannot find the data.
+# in_safe_mode: whether a file that is being loaded is trusted. Without it, loading a distiller could run a SavedModel
+#     without the user's consent.
 
 
 # Layers.
@@ -69,34 +69,34 @@ __all__ = [
 def all_layers(model: keras.layers.Layer) -> list[keras.layers.Layer]:
     """A model and every layer inside it, at any depth.
 
-    `model.layers` ends at nested models and does not look into wrappers. Without this, float16 parts, shared weights
-    and layers that XLA cannot compile go unnoticed where they are nested.
+    `model.layers` does not descend into nested models and wrappers. Without this, nested float16 parts, shared weights
+    and layers that XLA cannot compile go unnoticed.
     """
     return list(model._flatten_layers())
 
 
 def inner_layers(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
-    """The layers that a layer holds directly. Without this, paths end at subclassed layers and wrappers."""
+    """The direct children of a layer. Without this, paths end at subclassed layers and wrappers."""
     return list(layer._flatten_layers(include_self=False, recursive=False))
 
 
 def holds_layers(layer: keras.layers.Layer) -> bool:
-    """Whether a layer has layers inside."""
+    """Whether a layer contains other layers."""
     return bool(inner_layers(layer))
 
 
 def is_bookkeeping(attribute: str) -> bool:
-    """Whether Keras or TensorFlow keeps lists of all layers in this attribute, which name none of them.
+    """Whether Keras or TensorFlow uses this attribute for its own lists of all layers.
 
-    Without this a subclassed model's layers are called `_layers/0` instead of by the attribute that holds them.
+    Without this, a subclassed model's layers are called `_layers/0` instead of by the attribute that holds them.
     """
     return attribute == "_layers" or attribute.startswith("_self_")
 
 
 def set_trainable_flag(layer: keras.layers.Layer, value: bool) -> None:
-    """Sets `trainable` of a layer alone; the public setter passes it on to everything inside.
+    """Sets `trainable` of one layer; the public setter also sets it on all layers inside.
 
-    Without this a copy of a model that is frozen in part cannot be frozen in the same parts.
+    Without this, a copy of a partly frozen model cannot be frozen in the same parts.
     """
     layer._trainable = bool(value)
 
@@ -110,9 +110,9 @@ class Call:
 
     Attributes:
         operation: the layer, nested model or `keras.ops` operation.
-        args, kwargs: as it was called, with a `keras.KerasTensor` for each tensor.
-        inputs: the tensors among these.
-        outputs: the tensors that it returned, flat.
+        args, kwargs: the arguments of the call, with a `keras.KerasTensor` for each tensor.
+        inputs: the tensors among the arguments.
+        outputs: the returned tensors, flattened.
     """
 
     operation: Any
@@ -123,10 +123,10 @@ class Call:
 
 
 def call_that_made(tensor: keras.KerasTensor) -> tuple[Call, int]:
-    """The call that a symbolic tensor is an output of, and the number of that output.
+    """The call that returned a symbolic tensor, and the index of that output.
 
-    Keras has no public way from a tensor back to its layer. Without this logits cannot be told from probabilities, and
-    batch normalization cannot be folded.
+    Keras has no public way to find a tensor's layer. Without this, logits cannot be distinguished from probabilities,
+    and batch normalization cannot be folded.
     """
     operation, node_index, tensor_index = tensor._keras_history
     nodes = operation._inbound_nodes
@@ -134,9 +134,9 @@ def call_that_made(tensor: keras.KerasTensor) -> tuple[Call, int]:
 
 
 def calls_of(model: keras.Model) -> list[Call]:
-    """The calls in a Functional model, inputs left out, each after those that it depends on.
+    """The calls in a Functional model except its inputs, in topological order.
 
-    Without this no model can be read as a graph: nothing is folded, copied or replaced.
+    Without this, models cannot be read as graphs, and nothing can be folded, copied or replaced.
     """
     by_depth = model._nodes_by_depth
     nodes = [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth]]
@@ -149,10 +149,10 @@ def _call(node: Any) -> Call:
 
 
 def copy_operation(operation: Any) -> Any:
-    """An operation of `keras.ops` without its record of calls; its settings are shared.
+    """A copy of a `keras.ops` operation without its record of calls; the settings are shared.
 
-    An operation has a config only where its arguments can be serialized, and calling the original again would lengthen
-    its record. Without this a model with a bare operation such as `keras.ops.map` cannot be copied.
+    An operation has a config only if its arguments can be serialized, and calling the original again would extend its
+    record. Without this, a model with a bare operation such as `keras.ops.map` cannot be copied.
     """
     copy = object.__new__(type(operation))
     vars(copy).update(vars(operation), _inbound_nodes=[], _outbound_nodes=[])
@@ -163,26 +163,26 @@ def copy_operation(operation: Any) -> Any:
 
 
 def keras_mask(tensor: Any) -> Any:
-    """The mask that a layer left on its output, or None. Without this padding counts in every loss on features."""
-    return masking.get_keras_mask(tensor)  # JAX arrays take no attributes, so Keras keeps their masks elsewhere
+    """The mask that a layer attached to its output, or None. Without this, losses on features include padding."""
+    return masking.get_keras_mask(tensor)  # JAX arrays have no attributes, so Keras keeps their masks elsewhere
 
 
 def set_keras_mask(tensor: Any, mask: Any) -> None:
-    """Puts a mask on a tensor. Without this logits lose the mask that the output of the activation has."""
+    """Attaches a mask to a tensor. Without this, logits lose the mask of the activation's output."""
     masking.set_keras_mask(tensor, mask)
 
 
 # Attention.
 
-# The method of `MultiHeadAttention` that the scores enter before the softmax. Without it `:raw_scores` has no tensor.
+# The method of `MultiHeadAttention` that receives the scores before the softmax. Without it, `:raw_scores` fails.
 MASKED_SOFTMAX = "_masked_softmax"
 
 
 @contextlib.contextmanager
 def without_flash_attention(attention: keras.layers.MultiHeadAttention) -> Iterator[None]:
-    """Keeps an attention layer off the fused kernel, beside which Keras refuses to return scores.
+    """Disables the fused kernel of an attention layer, with which Keras cannot return scores.
 
-    Without this `:scores` fails on GPUs that have that kernel.
+    Without this, `:scores` fails on GPUs that support that kernel.
     """
     flash, attention._flash_attention = attention._flash_attention, False
     try:
@@ -195,27 +195,27 @@ def without_flash_attention(attention: keras.layers.MultiHeadAttention) -> Itera
 
 
 def compiled_loss(model: keras.Model) -> Any:
-    """What `compile(loss=...)` made, or None. Without this a student cannot be trained on labels beside a teacher."""
+    """The result of `compile(loss=...)`, or None. Without this, a distiller cannot train the student on labels."""
     return model._compile_loss
 
 
 def compiled_metrics(model: keras.Model) -> Any:
-    """What `compile(metrics=...)` made, or None. Without this metrics fail where no batch has labels."""
+    """The result of `compile(metrics=...)`, or None. Without this, metrics fail if no batch has labels."""
     return model._compile_metrics
 
 
 def clear_losses(model: keras.layers.Layer) -> None:
-    """Forgets the losses that layers added, inside a `keras.StatelessScope` those of that scope.
+    """Clears the losses added by layers; inside a `keras.StatelessScope`, those of that scope.
 
-    Keras tells them by `id`, which a later tensor may have again. Without this such a loss counts twice on JAX.
+    Keras identifies them by `id`, which a later tensor may reuse. Without this, such a loss counts twice on JAX.
     """
     model._clear_losses()
 
 
 def set_initial_epoch(model: keras.Model, epoch: int | None) -> None:
-    """The epoch at which a `fit` that has begun starts counting; None leaves its argument in force.
+    """Sets the first epoch of a running `fit`; None keeps its argument.
 
-    A callback cannot change the arguments of `fit`. Without this a resumed training repeats its epochs.
+    A callback cannot change the arguments of `fit`. Without this, a resumed training repeats its epochs.
     """
     model._initial_epoch = epoch
 
@@ -223,40 +223,40 @@ def set_initial_epoch(model: keras.Model, epoch: int | None) -> None:
 def loss_settings(loss: Any) -> dict[str, Any]:
     """The settings that a Keras loss passes to its function; empty for other losses.
 
-    Some losses leave them out of their config. Without this `Huber(delta=2)` is reloaded with `delta=1`.
+    Some losses omit them from their config. Without this, `Huber(delta=2)` is reloaded with `delta=1`.
     """
     return dict(getattr(loss, "_fn_kwargs", {}))
 
 
 def has_learning_rate_schedule(optimizer: keras.optimizers.Optimizer) -> bool:
-    """Whether a schedule sets the learning rate, of which the public property gives only the value at this step."""
+    """Whether a schedule sets the learning rate; the public property returns only the value at the current step."""
     rate = getattr(optimizer, "_learning_rate", None)
     return isinstance(rate, keras.optimizers.schedules.LearningRateSchedule)
 
 
-# What Keras' callbacks keep from epoch to epoch beside their public attributes. Without it a resumed `ModelCheckpoint`
-# counts batches anew, and `SwapEMAWeights` swaps the wrong way round.
-PRIVATE_MEMORY: dict[type, tuple[str, ...]] = {
+# The private state that Keras' callbacks keep between epochs. Without it, a resumed `ModelCheckpoint` counts batches
+# from zero, and `SwapEMAWeights` swaps in the wrong direction.
+PRIVATE_STATE: dict[type, tuple[str, ...]] = {
     keras.callbacks.ModelCheckpoint: ("_current_epoch", "_last_batch_seen", "_batches_seen_since_last_saving"),
     keras.callbacks.SwapEMAWeights: ("_ema_weights_in_model",),
 }
 
 
 def array_inputs(adapter: Any) -> list[Any] | None:
-    """The arrays behind an adapter of arrays; None for another adapter.
+    """The arrays of an array adapter; None for any other adapter.
 
-    Without this `Resume` cannot tell whether it is resumed with the same data.
+    Without this, `Resume` cannot detect that the data differ.
     """
     arrays = getattr(adapter, "_inputs", None)
     return None if arrays is None else [array for array in keras.tree.flatten(arrays) if array is not None]
 
 
 def array_shuffle(adapter: Any) -> Any:
-    """The `shuffle=` of an adapter of arrays; True for another, which may shuffle."""
+    """The `shuffle` argument of an array adapter; True for any other adapter, which may shuffle."""
     return getattr(adapter, "_shuffle", True)
 
 
 def data_source(adapter: Any) -> Any:
-    """The data set, `PyDataset` or loader that an adapter reads; the adapter itself where it has none."""
+    """The data set, `PyDataset` or loader that an adapter reads; the adapter itself if it has none."""
     names = ("_dataset", "py_dataset", "_dataloader")
     return next((getattr(adapter, name) for name in names if hasattr(adapter, name)), adapter)

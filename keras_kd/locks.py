@@ -49,10 +49,10 @@ def _take(opened: IO[str], file: Path, shared: bool) -> None:
         holder = opened.read().strip() or "another process"
         raise ConfigurationError(
             explain(
-                f"{holder} works in this folder.",
+                f"{holder} is using this folder.",
                 received=str(file.parent),
-                expected="one run at a time in a folder",
-                fix="Wait until it has ended, or name another folder.",
+                expected="a folder that no other process is using",
+                fix="Wait until it has finished, or use another folder.",
             )
         ) from None
     except ImportError:
@@ -64,7 +64,7 @@ def _take(opened: IO[str], file: Path, shared: bool) -> None:
 
 
 def _warn_without(file: Path, what: str) -> None:
-    message = f"{what.capitalize()} has no file locks: see to it that one process at a time works in {file.parent}."
+    message = f"{what.capitalize()} has no file locks: make sure that only one process at a time uses {file.parent}."
     warnings.warn(message, Notice, stacklevel=5)
 
 

@@ -34,7 +34,7 @@ class _Work:
 class Lines:
     """Progress as plain text: a line when a task is finished, and one per minute while it runs.
 
-    Lines are flushed at once. The first one is printed at the start, to show that the run is alive.
+    The first line is printed at the start, to show that the run is alive.
     """
 
     def __init__(self, console: Any):
@@ -43,7 +43,7 @@ class Lines:
         self._last_line = -float("inf")
 
     def start(self) -> None:
-        """Does nothing; a bar needs it."""
+        """Does nothing; exists because a bar must be started and stopped."""
 
     stop = start
 

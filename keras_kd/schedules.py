@@ -64,7 +64,7 @@ def _check_boundaries(boundaries: tuple[Any, ...], num_pieces: int) -> None:
     if list(boundaries) != sorted(set(boundaries)) or len(boundaries) != num_pieces - 1:
         raise ConfigurationError(
             explain(
-                "'boundaries' do not fit.",
+                "Invalid 'boundaries'.",
                 received=repr(boundaries),
                 expected=f"{num_pieces - 1} increasing steps, one fewer than the {num_pieces} pieces",
             )

@@ -1,8 +1,8 @@
-"""One way to register, look up and serialize small named objects: losses, schedules, transforms.
+"""Registers, looks up and serializes small named objects: losses, schedules, tasks.
 
-A `Registry` holds the members of one kind by their snake_case name, so that a recipe can write `cosine` or
-`{name: cosine, start: 0.9, end: 0.1, steps: 1200}`; each member is also registered with Keras, so that a saved
-model finds it again. Keras loads when something is registered: a recipe is read without it.
+A `Registry` contains the members of one kind by their snake_case name, so that a recipe can use `cosine` or
+`{name: cosine, start: 0.9, end: 0.1, steps: 1200}`; each member is also registered with Keras, so that a saved model
+can be loaded. Importing this module does not load Keras; registering something does.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ def register(cls: type) -> type:
 
 
 def serialize(value: Any) -> Any:
-    """Turns an object into plain data, as Keras saves it."""
+    """Converts an object to plain data, in Keras' format."""
     import keras
 
     return keras.saving.serialize_keras_object(value)
 
 
 def deserialize(config: Any) -> Any:
-    """The object that `serialize` described."""
+    """Creates the object from what `serialize` returned."""
     import keras
 
     return keras.saving.deserialize_keras_object(config)
@@ -48,7 +48,7 @@ def snake_case(name: str) -> str:
 
 
 def nearest(name: str, names: Any) -> str:
-    """A hint that names the closest of `names`, or nothing: ` Did you mean 'cosine'?`"""
+    """A hint with the closest of `names`, such as `Did you mean 'cosine'?`; empty if none is close."""
     close = difflib.get_close_matches(name, list(names), n=1)
     return f"Did you mean {close[0]!r}?" if close else ""
 
@@ -61,7 +61,7 @@ class Registry:
         self._members: dict[str, type] = {}
 
     def register(self, cls: type) -> type:
-        """A class decorator: makes `cls` known here and to Keras."""
+        """A class decorator: registers `cls` here and with Keras."""
         self._members[snake_case(cls.__name__)] = cls
         return register(cls)
 
@@ -88,7 +88,7 @@ class Registry:
                 explain(
                     f"Unsupported {self.kind}.",
                     received=repr(identifier),
-                    expected=f"one from Python, its name, or a mapping with its 'name' ({', '.join(self.names)})",
+                    expected=f"a {self.kind} object, a name ({', '.join(self.names)}), or a mapping with a 'name'",
                 )
             )
         settings = dict(identifier)
@@ -97,7 +97,7 @@ class Registry:
 
 
 def look_up(kind: str, name: Any, members: Mapping[str, Any]) -> Any:
-    """The member of that name, or a `ConfigurationError` with the known names."""
+    """Returns the member of that name; raises `ConfigurationError` with the known names if there is none."""
     if name in members:
         return members[name]
     names = sorted(members)

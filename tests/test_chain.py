@@ -495,7 +495,7 @@ def test_models_that_do_not_form_a_chain(models, message, teacher, make, data):
 
 
 def test_a_missing_teacher(make, data, tmp_path):
-    with pytest.raises(TeacherError, match="not there"):
+    with pytest.raises(TeacherError, match="does not exist"):
         distill_chain([tmp_path / "teacher.keras", make("student")], data, epochs=1, **QUIET)
 
 

@@ -182,7 +182,7 @@ def test_a_schedule_of_the_learning_rate_is_noticed():
 )
 def test_the_private_memory_of_callbacks_is_there(callback):
     callback.on_epoch_begin(0)
-    assert all(hasattr(callback, name) for name in keras_private.PRIVATE_MEMORY[type(callback)])
+    assert all(hasattr(callback, name) for name in keras_private.PRIVATE_STATE[type(callback)])
 
 
 # Data.

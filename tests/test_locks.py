@@ -31,7 +31,7 @@ def file(tmp_path):
 
 
 def test_a_second_holder_is_refused_with_the_first_one_s_name(file):
-    mine = re.escape(f"process {os.getpid()} on {socket.gethostname()} works in this folder.")
+    mine = re.escape(f"process {os.getpid()} on {socket.gethostname()} is using this folder.")
     with locked(file), pytest.raises(ConfigurationError, match=mine), locked(file):
         pass
     with locked(file):
@@ -41,7 +41,7 @@ def test_a_second_holder_is_refused_with_the_first_one_s_name(file):
 
 def test_shared_holders_keep_out_only_those_that_want_it_alone(file):
     with locked(file, shared=True), locked(file, shared=True):
-        with pytest.raises(ConfigurationError, match="works in this folder"), locked(file):
+        with pytest.raises(ConfigurationError, match="is using this folder"), locked(file):
             pass
 
 

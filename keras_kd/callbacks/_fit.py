@@ -1,7 +1,7 @@
-"""What a running `fit` holds and does not pass to its callbacks: the list of them, and where the batches come from.
+"""Reads from a running `fit` what Keras does not pass to callbacks: the data and the list of callbacks.
 
-Keras gives a callback the model and three numbers. `Resume` needs the data, to refuse other data and to resume in the
-right epoch, and the other callbacks, to save their state. Both are read from the calling frames, here and nowhere else.
+Keras passes a callback the model and three numbers. `Resume` needs the data, to reject different data and to resume in
+the right epoch, and the other callbacks, to save their state. Both are read from the calling frames, only here.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ class RunningFit(NamedTuple):
 
     Attributes:
         adapter: Keras' data adapter, or the `Pipeline` itself.
-        initial_epoch: as it was passed to `fit`.
-        steps_per_epoch: as it was passed to `fit`; None where an epoch is one pass.
+        initial_epoch: the argument of `fit`.
+        steps_per_epoch: the argument of `fit`; None if an epoch is one pass over the data.
     """
 
     adapter: Any
@@ -30,12 +30,12 @@ class RunningFit(NamedTuple):
 
 
 def calling_list() -> CallbackList | None:
-    """The list of callbacks that is calling one of them."""
+    """The list of callbacks that is calling one of its members."""
     return next((owner for names in _frames() if isinstance(owner := names.get("self"), CallbackList)), None)
 
 
 def running_fit() -> RunningFit | None:
-    """The `fit` around this call, None in a training loop of the user's own."""
+    """The `fit` around this call; None in a custom training loop."""
     for names in _frames():
         iterator = names.get("epoch_iterator")
         if isinstance(iterator, EpochIterator):

@@ -1,4 +1,4 @@
-"""The files of a training in progress: with checksums, and always at least one intact set."""
+"""The files of a training in progress: checksummed, with at least one intact set at any time."""
 
 from __future__ import annotations
 
@@ -63,13 +63,13 @@ class StateFolder:
             np.savez(written[1], **arrays)
         content = {"state": state, "files": {file.name: files.digest_of_file(file) for file in written}}
         signed = {"checksum": files.digest_of_json(content), **content}
-        files.write(self.path / f"epoch-{epoch}.json", json.dumps(signed))  # from here on the new state counts
+        files.write(self.path / f"epoch-{epoch}.json", json.dumps(signed))  # from here on the new state is used
         self._read(epoch)
         self._good = [*(good for good in self._good if good < epoch), epoch][-_NUM_KEPT:]
         self._remove(lambda number: number not in self._good)
 
     def drop(self, epoch: int) -> None:
-        """Removes what a failed save left behind."""
+        """Removes the files of a failed save."""
         with contextlib.suppress(OSError):
             self._remove(lambda number: number == epoch)
 
@@ -101,8 +101,8 @@ class StateFolder:
             raise ConfigurationError(
                 explain(
                     f"The saved state of the training in {self.path} is damaged: {'; '.join(damages)}.",
-                    expected="at least one whole state",
-                    fix="Bring the files back from a copy, or remove the folder to start over.",
+                    expected="at least one intact state",
+                    fix="Restore the files from a backup, or delete the folder to start over.",
                 )
             )
         return None
@@ -122,7 +122,7 @@ class StateFolder:
 
     def _remove(self, condition: Callable[[int], bool]) -> None:
         files.remove_partial(self.path)
-        # the JSON files first: without them the others count for nothing
+        # the JSON files first: without them the others are ignored
         for file in sorted(self._files(), key=lambda file: file.suffix != ".json"):
             match = _OURS.fullmatch(file.name)
             if match and condition(int(match[1])):
@@ -132,10 +132,10 @@ class StateFolder:
         content = json.loads((self.path / f"epoch-{epoch}.json").read_text())
         checksum = content.pop("checksum")
         if checksum != files.digest_of_json(content):
-            raise ValueError("the content of its .json does not fit its checksum")
+            raise ValueError("the content of its .json does not match its checksum")
         for name, expected in content["files"].items():
             if files.digest_of_file(self.path / name) != expected:
-                raise ValueError(f"the content of {name} does not fit its checksum")
+                raise ValueError(f"the content of {name} does not match its checksum")
         arrays = {}
         if f"epoch-{epoch}.arrays.npz" in content["files"]:
             with np.load(self.path / f"epoch-{epoch}.arrays.npz", allow_pickle=False) as stored:

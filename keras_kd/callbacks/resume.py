@@ -11,7 +11,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_kd.callbacks import _identity, _memory
+from keras_kd.callbacks import _callback_state, _identity
 from keras_kd.callbacks._fit import RunningFit, calling_list, running_fit
 from keras_kd.callbacks._state_folder import Saved, StateFolder
 from keras_kd.data import Pipeline
@@ -72,7 +72,7 @@ class Resume(keras.callbacks.Callback):
         self._fixed: dict[str, Any] = {}
         self._is_complete = False
 
-    # By hand.
+    # Called by the user.
 
     def restore(self, model: keras.Model) -> int:
         """Loads the saved state into a built and compiled model; `fit` does so by itself.
@@ -100,7 +100,7 @@ class Resume(keras.callbacks.Callback):
         """Removes the saved state."""
         self._files.clear()
 
-    # What Keras calls.
+    # The callback methods.
 
     def set_model(self, model):
         super().set_model(model)
@@ -148,24 +148,24 @@ class Resume(keras.callbacks.Callback):
     # Resuming.
 
     def _saved_for(self, fit: RunningFit | None) -> Saved | None:
-        """The state to resume from, whose weights may be in the model already."""
-        by_hand, self._restored = self._restored, None
-        if by_hand is not None and by_hand[0]() is self.model:
-            return by_hand[1]._replace(weights=None)
+        """The state to resume from; without weights if `restore` has loaded them already."""
+        restored, self._restored = self._restored, None
+        if restored is not None and restored[0]() is self.model:
+            return restored[1]._replace(weights=None)
         saved = self._files.load()
         if saved is not None and fit is None:
-            problem = "There is a saved state, and only `fit` can go on from it by itself."
+            problem = "A custom training loop cannot resume from a saved state automatically."
             raise ConfigurationError(
-                explain(problem, received="a training loop of your own", fix="Call `restore(model)` before it.")
+                explain(problem, received=f"a saved state in {self.folder}", fix="Call `restore(model)` first.")
             )
         return saved
 
     def _identity_now(self, fit: RunningFit | None, saved: Saved | None) -> dict[str, Any]:
-        """What the state to be saved belongs to; checked against the one that was saved, if any."""
+        """The identity to store with the next save, checked against that of the saved state, if any."""
         _check_ready(self.model)
         identity = _identity.identity_of_model(self.model)
         identity |= {} if fit is None else _identity.identity_of_data(fit)
-        identity |= _identity.flatten({"callbacks": _identity.plain(_memory.settings(self._others))})
+        identity |= _identity.flatten({"callbacks": _identity.plain(_callback_state.settings(self._others))})
         numbers = _identity.numbers_of(self.model)
         if saved is None:
             data_epoch = getattr(getattr(fit, "adapter", None), "first_epoch", 0)
@@ -181,7 +181,7 @@ class Resume(keras.callbacks.Callback):
     def _resume(self, fit: RunningFit | None, saved: Saved) -> None:
         self._load(self.model, saved)
         self._is_complete = saved.state["stopped"] or saved.epoch >= (self.params or {}).get("epochs", float("inf"))
-        _memory.put_back(self._others, _memory.unpack(saved.state["callbacks"], saved.arrays))
+        _callback_state.restore(self._others, _callback_state.unpack(saved.state["callbacks"], saved.arrays))
         kept = getattr(self.model, "history", None)
         if isinstance(kept, keras.callbacks.History):
             kept.history = {name: list(values) for name, values in self.history.items()}
@@ -196,8 +196,8 @@ class Resume(keras.callbacks.Callback):
             fit.adapter.go_to(saved.state["data_epoch"] + saved.epoch - saved.state["first_epoch"])
         if not self._is_complete and not _identity.replays(fit):
             warnings.warn(
-                f"The training goes on after epoch {saved.epoch}. The order of its batches begins anew, so it will not "
-                "be bit for bit what it had been without the interruption: for that, pass a keras_kd.data.Pipeline.",
+                f"The training resumes after epoch {saved.epoch}, but the order of its batches starts over, so the "
+                "result is not bit for bit that of an uninterrupted training. Pass a keras_kd.data.Pipeline for that.",
                 Notice,
                 stacklevel=2,
             )
@@ -208,7 +208,7 @@ class Resume(keras.callbacks.Callback):
             model.load_weights(saved.weights)
             for variable, value in zip(_random_state(model), saved.state["random"], strict=True):
                 variable.assign(value)
-            for name in ("alpha", "temperature"):  # no checkpoint holds them
+            for name in ("alpha", "temperature"):  # not part of a checkpoint
                 value = saved.state["numbers_now"].get(name)
                 if isinstance(value, float) and isinstance(getattr(model, name), float):
                     setattr(model, name, value)
@@ -224,15 +224,15 @@ class Resume(keras.callbacks.Callback):
             "stopped": bool(self.model.stop_training),
             "random": [ops.convert_to_numpy(variable).tolist() for variable in _random_state(self.model)],
             "history": self.history,
-            "callbacks": _memory.pack(_memory.states(self._others), arrays),
+            "callbacks": _callback_state.pack(_callback_state.states(self._others), arrays),
         }
         try:
             self._files.save(epoch, self.model.save_weights, state, arrays)
         except OSError as error:
             self._files.drop(epoch)
             warnings.warn(
-                f"The state after epoch {epoch} could not be saved in {self.folder}, the training goes on: {error}. "
-                "An interruption now costs the epochs since the last save.",
+                f"The state after epoch {epoch} could not be saved in {self.folder}: {error}. The training continues; "
+                "an interruption now loses the epochs since the last save.",
                 Notice,
                 stacklevel=2,
             )
@@ -255,10 +255,9 @@ def _check_ready(model: keras.Model) -> None:
         return
     raise ConfigurationError(
         explain(
-            "Resume needs a model whose weights are there.",
+            "Resume needs a built and compiled model.",
             received=f"a {type(model).__name__} that is not {'compiled' if model.built else 'built'}",
-            expected="a built and compiled model",
-            fix="Compile it." if model.built else "Give it an `Input` layer, or call it once on a batch.",
+            fix="Compile it." if model.built else "Add an `Input` layer, or call the model once on a batch.",
         )
     )
 

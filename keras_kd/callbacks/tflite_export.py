@@ -13,14 +13,14 @@ from keras_kd.errors import ConfigurationError, ExportError, Notice, check_choic
 from keras_kd.export import Converter, ExportResult, export_tflite
 from keras_kd.export.tflite import check_format, check_target
 
-_RISES = ("acc", "auc", "f1", "f_", "iou", "precision", "recall")
-_FALLS = ("loss", "error", "entropy", "divergence", "mae", "mape", "mse", "msle")
+_HIGHER_IS_BETTER = ("acc", "auc", "f1", "f_", "iou", "precision", "recall")
+_LOWER_IS_BETTER = ("loss", "error", "entropy", "divergence", "mae", "mape", "mse", "msle")
 
 
 class TFLiteExport(keras.callbacks.Callback):
     """Exports the student at the end of training, or the best student so far.
 
-    A failed export never ends the training: it is shown as a warning, kept in `error`, and the last good file stays.
+    A failed export never ends the training: it issues a warning, is stored in `error`, and the last good file is kept.
 
     Args:
         path: the file to write; its name ends in `.tflite`.
@@ -28,8 +28,8 @@ class TFLiteExport(keras.callbacks.Callback):
         calibration: real inputs for the formats with integer activations, scaled as in training, `[samples, ...]`.
         monitor: None exports once, at the end. A metric's name (`"val_accuracy"`) keeps the weights of its best epoch
             in memory and exports those at the end.
-        mode: `"min"`, `"max"`, or `"auto"` by the metric's name, where that tells.
-        every_improvement: export each time the monitored metric improves, so that a file is there early. One child
+        mode: `"min"`, `"max"`, or `"auto"`, which infers the direction from the metric's name.
+        every_improvement: export each time the monitored metric improves, so that a file exists early. One child
             process serves all exports of a training.
 
     Attributes:
@@ -38,8 +38,8 @@ class TFLiteExport(keras.callbacks.Callback):
         best: the best value of `monitor` in this training so far.
 
     Raises:
-        ConfigurationError: a path that is not one of a TFLite file, an unknown format, no calibration for one
-            that needs it, an unknown mode, or a metric whose name does not tell which way is better.
+        ConfigurationError: a path that does not end in `.tflite`, an unknown format, no calibration for a format that
+            needs it, an unknown mode, or `mode="auto"` for a metric with an ambiguous name.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class TFLiteExport(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self.best, self._best_weights = None, None
-        self._converter.close()  # of a training that ended in an exception
+        self._converter.close()  # left open by a training that ended in an exception
 
     def on_epoch_end(self, epoch, logs=None):
         if self.monitor is None:
@@ -122,27 +122,27 @@ class TFLiteExport(keras.callbacks.Callback):
                 converter=self._converter,
             )
             self.error = None
-        except Exception as error:  # whatever the converter does, the training is worth more than the file
+        except Exception as error:  # a failed export must not end the training
             self.error = error
             kind = "" if isinstance(error, ExportError) else f"{type(error).__name__}: "
-            self._warn(f"The export to {self.path} failed, the training continues. {kind}{error}")
+            self._warn(f"The export to {self.path} failed; the training continues. {kind}{error}")
 
     def _warn(self, message: str) -> None:
         warnings.warn(message, Notice, stacklevel=2)
 
 
 def _direction(monitor: str | None, mode: str) -> str:
-    """`"min"` or `"max"`; `mode` as it is if nothing is monitored."""
+    """`"min"` or `"max"`; `mode` unchanged if nothing is monitored."""
     check_choice("mode", mode, ("auto", "min", "max"))
     if mode != "auto" or monitor is None:
         return mode
-    falls, rises = (any(part in monitor.lower() for part in parts) for parts in (_FALLS, _RISES))
-    if falls == rises:
+    lower, higher = (any(part in monitor.lower() for part in parts) for parts in (_LOWER_IS_BETTER, _HIGHER_IS_BETTER))
+    if lower == higher:
         raise ConfigurationError(
             explain(
-                f"The name {monitor!r} does not tell which way is better.",
+                f"The name {monitor!r} does not show whether lower or higher values are better.",
                 received="mode='auto'",
                 expected="mode='min' or mode='max'",
             )
         )
-    return "min" if falls else "max"
+    return "min" if lower else "max"

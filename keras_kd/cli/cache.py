@@ -28,8 +28,8 @@ def build(
     console: Console,
     *,
     overwrite: bool,
-    shard: Annotated[int, typer.Option(help="The share of the work that this process does, from 0.")] = 0,
-    num_shards: Annotated[int, typer.Option(help="How many processes or machines share the work.")] = 1,
+    shard: Annotated[int, typer.Option(help="The index of this process's share of the work, from 0.")] = 0,
+    num_shards: Annotated[int, typer.Option(help="The number of processes or machines that share the work.")] = 1,
 ) -> Callable[[], None]:
     """Build the cache of a recipe's teacher or resume building it; trains the teacher first if needed."""
     from keras_kd import recipes
@@ -41,7 +41,7 @@ def build(
 
 @app.command()
 def info(
-    path: Annotated[Path, typer.Argument(help="The folder of a cache.")],
+    path: Annotated[Path, typer.Argument(help="The cache folder.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show the contents, teacher, data and completeness of a cache."""
@@ -59,7 +59,7 @@ def info(
 
 
 @app.command()
-def verify(path: Annotated[Path, typer.Argument(help="The folder of a cache.")]) -> None:
+def verify(path: Annotated[Path, typer.Argument(help="The cache folder.")]) -> None:
     """Read every shard and compare its checksum."""
     with failing_cleanly(Console(stderr=True), "This cache is damaged or incomplete."), quiet_natives(is_explained):
         from keras_kd.teachers import CachedTeacher

@@ -61,7 +61,7 @@ def init(
         with path.open("w" if force else "x", encoding="utf-8") as file:
             file.write(default_text())
     except FileExistsError:
-        problem = f"{path} exists already; --force overwrites it."
+        problem = f"{path} already exists; use --force to overwrite it."
     except OSError as error:
         problem = f"{path} cannot be written: {error.strerror}."
     if problem is not None:

@@ -22,7 +22,7 @@ _ending = threading.Lock()
 def handled() -> Iterator[None]:
     """Handles Ctrl-C during a command, unless the process was started with Ctrl-C ignored.
 
-    Before the work begins (`working`), there is nothing to save and the process ends at once: an exception during an
+    Before the work begins (`working`), nothing needs saving and the process ends immediately: an exception during an
     import may be swallowed, or may crash the native library being loaded.
     """
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
@@ -68,7 +68,7 @@ def _watch(reader: int, terminal: int) -> None:
     while signals := os.read(reader, 64):
         pressed += signals.count(signal.SIGINT)
         if pressed > 1:
-            _end(terminal, "Interrupted twice, and ended at once.")
+            _end(terminal, "Interrupted twice; ended without clean-up.")
 
 
 def _end(terminal: int, message: str) -> None:

@@ -15,22 +15,22 @@ from keras_kd import interruption
 from keras_kd.cli.interrupts import EXIT_CODE
 from keras_kd.errors import KerasKDError, RecipeError, TrainingError
 
-_RESUMES = "Finished work is kept: once this is fixed, the same command resumes from there."
-_OF_THE_MACHINE = {
+_RESUMES = "Finished work was saved: after fixing this, run the same command to resume."
+_SYSTEM_ERRORS = {
     getattr(errno, name)
     for name in "ENOSPC EDQUOT EROFS EACCES EPERM EIO EMFILE ENFILE ENOMEM ENAMETOOLONG ENOTDIR EISDIR ENXIO".split()
     if hasattr(errno, name)
 }
 
 
-def is_of_the_machine(error: BaseException) -> bool:
-    """Whether an error comes from the machine, such as a full disk or missing permissions, rather than a bug."""
-    return isinstance(error, OSError) and (error.errno in _OF_THE_MACHINE or "No space left" in str(error))
+def is_system_error(error: BaseException) -> bool:
+    """Whether an error is caused by the system, such as a full disk or missing permissions, rather than by a bug."""
+    return isinstance(error, OSError) and (error.errno in _SYSTEM_ERRORS or "No space left" in str(error))
 
 
 def is_explained(error: BaseException) -> bool:
-    """Whether `failing_cleanly` explains an error."""
-    return isinstance(error, KerasKDError) or is_of_the_machine(error) or interruption.is_pressed()
+    """Whether `failing_cleanly` handles an error."""
+    return isinstance(error, KerasKDError) or is_system_error(error) or interruption.is_pressed()
 
 
 @contextlib.contextmanager
@@ -40,13 +40,13 @@ def failing_cleanly(errors: Console, headline: str, is_kept: Callable[[], bool] 
     Args:
         errors: where the message goes.
         headline: the first line of the message.
-        is_kept: whether there is finished work from which the same command would resume.
+        is_kept: whether finished work exists from which the same command would resume.
     """
     try:
         yield
     except BaseException as error:
         if interruption.is_pressed() or isinstance(error, KeyboardInterrupt):
-            ending = "the same command resumes from here." if is_kept() else "nothing was finished yet."
+            ending = "run the same command to resume." if is_kept() else "nothing was finished yet."
             errors.print(f"\nInterrupted; {ending}")
             raise typer.Exit(EXIT_CODE) from None
         if isinstance(error, RecipeError):
@@ -54,12 +54,12 @@ def failing_cleanly(errors: Console, headline: str, is_kept: Callable[[], bool] 
         if isinstance(error, KerasKDError):
             resumes = is_kept() and not isinstance(error, TrainingError)  # it would diverge again
             _fail(errors, 1, headline, str(error), *([_RESUMES] if resumes else []))
-        if is_of_the_machine(error):
-            _fail(errors, 1, headline, _about(error), *([_RESUMES] if is_kept() else []))
+        if is_system_error(error):
+            _fail(errors, 1, headline, _describe(error), *([_RESUMES] if is_kept() else []))
         raise
 
 
-def _about(error: OSError) -> str:
+def _describe(error: OSError) -> str:
     named = f": {error.filename}" if error.filename else ""
     return f"{error.strerror or str(error).splitlines()[0]}{named}."
 

@@ -35,7 +35,7 @@ def quiet_natives(is_expected: Callable[[Exception], bool] = lambda error: False
             os.close(original)
 
 
-def touch_backend() -> None:
+def initialize_backend() -> None:
     """Runs a first operation, which makes TensorFlow search for devices and log the result."""
     from keras import ops
 

@@ -16,7 +16,7 @@ from rich.console import Console
 from keras_kd import check_keras
 from keras_kd.cli.interrupts import working
 from keras_kd.cli.outcome import failing_cleanly, is_explained
-from keras_kd.cli.quiet import quiet_natives, touch_backend
+from keras_kd.cli.quiet import initialize_backend, quiet_natives
 from keras_kd.recipes import Recipe, load
 from keras_kd.recipes.reading.names import check_names
 
@@ -33,13 +33,13 @@ _OPTIONAL = Annotated[Path | None, typer.Argument(help="A recipe file. Default: 
 def recipe_command(app: typer.Typer, headline: str, recipe: Any = _OPTIONAL) -> Callable[[Callable], Callable]:
     """Registers a function as a command on a recipe, with the options shared by all such commands.
 
-    The function takes the recipe, the console, `overwrite` and options of its own. It returns a function that prints
-    the result, called when native libraries may write to the terminal again.
+    The function takes the recipe, the console, `overwrite` and its own options. It returns a function that prints the
+    result and is called when native libraries may write to the terminal again.
 
     Args:
         app: the app to which the command is added.
         headline: the first line of the message if the work fails.
-        recipe: the type of the argument for the recipe's file.
+        recipe: the annotation of the argument for the recipe's file.
     """
 
     def registered(work: Callable[..., Callable[[], None]]) -> Callable:
@@ -98,6 +98,6 @@ def loaded(path: Path | None, overrides: list[str] | None, output_dir: Path | No
             with errors.status("loading TensorFlow"):
                 check_keras()
                 importlib.import_module("keras_kd.recipes.runs")
-                touch_backend()
+                initialize_backend()
             with working():
                 yield recipe

@@ -23,7 +23,7 @@ class AbsentTeacher(Teacher):
         self._fingerprint = fingerprint
 
     def __call__(self, batch: Batch, taps: Sequence[str] = ()) -> ModelOutputs:
-        where = f"the file {self.path}, which is not there" if self.path else "a model in memory, without a file"
+        where = f"the path {self.path}, which does not exist" if self.path else "a teacher that was not saved to a file"
         dtype = self.settings.get("dtype")
         model = "model" if dtype is None else f"FrozenTeacher(model, dtype={dtype!r})"
         raise TeacherError(
@@ -31,7 +31,7 @@ class AbsentTeacher(Teacher):
                 "This distiller was loaded without its teacher.",
                 received=where,
                 expected=f"the teacher with fingerprint {self._fingerprint}",
-                fix=f"Set `distiller.teacher = {model}` (or its path) before `fit`.",
+                fix=f"Set `distiller.teacher = {model}` (a model or its path) before `fit`.",
             )
         )
 
@@ -73,10 +73,10 @@ def check_fingerprint(teacher: Teacher, expected: str) -> None:
     (own, _, _), (weights, _, precision) = teacher.fingerprint.partition(" "), expected.partition(" ")
     if own == weights and weights.startswith("sha256:"):  # the user's own fingerprints may contain spaces
         precision = precision or None
-        fix = f"The weights are equal, the precision is not: FrozenTeacher(model, dtype={precision!r})."
+        fix = f"The weights are equal, but the precision differs: use FrozenTeacher(model, dtype={precision!r})."
     raise TeacherError(
         explain(
-            "The file names another teacher.",
+            "The teacher has an unexpected fingerprint.",
             received=f"fingerprint {teacher.fingerprint}",
             expected=f"fingerprint {expected}",
             fix=fix,

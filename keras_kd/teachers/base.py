@@ -105,7 +105,7 @@ class Teacher(abc.ABC):
 
     def get_config(self) -> dict[str, Any]:
         """The config that identifies this teacher in a saved distiller; it does not contain the weights."""
-        raise NotImplementedError(f"{type(self).__name__} cannot be named in a saved file.")
+        raise NotImplementedError(f"{type(self).__name__} does not implement get_config(), so it cannot be saved.")
 
 
 class OfflineTeacher(Teacher):
@@ -141,9 +141,9 @@ class OfflineTeacher(Teacher):
         if batch.teacher_outputs is None:
             raise TeacherError(
                 explain(
-                    "This teacher runs outside the training step, and the batches do not contain its outputs.",
-                    received=f"batches without teacher outputs, and a {type(self).__name__}",
-                    expected="batches of a keras_kd.data.Pipeline",
+                    f"{type(self).__name__} runs outside the training step; the batches do not contain its outputs.",
+                    received="batches without teacher outputs",
+                    expected="batches of a keras_kd.data.Pipeline with this teacher",
                     fix="Use distiller.fit(pipeline.with_teacher(teacher)).",
                 )
             )

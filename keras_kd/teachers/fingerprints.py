@@ -56,11 +56,11 @@ def fingerprint_of_function(function: Callable[..., Any], name: str) -> str:
 def _describe(function: Any, name: str, seen: list[Any]) -> list[str]:
     """The source of a function and of everything it reads."""
     if not inspect.isfunction(function):
-        raise _unknown(name, f"a {type(function).__name__}, whose source does not tell what it holds")
+        raise _unknown(name, f"a {type(function).__name__}, whose state is not part of its source code")
     try:
         parts = [textwrap.dedent(inspect.getsource(function))]
     except (OSError, TypeError):
-        raise _unknown(name, "a function whose source is not at hand") from None
+        raise _unknown(name, "a function without available source code") from None
     seen.append(function)
     for variable, value in _surroundings(function):
         parts += _describe_value(variable, value, function, name, seen)
@@ -96,9 +96,9 @@ def _is_of_module(value: Any) -> bool:
 def _unknown(name: str, received: str) -> TeacherError:
     return TeacherError(
         explain(
-            f"Cannot tell the teacher {name!r} from others by its source code.",
+            f"The source code of teacher {name!r} does not identify it.",
             received=received,
-            expected="a function of its arguments, constants and library functions",
-            fix="Pass fingerprint='...', a text that changes whenever the answers do.",
+            expected="a function that uses only its arguments, constants and library functions",
+            fix="Pass fingerprint='...', a text that changes whenever the outputs do.",
         )
     )

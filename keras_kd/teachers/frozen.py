@@ -25,8 +25,8 @@ from keras_kd.teachers.external.opening import from_path
 from keras_kd.teachers.micro_batches import in_micro_batches
 
 _OTHER_FILES = (
-    "Of an .h5 file, pass keras.models.load_model(file). kd.teachers.from_path opens .tflite and .npz files and the "
-    "folder of a SavedModel."
+    "For an .h5 file, pass keras.models.load_model(file). For a .tflite or .npz file or a SavedModel folder, use "
+    "kd.teachers.from_path."
 )
 _UNREADABLE = (
     *(ValueError, TypeError, KeyError, AttributeError, ImportError, OSError, EOFError, RuntimeError),
@@ -194,14 +194,14 @@ def _float32(value: Any) -> Any:
 
 def _load(path: Path) -> keras.Model:
     if not path.exists():
-        raise TeacherError(explain("The teacher's file is not there.", received=str(path), expected="a .keras file"))
+        raise TeacherError(explain("The teacher's file does not exist.", received=str(path), expected="a .keras file"))
     if path.suffix != ".keras" or not path.is_file() or not zipfile.is_zipfile(path):
         raise TeacherError(
             explain(
                 "The teacher is not a .keras file.",
                 received=str(path)
-                + ("" if path.suffix != ".keras" else ", which is damaged or something else by that name"),
-                expected="what model.save('teacher.keras') writes",
+                + ("" if path.suffix != ".keras" else ", which is damaged or has the wrong file extension"),
+                expected="a file written by model.save('teacher.keras')",
                 fix=_OTHER_FILES,
             )
         )
@@ -212,6 +212,6 @@ def _load(path: Path) -> keras.Model:
             explain(
                 f"Keras cannot load the teacher: {error}",
                 received=str(path),
-                expected="a whole .keras file, and the classes of its own that it names",
+                expected="an intact .keras file whose custom classes are registered",
             )
         ) from error

@@ -30,18 +30,18 @@ def in_micro_batches(function: Callable[[Any], Any], inputs: Any, size: int) -> 
     num_pieces = -(-batch // size)
     length = -(-batch // num_pieces)
 
-    def run(answers, start):
+    def run(shapes, start):
         rows = ops.minimum(start + ops.arange(length, dtype="int32"), batch - 1)
-        return answers, function(keras.tree.map_structure(lambda x: ops.take(x, rows, axis=0), inputs))
+        return shapes, function(keras.tree.map_structure(lambda x: ops.take(x, rows, axis=0), inputs))
 
     starts = ops.arange(num_pieces, dtype="int32") * length
-    _, answers = ops.scan(run, _room(function, inputs, length), starts)  # sequential in TensorFlow, unlike `map`
-    return keras.tree.map_structure(lambda p: ops.reshape(p, (-1, *ops.shape(p)[2:]))[:batch], answers)
+    _, outputs = ops.scan(run, _zeros_like_outputs(function, inputs, length), starts)  # unlike `map`, sequential in TF
+    return keras.tree.map_structure(lambda p: ops.reshape(p, (-1, *ops.shape(p)[2:]))[:batch], outputs)
 
 
-def _room(function: Callable[[Any], Any], inputs: Any, length: Any) -> Any:
+def _zeros_like_outputs(function: Callable[[Any], Any], inputs: Any, length: Any) -> Any:
     """Zeros with the shapes of one piece's outputs: `scan` requires its outputs to have the shape of its state."""
-    answers = function(keras.tree.map_structure(lambda x: x[:1], inputs))
+    outputs = function(keras.tree.map_structure(lambda x: x[:1], inputs))
     return keras.tree.map_structure(
-        lambda value: ops.zeros((length, *ops.shape(value)[1:]), dtype=value.dtype), answers
+        lambda value: ops.zeros((length, *ops.shape(value)[1:]), dtype=value.dtype), outputs
     )

@@ -60,7 +60,7 @@ def test_a_value_that_was_edited_is_damage_and_nothing_is_removed(two):
     for epoch in (1, 2):
         file = two / f"epoch-{epoch}.json"
         file.write_text(file.read_text().replace(f'"n": {epoch}', '"n": 7'))
-    with pytest.raises(ConfigurationError, match="damaged: epoch-2: .*checksum; epoch-1: .*remove the folder"):
+    with pytest.raises(ConfigurationError, match="damaged: epoch-2: .*checksum; epoch-1: .*delete the folder"):
         StateFolder(two).load()
     assert len(list(two.iterdir())) == 6
 

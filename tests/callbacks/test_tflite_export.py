@@ -183,8 +183,8 @@ def test_a_metric_that_is_not_there_is_said(model, fit, exported, tmp_path):
     ("settings", "message"),
     [
         ({"monitor": "val_loss", "mode": "lowest"}, "Invalid 'mode'.*'auto', 'min', 'max'"),
-        ({"monitor": "val_score"}, "'val_score' does not tell which way is better.*mode='min' or mode='max'"),
-        ({"monitor": "loss_of_accuracy"}, "does not tell"),
+        ({"monitor": "val_score"}, "'val_score' does not show whether.*mode='min' or mode='max'"),
+        ({"monitor": "loss_of_accuracy"}, "does not show whether"),
     ],
 )
 def test_wrong_settings_are_refused_at_once(settings, message, tmp_path):
@@ -218,7 +218,7 @@ def test_a_failed_export_costs_neither_training_nor_file(
     keras.utils.set_random_seed(5)
     monkeypatch.setattr(tflite_export, "export_tflite", convert)
     export = TFLiteExport(path, monitor=monitor, every_improvement=monitor is not None)
-    with pytest.warns(Notice, match=f"export to {re.escape(str(path))} failed, the training {message}"):
+    with pytest.warns(Notice, match=f"export to {re.escape(str(path))} failed; the training {message}"):
         history = fit(model, export)
     assert len(history.epoch) == 2
     assert path.read_bytes() == b"the last good one"
@@ -253,7 +253,7 @@ def test_one_child_serves_a_training_and_ends_with_it(model, fit, tmp_path, monk
 
 def test_calibration_of_another_shape(model, fit, path):
     export = TFLiteExport(path, format="int8", calibration=np.zeros((4, 3, 3, 1), "float32"))
-    with pytest.warns(Notice, match="failed, the training continues. ConfigurationError: .*'calibration'"):
+    with pytest.warns(Notice, match="failed; the training continues. ConfigurationError: .*'calibration'"):
         fit(model, export)
     assert path.read_bytes() == b"the last good one"
 
@@ -262,7 +262,7 @@ def test_a_path_that_cannot_be_written(model, fit, path, in_process):
     blocked = path.parent / "blocked"
     export = TFLiteExport(blocked / "student.tflite")
     blocked.write_bytes(b"a file where the folder should be")
-    with pytest.warns(Notice, match="failed, the training continues.*below a file"):
+    with pytest.warns(Notice, match="failed; the training continues.*below a file"):
         fit(model, export)
     assert path.read_bytes() == b"the last good one"
     assert model.optimizer.iterations == 8

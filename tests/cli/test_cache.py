@@ -55,4 +55,4 @@ def test_what_cannot_be_done_is_said(folder, call):
     nothing = call(folder, "cache", "build", "recipe.yaml")
     assert nothing.returncode == 2 and "cache: there is none to build" in nothing.stderr
     missing = call(folder, "cache", "info", "nowhere")
-    assert missing.returncode == 1 and "no teacher cache" in missing.stderr
+    assert missing.returncode == 1 and "No teacher cache found" in missing.stderr

@@ -111,7 +111,7 @@ def test_init_overwrites_only_what_it_is_told_to(invoke, tmp_path):
     (tmp_path / "mine.yaml").write_text("precious")
     result = invoke("init", "mine.yaml")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr == "mine.yaml exists already; --force overwrites it.\n"
+    assert result.stderr == "mine.yaml already exists; use --force to overwrite it.\n"
     assert (tmp_path / "mine.yaml").read_text() == "precious"
     assert invoke("init", "mine.yaml", "--force").exit_code == 0
     assert (tmp_path / "mine.yaml").read_text("utf-8") == kd.recipes.default_text()
@@ -202,11 +202,11 @@ def test_what_was_finished_is_kept_is_said_where_it_is_so(invoke, monkeypatch, t
 
     monkeypatch.setattr(kd.recipes, "run", fail)
     (tmp_path / "there" / ".state").mkdir(parents=True)
-    assert "resumes from there" not in invoke("run", "--output-dir", "there").stderr
+    assert "the same command to resume" not in invoke("run", "--output-dir", "there").stderr
     (tmp_path / "there" / ".state" / "teacher.json").write_text("{}")
     assert words(invoke("run", "--output-dir", "there").stderr) == (
         "The run failed. The converter refused the model. "
-        "Finished work is kept: once this is fixed, the same command resumes from there."
+        "Finished work was saved: after fixing this, run the same command to resume."
     )
 
 

@@ -16,7 +16,7 @@ import keras
 def dense(input_shape, num_classes):
     return keras.Sequential([keras.Input(input_shape), keras.layers.Flatten(), keras.layers.Dense(num_classes)])
 """
-RESUMES = "\nInterrupted; the same command resumes from here.\n"
+RESUMES = "\nInterrupted; run the same command to resume.\n"
 
 
 def words(text):
@@ -124,7 +124,7 @@ def test_ctrl_c_twice_before_the_work_begins(start, tmp_path, own_models, moment
         run.send(signal.SIGINT)
     done = run.wait()
     assert (done.returncode, done.stdout) == (130, "")
-    assert done.stderr in ("\nInterrupted.\n", "\nInterrupted twice, and ended at once.\n")
+    assert done.stderr in ("\nInterrupted.\n", "\nInterrupted twice; ended without clean-up.\n")
 
 
 STUCK = """
@@ -136,7 +136,7 @@ def stuck(recipe, console, overwrite):
     console.print("at work")
     {}
 
-keras_kd.cli.recipe.touch_backend = lambda: None
+keras_kd.cli.recipe.initialize_backend = lambda: None
 sys.modules["keras_kd.recipes.runs"] = types.SimpleNamespace(run=stuck)
 sys.argv = ["keras-kd", "run"]
 main()
@@ -161,7 +161,7 @@ def test_the_second_ctrl_c_ends_at_once_whatever_goes_on(start, tmp_path):
     run.wait_for(lambda: "swallowed" in run.stdout, "the first Ctrl-C")
     run.send(signal.SIGINT)
     done = run.wait()
-    assert (done.returncode, done.stderr) == (130, "\nInterrupted twice, and ended at once.\n")
+    assert (done.returncode, done.stderr) == (130, "\nInterrupted twice; ended without clean-up.\n")
     assert run.others() == []
 
 

@@ -177,7 +177,7 @@ THEIRS = MINE | {"data": "npz:other.npz"}
 
 
 def test_a_second_run_at_the_same_time_is_refused(folder):
-    with folder.held(MINE), pytest.raises(RecipeError, match=f"output_dir: process {os.getpid()} on .* works in this"):
+    with folder.held(MINE), pytest.raises(RecipeError, match=f"output_dir: process {os.getpid()} on .* is using this"):
         with RunFolder(folder.path).held(MINE):
             pass
     with folder.held(MINE):

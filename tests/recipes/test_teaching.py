@@ -82,7 +82,7 @@ def test_a_cache_holds_the_layers_that_the_losses_read(tmp_path, make_recipe):
 def test_shares_of_a_cache(tmp_path, make_recipe):
     recipe = make_recipe(tmp_path / "run", *QUICK, "cache={}")
     path = recipes.build_cache(recipe, shard=1, num_shards=2)
-    with pytest.raises(TeacherError, match="not complete"):
+    with pytest.raises(TeacherError, match="is incomplete"):
         CachedTeacher.open(path)
     recipes.build_cache(recipe, shard=0, num_shards=2)
     assert CachedTeacher.open(path).describe()["shards"] == 2

@@ -48,14 +48,14 @@ def test_from_a_file_and_back_from_its_config(make_model, tmp_path):
     absent = deserialize(serialize(teacher))
     assert isinstance(absent, AbsentTeacher) and absent.fingerprint == teacher.fingerprint
     assert serialize(absent)["config"] == serialize(teacher)["config"]
-    with pytest.raises(TeacherError, match="t.keras, which is not there.*distiller.teacher"):
+    with pytest.raises(TeacherError, match="t.keras, which does not exist.*distiller.teacher"):
         absent(Batch(np.zeros((1, 8, 8, 1))))
 
 
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda model: FrozenTeacher("no.keras"), TeacherError, "not there.*no.keras"),
+        (lambda model: FrozenTeacher("no.keras"), TeacherError, "does not exist.*no.keras"),
         (lambda model: FrozenTeacher(3), ConfigurationError, "`teacher` must be.*builtins.int"),
         (lambda model: FrozenTeacher(model, expected_fingerprint="sha256:0"), TeacherError, "another teacher"),
         (lambda model: FrozenTeacher(model, outputs="odds"), ConfigurationError, "'odds'"),

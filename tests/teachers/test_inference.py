@@ -221,9 +221,9 @@ def test_the_precision_is_in_the_fingerprint(trained):
     assert FrozenTeacher(trained, dtype="float32").fingerprint == f"{plain} float32"
     assert FrozenTeacher(trained, dtype="bfloat16", fold=False).fingerprint == f"{plain} bfloat16"
     FrozenTeacher(trained, dtype="bfloat16", expected_fingerprint=f"{plain} bfloat16")
-    with pytest.raises(TeacherError, match="the precision is not: FrozenTeacher.model, dtype='bfloat16'"):
+    with pytest.raises(TeacherError, match="the precision differs: use FrozenTeacher.model, dtype='bfloat16'"):
         FrozenTeacher(trained, expected_fingerprint=f"{plain} bfloat16")
-    with pytest.raises(TeacherError, match="the precision is not: FrozenTeacher.model, dtype=None"):
+    with pytest.raises(TeacherError, match="the precision differs: use FrozenTeacher.model, dtype=None"):
         FrozenTeacher(trained, dtype="bfloat16", expected_fingerprint=plain)
 
 

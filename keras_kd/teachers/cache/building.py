@@ -20,7 +20,7 @@ from keras_kd.teachers.array_runner import TeacherRunner
 from keras_kd.teachers.cache.encodings import Encoding, Rows, TopK
 from keras_kd.teachers.cache.store import Manifest, ShardKey, Store
 
-_SAME_ANSWERS = 0.1  # in standard deviations: another processor or precision causes far smaller differences
+_MAX_DEVIATION = 0.1  # in standard deviations: another processor or precision causes far smaller differences
 
 
 class Builder:
@@ -50,12 +50,12 @@ class Builder:
         for file in store.damaged(progress=shown and bool(store.files())):
             file.unlink(missing_ok=True)
         self._check_same_teacher()
-        there, mine = store.files(), store.keys()[shard::num_shards]
-        missing = [key for key in mine if key not in there]
-        _check_room(store, sum(len(store.rows(key)) for key in missing))
+        existing, assigned = store.files(), store.keys()[shard::num_shards]
+        missing = [key for key in assigned if key not in existing]
+        _check_disk_space(store, sum(len(store.rows(key)) for key in missing))
         if shown:
-            _say(store, len(mine) - len(missing), len(mine))
-        total = sum(len(store.rows(key)) for key in mine)
+            _print_cost(store, len(assigned) - len(missing), len(assigned))
+        total = sum(len(store.rows(key)) for key in assigned)
         done = total - sum(len(store.rows(key)) for key in missing)
         with bar("teacher cache", total, done=done, unit="views", shown=shown) as advance:
             if callable(self._progress):
@@ -65,12 +65,12 @@ class Builder:
                 store.write(key, np.concatenate([self._records(*piece, key.view, advance) for piece in pieces]))
 
     def _records(self, ids: np.ndarray, parts: tuple[Any, ...], view: int, advance: Any) -> np.ndarray:
-        is_known = self._first.is_about(ids, view)
-        said = self._first.answers if is_known else self._runner(ids, view, *parts[:2])
+        is_known = self._first.matches(ids, view)
+        outputs = self._first.outputs if is_known else self._runner(ids, view, *parts[:2])
         records = np.empty(len(ids), self._store.manifest.record)
         draws = Draws(0, ids, view)
         for name, encoding in self._encode.items():
-            for field, value in encoding.encode(said[name], draws.under(name)).items():
+            for field, value in encoding.encode(outputs[name], draws.under(name)).items():
                 records[name][field] = value
         advance(len(ids))
         return records
@@ -87,13 +87,13 @@ class Builder:
             return
         stored, now = store.lookup(ids, 0), self._records(ids, (), 0, lambda steps: None)
         for name in self._encode:
-            if (away := _distance(stored[name], now[name])) > _SAME_ANSWERS:
+            if (deviation := _distance(stored[name], now[name])) > _MAX_DEVIATION:
                 raise TeacherError(
                     explain(
-                        f"The teacher's {name!r} is not what the cache in {store.path} holds of the same examples.",
-                        received=f"{away:.2g} standard deviations away on average, with the same weights",
-                        expected=f"at most {_SAME_ANSWERS:g}, from rounding",
-                        fix="A layer without weights was changed (preprocessing, activation): build in another folder.",
+                        f"The teacher's output {name!r} differs from the cache in {store.path} for the same examples.",
+                        received=f"a mean difference of {deviation:.2g} standard deviations, with equal weights",
+                        expected=f"at most {_MAX_DEVIATION:g}, from rounding",
+                        fix="A layer without weights has changed (preprocessing, activation): build in another folder.",
                     )
                 )
 
@@ -141,14 +141,14 @@ class FirstOutputs:
     """The teacher outputs for the first examples, which define names and shapes."""
 
     ids: np.ndarray
-    answers: dict[str, np.ndarray]
+    outputs: dict[str, np.ndarray]
 
     @classmethod
     def of_first(cls, runner: TeacherRunner, pipeline: Pipeline, batch_size: int) -> FirstOutputs:
         ids, parts = next(pipeline.in_order(batch_size))
         return cls(ids, runner(ids, 0, *parts[:2]))
 
-    def is_about(self, ids: np.ndarray, view: int) -> bool:
+    def matches(self, ids: np.ndarray, view: int) -> bool:
         return view == 0 and np.array_equal(ids, self.ids)
 
 
@@ -166,10 +166,10 @@ def encoding_of(
     if value.ndim != 2 or value.shape[-1] <= top_k:
         raise ConfigurationError(
             explain(
-                f"'top_k' does not fit the teacher's output {name!r}.",
+                f"Invalid 'top_k' for the teacher's output {name!r}.",
                 received=f"top_k={top_k}, shape {(None, *value.shape[1:])}",
-                expected="fewer than its classes, of an output [batch, classes]",
-                fix="top_k=None keeps whole rows.",
+                expected="an output [batch, classes] with more than top_k classes",
+                fix="Use top_k=None to keep whole rows.",
             )
         )
     return TopK(top_k, int(value.shape[-1]), remainder, temperature)
@@ -179,7 +179,11 @@ def opened(path: str | Path, manifest: Manifest) -> Store:
     """The store in this folder, either new or resumed."""
     if Path(path).exists() and not Path(path).is_dir():
         raise TeacherError(
-            explain("A cache is a folder.", received=f"the file {path}", expected="a folder, or none yet")
+            explain(
+                "The path of a teacher cache must be a folder.",
+                received=f"the file {path}",
+                expected="an existing or new folder",
+            )
         )
     if not (Path(path) / "manifest.json").exists():
         Store(path, manifest).write_manifest(replace=False)
@@ -187,57 +191,57 @@ def opened(path: str | Path, manifest: Manifest) -> Store:
     if differences := found.manifest.differences(manifest):
         raise TeacherError(
             explain(
-                f"{path} holds another teacher cache.",
+                f"{path} contains a different teacher cache.",
                 received="; ".join(differences),
-                expected="the cache that is to be built, or an empty folder",
+                expected="the same teacher, pipeline and settings, or an empty folder",
                 fix="Build in another folder, or delete this one.",
             )
         )
     if manifest.views > found.manifest.views:
         found = Store(path, manifest)
         found.write_manifest(replace=True)
-    refuse_strangers(found)
+    check_no_foreign_shards(found)
     return found
 
 
-def refuse_strangers(store: Store) -> None:
+def check_no_foreign_shards(store: Store) -> None:
     """Raises `TeacherError` if the folder contains shards of another cache: another teacher or other inputs."""
-    strangers = store.strangers()
-    if not strangers:
+    foreign = store.foreign_files()
+    if not foreign:
         return
-    names = ", ".join(file.name for file in strangers[:3])
+    names = ", ".join(file.name for file in foreign[:3])
     raise TeacherError(
         explain(
-            f"{len(strangers)} files among the shards of the teacher cache in {store.path} do not belong to it.",
-            received=f"shards/{names}{', ...' if len(strangers) > 3 else ''}",
-            expected=f"shards of its manifest, which are called view-*.rows-*.of-{store.manifest.identity}.*.npy",
-            fix="Remove them. They are of another teacher, other inputs or another encoding, or of a manifest that was "
-            "changed since; only shards that were built with the same settings can be merged.",
+            f"{len(foreign)} files among the shards of the teacher cache in {store.path} do not belong to it.",
+            received=f"shards/{names}{', ...' if len(foreign) > 3 else ''}",
+            expected=f"files named view-*.rows-*.of-{store.manifest.identity}.*.npy, as its manifest requires",
+            fix="Remove them. They were built with another teacher, other inputs or another encoding, or the manifest "
+            "has changed since; only shards built with the same settings can be merged.",
         )
     )
 
 
-def check_taps(taps: Sequence[str], said: dict[str, np.ndarray]) -> None:
-    if missing := [path for path in taps if path not in said]:
+def check_taps(taps: Sequence[str], outputs: dict[str, np.ndarray]) -> None:
+    if missing := [path for path in taps if path not in outputs]:
         raise ConfigurationError(
-            explain("The teacher does not give these layers.", received=missing, expected=f"of {sorted(said)}")
+            explain("The teacher does not return these layers.", received=missing, expected=f"any of {sorted(outputs)}")
         )
 
 
-def _check_room(store: Store, num_records: int) -> None:
+def _check_disk_space(store: Store, num_records: int) -> None:
     needed, free = num_records * store.manifest.record.itemsize, shutil.disk_usage(store.path).free
     if needed > free:
         raise ConfigurationError(
             explain(
-                "The disk is too small for this teacher cache.",
+                "The disk has too little free space for this teacher cache.",
                 received=f"{human_bytes(free)} free in {store.path}",
-                expected=f"{human_bytes(needed)}: {num_records:,} answers of {store.manifest.record.itemsize:,} bytes",
-                fix="Keep fewer classes (top_k=10), fewer views, no inner layers, or take another disk.",
+                expected=f"{human_bytes(needed)}: {num_records:,} records of {store.manifest.record.itemsize:,} bytes",
+                fix="Keep fewer classes (top_k=10), fewer views or no inner layers, or use another disk.",
             )
         )
 
 
-def _say(store: Store, num_done: int, num_mine: int) -> None:
+def _print_cost(store: Store, num_done: int, num_assigned: int) -> None:
     """Prints what the build costs and when it pays off."""
     from rich.console import Console
 
@@ -246,9 +250,9 @@ def _say(store: Store, num_done: int, num_mine: int) -> None:
     lines = [
         f"Teacher cache in {store.path}: {manifest.num_examples:,} examples x {views} view{s} x "
         f"{manifest.record.itemsize} bytes = {human_bytes(manifest.num_bytes)}.",
-        f"It costs {views} pass{es} of the teacher over the data, what {views} epoch{s} with a live teacher would; "
-        "every further epoch, seed or student is then free of the teacher.",
+        f"Building it takes {views} pass{es} of the teacher over the data, as many as {views} epoch{s} with a live "
+        "teacher. Every further epoch, seed or student then runs without the teacher.",
     ]
     if num_done:
-        lines.append(f"{num_done} of {num_mine} shards are there already.")
+        lines.append(f"{num_done} of {num_assigned} shards exist already.")
     Console().print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)

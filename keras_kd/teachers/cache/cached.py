@@ -13,7 +13,14 @@ from keras_kd.serialization import nearest, register
 from keras_kd.teachers.absent import AbsentTeacher, check_fingerprint
 from keras_kd.teachers.array_runner import TeacherRunner
 from keras_kd.teachers.base import OfflineTeacher, Teacher
-from keras_kd.teachers.cache.building import Builder, FirstOutputs, check_taps, encoding_of, opened, refuse_strangers
+from keras_kd.teachers.cache.building import (
+    Builder,
+    FirstOutputs,
+    check_no_foreign_shards,
+    check_taps,
+    encoding_of,
+    opened,
+)
 from keras_kd.teachers.cache.store import Manifest, Store
 from keras_kd.teachers.frozen import as_teacher
 
@@ -129,7 +136,7 @@ class CachedTeacher(OfflineTeacher):
         num_shards = check_integer("num_shards", num_shards, at_least=1)
         shard = check_integer("shard", shard, at_least=0, at_most=num_shards - 1)
         runner = TeacherRunner(teacher, taps)
-        made_of = {
+        settings = {
             "teacher": teacher.fingerprint,
             "pipeline": pipeline.identity(with_labels=teacher.reads_labels),
             "views": views,
@@ -137,14 +144,14 @@ class CachedTeacher(OfflineTeacher):
             "activations": dict(teacher.activations),
         }
         first = FirstOutputs.of_first(runner, pipeline, batch_size)
-        check_taps(taps, first.answers)
+        check_taps(taps, first.outputs)
         encode = {
             name: encoding_of(name, value, taps, top_k, remainder, sampling_temperature, dtype)
-            for name, value in first.answers.items()
+            for name, value in first.outputs.items()
         }
         outputs = {name: encoding.get_config() for name, encoding in encode.items() if name not in taps}
         tapped = {name: encode[name].get_config() for name in taps}
-        store = opened(path, Manifest(outputs=outputs, taps=tapped, **made_of))
+        store = opened(path, Manifest(outputs=outputs, taps=tapped, **settings))
         Builder(store, runner, pipeline, encode, first, batch_size, progress).build(shard, num_shards)
         return cls.open(path, verify=False) if store.files().keys() >= set(store.keys()) else None
 
@@ -169,7 +176,7 @@ class CachedTeacher(OfflineTeacher):
         if differences := manifest.differences(here):
             raise TeacherError(
                 explain(
-                    f"The teacher cache in {self.path} was made of other inputs than this pipeline gives.",
+                    f"The teacher cache in {self.path} was built from other inputs than those of this pipeline.",
                     received="; ".join(differences),
                     expected="the same source in the same order, and the same augmentation with the same seed",
                     fix=_advice(differences),
@@ -184,7 +191,7 @@ class CachedTeacher(OfflineTeacher):
                 stored = ", ".join(map(repr, manifest.taps)) or "none"
                 raise ConfigurationError(
                     explain(
-                        "This inner layer of the teacher is not in its cache.",
+                        "The teacher cache does not contain this inner layer.",
                         received=repr(name),
                         expected=f"one of the stored layers ({stored}) or outputs ({', '.join(manifest.outputs)})",
                         fix=nearest(name, manifest.taps) or f"Build the cache with taps=[{name!r}], in another folder.",
@@ -235,10 +242,10 @@ def _check_is_pipeline(pipeline: Any) -> None:
     if not isinstance(pipeline, Pipeline):
         raise ConfigurationError(
             explain(
-                "A cache is made of the batches of a pipeline.",
+                "A teacher cache must be built from a pipeline.",
                 received=f"a {type(pipeline).__name__}",
-                expected="a keras_kd.data.Pipeline, as Pipeline((x, y), augment=..., batch_size=64)",
-                fix="The student is then trained on the same one: distiller.fit(pipeline.with_teacher(cached)).",
+                expected="a keras_kd.data.Pipeline, such as Pipeline((x, y), augment=..., batch_size=64)",
+                fix="Train the student on the same pipeline: distiller.fit(pipeline.with_teacher(cached)).",
             )
         )
 
@@ -251,23 +258,23 @@ def _check_whole(store: Store, progress: bool) -> None:
         raise TeacherError(
             explain(
                 f"{len(damaged)} of {len(store.keys())} shards of the teacher cache in {store.path} are damaged.",
-                received=f"another content than their checksum says: {names}{', ...' if len(damaged) > 3 else ''}",
-                expected="files as they were written",
-                fix="CachedTeacher.build with the same settings makes these shards anew, and no others.",
+                received=f"contents that do not match their checksum: {names}{', ...' if len(damaged) > 3 else ''}",
+                expected="unchanged files",
+                fix="CachedTeacher.build with the same settings rebuilds only these shards.",
             )
         )
 
 
 def _check_complete(store: Store) -> None:
-    refuse_strangers(store)
+    check_no_foreign_shards(store)
     missing = set(store.keys()) - set(store.files())
     if missing:
         raise TeacherError(
             explain(
-                f"The teacher cache in {store.path} is not complete.",
+                f"The teacher cache in {store.path} is incomplete.",
                 received=f"{len(store.keys()) - len(missing)} of {len(store.keys())} shards",
-                expected="all of them",
-                fix="CachedTeacher.build with the same settings goes on where it stopped.",
+                expected="all shards",
+                fix="CachedTeacher.build with the same settings resumes the build.",
             )
         )
 
@@ -276,14 +283,14 @@ def _check_teacher(manifest: Manifest, teacher: Teacher) -> None:
     if manifest.teacher != teacher.fingerprint:
         raise TeacherError(
             explain(
-                "The cache is of another teacher.",
-                received=f"a cache of {manifest.teacher}",
-                expected=f"one of {teacher.fingerprint}",
+                "The cache was built from another teacher.",
+                received=f"a cache of the teacher {manifest.teacher}",
+                expected=f"a cache of the teacher {teacher.fingerprint}",
             )
         )
 
 
 def _advice(differences: list[str]) -> str:
     if any(line.startswith("pipeline.augment_seed") for line in differences):
-        return "Pass the pipeline the augment_seed of the cache; its seed, the order of training, may be any."
-    return "Make the pipeline as it was, or build another cache."
+        return "Pass the cache's augment_seed to the pipeline; `seed`, which sets the training order, may differ."
+    return "Use the same pipeline settings as the cache, or build another cache."

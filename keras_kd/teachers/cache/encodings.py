@@ -15,8 +15,8 @@ from keras_kd.data.draws import Draws
 from keras_kd.errors import ConfigurationError, TeacherError, check_choice, check_integer, explain
 
 REMAINDERS = ("uniform", "renormalized", "sampled")
-_NOWHERE = 1e4
-"""How far below the smallest stored logit a class lies that has no mass: e^-500 of it at temperature 20."""
+_ZERO_MASS_GAP = 1e4
+"""How far below the smallest stored logit a class without mass is placed: e^-500 of its mass at temperature 20."""
 
 
 class Encoding(abc.ABC):
@@ -135,7 +135,7 @@ class TopK(Encoding):
         if self.remainder == "sampled":
             return self._decode_sample(record)
         value = record["value"].astype(np.float32)
-        floor = record["rest"].astype(np.float32) if self.remainder == "uniform" else value.min(-1) - _NOWHERE
+        floor = record["rest"].astype(np.float32) if self.remainder == "uniform" else value.min(-1) - _ZERO_MASS_GAP
         logits = np.repeat(floor[:, None], self.num_classes, axis=1)
         np.put_along_axis(logits, record["index"].astype(np.int64), value, axis=-1)
         return logits
@@ -144,7 +144,7 @@ class TopK(Encoding):
         counts = np.zeros((len(record), self.num_classes), np.float32)
         rows = np.arange(len(record))[:, None]
         np.add.at(counts, (rows, record["index"].astype(np.int64)), record["count"])
-        floor = np.float32(-_NOWHERE)
+        floor = np.float32(-_ZERO_MASS_GAP)
         with np.errstate(divide="ignore"):
             logits = np.float32(self.temperature) * np.log(counts / self.k)
         return np.where(counts > 0, logits, floor)
@@ -162,7 +162,7 @@ def _finite(values: np.ndarray) -> np.ndarray:
     if bad.any():
         raise TeacherError(
             explain(
-                "The teacher gives values that are not finite.",
+                "The teacher returned values that are not finite.",
                 received=f"NaN or infinity for {bad.sum()} of {len(values)} examples, the first at row {bad.argmax()}",
                 expected="finite numbers",
             )
@@ -176,7 +176,7 @@ def _stored(values: np.ndarray, dtype: str) -> np.ndarray:
     if largest > limit:
         raise TeacherError(
             explain(
-                f"The teacher's values do not fit {dtype}.",
+                f"The teacher's outputs exceed the range of {dtype}.",
                 received=f"up to {largest:g}",
                 expected=f"at most {limit:g}",
                 fix='Pass dtype="float32".',

@@ -72,8 +72,8 @@ class Manifest:
     @property
     def identity(self) -> str:
         """A hash of everything except `views`, which may grow: 16 hex digits."""
-        made_of = {key: value for key, value in asdict(self).items() if key != "views"}
-        return files.digest_of_json(made_of)[:16]
+        settings = {key: value for key, value in asdict(self).items() if key != "views"}
+        return files.digest_of_json(settings)[:16]
 
     def differences(self, other: Manifest) -> list[str]:
         """Describes each field in which `other` differs, except `views`."""
@@ -133,12 +133,12 @@ class Store:
         file = Path(path) / "manifest.json"
         if not file.exists():
             raise TeacherError(
-                explain("There is no teacher cache.", received=str(path), expected=f"a folder with {file.name}")
+                explain("No teacher cache found.", received=str(path), expected=f"a folder with {file.name}")
             )
         try:
             content = json.loads(file.read_text("utf-8"))
             if content.get("version") != VERSION:
-                raise ValueError(f"version {content.get('version')!r}, and this is version {VERSION}")
+                raise ValueError(f"version {content.get('version')!r}; only version {VERSION} is supported")
             store = cls(path, Manifest(**content))
             store.keys(), store.manifest.record  # noqa: B018 - both raise if the manifest is invalid
             return store
@@ -147,8 +147,8 @@ class Store:
                 explain(
                     "The manifest of this teacher cache cannot be read.",
                     received=f"{file}: {error}",
-                    expected="what CachedTeacher.build writes",
-                    fix="Build the cache anew in an empty folder.",
+                    expected="a manifest written by CachedTeacher.build",
+                    fix="Rebuild the cache in an empty folder.",
                 )
             ) from error
 
@@ -184,7 +184,7 @@ class Store:
         """The existing file of each shard of this store, intact or damaged."""
         return {shard.key: shard.file for shard in self._own()}
 
-    def strangers(self) -> list[Path]:
+    def foreign_files(self) -> list[Path]:
         """Array files that do not belong to this store: of another manifest, or without a shard name."""
         own = {shard.file for shard in self._own()}
         return [file for file in self._arrays() if file not in own]
@@ -251,8 +251,8 @@ class Store:
                 explain(
                     f"A shard of the teacher cache in {self.path} cannot be read.",
                     received=f"view {key.view}, rows from {key.start}: {error}",
-                    expected="the file as it was written",
-                    fix="CachedTeacher.build with the same settings makes it anew, and no others.",
+                    expected="an unchanged file",
+                    fix="CachedTeacher.build with the same settings rebuilds only this shard.",
                 )
             ) from error
 

@@ -28,7 +28,7 @@ from keras_kd.teachers.external.probabilities import (
 class ForeignTeacher(OfflineTeacher):
     """A teacher that runs on NumPy arrays: its outputs are checked, converted to logits and attached to the batch.
 
-    Subclasses implement `ask`, which returns the raw model outputs.
+    Subclasses implement `raw_outputs`.
 
     Args:
         outputs: `"logits"` or `"probabilities"`. None assumes logits, and rejects a batch in which every row is a
@@ -47,7 +47,7 @@ class ForeignTeacher(OfflineTeacher):
         self._shapes: dict[str, tuple[int | None, ...]] | None = None
 
     @abc.abstractmethod
-    def ask(self, ids: np.ndarray, view: int, x: Any) -> dict[str, Any]:
+    def raw_outputs(self, ids: np.ndarray, view: int, x: Any) -> dict[str, Any]:
         """The raw model outputs by name: arrays `[b, ..., classes]`."""
 
     def activation_of(self, name: str, num_classes: int | None) -> str:
@@ -57,7 +57,7 @@ class ForeignTeacher(OfflineTeacher):
         return self.activation or ("sigmoid" if num_classes == 1 else "softmax")
 
     def smallest_of(self, name: str) -> float:
-        """The probability that a 0 in this output stands for."""
+        """The probability that replaces a 0 in this output."""
         return SMALLEST
 
     def outputs_for(self, ids, view, x):
@@ -67,11 +67,11 @@ class ForeignTeacher(OfflineTeacher):
             TeacherError: the number of rows differs from the number of examples, the number of classes from the
                 declared one; values are not finite; or probabilities are found instead of logits, or vice versa.
         """
-        said = {name: self._checked(name, value, len(ids)) for name, value in self.ask(ids, view, x).items()}
-        shapes = {name: (None, *value.shape[1:]) for name, value in said.items()}
+        outputs = {name: self._checked(name, value, len(ids)) for name, value in self.raw_outputs(ids, view, x).items()}
+        shapes = {name: (None, *value.shape[1:]) for name, value in outputs.items()}
         self._check_shapes(shapes)
         self._shapes = self._shapes or shapes
-        return {name: self._logits(name, value) for name, value in said.items()}
+        return {name: self._logits(name, value) for name, value in outputs.items()}
 
     def decode(self, attached: dict[str, Any], taps: Sequence[str]) -> ModelOutputs:
         return ModelOutputs({name: ops.cast(value, "float32") for name, value in attached.items()})
@@ -89,7 +89,7 @@ class ForeignTeacher(OfflineTeacher):
         if value.ndim < 2 or len(value) != num_examples or value.dtype.kind not in "fiu":
             raise TeacherError(
                 explain(
-                    f"The teacher's {name!r} is not one row per example.",
+                    f"The teacher's {name!r} does not have one row per example.",
                     received=f"shape {value.shape} of {value.dtype} for {num_examples} examples",
                     expected=f"numbers of shape ({num_examples}, classes)",
                 )
@@ -98,8 +98,8 @@ class ForeignTeacher(OfflineTeacher):
             row = int(np.argwhere(~np.isfinite(value))[0, 0])
             raise TeacherError(
                 explain(
-                    f"The teacher's {name!r} has numbers that are not finite.",
-                    received=f"shape {value.shape}, row {row} of the batch first",
+                    f"The teacher's {name!r} contains NaN or infinity.",
+                    received=f"shape {value.shape}, first in row {row} of the batch",
                     expected="finite numbers",
                 )
             )
@@ -108,7 +108,9 @@ class ForeignTeacher(OfflineTeacher):
     def _check_shapes(self, shapes: dict[str, tuple[int | None, ...]]) -> None:
         if self._shapes is not None and not _same(shapes, self._shapes):
             raise TeacherError(
-                explain("The teacher's outputs are not those expected.", received=shapes, expected=self._shapes)
+                explain(
+                    "The teacher's outputs have unexpected names or shapes.", received=shapes, expected=self._shapes
+                )
             )
 
     def _logits(self, name: str, value: np.ndarray) -> np.ndarray:
@@ -120,10 +122,10 @@ class ForeignTeacher(OfflineTeacher):
         if value.min() < 0 or value.max() > 1 + SUM_TOLERANCE:
             raise TeacherError(
                 explain(
-                    f"The teacher's {name!r} is no probability.",
+                    f"The teacher's {name!r} does not contain probabilities.",
                     received=f"numbers from {value.min():.4g} to {value.max():.4g}",
                     expected="numbers from 0 to 1",
-                    fix="Pass outputs='logits' where the model ends without a softmax or a sigmoid.",
+                    fix="Pass outputs='logits' if the model does not end in a softmax or a sigmoid.",
                 )
             )
         return logits_of_probabilities(value, activation, self.smallest_of(name))

@@ -62,7 +62,7 @@ class FunctionTeacher(ForeignTeacher):
             expected = "a function of a NumPy array [b, ...]"
             raise ConfigurationError(explain("Unsupported teacher.", received=repr(function), expected=expected))
         if fingerprint is not None and (not isinstance(fingerprint, str) or not fingerprint.strip()):
-            expected = "text that changes whenever the function's answers do, or None"
+            expected = "text that changes whenever the function's outputs do, or None"
             raise ConfigurationError(explain("Invalid 'fingerprint'.", received=repr(fingerprint), expected=expected))
         self.function = function
         self.name = name or getattr(function, "__name__", type(function).__name__)
@@ -73,7 +73,7 @@ class FunctionTeacher(ForeignTeacher):
                 name: (None, check_integer(f"num_classes of {name}", size, at_least=1)) for name, size in sizes.items()
             }
 
-    def ask(self, ids, view, x):
+    def raw_outputs(self, ids, view, x):
         return name_outputs(self.function(keras.tree.map_structure(single_precision, x)))
 
     @property

@@ -28,14 +28,14 @@ def from_path(path: str | Path, **settings: Any) -> Teacher:
         ConfigurationError: the path is of another kind.
     """
     if not isinstance(path, (str, PathLike)):
-        raise ConfigurationError(explain("This is not a path.", received=repr(path), expected=_FILES))
+        raise ConfigurationError(explain("`path` must be a path.", received=repr(path), expected=_FILES))
     path = Path(path)
     if not path.exists():
-        raise TeacherError(explain("The teacher's file is not there.", received=str(path), expected=_FILES))
+        raise TeacherError(explain("The teacher's file does not exist.", received=str(path), expected=_FILES))
     if path.is_dir() and (path / "saved_model.pb").exists():
         return SavedModelTeacher(path, **settings)
     kinds = {".tflite": TFLiteTeacher, ".npz": StoredLogits}
     if path.is_file() and path.suffix in kinds:
         return kinds[path.suffix](path, **settings)
     received = f"{path}, a folder without a saved_model.pb" if path.is_dir() else str(path)
-    raise ConfigurationError(explain("No teacher can be opened from this path.", received=received, expected=_FILES))
+    raise ConfigurationError(explain("Unsupported type of teacher file.", received=received, expected=_FILES))

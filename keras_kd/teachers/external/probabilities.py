@@ -19,9 +19,9 @@ def check_outputs(outputs: Any, activation: Any) -> None:
     if activation is not None and outputs != "probabilities":
         raise ConfigurationError(
             explain(
-                "'activation' says what made probabilities.",
+                "'activation' applies to probabilities only.",
                 received=f"activation={activation!r}, outputs={outputs!r}",
-                expected="outputs='probabilities' beside it",
+                expected="outputs='probabilities'",
             )
         )
 
@@ -54,8 +54,8 @@ def looks_like_probabilities(teacher: str, name: str) -> TeacherError:
     return TeacherError(
         explain(
             f"The teacher's {name!r} looks like probabilities.",
-            received="rows of numbers from 0 to 1 whose sum is 1",
-            expected="logits, or to be told",
-            fix=f"Say {teacher}(..., outputs='probabilities'), or outputs='logits' where it is right as it is.",
+            received="rows of numbers from 0 to 1 that sum to 1",
+            expected="logits",
+            fix=f"Pass {teacher}(..., outputs='probabilities'), or outputs='logits' if they are logits.",
         )
     )

@@ -67,7 +67,7 @@ class SavedModelTeacher(Teacher):
         self._layer = _open(self.path, endpoint)
         self._input, self._shapes = _read(self._layer)
         if outputs is None:
-            self._try_out()
+            self._check_for_probabilities()
 
     def __call__(self, batch: Batch, taps: Sequence[str] = ()) -> ModelOutputs:
         named = _named(self._layer(batch.x))
@@ -83,7 +83,7 @@ class SavedModelTeacher(Teacher):
             return "linear"
         return self.activation or ("sigmoid" if num_classes == 1 else "softmax")
 
-    def _try_out(self) -> None:
+    def _check_for_probabilities(self) -> None:
         """Raises `TeacherError` if the supposed logits of random inputs look like probabilities."""
         if self._input is None or None in self._input[1:]:
             return
@@ -129,7 +129,7 @@ class SavedModelTeacher(Teacher):
 def _fingerprint(path: Path) -> str:
     if not (path / "saved_model.pb").is_file():
         expected = "a folder with a saved_model.pb"
-        raise TeacherError(explain("The teacher's SavedModel is not there.", received=str(path), expected=expected))
+        raise TeacherError(explain("The teacher's SavedModel does not exist.", received=str(path), expected=expected))
     return fingerprint_of_path(path)
 
 
@@ -142,7 +142,7 @@ def _open(path: Path, endpoint: str) -> keras.layers.TFSMLayer:
             explain(
                 f"Keras cannot open the SavedModel: {(str(error).strip() or type(error).__name__).splitlines()[0]}",
                 received=f"{path}, endpoint {endpoint!r}, backend {keras.backend.backend()!r}",
-                expected="a whole folder that model.export(...) or tf.saved_model.save(...) wrote",
+                expected="a complete folder written by model.export(...) or tf.saved_model.save(...)",
             )
         ) from error
 
@@ -172,9 +172,9 @@ def _named(outputs: Any) -> dict[str, Any]:
 def _unsafe(path: str) -> TeacherError:
     return TeacherError(
         explain(
-            "The teacher of this distiller is a SavedModel, a program that may do anything.",
+            "The teacher of this distiller is a SavedModel, which can run arbitrary code.",
             received=f"{path}, while Keras is in safe mode",
-            expected="a source that is trusted",
-            fix="Load the distiller by keras.models.load_model(file, safe_mode=False), or make a new one.",
+            expected="a SavedModel from a trusted source",
+            fix="Load the distiller with keras.models.load_model(file, safe_mode=False), or create a new one.",
         )
     )

@@ -78,7 +78,7 @@ class StoredLogits(ForeignTeacher):
         if expected_fingerprint is not None:
             check_fingerprint(self, expected_fingerprint)
 
-    def ask(self, ids, view, x):
+    def raw_outputs(self, ids, view, x):
         rows = self._rows_of(np.asarray(ids))
         return {name: array[rows] for name, array in self._logits_by_name.items()}
 
@@ -88,19 +88,19 @@ class StoredLogits(ForeignTeacher):
         if (present != wanted) if self._ids is None else (present < wanted):
             raise TeacherError(
                 explain(
-                    "These logits are not of the pipeline's examples.",
-                    received=f"{present} rows of logits and {wanted} examples",
-                    expected="a row for each example" if self._ids is None else "at least a row for each example",
-                    fix="Compute the logits of the same data, or pass the number of each row's example as 'ids'.",
+                    "The stored logits do not match the pipeline's examples.",
+                    received=f"{present} rows of logits for {wanted} examples",
+                    expected="one row per example" if self._ids is None else "at least one row per example",
+                    fix="Compute the logits of the same data, or pass the example id of each row as 'ids'.",
                 )
             )
         if pipeline.augment and not self.augmented_is_fine:
             raise TeacherError(
                 explain(
-                    "The pipeline augments its examples, and these logits are of the examples as they are.",
-                    received=f"augment={pipeline.augment!r} and stored logits without views",
+                    "The pipeline augments its examples, but the stored logits belong to the unaugmented examples.",
+                    received=f"augment={pipeline.augment!r}",
                     expected="a pipeline without augmentation",
-                    fix="Take the augmentation away, let the teacher answer live, or say StoredLogits(..., "
+                    fix="Remove the augmentation, use a live teacher, or pass StoredLogits(..., "
                     "augmented_is_fine=True).",
                 )
             )
@@ -108,18 +108,18 @@ class StoredLogits(ForeignTeacher):
     def _rows_of(self, ids: np.ndarray) -> np.ndarray:
         if self._ids is None:
             is_known, rows = (ids >= 0) & (ids < self.num_rows), ids
-            there_are = f"0 to {self.num_rows - 1}"
+            known_ids = f"0 to {self.num_rows - 1}"
         else:
             rows = self._order[np.minimum(np.searchsorted(self._ids, ids, sorter=self._order), self.num_rows - 1)]
             is_known = self._ids[rows] == ids
-            there_are = f"{self.num_rows} numbers, {self._ids.min()} to {self._ids.max()}"
+            known_ids = f"{self.num_rows} ids from {self._ids.min()} to {self._ids.max()}"
         if not is_known.all():
             missing = ids[~is_known]
             raise TeacherError(
                 explain(
-                    "There are no logits of this example.",
+                    "The stored logits do not contain this example.",
                     received=f"example {missing[0]}" + (f" and {len(missing) - 1} more" if len(missing) > 1 else ""),
-                    expected=f"one of {there_are}",
+                    expected=f"one of {known_ids}",
                 )
             )
         return rows
@@ -149,16 +149,16 @@ class StoredLogits(ForeignTeacher):
 
 def _load(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
-        raise TeacherError(explain("The teacher's file is not there.", received=str(path), expected="an .npz file"))
+        raise TeacherError(explain("The teacher's file does not exist.", received=str(path), expected="an .npz file"))
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return dict(arrays)
     except (ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ConfigurationError(
             explain(
-                f"This is not an .npz file of numbers, or a damaged one: {error}.",
+                f"The .npz file of logits cannot be read: {error}.",
                 received=str(path),
-                expected="what numpy.savez writes, without pickled objects",
+                expected="an intact file written by numpy.savez, without pickled objects",
             )
         ) from error
 
@@ -175,9 +175,9 @@ def _checked(arrays: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], int]
         shapes = {name: f"{array.shape} of {array.dtype}" for name, array in arrays.items()}
         raise ConfigurationError(
             explain(
-                "These arrays are no logits by example.",
+                "The arrays do not contain one row of logits per example.",
                 received=str(shapes),
-                expected="'logits' [n, classes], or an array [n, ...] per output; and at most 'ids' [n] besides",
+                expected="'logits' [n, classes], or an array [n, ...] per output; and optionally 'ids' [n]",
             )
         )
     for name, array in arrays.items():
@@ -187,7 +187,7 @@ def _checked(arrays: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], int]
 
 def _checked_ids(ids: np.ndarray, num_rows: int) -> np.ndarray:
     if ids.shape != (num_rows,) or ids.dtype.kind not in "iu" or len(np.unique(ids)) != num_rows:
-        received = f"shape {ids.shape} of {ids.dtype}, {len(np.unique(ids))} different ones"
-        expected = f"{num_rows} whole numbers, each once"
-        raise ConfigurationError(explain("'ids' do not number the rows.", received=received, expected=expected))
+        received = f"shape {ids.shape} of {ids.dtype}, {len(np.unique(ids))} distinct values"
+        expected = f"{num_rows} distinct integers, one per row"
+        raise ConfigurationError(explain("Invalid 'ids'.", received=received, expected=expected))
     return ids.astype(np.int64)

@@ -54,7 +54,7 @@ class TFLiteTeacher(ForeignTeacher):
         self.num_threads = num_threads
         if not self.path.is_file():
             raise TeacherError(
-                explain("The teacher's file is not there.", received=str(self.path), expected="a .tflite file")
+                explain("The teacher's file does not exist.", received=str(self.path), expected="a .tflite file")
             )
         self._fingerprint = fingerprint_of_path(self.path)
         if expected_fingerprint is not None:
@@ -76,11 +76,11 @@ class TFLiteTeacher(ForeignTeacher):
         """Half a quantization step of the output: a 0 only means that the probability is smaller."""
         return self._steps[name] / 2 or SMALLEST
 
-    def ask(self, ids, view, x):
+    def raw_outputs(self, ids, view, x):
         try:
             outputs = self._model.predict(x)
         except ConfigurationError as error:
-            fix = "Give the pipeline such inputs; teacher_inputs of a Distiller does not reach this teacher."
+            fix = "Change the pipeline's inputs: a Distiller's teacher_inputs does not apply to this teacher."
             raise TeacherError(f"{error} {fix}") from error
         return {name: outputs[key] for key, name in self._names.items()}
 

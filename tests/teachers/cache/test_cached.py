@@ -229,7 +229,7 @@ def test_a_missing_shard_is_named(build):
     cached = build()
     sorted((cached.path / "shards").iterdir())[0].unlink()
     for verify in (True, False):
-        with pytest.raises(TeacherError, match="11 of 12 shards.*goes on"):
+        with pytest.raises(TeacherError, match="11 of 12 shards.*resumes the build"):
             CachedTeacher.open(cached.path, verify=verify)
 
 
@@ -371,7 +371,7 @@ def test_shards_under_a_changed_manifest_are_refused(build, edit):
     cached = build()
     manifest = cached.path / "manifest.json"
     manifest.write_text(json.dumps(edit(json.loads(manifest.read_text()))))
-    with pytest.raises(TeacherError, match=r"12 files among the shards.*a manifest that was changed"):
+    with pytest.raises(TeacherError, match=r"12 files among the shards.*or the manifest has changed"):
         CachedTeacher.open(cached.path)
 
 
@@ -448,7 +448,7 @@ def test_a_builder_that_comes_second_takes_the_manifest_that_is_there(build, mak
         original(self, replace=replace)
 
     monkeypatch.setattr(Store, "write_manifest", write_after_another)
-    with pytest.raises(TeacherError, match="holds another teacher cache"):
+    with pytest.raises(TeacherError, match="contains a different teacher cache"):
         build(model=make_model(4))
     assert CachedTeacher.open(first[1].path).fingerprint == first[1].fingerprint
 
@@ -457,7 +457,7 @@ def test_the_same_weights_behind_another_preprocessing_are_another_teacher(build
     cached = build(views=2)
     inputs = keras.Input((8, 8, 1))
     other = keras.Model(inputs, teacher(keras.layers.Rescaling(-1.0, 1.0)(inputs)))
-    with pytest.raises(TeacherError, match="'output' is not what the cache.*with the same weights"):
+    with pytest.raises(TeacherError, match="'output' differs from the cache.*with equal weights"):
         build(model=other, views=3)
     assert build(views=3).path == cached.path
 
@@ -470,7 +470,7 @@ def test_a_saved_distiller_refuses_the_cache_of_another_teacher(build, images, m
     distiller.save(tmp_path / "d.keras")
     shutil.rmtree(cached.path)
     other_cache(build, make_model, cached.path)
-    with pytest.raises(TeacherError, match="file names another teacher"):
+    with pytest.raises(TeacherError, match="unexpected fingerprint"):
         keras.models.load_model(tmp_path / "d.keras")
 
 
@@ -481,7 +481,7 @@ def test_what_is_no_pipeline_no_folder_or_no_number_of_views(teacher, images, tm
     with pytest.raises(ConfigurationError, match="Received: a tuple. Expected: a keras_kd.data.Pipeline"):
         CachedTeacher.build(teacher, images, tmp_path / "cache")
     (tmp_path / "file").touch()
-    with pytest.raises(TeacherError, match="A cache is a folder. Received: the file"):
+    with pytest.raises(TeacherError, match="must be a folder. Received: the file"):
         CachedTeacher.build(teacher, Pipeline(images), tmp_path / "file")
     with pytest.raises(ConfigurationError, match="Invalid 'views'. Received: 0"):
         CachedTeacher.build(teacher, Pipeline(images), tmp_path / "cache", views=0)
@@ -496,7 +496,7 @@ def test_another_pipeline_is_refused_naming_both_sides(build, images):
         "pipeline.augment:.*'probability': 0.5.*in the cache.*'probability': 0.4.*here": Pipeline(
             images, augment=[PadAndCrop(1), Flip(0.4)]
         ),
-        "pipeline.augment_seed: 0 in the cache, 5 here.*augment_seed of the cache": Pipeline(
+        "pipeline.augment_seed: 0 in the cache, 5 here.*cache's augment_seed": Pipeline(
             images, augment=AUGMENT, seed=5
         ),
         "pipeline.augment:": Pipeline(images, augment=AUGMENT[::-1]),
@@ -517,7 +517,7 @@ def test_another_teacher_or_encoding_is_refused(build, make_model, images):
         build(top_k=3)
     with pytest.raises(TeacherError, match="pipeline.data"):
         build(Pipeline((images[0] + 1, images[1]), augment=AUGMENT))
-    with pytest.raises(TeacherError, match="of another teacher.*sha256.*sha256"):
+    with pytest.raises(TeacherError, match="from another teacher.*sha256.*sha256"):
         CachedTeacher.open(cached.path, teacher=other)
 
 
@@ -528,7 +528,7 @@ def test_batches_without_answers_are_refused(build, images):
 
 
 def test_folders_that_hold_no_cache(build, tmp_path):
-    with pytest.raises(TeacherError, match="no teacher cache.*nothing"):
+    with pytest.raises(TeacherError, match="No teacher cache found.*nothing"):
         CachedTeacher.open(tmp_path / "nothing")
     cached = build()
     manifest = cached.path / "manifest.json"
@@ -541,7 +541,7 @@ def test_folders_that_hold_no_cache(build, tmp_path):
 
 
 def test_settings_that_do_not_fit(build, images, monkeypatch):
-    with pytest.raises(ConfigurationError, match="'top_k' does not fit.*top_k=10"):
+    with pytest.raises(ConfigurationError, match="Invalid 'top_k'.*top_k=10"):
         build(top_k=10)
     with pytest.raises(ConfigurationError, match="0 <= shard <= 1"):
         build(shard=2, num_shards=2)
@@ -549,7 +549,7 @@ def test_settings_that_do_not_fit(build, images, monkeypatch):
         build(taps=["nowhere"])
     free = shutil.disk_usage("/")._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: free)
-    with pytest.raises(ConfigurationError, match=r"1000 B free.*5.86 KiB: 300 answers of 20 bytes"):
+    with pytest.raises(ConfigurationError, match=r"1000 B free.*5.86 KiB: 300 records of 20 bytes"):
         build()
 
 
@@ -569,7 +569,7 @@ def test_the_build_says_what_it_costs(build, capsys):
     assert "100 examples x 3 views x 20 bytes = 5.86 KiB" in said
     assert "3 passes of the teacher" in said and "teacher cache: 300 of 300" in said
     build(progress=True)
-    assert "12 of 12 shards are there already" in capsys.readouterr().out
+    assert "12 of 12 shards exist already" in capsys.readouterr().out
 
 
 def test_describe(build):

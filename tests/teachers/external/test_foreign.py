@@ -97,17 +97,20 @@ def test_shapes_are_known_after_the_first_answer_and_then_kept():
     assert teacher.output_shapes is None and teacher.activations == {}
     asked(teacher, np.ones((2, 3)))
     assert teacher.output_shapes == {"output": (None, 3)} and teacher.activations == {"output": "linear"}
-    with pytest.raises(TeacherError, match=r"not those expected.*\(None, 4\).*\(None, 3\)"):
+    with pytest.raises(TeacherError, match=r"unexpected names or shapes.*\(None, 4\).*\(None, 3\)"):
         asked(teacher, np.ones((2, 4)))
 
 
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (np.zeros(2), r"'output' is not one row per example.*shape \(2,\) of float64 for 2 examples.*\(2, classes\)"),
+        (
+            np.zeros(2),
+            r"'output' does not have one row per example.*shape \(2,\) of float64 for 2 examples.*\(2, classes\)",
+        ),
         (np.zeros((3, 4)), r"shape \(3, 4\)"),
         (np.array([["a"], ["b"]]), "<U1"),
-        ([[0.0, 1.0], [np.nan, 0.0]], r"not finite.*shape \(2, 2\), row 1"),
+        ([[0.0, 1.0], [np.nan, 0.0]], r"NaN or infinity.*shape \(2, 2\), first in row 1"),
         ([[0.0, np.inf], [0.0, 0.0]], "row 0"),
         ([[0.2, 0.8], [0.5, 0.5]], "looks like probabilities.*FunctionTeacher.*outputs='probabilities'"),
     ],
@@ -124,7 +127,7 @@ def test_one_hot_logits_pass_where_they_are_meant():
 
 @pytest.mark.parametrize("value", [[[-0.1, 1.1]], [[3.0, 0.0]]])
 def test_logits_called_probabilities_are_refused(value):
-    with pytest.raises(TeacherError, match="no probability.*outputs='logits'"):
+    with pytest.raises(TeacherError, match="does not contain probabilities.*outputs='logits'"):
         asked(FunctionTeacher(lambda x: np.array(value), outputs="probabilities"), np.zeros((1, 1)))
 
 
@@ -133,7 +136,7 @@ def test_logits_called_probabilities_are_refused(value):
     [
         ({"function": 3}, "Unsupported teacher.*3"),
         ({"outputs": "odds"}, "'odds'"),
-        ({"activation": "sigmoid"}, "outputs='probabilities' beside it"),
+        ({"activation": "sigmoid"}, "Expected: outputs='probabilities'"),
         ({"outputs": "probabilities", "activation": "tanh"}, "'tanh'"),
         ({"num_classes": 0}, "'num_classes of output'.*0"),
         ({"num_classes": {"a": 2.5}}, "'num_classes of a'.*2.5"),
@@ -195,7 +198,7 @@ def test_what_the_source_does_not_show_needs_a_fingerprint():
         return closure(x)
 
     for function in (model.predict_proba, closure, default, indirect, np.tanh, type("C", (), {"__call__": double})()):
-        with pytest.raises(TeacherError, match="Cannot tell the teacher.*fingerprint='...'"):
+        with pytest.raises(TeacherError, match="source code of teacher.*does not identify it.*fingerprint='...'"):
             _ = FunctionTeacher(function).fingerprint
         assert FunctionTeacher(function, fingerprint="regression 3").fingerprint == "regression 3"
 
@@ -287,8 +290,8 @@ def test_a_saved_distiller_asks_for_the_function_again(make_model, digits, tmp_p
 
 def test_what_is_no_teacher(tmp_path):
     (tmp_path / "t.onnx").write_bytes(b"")
-    with pytest.raises(TeacherError, match="not there.*t.tflite"):
+    with pytest.raises(TeacherError, match="does not exist.*t.tflite"):
         from_path(tmp_path / "t.tflite")
     for path in (tmp_path / "t.onnx", tmp_path):
-        with pytest.raises(ConfigurationError, match="No teacher can be opened from this path.*saved_model.pb"):
+        with pytest.raises(ConfigurationError, match="Unsupported type of teacher file.*saved_model.pb"):
             from_path(path)

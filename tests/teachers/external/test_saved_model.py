@@ -134,7 +134,7 @@ def test_it_is_named_by_its_folder(make_model, exported, tmp_path):
     assert isinstance(teacher, SavedModelTeacher)
     distiller = kd.Distiller(teacher, make_model(4))
     distiller.save(tmp_path / "d.keras")
-    with pytest.raises(TeacherError, match="a program that may do anything.*safe_mode=False"):
+    with pytest.raises(TeacherError, match="can run arbitrary code.*safe_mode=False"):
         keras.models.load_model(tmp_path / "d.keras")
     again = keras.models.load_model(tmp_path / "d.keras", safe_mode=False).teacher
     assert isinstance(again, SavedModelTeacher) and again.get_config() == teacher.get_config()
@@ -149,10 +149,10 @@ def test_it_is_named_by_its_folder(make_model, exported, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "error", "message"),
     [
-        ({"path": "no"}, TeacherError, "not there.*no.*saved_model.pb"),
+        ({"path": "no"}, TeacherError, "does not exist.*no.*saved_model.pb"),
         ({"endpoint": "predict"}, ConfigurationError, "'predict'.*serving_default"),
         ({"outputs": "odds"}, ConfigurationError, "'odds'"),
-        ({"activation": "sigmoid"}, ConfigurationError, "outputs='probabilities' beside it"),
+        ({"activation": "sigmoid"}, ConfigurationError, "Expected: outputs='probabilities'"),
         ({"expected_fingerprint": "sha256:0"}, TeacherError, "another teacher"),
     ],
 )

@@ -212,7 +212,7 @@ def test_it_is_told_apart_by_its_file(tmp_path):
 
 
 def test_what_is_no_teacher(tmp_path, x):
-    with pytest.raises(TeacherError, match="not there.*no.tflite"):
+    with pytest.raises(TeacherError, match="does not exist.*no.tflite"):
         TFLiteTeacher("no.tflite")
     (tmp_path / "bad.tflite").write_bytes(b"no flatbuffer")
     with pytest.raises(ConfigurationError, match="LiteRT cannot load.*bad.tflite"):

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import keras
 import numpy as np
 
-from keras_kd.keras_private import PRIVATE_MEMORY
+from keras_kd.keras_private import PRIVATE_STATE
 
 
 @runtime_checkable
-class Remembers(Protocol):
+class HasState(Protocol):
     """A callback that saves and restores its own state, as plain data and NumPy arrays."""
 
     def get_state(self) -> Any: ...
@@ -21,11 +21,11 @@ class Remembers(Protocol):
 
 
 class _Attributes(NamedTuple):
-    memory: tuple[str, ...]
+    state: tuple[str, ...]
     settings: tuple[str, ...]
 
 
-_OF_KERAS: dict[type, _Attributes] = {
+_KERAS_CALLBACKS: dict[type, _Attributes] = {
     keras.callbacks.EarlyStopping: _Attributes(
         ("wait", "stopped_epoch", "best", "best_weights", "best_epoch"),
         ("monitor", "mode", "patience", "min_delta", "baseline", "restore_best_weights", "start_from_epoch"),
@@ -35,10 +35,10 @@ _OF_KERAS: dict[type, _Attributes] = {
         ("monitor", "mode", "factor", "patience", "min_delta", "cooldown", "min_lr"),
     ),
     keras.callbacks.ModelCheckpoint: _Attributes(
-        ("best", *PRIVATE_MEMORY[keras.callbacks.ModelCheckpoint]),
+        ("best", *PRIVATE_STATE[keras.callbacks.ModelCheckpoint]),
         ("monitor", "mode", "save_best_only", "save_freq"),
     ),
-    keras.callbacks.SwapEMAWeights: _Attributes(PRIVATE_MEMORY[keras.callbacks.SwapEMAWeights], ("swap_on_epoch",)),
+    keras.callbacks.SwapEMAWeights: _Attributes(PRIVATE_STATE[keras.callbacks.SwapEMAWeights], ("swap_on_epoch",)),
 }
 
 
@@ -47,7 +47,7 @@ def states(callbacks: Iterable[keras.callbacks.Callback]) -> dict[str, Any]:
     return {name: _get(callback) for name, callback in _named(callbacks).items()}
 
 
-def put_back(callbacks: Iterable[keras.callbacks.Callback], saved: dict[str, Any]) -> None:
+def restore(callbacks: Iterable[keras.callbacks.Callback], saved: dict[str, Any]) -> None:
     """Restores the states that `states` returned, by callback name."""
     for name, callback in _named(callbacks).items():
         if name in saved:
@@ -55,15 +55,15 @@ def put_back(callbacks: Iterable[keras.callbacks.Callback], saved: dict[str, Any
 
 
 def settings(callbacks: Iterable[keras.callbacks.Callback]) -> dict[str, Any]:
-    """The settings that the state of each callback belongs to, by its name."""
+    """The settings of each callback that has a state, by callback name."""
     return {name: _settings_of(callback) for name, callback in _named(callbacks).items()}
 
 
 def pack(value: Any, arrays: dict[str, np.ndarray]) -> Any:
-    """Plain data as JSON takes it; arrays go into `arrays`, and a reference stays in their place."""
+    """Converts a value to plain JSON data; arrays are moved to `arrays` and replaced by references."""
     if isinstance(value, np.ndarray):
         key = f"array_{len(arrays)}"
-        arrays[key] = value.view(np.uint8) if value.dtype.kind == "V" and value.ndim else value  # bfloat16 and such
+        arrays[key] = value.view(np.uint8) if value.dtype.kind == "V" and value.ndim else value  # bfloat16 and similar
         return {"array": key, "dtype": value.dtype.name}
     if isinstance(value, np.generic):
         return value.item()
@@ -92,7 +92,7 @@ def _named(callbacks: Iterable[keras.callbacks.Callback]) -> dict[str, keras.cal
     """The callbacks that have a state, by class name; the second one of a class gets a number."""
     named: dict[str, keras.callbacks.Callback] = {}
     for callback in callbacks:
-        if isinstance(callback, Remembers) or _attributes(callback):
+        if isinstance(callback, HasState) or _attributes(callback):
             kind = type(callback).__name__
             count = sum(name.partition(" ")[0] == kind for name in named)
             named[f"{kind} {count + 1}" if count else kind] = callback
@@ -100,17 +100,17 @@ def _named(callbacks: Iterable[keras.callbacks.Callback]) -> dict[str, keras.cal
 
 
 def _attributes(callback: keras.callbacks.Callback) -> _Attributes | None:
-    return next((names for kind, names in _OF_KERAS.items() if isinstance(callback, kind)), None)
+    return next((names for kind, names in _KERAS_CALLBACKS.items() if isinstance(callback, kind)), None)
 
 
 def _get(callback: Any) -> Any:
-    if isinstance(callback, Remembers):
+    if isinstance(callback, HasState):
         return callback.get_state()
-    return {name: getattr(callback, name) for name in _attributes(callback).memory}
+    return {name: getattr(callback, name) for name in _attributes(callback).state}
 
 
 def _set(callback: Any, state: Any) -> None:
-    if isinstance(callback, Remembers):
+    if isinstance(callback, HasState):
         callback.set_state(state)
     else:
         for name, value in state.items():
