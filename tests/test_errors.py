@@ -7,7 +7,7 @@ from keras_kd.errors import ConfigurationError, check_integer
 
 
 @pytest.mark.parametrize("value", [3, np.int64(3), np.uint8(3)])
-def test_a_whole_number_becomes_an_int(value):
+def test_an_integer_is_returned_as_an_int(value):
     checked = check_integer("views", value, at_least=1, at_most=3)
     assert checked == 3 and type(checked) is int
 
@@ -23,6 +23,6 @@ def test_a_whole_number_becomes_an_int(value):
         (None, {}, "Received: None"),
     ],
 )
-def test_anything_else_is_refused(value, limits, message):
+def test_anything_else_is_rejected(value, limits, message):
     with pytest.raises(ConfigurationError, match=message):
         check_integer("views", value, **limits)

@@ -13,7 +13,7 @@ MODULES = ["keras_kd", *(f"keras_kd.{name}" for name in keras_kd.__all__ if insp
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_exported_names_are_sorted_and_there(name):
+def test_exported_names_are_sorted_and_exist(name):
     module = importlib.import_module(name)
     if not hasattr(module, "__all__"):
         return

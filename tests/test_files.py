@@ -35,7 +35,7 @@ def test_text_and_bytes_are_written_and_folders_created(tmp_path):
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError, ValueError])
 @pytest.mark.parametrize("moment", ["while writing", "before the move"])
-def test_a_failed_write_leaves_the_old_file_alone(error, moment, tmp_path, monkeypatch):
+def test_a_failed_write_keeps_the_old_file(error, moment, tmp_path, monkeypatch):
     files.write(tmp_path / "report.json", "old")
 
     def fail(path, *args):
@@ -50,7 +50,7 @@ def test_a_failed_write_leaves_the_old_file_alone(error, moment, tmp_path, monke
     assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
 
 
-def test_the_temporary_path_is_beside_the_file_and_has_its_ending(tmp_path):
+def test_the_temporary_path_has_the_folder_and_extension_of_the_file(tmp_path):
     with files.replacing(tmp_path / "model.weights.h5") as temporary:
         assert temporary.parent == tmp_path and temporary.name.endswith(".weights.h5")
         temporary.write_text("weights")
@@ -79,7 +79,7 @@ def test_two_writers_of_one_file_do_not_share_a_temporary_file(tmp_path):
     assert (tmp_path / "a").read_text() == "one"  # its block ended last
 
 
-def test_what_a_killed_process_left_is_removed(tmp_path):
+def test_files_of_killed_processes_are_removed(tmp_path):
     writer = files.replacing(tmp_path / "a.json")
     writer.__enter__().write_text("half")
     (tmp_path / "b.json").write_text("whole")
@@ -101,7 +101,7 @@ def test_json_that_is_missing_damaged_or_not_an_object(content, tmp_path):
     assert files.read_json(tmp_path / "a.json") is None
 
 
-def test_a_full_disk_is_a_storage_error_with_the_file(tmp_path):
+def test_a_full_disk_raises_a_storage_error_with_the_file(tmp_path):
     message = "No space left on device. Received: .*model.keras. Expected: a disk with free space"
     with pytest.raises(StorageError, match=message), files.storage_errors(tmp_path):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(tmp_path / "model.keras"))
@@ -149,7 +149,7 @@ def test_digest_of_named_arrays():
     assert files.digest_of_named_arrays([("a", ones), ("b", zeros)]) != expected
 
 
-def test_random_keys_stay_as_they_are():
+def test_random_keys_are_stable():
     """They seed every augmentation: changed values would change the views of all caches."""
     assert files.random_key("0:0:flip") == int.from_bytes(
         hashlib.blake2b(b"0:0:flip", digest_size=8).digest(), "little"
@@ -160,7 +160,7 @@ def test_random_keys_stay_as_they_are():
 
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: path.relative_to(PACKAGE).as_posix())
-def test_files_are_renamed_and_hashes_computed_here_alone(path):
+def test_no_other_module_renames_files_or_computes_hashes(path):
     if path == PACKAGE / "files.py":
         return
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
@@ -194,5 +194,5 @@ def renames(call):
         ("files.move(draft, file)", False),
     ],
 )
-def test_what_counts_as_a_rename(code, expected):
+def test_renames_are_recognized(code, expected):
     assert renames(ast.parse(code, mode="eval").body) == expected

@@ -22,12 +22,12 @@ def test_a_number_and_a_schedule():
     assert alpha.set(0.3) is True
 
 
-def test_a_schedule_is_held_to_the_range():
+def test_a_schedule_is_clipped_to_the_range():
     assert float(Hyperparameter("alpha", Linear(2.0, -1.0, steps=10), at_least=0, at_most=1).at(10)) == 0.0
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.1, float("inf"), True, None, [0.5]])
-def test_what_is_no_number_in_the_range_is_refused(value):
+def test_invalid_numbers_are_rejected(value):
     with pytest.raises(ConfigurationError, match="'alpha'.*0 <= alpha <= 1.*a hint"):
         Hyperparameter("alpha", value, at_least=0, at_most=1, fix="a hint")
 

@@ -13,7 +13,7 @@ def own_events(monkeypatch):
         monkeypatch.setattr(interruption, name, threading.Event())
 
 
-def test_it_is_raised_where_it_is_pressed_and_at_each_check():
+def test_it_is_raised_when_pressed_and_at_each_check():
     interruption.check()
     with pytest.raises(KeyboardInterrupt):
         interruption.press()
@@ -23,7 +23,7 @@ def test_it_is_raised_where_it_is_pressed_and_at_each_check():
             interruption.check()
 
 
-def test_between_two_steps_it_is_noted_only():
+def test_it_is_only_recorded_while_held():
     interruption.hold()
     interruption.press()
     assert interruption.is_pressed()
@@ -31,7 +31,7 @@ def test_between_two_steps_it_is_noted_only():
         interruption.check()
 
 
-def test_beginning_anew():
+def test_forget_resets_the_state():
     interruption.hold()
     interruption.press()
     interruption.forget()

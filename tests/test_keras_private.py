@@ -40,7 +40,7 @@ def test_inner_layers_are_one_level():
     assert not keras_private.holds_layers(built.get_layer("dense"))
 
 
-def test_bookkeeping_attributes_are_told_from_those_that_name_layers():
+def test_bookkeeping_attributes_are_distinguished_from_layer_names():
     class Own(L.Layer):
         def __init__(self):
             super().__init__()
@@ -54,7 +54,7 @@ def test_bookkeeping_attributes_are_told_from_those_that_name_layers():
     assert [name for name in holders if not keras_private.is_bookkeeping(name)] == ["stem"]
 
 
-def test_the_trainable_flag_is_set_for_one_layer_alone():
+def test_the_trainable_flag_is_set_for_one_layer_only():
     built = model()
     keras_private.set_trainable_flag(built, False)
     assert not built.trainable and built.trainable_variables == []
@@ -73,7 +73,7 @@ def test_a_tensor_leads_back_to_the_call_that_made_it():
     assert keras_private.call_that_made(built.inputs[0])[0].inputs == ()
 
 
-def test_calls_come_after_those_that_they_depend_on():
+def test_calls_are_in_topological_order():
     calls = keras_private.calls_of(model())
     assert [call.operation.name for call in calls][:2] == ["dense", "body"]
     assert all(any(tensor is made for made in calls[0].outputs) for tensor in calls[1].inputs)
@@ -90,7 +90,7 @@ def test_a_copied_operation_has_no_calls_and_computes_the_same():
 # Tensors.
 
 
-def test_a_layer_leaves_its_mask_where_it_is_read():
+def test_the_mask_of_a_layer_can_be_read():
     tensor = L.Embedding(3, 2, mask_zero=True)(np.array([[1, 0]]))
     assert np.asarray(keras_private.keras_mask(tensor)).tolist() == [[True, False]]
     other = keras.ops.ones((1, 2))
@@ -100,7 +100,7 @@ def test_a_layer_leaves_its_mask_where_it_is_read():
     assert keras_private.keras_mask(other) is keras_private.keras_mask(tensor)
 
 
-def test_added_losses_are_forgotten():
+def test_added_losses_are_cleared():
     class Adding(L.Layer):
         def call(self, inputs):
             self.add_loss(keras.ops.sum(inputs))
@@ -116,7 +116,7 @@ def test_added_losses_are_forgotten():
 # Attention.
 
 
-def test_scores_enter_the_softmax_by_this_method(monkeypatch):
+def test_scores_enter_the_softmax_through_this_method(monkeypatch):
     attention, x, seen = L.MultiHeadAttention(2, 3), np.ones((1, 4, 6), "float32"), []
     attention(x, x)
     method = getattr(attention, keras_private.MASKED_SOFTMAX)
@@ -125,7 +125,7 @@ def test_scores_enter_the_softmax_by_this_method(monkeypatch):
     assert tuple(seen[0].shape) == (1, 2, 4, 4)
 
 
-def test_flash_attention_is_off_for_a_while():
+def test_flash_attention_is_disabled_temporarily():
     attention, x = L.MultiHeadAttention(2, 3, flash_attention=True), np.ones((1, 4, 6), "float32")
     attention.build(x.shape, x.shape)
     with keras_private.without_flash_attention(attention):
@@ -137,7 +137,7 @@ def test_flash_attention_is_off_for_a_while():
 # Training.
 
 
-def test_what_compile_made():
+def test_compiled_loss_and_metrics():
     built = model()
     assert keras_private.compiled_loss(built) is None and keras_private.compiled_metrics(built) is None
     built.compile(loss="mse", metrics=["mae"])
@@ -171,7 +171,7 @@ def test_the_settings_of_a_loss(loss, settings):
     assert settings.items() <= keras_private.loss_settings(loss).items()
 
 
-def test_a_schedule_of_the_learning_rate_is_noticed():
+def test_a_learning_rate_schedule_is_detected():
     schedule = keras.optimizers.schedules.ExponentialDecay(0.1, 10, 0.9)
     assert keras_private.has_learning_rate_schedule(keras.optimizers.SGD(schedule))
     assert not keras_private.has_learning_rate_schedule(keras.optimizers.SGD(0.1))
@@ -180,7 +180,7 @@ def test_a_schedule_of_the_learning_rate_is_noticed():
 @pytest.mark.parametrize(
     "callback", [keras.callbacks.ModelCheckpoint("best.keras", save_freq=3), keras.callbacks.SwapEMAWeights()]
 )
-def test_the_private_memory_of_callbacks_is_there(callback):
+def test_the_private_state_of_callbacks_exists(callback):
     callback.on_epoch_begin(0)
     assert all(hasattr(callback, name) for name in keras_private.PRIVATE_STATE[type(callback)])
 
@@ -188,7 +188,7 @@ def test_the_private_memory_of_callbacks_is_there(callback):
 # Data.
 
 
-def test_an_adapter_of_arrays_tells_what_it_holds():
+def test_the_arrays_of_an_adapter_can_be_read():
     x, y = np.zeros((4, 2)), np.ones(4)
     adapter = keras_private.ArrayDataAdapter(x, y, batch_size=2, shuffle=False)
     assert isinstance(adapter, keras_private.DataAdapter)
@@ -211,7 +211,7 @@ def test_the_source_of_an_adapter():
     assert keras_private.data_source(iterator) is iterator
 
 
-def test_arrays_are_told_from_other_data_and_split():
+def test_arrays_are_recognized_and_split():
     x = np.arange(8.0)
     assert keras_private.can_convert_arrays((x, None, None)) and not keras_private.can_convert_arrays((iter(x),))
     (train,), (validation,) = keras_private.train_validation_split((x,), validation_split=0.25)
@@ -290,7 +290,7 @@ def test_nothing_else_in_the_package_reads_private_names():
         "class Net(keras.Model):\n    def f(self):\n        return self._tracker",
     ],
 )
-def test_such_a_read_is_noticed(code):
+def test_such_reads_are_detected(code):
     assert list(looks_inside(ast.parse(code), set()))
 
 

@@ -73,7 +73,7 @@ def area(module):
 
 
 @pytest.mark.parametrize("path", FILES, ids=str)
-def test_a_module_imports_from_lower_layers_or_its_own_area_only(path):
+def test_a_module_imports_only_from_lower_layers_or_its_own_area(path):
     own = path.parts[0].removesuffix(".py")
     if own == "__init__":
         return
@@ -144,7 +144,7 @@ def test_no_two_files_import_each_other():
     assert [circle for circle in found if len(circle) > 1] == []
 
 
-def test_circles_are_found():
+def test_import_cycles_are_detected():
     graph = {"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}
     assert circles(graph)[-1] == ("a", "b", "c")
 
@@ -158,7 +158,7 @@ def test_two_folder_levels_below_the_package():
     assert all(len(path.parts) <= 3 for path in FILES)
 
 
-def test_a_folder_is_small_enough_to_know():
+def test_no_folder_has_too_many_files():
     """Except `losses/`, where each method has a file."""
     sizes = collections.Counter(path.parent.as_posix() for path in FILES)
     assert {folder: size for folder, size in sizes.items() if size > 15 and folder != "losses"} == {}

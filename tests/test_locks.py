@@ -30,7 +30,7 @@ def file(tmp_path):
     return tmp_path / "run" / ".state" / "lock"
 
 
-def test_a_second_holder_is_refused_with_the_first_one_s_name(file):
+def test_a_second_holder_is_rejected_with_the_name_of_the_first(file):
     mine = re.escape(f"process {os.getpid()} on {socket.gethostname()} is using this folder.")
     with locked(file), pytest.raises(ConfigurationError, match=mine), locked(file):
         pass
@@ -39,7 +39,7 @@ def test_a_second_holder_is_refused_with_the_first_one_s_name(file):
     assert file.read_text() == ""
 
 
-def test_shared_holders_keep_out_only_those_that_want_it_alone(file):
+def test_shared_holders_block_only_exclusive_ones(file):
     with locked(file, shared=True), locked(file, shared=True):
         with pytest.raises(ConfigurationError, match="is using this folder"), locked(file):
             pass
@@ -59,14 +59,14 @@ def test_a_crash_releases_it(file):
         pass
 
 
-def test_it_is_released_where_the_work_fails(file):
+def test_it_is_released_if_the_work_fails(file):
     with pytest.raises(ZeroDivisionError), locked(file):
         raise ZeroDivisionError
     with locked(file):
         pass
 
 
-def test_a_file_system_without_locks_is_told(file, monkeypatch):
+def test_a_file_system_without_locks_is_reported(file, monkeypatch):
     def refuse(*args):
         raise OSError(errno.ENOLCK, "No locks available")
 

@@ -32,7 +32,7 @@ class Counting(io.StringIO):
         self.flushes += 1
 
 
-def test_a_line_a_stage_and_one_a_minute(clock):
+def test_a_line_per_stage_and_per_minute(clock):
     file = Counting()
     lines = Lines(Console(file=file, width=30))
     teacher = lines.add("teacher", 1200, 0)
@@ -55,7 +55,7 @@ def test_a_line_a_stage_and_one_a_minute(clock):
     assert file.flushes >= 6
 
 
-def test_what_is_said_is_printed_as_it_is():
+def test_text_is_printed_unchanged():
     file = io.StringIO()
     Lines(Console(file=file, width=20)).say("teacher: loaded run[1]/teacher.keras, trained before")
     assert file.getvalue() == "teacher: loaded run[1]/teacher.keras, trained before\n"
@@ -70,7 +70,7 @@ def test_what_is_said_is_printed_as_it_is():
         ({"force_jupyter": True}, True),
     ],
 )
-def test_where_a_bar_can_be_shown(settings, shown):
+def test_bars_are_shown_only_on_terminals_that_support_them(settings, shown):
     file = None if settings.get("force_jupyter") else io.StringIO()
     assert shows_bars(Console(file=file, **settings)) is shown
 
@@ -80,11 +80,11 @@ def test_a_bar_in_a_file(clock, capsys):
         for _ in range(4):
             clock.now += 50.0
             advance()
-    said = "teacher cache: 0 of 4\nteacher cache: 2 of 4\nteacher cache: 4 of 4\nteacher cache: 4 of 4, 200 s\n"
-    assert capsys.readouterr().out == said
+    expected = "teacher cache: 0 of 4\nteacher cache: 2 of 4\nteacher cache: 4 of 4\nteacher cache: 4 of 4, 200 s\n"
+    assert capsys.readouterr().out == expected
 
 
-def test_what_is_soon_done_needs_no_line(clock, capsys):
+def test_short_work_prints_nothing(clock, capsys):
     with bar("quick", 2, after_seconds=2.0) as advance:
         advance()
         advance()
@@ -96,7 +96,7 @@ def test_what_is_soon_done_needs_no_line(clock, capsys):
     assert capsys.readouterr().out == "slow: 0\nslow: 2, 3 s\n"
 
 
-def test_each_step_is_a_moment_for_ctrl_c(monkeypatch, capsys):
+def test_each_step_checks_for_ctrl_c(monkeypatch, capsys):
     monkeypatch.setattr(interruption, "_pressed", type(interruption._pressed)())
     for shown in (True, False):
         interruption.forget()

@@ -40,7 +40,7 @@ def case(request):
     return request.param
 
 
-def test_values_are_those_of_the_formula(case):
+def test_values_follow_the_formula(case):
     schedule, formula = case
     np.testing.assert_allclose([float(schedule(int(s))) for s in STEPS], [formula(s) for s in STEPS], atol=1e-6)
 
@@ -64,7 +64,7 @@ def test_round_trips(case):
     assert again == schedule and hash(again) == hash(schedule) and repr(again) == repr(schedule)
 
 
-def test_from_a_name_with_settings_as_a_recipe_writes_them():
+def test_from_a_name_with_settings():
     settings = {
         "name": "join",
         "schedules": [{"name": "linear", "start": 0, "end": 1, "steps": 5}, 0.5],
@@ -90,7 +90,7 @@ def test_from_a_name_with_settings_as_a_recipe_writes_them():
         (lambda: schedules.get(True), "Unsupported schedule.*True"),
     ],
 )
-def test_wrong_settings_say_what_is_wrong(make, message):
+def test_invalid_settings_are_explained(make, message):
     with pytest.raises(ConfigurationError, match=message):
         make()
 
@@ -103,7 +103,7 @@ KERAS_SCHEDULES = {
 
 
 @pytest.mark.parametrize("name", KERAS_SCHEDULES)
-def test_a_schedule_of_keras_is_accepted_as_it_is(name):
+def test_a_schedule_of_keras_is_accepted_unchanged(name):
     schedule = KERAS_SCHEDULES[name]
     assert schedules.get(schedule) is schedule
     joined = Join((Constant(0.25), schedule), boundaries=(4,))

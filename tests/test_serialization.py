@@ -36,7 +36,7 @@ def test_messages_have_all_their_parts():
 
 
 @pytest.mark.parametrize("value", ["1", None, True, float("nan"), float("inf"), -1, 3])
-def test_numbers_out_of_range_are_refused(value):
+def test_numbers_out_of_range_are_rejected(value):
     with pytest.raises(ConfigurationError, match="'size'.*0 <= size <= 2"):
         check_number("size", value, at_least=0, at_most=2)
 

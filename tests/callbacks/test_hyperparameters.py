@@ -62,7 +62,7 @@ def test_alpha_follows_the_schedule_through_two_fits(make_distiller, fit):
     assert distiller.alpha == Cosine(0.9, 0.1, steps=16)
 
 
-def test_a_callback_is_the_argument_of_the_distiller(make_distiller, fit):
+def test_a_callback_equals_the_argument_of_the_distiller(make_distiller, fit):
     schedules = {"alpha": Linear(1.0, 0.2, steps=6), "temperature": Linear(8.0, 1.0, steps=6)}
     one, other = make_distiller(**schedules), make_distiller()
     expected = fit(one, epochs=2)
@@ -85,7 +85,7 @@ def test_temperature_follows_the_schedule(make_distiller, fit):
     ("setting", "schedule"),
     [(0.3, Constant(0.3)), ({"name": "linear", "start": 1.0, "end": 0.0, "steps": 3}, Linear(1.0, 0.0, steps=3))],
 )
-def test_numbers_and_names_are_schedules_too(setting, schedule, make_distiller, fit):
+def test_numbers_and_names_are_accepted_as_schedules(setting, schedule, make_distiller, fit):
     distiller = make_distiller()
     fit(distiller, AlphaDecay(setting))
     assert distiller.alpha == schedule
@@ -99,13 +99,13 @@ def test_numbers_and_names_are_schedules_too(setting, schedule, make_distiller, 
         (lambda: TemperatureDecay({"name": "cosine", "start": 1.0}), "does not take these settings"),
     ],
 )
-def test_a_wrong_schedule_is_refused_at_once(make, message):
+def test_an_invalid_schedule_is_rejected_at_construction(make, message):
     with pytest.raises(ConfigurationError, match=message):
         make()
 
 
 @pytest.mark.parametrize(("callback", "attribute"), [(AlphaDecay, "alpha"), (TemperatureDecay, "temperature")])
-def test_a_model_that_is_no_distiller(callback, attribute, make_model, fit):
+def test_a_model_other_than_a_distiller_is_rejected(callback, attribute, make_model, fit):
     model = make_model(4)
     model.compile("adam", loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     message = f"{callback.__name__} needs a model with '{attribute}'. Received: a Sequential. Expected: a keras_kd.Dist"

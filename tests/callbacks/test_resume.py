@@ -149,7 +149,7 @@ def test_the_two_newest_states_are_kept(saved, fit):
         (files, "move", ["epoch-2.weights.h5"]),
     ],
 )
-def test_a_kill_in_a_save_leaves_the_save_before(owner, method, left, saved, fit, monkeypatch):
+def test_a_kill_during_a_save_keeps_the_previous_save(owner, method, left, saved, fit, monkeypatch):
     original = getattr(owner, method)
 
     def killed(first, file):
@@ -169,14 +169,14 @@ def test_a_kill_in_a_save_leaves_the_save_before(owner, method, left, saved, fit
     assert not saved.folder.exists()
 
 
-def test_stray_files_do_no_harm(saved, fit):
+def test_stray_files_are_ignored(saved, fit):
     (saved.folder / "epoch-7.weights.h5").write_bytes(b"half a file")
     (saved.folder / ".partial-0-epoch-7.json").write_text('{"epoch": 7')
     fit(saved.make(), Resume(saved.folder, every_seconds=0, keep_finished=True), epochs=2)
     assert names(saved.folder) == of(1, 2)
 
 
-def test_clear_leaves_files_of_others(saved):
+def test_clear_keeps_other_files(saved):
     (saved.folder / "notes.txt").write_text("mine")
     (saved.folder / "best.weights.h5").write_text("mine, too")
     resume = Resume(saved.folder)
@@ -193,7 +193,7 @@ def test_nothing_saved(tmp_path, saved):
     assert not (tmp_path / "none").exists()
 
 
-def test_no_more_often_than_asked(saved, fit, tmp_path, monkeypatch):
+def test_saves_are_at_least_every_seconds_apart(saved, fit, tmp_path, monkeypatch):
     """With four seconds per epoch and at least ten seconds between saves."""
     clock = iter(range(0, 1000, 4))
     now = [0]
@@ -209,7 +209,7 @@ def test_no_more_often_than_asked(saved, fit, tmp_path, monkeypatch):
     assert saves == [3, 6, 7]
 
 
-def test_dropout_goes_on_where_it_was(saved):
+def test_dropout_continues_its_random_sequence(saved):
     """Keras' own weight files omit the random state."""
     stored = json.loads((saved.folder / "epoch-1.json").read_text())["state"]["random"]
     assert len(stored) == 1 and stored[0][1] == 4  # four batches drew random numbers
@@ -219,7 +219,7 @@ def test_dropout_goes_on_where_it_was(saved):
     assert np.array(seed.state).tolist() == stored[0]
 
 
-def test_a_state_of_another_model_is_refused(saved, make_model):
+def test_the_state_of_another_model_is_rejected(saved, make_model):
     model = make_model(6)
     model.compile("adam", loss="mse")
     with pytest.raises(ConfigurationError, match=r"another training.*Conv2D \(3, 3, 1, 6\).*Conv2D \(3, 3, 1, 4\)"):

@@ -143,7 +143,7 @@ def killed(training, tmp_path_factory):
     ("first", "kills"),
     [(True, [(1, "batch")]), (False, [(2, "batch"), (3, "epoch end")]), (True, [(0, "batch"), (4, "epoch end")])],
 )
-def test_a_killed_training_goes_on_as_if_never_stopped(first, kills, training, whole, tmp_path):
+def test_a_killed_training_resumes_as_if_never_stopped(first, kills, training, whole, tmp_path):
     for kill in kills:
         with pytest.raises(Killed):
             training.run(tmp_path, kill, first=first)
@@ -161,7 +161,7 @@ def test_a_killed_training_goes_on_as_if_never_stopped(first, kills, training, w
 
 
 @pytest.mark.parametrize("keep_finished", [True, False])
-def test_one_that_early_stopping_ended_does_not_train_on(keep_finished, training, whole, tmp_path):
+def test_a_training_ended_by_early_stopping_is_not_continued(keep_finished, training, whole, tmp_path):
     """Killed where the best weights are restored, before `fit` returns."""
     folder = tmp_path / "killed"
     with pytest.raises(Killed):
@@ -171,7 +171,7 @@ def test_one_that_early_stopping_ended_does_not_train_on(keep_finished, training
     assert (folder / "state").exists() == keep_finished
 
 
-def test_the_next_training_starts_anew_and_a_longer_one_goes_on(training, tmp_path):
+def test_the_next_training_starts_over_and_a_longer_one_continues(training, tmp_path):
     settings = {"patience": 99, "keep_finished": True}
     expected = training.run(tmp_path / "one", epochs=3, patience=99)
     assert training.run(tmp_path / "one", epochs=1, patience=99).history.epoch == [0]
@@ -182,7 +182,7 @@ def test_the_next_training_starts_anew_and_a_longer_one_goes_on(training, tmp_pa
     assert longer.model.history.epoch == [0]
 
 
-def test_the_same_model_in_the_same_process_goes_on(training, whole, tmp_path):
+def test_the_same_model_resumes_in_the_same_process(training, whole, tmp_path):
     """As in a notebook after Ctrl-C: the rate was reduced, and the weights changed after the last save."""
     folder = tmp_path / "notebook"
     folder.mkdir()
@@ -217,12 +217,12 @@ def test_the_same_model_in_the_same_process_goes_on(training, whole, tmp_path):
         ({"patience": 7}, "callbacks.EarlyStopping.patience 7.*callbacks.EarlyStopping.patience 2"),
     ],
 )
-def test_another_training_is_refused(settings, message, training, killed):
+def test_the_state_of_another_training_is_rejected(settings, message, training, killed):
     with pytest.raises(ConfigurationError, match=f"(?s)belongs to another training.*{message}"):
         training.run(killed, **settings)
 
 
-def test_other_data_are_refused(training, killed):
+def test_other_data_are_rejected(training, killed):
     x, y = training.x, training.y
     others = {
         "data.data": Pipeline((x + 0.1, y), batch_size=16, augment=kd.data.Flip()),
@@ -333,7 +333,7 @@ class StopInEpoch(keras.callbacks.Callback):
             self.model.stop_training = True
 
 
-def test_an_epoch_that_was_cut_short_is_not_taken_for_a_whole_one(training, whole, tmp_path):
+def test_an_interrupted_epoch_does_not_count_as_complete(training, whole, tmp_path):
     folder = tmp_path / "killed"
     folder.mkdir()
     model, memory = training.make(folder)
@@ -363,7 +363,7 @@ class Counter(keras.callbacks.Callback):
         assert rest == {"text": "a"}
 
 
-def test_callbacks_that_say_what_they_remember(digits, tmp_path, monkeypatch):
+def test_callbacks_with_get_state_and_set_state(digits, tmp_path, monkeypatch):
     """Two callbacks of one class each get their own state back, and a TFLiteExport its best weights."""
     exported = []
     monkeypatch.setattr(
@@ -399,7 +399,7 @@ class LowerAlpha(keras.callbacks.Callback):
         self.model.alpha = 0.7 - 0.1 * (epoch + 1)
 
 
-def test_an_alpha_that_was_set_on_the_way_is_kept(training, tmp_path):
+def test_an_alpha_set_during_training_is_kept(training, tmp_path):
     """Keras' checkpoints do not contain it."""
     data = Pipeline((training.x, training.y), batch_size=16)
     alphas = {}
@@ -425,8 +425,8 @@ class Late(keras.Model):
         return self.head(keras.ops.reshape(inputs, (len(inputs), -1)))
 
 
-def test_a_model_without_weights_or_optimizer_is_refused(killed):
-    with pytest.raises(ConfigurationError, match="a Late that is not built.*call it once on a batch"):
+def test_a_model_without_weights_or_optimizer_is_rejected(killed):
+    with pytest.raises(ConfigurationError, match="a Late that is not built.*call the model once on a batch"):
         Resume(killed / "state").restore(Late())
     with pytest.raises(ConfigurationError, match="not compiled.*Compile it"):
         Resume(killed / "state").restore(network(4))

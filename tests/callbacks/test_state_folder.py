@@ -30,7 +30,7 @@ def present(folder):
     return {int(file.name.removeprefix("epoch-").split(".")[0]) for file in folder.iterdir()}
 
 
-def test_what_was_saved_comes_back(two):
+def test_load_returns_what_was_saved(two):
     saved = StateFolder(two).load()
     assert (saved.epoch, saved.state, saved.weights.read_bytes()) == (2, {"n": 2}, b"weights 2")
     np.testing.assert_array_equal(saved.arrays["a"], [0, 1])
@@ -56,7 +56,7 @@ def test_damage_costs_one_state(kind, how, two):
         assert StateFolder(two).load().epoch == 1
 
 
-def test_a_value_that_was_edited_is_damage_and_nothing_is_removed(two):
+def test_an_edited_value_counts_as_damage_and_nothing_is_removed(two):
     for epoch in (1, 2):
         file = two / f"epoch-{epoch}.json"
         file.write_text(file.read_text().replace(f'"n": {epoch}', '"n": 7'))
@@ -66,13 +66,13 @@ def test_a_value_that_was_edited_is_damage_and_nothing_is_removed(two):
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", "null", '{"checksum": 1, "files": 3}'])
-def test_json_of_another_kind_is_damage(content, two):
+def test_unexpected_json_counts_as_damage(content, two):
     (two / "epoch-2.json").write_text(content)
     with pytest.warns(Notice, match="epoch-2.*damaged"):
         assert StateFolder(two).load().epoch == 1
 
 
-def test_a_damaged_state_does_not_push_the_good_one_out(two, save):
+def test_a_damaged_state_does_not_displace_the_intact_one(two, save):
     (two / "epoch-2.weights.h5").write_bytes(b"")
     files = StateFolder(two)
     with pytest.warns(Notice, match="damaged"):
@@ -83,7 +83,7 @@ def test_a_damaged_state_does_not_push_the_good_one_out(two, save):
     assert present(two) == {3, 4}
 
 
-def test_what_a_failed_save_left_is_dropped(two):
+def test_the_files_of_a_failed_save_are_removed(two):
     files = StateFolder(two)
     files.load()
     with pytest.raises(OSError, match="full"):

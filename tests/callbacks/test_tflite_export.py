@@ -68,7 +68,7 @@ def same(first, second):
     return all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
 
 
-def test_as_in_the_readme(make_model, digits, tmp_path, in_process):
+def test_the_example_of_the_readme(make_model, digits, tmp_path, in_process):
     """Alpha decays, the best student is exported as int8, and the distiller keeps the last one."""
     x, y = digits[0][:400], digits[1][:400]
     x_val, y_val = digits[0][400:500], digits[1][400:500]
@@ -108,7 +108,7 @@ def test_as_in_the_readme(make_model, digits, tmp_path, in_process):
     np.testing.assert_allclose(student.predict(x_val, verbose=0), kept[-1], atol=1e-5)
 
 
-def test_the_last_student_without_a_monitor(model, fit, digits, tmp_path, in_process):
+def test_without_a_monitor_the_last_student_is_exported(model, fit, digits, tmp_path, in_process):
     export = TFLiteExport(tmp_path / "new" / "student.tflite")
     fit(model, export)
     x = digits[0][:50]
@@ -117,7 +117,9 @@ def test_the_last_student_without_a_monitor(model, fit, digits, tmp_path, in_pro
     assert export.result.format == "float32" and export.best is None
 
 
-def test_the_file_is_of_the_best_epoch_and_the_model_of_the_last(model, fit, digits, tmp_path, in_process):
+def test_the_file_has_the_weights_of_the_best_epoch_and_the_model_those_of_the_last(
+    model, fit, digits, tmp_path, in_process
+):
     script = Script("val_accuracy", [0.5, 0.9, 0.9, 0.7])
     export = TFLiteExport(tmp_path / "student.tflite", monitor="val_accuracy")
     fit(model, script, export, epochs=4)
@@ -147,7 +149,7 @@ def test_the_file_is_of_the_best_epoch_and_the_model_of_the_last(model, fit, dig
         ("val_loss", "auto", [2.0, float("nan"), 1.0], 2),
     ],
 )
-def test_which_epoch_is_the_best(monitor, mode, values, best, model, fit, exported, tmp_path):
+def test_the_best_epoch_follows_monitor_and_mode(monitor, mode, values, best, model, fit, exported, tmp_path):
     script = Script(monitor, values)
     export = TFLiteExport(tmp_path / "student.tflite", monitor=monitor, mode=mode)
     fit(model, script, export, epochs=3)
@@ -155,14 +157,14 @@ def test_which_epoch_is_the_best(monitor, mode, values, best, model, fit, export
     assert export.best == values[best]
 
 
-def test_each_improvement_at_once(model, fit, exported, tmp_path):
+def test_each_improvement_is_exported_immediately(model, fit, exported, tmp_path):
     script = Script("val_accuracy", [0.1, 0.3, 0.2, 0.4])
     fit(model, script, TFLiteExport(tmp_path / "s.tflite", monitor="val_accuracy", every_improvement=True), epochs=4)
     assert len(exported) == 3
     assert all(same(exported[i], script.weights[epoch]) for i, epoch in enumerate((0, 1, 3)))
 
 
-def test_each_training_has_a_best_of_its_own(model, make_model, fit, exported, tmp_path):
+def test_each_training_starts_without_a_best_value(model, make_model, fit, exported, tmp_path):
     """The second training, of another model, is worse throughout."""
     export = TFLiteExport(tmp_path / "student.tflite", monitor="val_accuracy")
     fit(model, Script("val_accuracy", [0.9, 0.8]), export)
@@ -173,7 +175,7 @@ def test_each_training_has_a_best_of_its_own(model, make_model, fit, exported, t
     assert same(exported[1], script.weights[0]) and export.best == 0.3
 
 
-def test_a_metric_that_is_not_there_is_said(model, fit, exported, tmp_path):
+def test_a_missing_metric_is_reported(model, fit, exported, tmp_path):
     with pytest.warns(Notice, match=r"found no 'val_accuracy' in the logs: \['accuracy', 'loss'\]"):
         fit(model, TFLiteExport(tmp_path / "student.tflite", monitor="val_accuracy"))
     assert same(exported[0], model.get_weights())
@@ -187,7 +189,7 @@ def test_a_metric_that_is_not_there_is_said(model, fit, exported, tmp_path):
         ({"monitor": "loss_of_accuracy"}, "does not show whether"),
     ],
 )
-def test_wrong_settings_are_refused_at_once(settings, message, tmp_path):
+def test_invalid_settings_are_rejected_at_construction(settings, message, tmp_path):
     with pytest.raises(ConfigurationError, match=message):
         TFLiteExport(tmp_path / "student.tflite", **settings)
 
@@ -212,7 +214,7 @@ def run_out_of_memory(*args, **settings):
     ("convert", "message"),
     [(refuse, "continues. The converter rejected"), (run_out_of_memory, "continues. MemoryError: no memory left")],
 )
-def test_a_failed_export_costs_neither_training_nor_file(
+def test_a_failed_export_keeps_the_training_and_the_old_file(
     monitor, convert, message, model, fit, path, monkeypatch, make_model
 ):
     keras.utils.set_random_seed(5)
@@ -228,19 +230,19 @@ def test_a_failed_export_costs_neither_training_nor_file(
 @pytest.mark.parametrize(
     ("format", "message"), [("int8", "needs 'calibration'"), ("int4", "'int4'.*one of 'float32', 'float16'")]
 )
-def test_settings_that_cannot_work_are_refused_before_the_training(path, format, message):
+def test_incompatible_settings_are_rejected_before_training(path, format, message):
     with pytest.raises(ConfigurationError, match=message):
         TFLiteExport(path, format=format)
 
 
 @pytest.mark.parametrize("name", ["best.keras", "student", "student.tflite/"])
-def test_a_path_that_cannot_be_meant_is_refused_before_the_training(name, tmp_path):
+def test_an_unsuitable_path_is_rejected_before_training(name, tmp_path):
     (tmp_path / "student.tflite").mkdir()
     with pytest.raises(ConfigurationError, match="does not name a TFLite file|is a folder"):
         TFLiteExport(tmp_path / name)
 
 
-def test_one_child_serves_a_training_and_ends_with_it(model, fit, tmp_path, monkeypatch):
+def test_one_child_process_serves_a_training_and_ends_with_it(model, fit, tmp_path, monkeypatch):
     """If an exception ends the training, the child ends with the next training or with the callback."""
     converters, closed = [], []
     monkeypatch.setattr(Converter, "close", lambda converter: closed.append(converter))

@@ -37,8 +37,8 @@ def folder(tmp_path_factory, call):
 def test_build_info_and_verify(folder, call):
     result = call(folder, "cache", "build", "recipe.yaml", "--set", "cache={views: 2, top_k: 3}")
     assert (result.returncode, result.stderr) == (0, "")
-    said = " ".join(result.stdout.split())
-    assert "trained before with these settings" in said and "complete." in said
+    printed = " ".join(result.stdout.split())
+    assert "trained before with these settings" in printed and "complete." in printed
     (path,) = (folder / "saved_models" / "small" / "teacher_cache").iterdir()
     described = json.loads(call(folder, "cache", "info", str(path), "--json").stdout)
     assert (described["views"], described["shards"], described["shards_expected"]) == (2, 4, 4)
@@ -51,7 +51,7 @@ def test_build_info_and_verify(folder, call):
     assert damaged.returncode == 1 and victim.name in damaged.stderr and "Traceback" not in damaged.stderr
 
 
-def test_what_cannot_be_done_is_said(folder, call):
+def test_errors_are_reported(folder, call):
     nothing = call(folder, "cache", "build", "recipe.yaml")
     assert nothing.returncode == 2 and "cache: there is none to build" in nothing.stderr
     missing = call(folder, "cache", "info", "nowhere")

@@ -77,7 +77,7 @@ def test_help(invoke, arguments, parts):
         assert part in plain
 
 
-def test_without_a_command_the_help_is_shown(invoke):
+def test_help_is_shown_without_a_command(invoke):
     result = invoke()
     assert "init" in result.output and "run" in result.output
 
@@ -85,7 +85,7 @@ def test_without_a_command_the_help_is_shown(invoke):
 @pytest.mark.parametrize(
     "arguments", [["walk"], ["run", "--sett", "a=1"], ["run", "a.yaml", "b.yaml"], ["init"]], ids=" ".join
 )
-def test_a_wrong_command_line(invoke, arguments):
+def test_an_invalid_command_line_is_a_usage_error(invoke, arguments):
     result = invoke(*arguments)
     assert result.exit_code == 2
     assert "Usage:" in result.stderr and result.stdout == ""
@@ -107,7 +107,7 @@ def test_init_writes_the_default_recipe(invoke, tmp_path, started):
     assert started[0] == started[1] == kd.recipes.load()
 
 
-def test_init_overwrites_only_what_it_is_told_to(invoke, tmp_path):
+def test_init_overwrites_only_with_force(invoke, tmp_path):
     (tmp_path / "mine.yaml").write_text("precious")
     result = invoke("init", "mine.yaml")
     assert (result.exit_code, result.stdout) == (2, "")
@@ -125,7 +125,7 @@ def test_init_overwrites_only_what_it_is_told_to(invoke, tmp_path):
         ("x" * 300 + ".yaml", ".yaml cannot be written: File name too long.\n"),
     ],
 )
-def test_init_where_nothing_can_be_written(invoke, tmp_path, path, message):
+def test_init_reports_an_unwritable_path(invoke, tmp_path, path, message):
     (tmp_path / "folder").mkdir()
     result = invoke("init", path, "--force")
     assert (result.exit_code, result.stdout) == (2, "")
@@ -163,7 +163,7 @@ def test_run_reads_recipe_and_options(invoke, started, tmp_path):
         (["--output-dir", "file/below"], ["output_dir: this is not a folder."]),
     ],
 )
-def test_a_bad_recipe_is_one_message_and_exit_code_2(invoke, tmp_path, arguments, parts):
+def test_an_invalid_recipe_gives_one_message_and_exit_code_2(invoke, tmp_path, arguments, parts):
     (tmp_path / "here.py").write_text(
         MODULE.replace("dense(", "three_classes(").replace("Dense(num_classes", "Dense(3")
     )
@@ -177,7 +177,7 @@ def test_a_bad_recipe_is_one_message_and_exit_code_2(invoke, tmp_path, arguments
     assert {file.name for file in tmp_path.iterdir()} - {"__pycache__"} == {"here.py", "file"}
 
 
-def test_a_failure_of_ours_during_the_run_is_exit_code_1(invoke, monkeypatch):
+def test_an_expected_error_during_the_run_gives_exit_code_1(invoke, monkeypatch):
     def fail(recipe, console, overwrite):
         raise ExportError("The converter refused the model.")
 
@@ -187,7 +187,7 @@ def test_a_failure_of_ours_during_the_run_is_exit_code_1(invoke, monkeypatch):
     assert words(result.stderr) == "The run failed. The converter refused the model."
 
 
-def test_an_error_that_nobody_expected_is_shown_whole(invoke, monkeypatch):
+def test_an_unexpected_error_is_shown_with_its_traceback(invoke, monkeypatch):
     def fail(recipe, console, overwrite):
         raise ZeroDivisionError
 
@@ -196,7 +196,7 @@ def test_an_error_that_nobody_expected_is_shown_whole(invoke, monkeypatch):
         invoke("run")
 
 
-def test_what_was_finished_is_kept_is_said_where_it_is_so(invoke, monkeypatch, tmp_path):
+def test_the_hint_to_resume_appears_only_if_work_was_saved(invoke, monkeypatch, tmp_path):
     def fail(recipe, console, overwrite):
         raise ExportError("The converter refused the model.")
 
@@ -218,7 +218,7 @@ def test_what_was_finished_is_kept_is_said_where_it_is_so(invoke, monkeypatch, t
         (PermissionError(errno.EACCES, "Permission denied", "run"), "Permission denied: run."),
     ],
 )
-def test_a_full_disk_is_one_message(invoke, monkeypatch, error, message):
+def test_a_full_disk_gives_one_message(invoke, monkeypatch, error, message):
     def fail(recipe, console, overwrite):
         raise error
 
@@ -229,7 +229,7 @@ def test_a_full_disk_is_one_message(invoke, monkeypatch, error, message):
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), ImportError("half an import"), RecipeError("half a recipe")])
-def test_whatever_comes_of_ctrl_c_is_an_interruption(invoke, monkeypatch, error):
+def test_any_error_after_ctrl_c_counts_as_an_interruption(invoke, monkeypatch, error):
     """Ctrl-C during an import may surface as a different exception."""
 
     def fail(recipe, console, overwrite):

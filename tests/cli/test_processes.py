@@ -49,7 +49,7 @@ def own_models(tmp_path):
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_what_needs_no_backend_loads_none(start, tmp_path, arguments, code, part):
+def test_commands_without_need_of_a_backend_load_none(start, tmp_path, arguments, code, part):
     """TensorFlow takes seconds to load; a typo is reported first."""
     script = (
         "import sys; from keras_kd.cli.main import main; sys.argv[0] = 'keras-kd'\n"
@@ -62,7 +62,7 @@ def test_what_needs_no_backend_loads_none(start, tmp_path, arguments, code, part
     assert part in words(done.stdout + done.stderr)
 
 
-def test_a_bad_recipe_in_a_terminal(start, tmp_path):
+def test_an_invalid_recipe_in_a_terminal(start, tmp_path):
     """The user's module is imported from the working directory; TensorFlow's log messages are suppressed."""
     (tmp_path / "own.py").write_text(MODULE)
     done = start(COMMAND, "run", "--set", "student.model=own:dens", cwd=tmp_path).wait()
@@ -74,14 +74,14 @@ def test_a_bad_recipe_in_a_terminal(start, tmp_path):
     assert {file.name for file in tmp_path.iterdir()} <= {"own.py", "__pycache__"}
 
 
-def test_a_backend_that_is_not_there_is_named(start, tmp_path):
+def test_a_missing_backend_is_reported(start, tmp_path):
     done = start(COMMAND, "run", cwd=tmp_path, env=os.environ | {"KERAS_BACKEND": "elephant"}).wait()
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "elephant" in done.stderr and "KERAS_BACKEND=tensorflow" in words(done.stderr)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_nobody_reads_what_is_printed(start, tmp_path, own_models):
+def test_a_closed_output_pipe_ends_the_command_quietly(start, tmp_path, own_models):
     """`keras-kd run | head` ends without a traceback."""
     command = f"{COMMAND} {' '.join(own_models)} --set=student.epochs=1 | head -c 1"
     done = start("bash", "-c", f"{command}; exit ${{PIPESTATUS[0]}}", cwd=tmp_path).wait()
@@ -143,7 +143,7 @@ main()
 """
 
 
-def test_the_second_ctrl_c_ends_at_once_whatever_goes_on(start, tmp_path):
+def test_the_second_ctrl_c_ends_the_process_immediately(start, tmp_path):
     """The work swallows the first Ctrl-C and is in native code, with a child process running, at the second."""
     code = """
     import subprocess
@@ -165,7 +165,7 @@ def test_the_second_ctrl_c_ends_at_once_whatever_goes_on(start, tmp_path):
     assert run.others() == []
 
 
-def test_a_swallowed_ctrl_c_ends_the_work_at_its_next_step(start, tmp_path):
+def test_a_swallowed_ctrl_c_ends_the_work_at_the_next_step(start, tmp_path):
     """A finalizer or a callback from native code may swallow it silently."""
     code = """
     from keras_kd.progress import bar
@@ -186,7 +186,7 @@ def test_a_swallowed_ctrl_c_ends_the_work_at_its_next_step(start, tmp_path):
     assert done.stdout == "at work\nexport: 0 of 2\nwaits\nswallowed\n"
 
 
-def test_where_ctrl_c_is_ignored_it_stays_ignored(start, tmp_path):
+def test_an_ignored_ctrl_c_stays_ignored(start, tmp_path):
     """As under `nohup`, or in a shell's background job."""
     code = """
     import signal
@@ -216,7 +216,7 @@ def test_ctrl_c_at_any_moment(start, tmp_path, own_models, seed):
 
 
 @pytest.mark.long
-def test_a_whole_run_after_ctrl_c(start, tmp_path, own_models):
+def test_a_complete_run_after_ctrl_c(start, tmp_path, own_models):
     """The teacher is not trained again, and the output is readable."""
     run = start(COMMAND, *own_models, "--set=student.epochs=100000", cwd=tmp_path)
     run.wait_for(lambda: (tmp_path / "run" / ".state" / "teacher.json").exists(), "the teacher")

@@ -88,7 +88,7 @@ def used(source):
 
 
 @pytest.mark.parametrize(("arrays", "word"), list(NPZ.values()), ids=list(NPZ))
-def test_an_npz_that_is_no_data_set_is_refused_when_it_is_opened(arrays, word, refused, tmp_path_factory):
+def test_an_npz_without_valid_data_is_rejected_when_opened(arrays, word, refused, tmp_path_factory):
     file = npz(tmp_path_factory.mktemp("npz"), arrays)
     refused(lambda: kd.data.open_source(f"npz:{file}"), KerasKDError, [word])
 
@@ -137,7 +137,7 @@ FILES = {
 
 
 @pytest.mark.parametrize("content", list(FILES.values()), ids=list(FILES))
-def test_a_file_that_is_no_npz_is_refused_when_it_is_opened(content, refused, tmp_path_factory):
+def test_an_invalid_npz_file_is_rejected_when_opened(content, refused, tmp_path_factory):
     file = tmp_path_factory.mktemp("npz") / "data.npz"
     file.write_bytes(content)
     refused(lambda: kd.data.open_source(f"npz:{file}"), KerasKDError, ["data.npz"])
@@ -166,7 +166,7 @@ PIPELINES = {
 
 
 @pytest.mark.parametrize("source", list(PIPELINES.values()), ids=list(PIPELINES))
-def test_a_source_that_is_none_is_refused_by_the_pipeline(source, refused):
+def test_the_pipeline_rejects_invalid_sources(source, refused):
     refused(lambda: list(kd.data.Pipeline(source()).epoch(0)), KerasKDError, [])
 
 
@@ -189,6 +189,6 @@ SPLIT = {
 
 
 @pytest.mark.parametrize("attack", list(SPLIT.values()), ids=list(SPLIT))
-def test_rows_that_are_not_there_are_refused(attack, refused):
+def test_missing_rows_are_rejected(attack, refused):
     split = kd.data.open_source("digits").train
     refused(lambda: attack(split), KerasKDError, [])

@@ -226,9 +226,9 @@ ROWS = [(f"{table}: {name}", attack) for table, rows in TABLES.items() for name,
 
 
 @pytest.mark.parametrize("attack", [attack for _, attack in ROWS], ids=[name for name, _ in ROWS])
-def test_a_call_that_means_nothing_is_refused(attack, refused):
+def test_an_invalid_call_is_rejected(attack, refused):
     refused(attack, KerasKDError, [])
 
 
-def test_a_distiller_refuses_to_be_exported_as_a_whole(refused):
+def test_exporting_a_whole_distiller_is_rejected(refused):
     refused(lambda: kd.export.export_tflite(distiller(), "d.tflite"), (ConfigurationError, KerasKDError), ["student"])

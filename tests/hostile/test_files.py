@@ -72,7 +72,7 @@ MODELS = {
 
 
 @pytest.mark.parametrize("make", list(MODELS.values()), ids=list(MODELS))
-def test_a_file_that_holds_no_teacher_is_refused_by_its_name(make, refused, tmp_path_factory):
+def test_an_invalid_keras_file_is_rejected_by_name(make, refused, tmp_path_factory):
     file = tmp_path_factory.mktemp("models") / "teacher.keras"
     make(file)
     refused(lambda: kd.Distiller(str(file), model()), KerasKDError, ["teacher.keras"])
@@ -92,7 +92,7 @@ OTHERS = {
 
 
 @pytest.mark.parametrize(("name", "make"), list(OTHERS.values()), ids=list(OTHERS))
-def test_a_file_that_is_no_teacher_is_refused(name, make, refused, tmp_path_factory):
+def test_an_invalid_teacher_file_is_rejected(name, make, refused, tmp_path_factory):
     file = tmp_path_factory.mktemp("teachers") / name
     make(file)
     refused(lambda: kd.Distiller(kd.teachers.from_path(file), model()), KerasKDError, [])
@@ -118,7 +118,7 @@ def shards(folder):
     return sorted((folder / "shards").iterdir())
 
 
-def spoil_a_byte(folder, caches):
+def flip_a_byte(folder, caches):
     file = shards(folder)[0]
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 0xFF
@@ -152,7 +152,7 @@ CACHES = {
     "with another manifest": with_anothers_manifest,
     "with a changed manifest": changed_manifest,
     "with the shards of another": of_another_teacher,
-    "with a changed byte": spoil_a_byte,
+    "with a changed byte": flip_a_byte,
     "with half a shard": lambda folder, _: shards(folder)[0].write_bytes(shards(folder)[0].read_bytes()[:100]),
     "with an empty shard": lambda folder, _: shards(folder)[0].write_bytes(b""),
     "without a shard": lambda folder, _: shards(folder)[0].unlink(),
@@ -163,11 +163,11 @@ CACHES = {
 }
 
 
-@pytest.mark.parametrize("spoil", list(CACHES.values()), ids=list(CACHES))
-def test_a_spoilt_cache_is_refused_when_it_is_opened(spoil, caches, refused, tmp_path_factory):
+@pytest.mark.parametrize("damage", list(CACHES.values()), ids=list(CACHES))
+def test_a_damaged_cache_is_rejected_when_opened(damage, caches, refused, tmp_path_factory):
     folder = tmp_path_factory.mktemp("cache") / "own"
     shutil.copytree(caches / "own", folder)
-    spoil(folder, caches)
+    damage(folder, caches)
     refused(lambda: pipeline().with_teacher(kd.teachers.CachedTeacher.open(folder)), KerasKDError, [])
 
 
@@ -180,7 +180,7 @@ MISMATCHES = {
 
 
 @pytest.mark.parametrize("other", list(MISMATCHES.values()), ids=list(MISMATCHES))
-def test_a_cache_of_another_pipeline_is_refused(other, caches, refused):
+def test_a_cache_of_another_pipeline_is_rejected(other, caches, refused):
     cached = kd.teachers.CachedTeacher.open(caches / "own")
     refused(lambda: other().with_teacher(cached), KerasKDError, [])
 
@@ -207,14 +207,14 @@ BUILDS = {
 
 
 @pytest.mark.parametrize("attack", list(BUILDS.values()), ids=list(BUILDS))
-def test_a_cache_that_cannot_be_built_is_refused(attack, caches, refused):
+def test_an_invalid_cache_build_is_rejected(attack, caches, refused):
     refused(lambda: attack(caches), KerasKDError, [])
 
 
 def with_nan():
-    spoilt = model()
-    spoilt.set_weights([np.full_like(weight, np.nan) for weight in spoilt.get_weights()])
-    return spoilt
+    with_nan_weights = model()
+    with_nan_weights.set_weights([np.full_like(weight, np.nan) for weight in with_nan_weights.get_weights()])
+    return with_nan_weights
 
 
 def of_text():
@@ -264,11 +264,11 @@ EXPORTS = {
 
 
 @pytest.mark.parametrize("attack", list(EXPORTS.values()), ids=list(EXPORTS))
-def test_an_export_that_cannot_be_trusted_is_refused(attack, refused):
+def test_an_invalid_export_is_rejected(attack, refused):
     refused(attack, KerasKDError, [])
 
 
-def test_what_was_there_stays_as_it_was(refused, tmp_path_factory):
+def test_a_failed_export_keeps_the_existing_file(refused, tmp_path_factory):
     file = tmp_path_factory.mktemp("good") / "good.keras"
     model().save(file)
     before = file.read_bytes()

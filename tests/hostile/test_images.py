@@ -92,10 +92,10 @@ FOLDERS = {
 
 
 @pytest.mark.parametrize("size", [None, (8, 8)], ids=["as stored", "resized"])
-@pytest.mark.parametrize(("spoil", "word"), list(FOLDERS.values()), ids=list(FOLDERS))
-def test_a_spoilt_folder_is_refused_when_it_is_opened(spoil, word, size, refused, tmp_path_factory):
+@pytest.mark.parametrize(("damage", "word"), list(FOLDERS.values()), ids=list(FOLDERS))
+def test_a_damaged_folder_is_rejected_when_opened(damage, word, size, refused, tmp_path_factory):
     folder = whole(tmp_path_factory.mktemp("images"))
-    spoil(folder)
+    damage(folder)
     if word == "image_size" and size is not None:
         assert kd.data.open_source(f"folder:{folder}", image_size=size).input_shape == (8, 8, 1)
         return
@@ -114,6 +114,6 @@ PLACES = {
 
 
 @pytest.mark.parametrize("place", list(PLACES.values()), ids=list(PLACES))
-def test_a_place_that_is_no_folder_of_images_is_refused(place, refused, tmp_path_factory):
+def test_a_path_without_an_image_folder_is_rejected(place, refused, tmp_path_factory):
     place = place(tmp_path_factory.mktemp("place"))
     refused(lambda: kd.data.open_source(f"folder:{place}"), KerasKDError, [])

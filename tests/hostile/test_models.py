@@ -124,7 +124,7 @@ def fit(loss=SPARSE, x=X, y=Y, *, teacher=None, student=None, terms=None, **sett
 
 TRAININGS = {
     "class weights beside a pipeline": (lambda: _fit_pipeline(class_weight={0: 2.0, 1: 1.0, 2: 1.0}), "class_weight"),
-    "class weights beside answers": (
+    "class weights with teacher outputs": (
         lambda: _fit_pipeline(class_weight={0: 2.0, 1: 1.0, 2: 1.0}, travels=True),
         "class_weight",
     ),
@@ -151,7 +151,7 @@ def _fit_pipeline(travels=False, **settings):
 FUNCTION = {"outputs": "logits", "num_classes": 3, "fingerprint": "f"}
 
 
-def asked(function, **settings):
+def function_teacher(function, **settings):
     teacher = kd.teachers.FunctionTeacher(function, **{**FUNCTION, **settings})
     return list(kd.data.Pipeline((X, Y)).with_teacher(teacher).epoch(0))
 
@@ -182,15 +182,17 @@ TEACHERS = {
     "a function without its fingerprint": lambda: kd.teachers.FunctionTeacher(
         lambda x: x, outputs="logits", num_classes=3, fingerprint=""
     ),
-    "a function that is not callable": lambda: asked(5),
-    "no classes": lambda: asked(lambda x: x[:, :3], num_classes=0),
-    "a function of nothing": lambda: asked(lambda x: None),
-    "a function of other rows": lambda: asked(lambda x: np.zeros((3, 3))),
-    "a function of other classes": lambda: asked(lambda x: np.zeros((len(x), 4))),
-    "a function of NaN": lambda: asked(lambda x: np.full((len(x), 3), np.nan)),
-    "a function of text": lambda: asked(lambda x: np.array([["a"] * 3] * len(x))),
-    "probabilities above 1": lambda: asked(lambda x: np.full((len(x), 3), 2.0), outputs="probabilities"),
-    "negative probabilities": lambda: asked(lambda x: np.tile([1.5, -0.5, 0.0], (len(x), 1)), outputs="probabilities"),
+    "a function that is not callable": lambda: function_teacher(5),
+    "no classes": lambda: function_teacher(lambda x: x[:, :3], num_classes=0),
+    "a function of nothing": lambda: function_teacher(lambda x: None),
+    "a function of other rows": lambda: function_teacher(lambda x: np.zeros((3, 3))),
+    "a function of other classes": lambda: function_teacher(lambda x: np.zeros((len(x), 4))),
+    "a function of NaN": lambda: function_teacher(lambda x: np.full((len(x), 3), np.nan)),
+    "a function of text": lambda: function_teacher(lambda x: np.array([["a"] * 3] * len(x))),
+    "probabilities above 1": lambda: function_teacher(lambda x: np.full((len(x), 3), 2.0), outputs="probabilities"),
+    "negative probabilities": lambda: function_teacher(
+        lambda x: np.tile([1.5, -0.5, 0.0], (len(x), 1)), outputs="probabilities"
+    ),
     "stored logits of nothing": lambda: kd.teachers.StoredLogits({}),
     "stored logits of one axis": lambda: kd.teachers.StoredLogits({"logits": np.zeros(16)}),
     "stored logits of NaN": lambda: kd.teachers.StoredLogits({"logits": np.full((16, 3), np.nan)}),
@@ -216,15 +218,15 @@ TEACHERS = {
 
 
 @pytest.mark.parametrize(("attack", "word"), list(CONSTRUCTION.values()), ids=list(CONSTRUCTION))
-def test_a_pair_that_cannot_be_distilled_is_refused(attack, word, refused):
+def test_an_invalid_pair_is_rejected(attack, word, refused):
     refused(attack, KerasKDError, [word])
 
 
 @pytest.mark.parametrize(("attack", "word"), list(TRAININGS.values()), ids=list(TRAININGS))
-def test_a_training_that_means_nothing_is_refused(attack, word, refused):
+def test_an_invalid_training_is_rejected(attack, word, refused):
     refused(attack, KerasKDError, [word])
 
 
 @pytest.mark.parametrize("attack", list(TEACHERS.values()), ids=list(TEACHERS))
-def test_a_teacher_that_cannot_teach_is_refused(attack, refused):
+def test_an_invalid_teacher_is_rejected(attack, refused):
     refused(attack, KerasKDError, [])

@@ -170,16 +170,16 @@ CHECKS = {
 
 
 @pytest.mark.parametrize("name", CHECKS)
-def test_a_few_hundred(name, folder):
+def test_a_few_hundred_broken_recipes(name, folder):
     check, inputs = CHECKS[name]
-    QUICK(given(inputs)(lambda given: check(given, folder)))()
+    QUICK(given(inputs)(lambda text: check(text, folder)))()
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", CHECKS)
-def test_ten_thousand(name, folder):
+def test_ten_thousand_broken_recipes(name, folder):
     check, inputs = CHECKS[name]
-    LONG(given(inputs)(lambda given: check(given, folder)))()
+    LONG(given(inputs)(lambda text: check(text, folder)))()
 
 
 def test_nothing_is_written(folder):

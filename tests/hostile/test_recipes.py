@@ -175,7 +175,7 @@ ROWS = [(key, value) for key, values in VALUES.items() for value in values]
 
 
 @pytest.mark.parametrize(("key", "value"), ROWS, ids=[f"{key}={value}" for key, value in ROWS])
-def test_a_value_that_a_key_cannot_hold_is_refused_by_the_name_of_the_key(key, value, refused):
+def test_an_invalid_value_is_rejected_with_its_key(key, value, refused):
     section = key.split(".")[0]
     refused(lambda: assemble(recipes.load(None, [f"{key}={value}"])), RecipeError, [section])
 
@@ -219,7 +219,7 @@ TEXTS = {
 
 
 @pytest.mark.parametrize("text", [text for text, _ in TEXTS.values()], ids=list(TEXTS))
-def test_a_text_that_is_no_recipe_is_refused(text, refused, tmp_path_factory, request):
+def test_text_that_is_not_a_recipe_is_rejected(text, refused, tmp_path_factory, request):
     file = tmp_path_factory.mktemp("texts") / "recipe.yaml"
     file.write_text(text, "utf-8")
     words = next(word for known, word in TEXTS.values() if known == text)
@@ -235,7 +235,7 @@ BYTES = {
 
 
 @pytest.mark.parametrize("content", list(BYTES.values()), ids=list(BYTES))
-def test_bytes_that_are_no_text_are_refused(content, refused, tmp_path_factory):
+def test_bytes_that_are_not_text_are_rejected(content, refused, tmp_path_factory):
     file = tmp_path_factory.mktemp("bytes") / "recipe.yaml"
     file.write_bytes(content)
     refused(lambda: recipes.load(file), RecipeError, ["recipe"])
@@ -265,5 +265,5 @@ OVERRIDES = [
 
 
 @pytest.mark.parametrize("override", OVERRIDES)
-def test_an_override_that_is_none_is_refused(override, refused):
+def test_an_invalid_override_is_rejected(override, refused):
     refused(lambda: recipes.load(None, [override]), RecipeError, [])

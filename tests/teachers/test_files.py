@@ -30,7 +30,7 @@ def flipped(content):
 
 
 @pytest.mark.parametrize("damage", [lambda c: b"garbage", lambda c: b"", lambda c: c[: len(c) // 2]])
-def test_a_file_that_is_keras_by_name_only(whole, damage, tmp_path):
+def test_a_file_with_only_a_keras_extension(whole, damage, tmp_path):
     file = tmp_path / "teacher.keras"
     file.write_bytes(damage(whole))
     with pytest.raises(TeacherError, match=r"not a .keras file.*teacher\.keras, which is damaged.*model\.save"):
@@ -55,7 +55,7 @@ def test_an_archive_that_is_not_a_model(members, tmp_path):
 
 @pytest.mark.parametrize("name", ["teacher.h5", "teacher.weights.h5", "teacher.txt", "teacher"])
 @pytest.mark.parametrize("open_teacher", [FrozenTeacher, as_teacher])
-def test_files_of_another_kind(name, open_teacher, tmp_path):
+def test_files_of_other_formats(name, open_teacher, tmp_path):
     (tmp_path / name).write_bytes(b"x")
     with pytest.raises(TeacherError, match=r"not a .keras file.*keras\.models\.load_model\(file\).*from_path"):
         open_teacher(tmp_path / name)
@@ -100,7 +100,7 @@ def test_damaged_stored_logits(damage, tmp_path):
         as_teacher(file)
 
 
-def test_stored_logits_that_are_not_finite_name_their_rows():
+def test_rows_of_stored_logits_that_are_not_finite_are_listed():
     logits = np.zeros((40, 3))
     logits[[5, 31], 1] = np.nan
     with pytest.raises(ConfigurationError, match="'logits' has values.*in rows 5, 31"):

@@ -13,7 +13,7 @@ from keras_kd.serialization import deserialize, serialize
 from keras_kd.teachers import AbsentTeacher, Batch, FrozenTeacher, as_teacher, fingerprint
 
 
-def test_it_gives_logits_in_inference_mode(make_model, digits):
+def test_it_returns_logits_in_inference_mode(make_model, digits):
     model = make_model(8, activation="softmax", dropout=0.9, norm=True)
     teacher = FrozenTeacher(model)
     before = [w.copy() for w in model.get_weights()]
@@ -26,7 +26,7 @@ def test_it_gives_logits_in_inference_mode(make_model, digits):
     assert teacher.activations == {"output": "softmax"}
 
 
-def test_the_fingerprint_is_of_the_weights(make_model, tmp_path):
+def test_the_fingerprint_depends_on_the_weights(make_model, tmp_path):
     model = make_model(4)
     same = keras.models.clone_model(model)
     same.set_weights(model.get_weights())
@@ -61,12 +61,12 @@ def test_from_a_file_and_back_from_its_config(make_model, tmp_path):
         (lambda model: FrozenTeacher(model, outputs="odds"), ConfigurationError, "'odds'"),
     ],
 )
-def test_what_is_no_teacher_is_refused(make_model, make, error, message):
+def test_invalid_teachers_are_rejected(make_model, make, error, message):
     with pytest.raises(error, match=message):
         make(make_model(4))
 
 
-def test_a_teacher_of_ones_own(make_model, digits):
+def test_a_custom_teacher(make_model, digits):
     """Anything that maps a batch to named targets can teach."""
 
     class Constant(kd.teachers.Teacher):

@@ -43,7 +43,7 @@ def trained(digits):
     return model
 
 
-def answers(teacher, x, taps=(), *, jit=None):
+def run_teacher(teacher, x, taps=(), *, jit=None):
     """Teacher outputs and taps by name, run eagerly or traced with an unknown batch size as in `fit`."""
 
     def run(x):
@@ -57,11 +57,11 @@ def answers(teacher, x, taps=(), *, jit=None):
 
 @pytest.mark.parametrize("fold", [True, False])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_the_logits_within_the_stated_tolerance(trained, digits, dtype, fold):
+def test_logits_are_within_the_documented_tolerance(trained, digits, dtype, fold):
     x = digits[0][:1000]
-    expected = answers(FrozenTeacher(trained), x)["output"]
+    expected = run_teacher(FrozenTeacher(trained), x)["output"]
     teacher = FrozenTeacher(trained, dtype=dtype, fold=fold)
-    logits = answers(teacher, x)["output"]
+    logits = run_teacher(teacher, x)["output"]
     assert str(teacher.folded) == f"{2 if fold else 0} of 3 batch normalizations"
     assert logits.dtype == "float32"
     assert np.max(np.abs(logits - expected)) <= TOLERANCE[dtype] * np.std(expected)
@@ -70,7 +70,7 @@ def test_the_logits_within_the_stated_tolerance(trained, digits, dtype, fold):
     assert teacher.activations == {"output": "softmax"} and teacher.output_shapes == {"output": (None, 10)}
 
 
-def test_bfloat16_is_computed_in_it_but_for_the_head(trained):
+def test_bfloat16_copies_compute_all_but_the_head_in_bfloat16(trained):
     (copy,) = FrozenTeacher(trained, dtype="bfloat16")._copies._made.values()
     kinds = {layer.name: layer.dtype_policy.name for layer in copy.model._flatten_layers(include_self=False)}
     assert kinds["conv"] == kinds["conv2"] == kinds["last"] == "bfloat16"
@@ -87,7 +87,7 @@ def test_a_mixed_model_in_full_precision(digits):
     full = keras.Sequential([*body, L.Dense(10)])
     full.set_weights(mixed.get_weights())
     x = digits[0][:20]
-    logits = answers(FrozenTeacher(mixed, dtype="float32"), x)["output"]
+    logits = run_teacher(FrozenTeacher(mixed, dtype="float32"), x)["output"]
     np.testing.assert_allclose(logits, full(x), atol=1e-5)
 
 
@@ -101,22 +101,22 @@ TAPS = [
 
 @pytest.mark.parametrize("batch_size", [None, 3])
 @pytest.mark.parametrize("are_prepared", [True, False])
-def test_every_tap_is_that_of_the_model(trained, digits, are_prepared, batch_size):
+def test_every_tap_equals_the_models(trained, digits, are_prepared, batch_size):
     """Whether folding skipped that layer, was prevented there, or the model itself must run."""
     x = digits[0][:7]
     teacher = FrozenTeacher(trained, dtype="float32", batch_size=batch_size)
     for path in TAPS:
         if are_prepared:
             teacher.inner_taps([path, "output"])
-        expected = answers(FrozenTeacher(trained), x, [path])
-        found = answers(teacher, x, [path])
+        expected = run_teacher(FrozenTeacher(trained), x, [path])
+        found = run_teacher(teacher, x, [path])
         assert set(found) == {path, "output"}
         for name in found:
             np.testing.assert_allclose(found[name], expected[name], atol=2e-5, err_msg=f"{name} with {path}")
     assert len(teacher._copies._made) == (3 if are_prepared else 1)  # with nothing, conv, or conv2 unfolded
 
 
-def test_only_what_is_read_stays_unfolded(trained):
+def test_only_tapped_layers_stay_unfolded(trained):
     teacher = FrozenTeacher(trained, dtype="float32")
     taps = ("body/conv", "body/sum")
     assert teacher.inner_taps([*taps, "output"]) == dict.fromkeys(taps, (None, 8, 8, 8))
@@ -130,17 +130,17 @@ def test_only_what_is_read_stays_unfolded(trained):
 
 def test_taps_in_bfloat16_are_float32_and_close(trained, digits):
     teacher = FrozenTeacher(trained, dtype="bfloat16")
-    expected = answers(FrozenTeacher(trained), digits[0][:50], ["body/sum"])["body/sum"]
-    found = answers(teacher, digits[0][:50], ["body/sum"])["body/sum"]
+    expected = run_teacher(FrozenTeacher(trained), digits[0][:50], ["body/sum"])["body/sum"]
+    found = run_teacher(teacher, digits[0][:50], ["body/sum"])["body/sum"]
     assert found.dtype == "float32"
     assert 0 < np.max(np.abs(found - expected)) < 0.1 * np.std(expected)
 
 
 @pytest.mark.parametrize(("batch_size", "jit"), [(1, None), (4, None), (64, None), (4, False), (64, False), (4, True)])
-def test_pieces_give_the_same(trained, digits, batch_size, jit):
+def test_micro_batches_give_the_same_outputs(trained, digits, batch_size, jit):
     x = digits[0][:11]
-    expected = answers(FrozenTeacher(trained), x, ["body/sum"])
-    found = answers(FrozenTeacher(trained, batch_size=batch_size), x, ["body/sum"], jit=jit)
+    expected = run_teacher(FrozenTeacher(trained), x, ["body/sum"])
+    found = run_teacher(FrozenTeacher(trained, batch_size=batch_size), x, ["body/sum"], jit=jit)
     for name, value in expected.items():
         np.testing.assert_allclose(found[name], value, rtol=1e-5, atol=1e-5)
 
@@ -148,7 +148,7 @@ def test_pieces_give_the_same(trained, digits, batch_size, jit):
 @pytest.mark.parametrize(
     ("batch", "size", "length"), [(10, 4, 4), (9, 4, 3), (8, 4, 4), (5, 4, 3), (4, 4, 4), (2, 9, 2)]
 )
-def test_no_piece_is_larger_than_asked_for(batch, size, length):
+def test_no_micro_batch_exceeds_the_batch_size(batch, size, length):
     """All pieces have the same length; several inputs are split alike."""
     seen = []
 
@@ -183,7 +183,7 @@ def test_a_student_learns_from_it(trained, digits, make_model, settings, jit_com
         np.testing.assert_array_equal(one, other)
 
 
-def test_the_first_step_has_the_loss_of_the_model_itself(trained, digits, make_model):
+def test_the_first_step_has_the_same_loss_as_the_model_itself(trained, digits, make_model):
     losses = {}
     student = make_model(8)
     weights = student.get_weights()
@@ -197,7 +197,7 @@ def test_the_first_step_has_the_loss_of_the_model_itself(trained, digits, make_m
     assert losses["fast"] == pytest.approx(losses["plain"], rel=1e-5)
 
 
-def test_the_settings_come_back(trained, tmp_path):
+def test_settings_survive_a_config_round_trip(trained, tmp_path):
     trained.save(tmp_path / "t.keras")
     teacher = FrozenTeacher(tmp_path / "t.keras", dtype="bfloat16", fold=False, batch_size=7)
     again = deserialize(serialize(teacher))
@@ -210,12 +210,12 @@ def test_the_settings_come_back(trained, tmp_path):
         absent(Batch(np.zeros((1, 8, 8, 1))))
 
 
-def test_a_config_from_before_these_settings():
+def test_a_config_without_these_settings_loads():
     config = {"path": None, "outputs": None, "fingerprint": "sha256:0"}
     assert FrozenTeacher.from_config(config).get_config() == config
 
 
-def test_the_precision_is_in_the_fingerprint(trained):
+def test_the_fingerprint_includes_the_precision(trained):
     plain = fingerprint(trained)
     assert FrozenTeacher(trained, batch_size=3).fingerprint == plain
     assert FrozenTeacher(trained, dtype="float32").fingerprint == f"{plain} float32"
@@ -258,17 +258,17 @@ class NoConfig(L.Layer):
         (lambda: keras.Sequential([keras.Input((8, 8, 1)), NoConfig(abs), L.Flatten(), L.Dense(10)]), "Error: "),
     ],
 )
-def test_what_cannot_be_built_again_runs_as_it_is(digits, make, reason):
+def test_models_that_cannot_be_rebuilt_run_unchanged(digits, make, reason):
     model, x = make(), digits[0][:5]
     model(x)
     with pytest.warns(Notice, match=f"runs as it is.*{reason}") as caught:
         teacher = FrozenTeacher(model, outputs="logits", dtype="bfloat16", batch_size=2)
     assert caught[0].filename == __file__
     assert teacher.folded is None and teacher.fingerprint == fingerprint(model)
-    np.testing.assert_allclose(answers(teacher, x)["output"], model(x), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(run_teacher(teacher, x)["output"], model(x), rtol=1e-5, atol=1e-6)
 
 
-def test_state_that_is_in_no_weight_is_kept():
+def test_state_outside_the_weights_is_kept():
     """The table of a lookup, and the constants that `Normalization` computes from its weights."""
     lookup, scale = L.IntegerLookup(output_mode="multi_hot"), L.Normalization()
     lookup.adapt(np.array([3, 5, 9]))
@@ -276,17 +276,17 @@ def test_state_that_is_in_no_weight_is_kept():
     x = np.array([[3, 5, 0, 0], [9, 9, 5, 3]])
     for first in (lookup, scale):
         model = keras.Sequential([keras.Input((4,), dtype="int64"), first, L.Dense(10)])
-        found = answers(FrozenTeacher(model, dtype="float32"), x)["output"]
+        found = run_teacher(FrozenTeacher(model, dtype="float32"), x)["output"]
         np.testing.assert_allclose(found, model(x), rtol=1e-6)
 
 
-def test_a_function_of_ones_own_and_what_prepares_the_inputs(digits):
+def test_custom_functions_and_input_preprocessing(digits):
     """A Lambda is rebuilt without confirmation, and layers that scale the inputs keep their precision."""
     layers = [L.Normalization(mean=1000.0, variance=0.01), L.Lambda(lambda x: x * 2.0), L.Flatten(), L.Dense(10)]
     model = keras.Sequential([keras.Input((8, 8, 1)), *layers])
     x = digits[0][:50] + 1000.0
-    expected = answers(FrozenTeacher(model), x)["output"]
-    found = answers(FrozenTeacher(model, dtype="bfloat16"), x)["output"]
+    expected = run_teacher(FrozenTeacher(model), x)["output"]
+    found = run_teacher(FrozenTeacher(model, dtype="bfloat16"), x)["output"]
     assert np.max(np.abs(found - expected)) < TOLERANCE["bfloat16"] * np.std(expected)
 
 
@@ -299,6 +299,6 @@ def test_a_function_of_ones_own_and_what_prepares_the_inputs(digits):
         ({"batch_size": True}, "'batch_size'.*True"),
     ],
 )
-def test_settings_out_of_range(make_model, settings, message):
+def test_settings_out_of_range_are_rejected(make_model, settings, message):
     with pytest.raises(ConfigurationError, match=message):
         FrozenTeacher(make_model(4), **settings)

@@ -60,7 +60,7 @@ def student_after(teacher, pipeline, *, epochs=3, losses=None):
 # Outputs.
 
 
-def test_it_says_what_the_teacher_says_of_each_view(build, teacher, images):
+def test_stored_outputs_equal_the_teachers_for_each_view(build, teacher, images):
     pipeline = Pipeline(images, augment=AUGMENT, batch_size=16)
     cached = build(pipeline)
     ids = np.array([99, 0, 31, 32, 33])
@@ -72,7 +72,7 @@ def test_it_says_what_the_teacher_says_of_each_view(build, teacher, images):
 
 
 @pytest.mark.parametrize("augment", [[], AUGMENT, [*AUGMENT, GaussianNoise(0.2)], [Flip(), Mixup(0.4)]])
-def test_training_equals_that_with_the_live_teacher(build, teacher, images, augment):
+def test_training_equals_training_with_the_live_teacher(build, teacher, images, augment):
     """With one view per epoch, the students differ only by the rounding to float16."""
     pipeline = Pipeline(images, augment=augment, batch_size=16, seed=3)
     if any(isinstance(step, Mixup) for step in augment):
@@ -90,7 +90,7 @@ def test_training_equals_that_with_the_live_teacher(build, teacher, images, augm
     assert any(np.abs(a - b).max() > 1e-3 for a, b in zip(live, replayed, strict=True)) == bool(augment)
 
 
-def test_inner_layers_travel_too(build, images, make_model):
+def test_inner_layers_are_stored(build, images, make_model):
     layers = keras.layers
     model = keras.Sequential(
         [keras.Input((8, 8, 1)), layers.Conv2D(4, 3), layers.ReLU(name="map"), layers.Flatten(), layers.Dense(10)]
@@ -119,7 +119,7 @@ def test_several_outputs(images, tmp_path):
     assert cached.activations == {"fine": "linear", "coarse": "softmax"}
 
 
-def test_labels_count_where_the_teacher_reads_them(build, images, make_model):
+def test_labels_are_compared_if_the_teacher_reads_them(build, images, make_model):
     """An ensemble weighted by label loss has the same outputs cached as live, and is rejected with other labels."""
     x, y = images
     ensemble = Ensemble([make_model(4), make_model(8)], weights="label_loss")
@@ -141,7 +141,7 @@ def test_top_k_trains(build, images, remainder):
     assert np.isfinite(distiller.history.history["distillation_loss"]).all()
 
 
-def test_streamed_sources_are_cached_alike(build, images, monkeypatch):
+def test_a_streamed_source_gives_the_same_cache(build, images, monkeypatch):
     import tensorflow as tf
 
     from keras_kd.data import splits
@@ -156,7 +156,7 @@ def test_streamed_sources_are_cached_alike(build, images, monkeypatch):
         np.testing.assert_allclose(a, b, atol=1e-3)
 
 
-def test_a_teacher_whose_answers_travel_is_cached_as_well(build, images):
+def test_an_offline_teacher_can_be_cached(build, images):
     """A cache of a cache: fewer classes of the stored outputs."""
     pipeline = Pipeline(images, augment=AUGMENT)
     cached = build(pipeline)
@@ -172,7 +172,7 @@ def shards(cached):
     return {file.name: file.stat().st_mtime_ns for file in (cached.path / "shards").iterdir()}
 
 
-def test_more_views_are_added_to_those_there(build):
+def test_more_views_are_added_to_existing_ones(build):
     cached = build(views=2)
     before = shards(cached)
     more = build(views=3)
@@ -210,7 +210,7 @@ def damage_empty(file):
 
 
 @pytest.mark.parametrize("damage", [damage_flip, damage_cut, damage_empty])
-def test_a_damaged_shard_is_found_and_made_anew_alone(build, damage):
+def test_only_a_damaged_shard_is_rebuilt(build, damage):
     cached = build()
     expected = cached.outputs_for(np.arange(100), 1, None)["output"]
     before = shards(cached)
@@ -225,7 +225,7 @@ def test_a_damaged_shard_is_found_and_made_anew_alone(build, damage):
     CachedTeacher.open(cached.path)
 
 
-def test_a_missing_shard_is_named(build):
+def test_a_missing_shard_is_reported(build):
     cached = build()
     sorted((cached.path / "shards").iterdir())[0].unlink()
     for verify in (True, False):
@@ -233,7 +233,7 @@ def test_a_missing_shard_is_named(build):
             CachedTeacher.open(cached.path, verify=verify)
 
 
-def test_an_interrupted_build_goes_on(build, teacher, images, monkeypatch):
+def test_an_interrupted_build_resumes(build, teacher, images, monkeypatch):
     calls = []
     original = Store.write
 
@@ -287,7 +287,7 @@ def shards_of(path):
 
 
 @pytest.mark.long
-def test_kill_9_at_random_moments_loses_one_shard_at_most(tmp_path, building):
+def test_kill_9_at_random_moments_loses_at_most_one_shard(tmp_path, building):
     """A real build in its own process, killed repeatedly; finished shards remain unchanged."""
     rng = random.Random(0)
     whole = tmp_path / "whole"
@@ -323,26 +323,26 @@ def other_cache(build, make_model, path):
 def test_shards_of_another_teacher_are_not_merged(build, make_model, tmp_path):
     cached, other = build(), other_cache(build, make_model, tmp_path / "other")
     victim = sorted((cached.path / "shards").iterdir())[4]
-    stranger = sorted((other.path / "shards").iterdir())[4]
+    foreign = sorted((other.path / "shards").iterdir())[4]
     victim.unlink()
-    shutil.copy(stranger, victim.parent)
+    shutil.copy(foreign, victim.parent)
     for verify in (True, False):
-        with pytest.raises(TeacherError, match=f"do not belong to it.*{stranger.name}.*same settings can be merged"):
+        with pytest.raises(TeacherError, match=f"do not belong to it.*{foreign.name}.*same settings can be merged"):
             CachedTeacher.open(cached.path, verify=verify)
-    with pytest.raises(TeacherError, match=stranger.name):
+    with pytest.raises(TeacherError, match=foreign.name):
         build()
-    (victim.parent / stranger.name).unlink()
+    (victim.parent / foreign.name).unlink()
     assert build().views == 3
 
 
-def test_a_stranger_beside_all_shards_is_refused_as_well(build, make_model, tmp_path):
+def test_a_foreign_shard_is_rejected_even_if_none_is_missing(build, make_model, tmp_path):
     cached, other = build(), other_cache(build, make_model, tmp_path / "other")
     shutil.copytree(other.path / "shards", cached.path / "shards", dirs_exist_ok=True)
     with pytest.raises(TeacherError, match="12 files among the shards"):
         CachedTeacher.open(cached.path)
 
 
-def test_shards_without_their_manifest_are_not_another_teachers(build, make_model):
+def test_shards_without_their_manifest_are_not_used_for_another_teacher(build, make_model):
     cached = build()
     expected = cached.outputs_for(np.arange(100), 1, None)["output"]
     (cached.path / "manifest.json").unlink()
@@ -367,7 +367,7 @@ def test_shards_without_their_manifest_are_not_another_teachers(build, make_mode
     ],
     ids=["teacher", "data", "seed", "shard_size", "activation", "dtype"],
 )
-def test_shards_under_a_changed_manifest_are_refused(build, edit):
+def test_shards_under_a_changed_manifest_are_rejected(build, edit):
     cached = build()
     manifest = cached.path / "manifest.json"
     manifest.write_text(json.dumps(edit(json.loads(manifest.read_text()))))
@@ -375,7 +375,7 @@ def test_shards_under_a_changed_manifest_are_refused(build, edit):
         CachedTeacher.open(cached.path)
 
 
-def test_more_views_in_the_manifest_than_shards(build):
+def test_a_manifest_with_more_views_than_shards_is_incomplete(build):
     cached = build()
     manifest = cached.path / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"views": 3', '"views": 4'))
@@ -384,7 +384,7 @@ def test_more_views_in_the_manifest_than_shards(build):
 
 
 @pytest.mark.parametrize(("old", "new"), [("view-00001", "view-00002"), ("rows-000000032", "rows-000000064")])
-def test_a_renamed_shard_is_damaged(build, old, new):
+def test_a_renamed_shard_counts_as_damaged(build, old, new):
     cached = build()
     expected = cached.outputs_for(np.arange(100), 2, None)["output"]
     renamed = next(file for file in sorted((cached.path / "shards").iterdir()) if old in file.name)
@@ -412,7 +412,7 @@ def test_a_hidden_second_file_of_a_shard_is_verified(build):
 
 
 @pytest.mark.parametrize("name", ["extra.npy", "view-00000.rows-000000000.0123456789abcdef.npy"])
-def test_files_that_are_not_shards_are_named(build, name):
+def test_files_that_are_not_shards_are_reported(build, name):
     cached = build()
     np.save(cached.path / "shards" / name, np.zeros(3))
     with pytest.raises(TeacherError, match=f"1 files among.*{name}"):
@@ -428,7 +428,7 @@ def test_a_pipe_among_the_shards_is_not_read(build):
         CachedTeacher.open(cached.path)
 
 
-def test_a_shard_that_goes_while_it_is_read_is_named(build):
+def test_a_shard_deleted_while_open_is_reported(build):
     cached = build()
     for file in (cached.path / "shards").iterdir():
         file.write_bytes(b"")
@@ -436,7 +436,7 @@ def test_a_shard_that_goes_while_it_is_read_is_named(build):
         cached.outputs_for(np.arange(3), 1, None)
 
 
-def test_a_builder_that_comes_second_takes_the_manifest_that_is_there(build, make_model, monkeypatch):
+def test_a_second_builder_uses_the_existing_manifest(build, make_model, monkeypatch):
     """Both builders saw an empty folder; the first manifest stays."""
     original = Store.write_manifest
     first = []
@@ -453,7 +453,7 @@ def test_a_builder_that_comes_second_takes_the_manifest_that_is_there(build, mak
     assert CachedTeacher.open(first[1].path).fingerprint == first[1].fingerprint
 
 
-def test_the_same_weights_behind_another_preprocessing_are_another_teacher(build, teacher):
+def test_equal_weights_with_different_preprocessing_are_rejected(build, teacher):
     cached = build(views=2)
     inputs = keras.Input((8, 8, 1))
     other = keras.Model(inputs, teacher(keras.layers.Rescaling(-1.0, 1.0)(inputs)))
@@ -462,7 +462,7 @@ def test_the_same_weights_behind_another_preprocessing_are_another_teacher(build
     assert build(views=3).path == cached.path
 
 
-def test_a_saved_distiller_refuses_the_cache_of_another_teacher(build, images, make_model, tmp_path):
+def test_a_saved_distiller_rejects_the_cache_of_another_teacher(build, images, make_model, tmp_path):
     cached = build()
     _, distiller = student_after(
         cached, Pipeline(images, augment=AUGMENT, batch_size=16).with_teacher(cached), epochs=1
@@ -477,7 +477,7 @@ def test_a_saved_distiller_refuses_the_cache_of_another_teacher(build, images, m
 # Rejected settings.
 
 
-def test_what_is_no_pipeline_no_folder_or_no_number_of_views(teacher, images, tmp_path):
+def test_invalid_pipelines_folders_and_views_are_rejected(teacher, images, tmp_path):
     with pytest.raises(ConfigurationError, match="Received: a tuple. Expected: a keras_kd.data.Pipeline"):
         CachedTeacher.build(teacher, images, tmp_path / "cache")
     (tmp_path / "file").touch()
@@ -487,7 +487,7 @@ def test_what_is_no_pipeline_no_folder_or_no_number_of_views(teacher, images, tm
         CachedTeacher.build(teacher, Pipeline(images), tmp_path / "cache", views=0)
 
 
-def test_another_pipeline_is_refused_naming_both_sides(build, images):
+def test_another_pipeline_is_rejected_with_both_values(build, images):
     x, y = images
     cached = build()
     cases = {
@@ -508,7 +508,7 @@ def test_another_pipeline_is_refused_naming_both_sides(build, images):
     assert other_labels.with_teacher(cached).views == 3
 
 
-def test_another_teacher_or_encoding_is_refused(build, make_model, images):
+def test_another_teacher_or_encoding_is_rejected(build, make_model, images):
     cached = build()
     other = make_model(4)
     with pytest.raises(TeacherError, match="teacher: 'sha256:.*in the cache, 'sha256:.*here.*another folder"):
@@ -521,13 +521,13 @@ def test_another_teacher_or_encoding_is_refused(build, make_model, images):
         CachedTeacher.open(cached.path, teacher=other)
 
 
-def test_batches_without_answers_are_refused(build, images):
+def test_batches_without_teacher_outputs_are_rejected(build, images):
     cached = build()
     with pytest.raises(TeacherError, match="with_teacher"):
         student_after(cached, Pipeline(images, augment=AUGMENT))
 
 
-def test_folders_that_hold_no_cache(build, tmp_path):
+def test_folders_without_a_cache_are_rejected(build, tmp_path):
     with pytest.raises(TeacherError, match="No teacher cache found.*nothing"):
         CachedTeacher.open(tmp_path / "nothing")
     cached = build()
@@ -540,7 +540,7 @@ def test_folders_that_hold_no_cache(build, tmp_path):
             CachedTeacher.open(cached.path)
 
 
-def test_settings_that_do_not_fit(build, images, monkeypatch):
+def test_invalid_settings_are_rejected(build, images, monkeypatch):
     with pytest.raises(ConfigurationError, match="Invalid 'top_k'.*top_k=10"):
         build(top_k=10)
     with pytest.raises(ConfigurationError, match="0 <= shard <= 1"):
@@ -553,7 +553,7 @@ def test_settings_that_do_not_fit(build, images, monkeypatch):
         build()
 
 
-def test_a_teacher_that_fails_leaves_no_shard(build, teacher, tmp_path):
+def test_a_failing_teacher_leaves_no_shard(build, teacher, tmp_path):
     teacher.layers[0].set_weights([np.full_like(w, np.nan) for w in teacher.layers[0].get_weights()])
     with pytest.raises(TeacherError, match="not finite"):
         build()
@@ -563,11 +563,11 @@ def test_a_teacher_that_fails_leaves_no_shard(build, teacher, tmp_path):
 # Reports and saving.
 
 
-def test_the_build_says_what_it_costs(build, capsys):
+def test_the_build_reports_its_cost(build, capsys):
     build(progress=True)
-    said = capsys.readouterr().out
-    assert "100 examples x 3 views x 20 bytes = 5.86 KiB" in said
-    assert "3 passes of the teacher" in said and "teacher cache: 300 of 300" in said
+    printed = capsys.readouterr().out
+    assert "100 examples x 3 views x 20 bytes = 5.86 KiB" in printed
+    assert "3 passes of the teacher" in printed and "teacher cache: 300 of 300" in printed
     build(progress=True)
     assert "12 of 12 shards exist already" in capsys.readouterr().out
 
@@ -578,7 +578,7 @@ def test_describe(build):
     assert json.loads(json.dumps(described))["views"] == 3
 
 
-def test_a_saved_distiller_names_the_cache(build, images, tmp_path):
+def test_a_saved_distiller_refers_to_the_cache(build, images, tmp_path):
     pipeline = Pipeline(images, augment=AUGMENT, batch_size=16)
     cached = build(pipeline)
     _, distiller = student_after(cached, pipeline.with_teacher(cached), epochs=1)
@@ -590,7 +590,7 @@ def test_a_saved_distiller_names_the_cache(build, images, tmp_path):
     assert isinstance(absent, AbsentTeacher) and absent.fingerprint == cached.fingerprint
 
 
-def test_evaluate_takes_the_pipeline_with_its_answers(build, images):
+def test_evaluate_accepts_the_pipeline_with_teacher_outputs(build, images):
     pipeline = Pipeline(images, augment=AUGMENT, batch_size=16)
     cached = build(pipeline)
     _, distiller = student_after(cached, pipeline.with_teacher(cached), epochs=1)

@@ -36,7 +36,7 @@ def test_rows(logits, dtype, tolerance):
 
 
 @pytest.mark.parametrize(("remainder", "temperature"), [("uniform", 1), ("uniform", 4), ("renormalized", 4)])
-def test_top_k_is_the_distribution_that_it_says(logits, remainder, temperature):
+def test_top_k_gives_the_documented_distribution(logits, remainder, temperature):
     """The kept classes keep their logits; the others share their mass at temperature 1, or get none."""
     encoding = TopK(5, 40, remainder)
     decoded = encoding.decode(records(encoding, logits))
@@ -68,7 +68,7 @@ def test_sampling_is_unbiased(logits):
     np.testing.assert_allclose(shares * 10, np.round(shares * 10), atol=1e-3)
 
 
-def test_sampling_replays(logits):
+def test_sampling_is_reproducible(logits):
     encoding = TopK(10, 40, "sampled")
     first, again, other = (records(encoding, logits, view) for view in (0, 0, 1))
     assert first.tobytes() == again.tobytes() != other.tobytes()
@@ -79,7 +79,7 @@ def test_sampling_replays(logits):
     [(10, None, None, 20), (100, 10, "uniform", 32), (1000, 10, "uniform", 42), (1000, 100, "uniform", 402),
      (1000, 10, "renormalized", 40), (1000, 50, "sampled", 150), (70_000, 10, "uniform", 62)],
 )  # fmt: skip
-def test_bytes_of_an_example(num_classes, k, remainder, num_bytes):
+def test_bytes_per_example(num_classes, k, remainder, num_bytes):
     encoding = Rows((num_classes,)) if k is None else TopK(k, num_classes, remainder)
     assert encoding.num_bytes == num_bytes
 
@@ -91,7 +91,7 @@ def test_ties_and_saturated_rows():
     np.testing.assert_allclose(log_softmax(decoded, -1), log_softmax(logits, -1), atol=1e-3)
 
 
-def test_errors(logits):
+def test_invalid_settings_and_values_are_rejected(logits):
     with pytest.raises(ConfigurationError, match="1 <= top_k <= 39"):
         TopK(40, 40)
     with pytest.raises(ConfigurationError, match="'uniform', 'renormalized', 'sampled'"):

@@ -33,7 +33,7 @@ def triple(x):
     return 3 * x
 
 
-def asked(teacher, x):
+def outputs_of(teacher, x):
     return teacher.outputs_for(np.arange(len(x)), 0, x)
 
 
@@ -41,37 +41,37 @@ def constant(value):
     return FunctionTeacher(lambda x: np.asarray(value))
 
 
-def test_logits_pass_as_they_are_in_single_precision():
+def test_logits_are_passed_on_in_single_precision():
     x = np.random.default_rng(0).normal(size=(4, 3))
     seen = []
     teacher = FunctionTeacher(lambda x: seen.append(x.dtype) or x.astype("float64") * 2)
-    answers = asked(teacher, x)
-    assert seen == ["float32"] and answers["output"].dtype == "float32"
-    np.testing.assert_allclose(answers["output"], 2 * x, rtol=1e-6)
-    decoded = teacher.decode({"output": tf.constant(answers["output"], "float16")}, ())
+    outputs = outputs_of(teacher, x)
+    assert seen == ["float32"] and outputs["output"].dtype == "float32"
+    np.testing.assert_allclose(outputs["output"], 2 * x, rtol=1e-6)
+    decoded = teacher.decode({"output": tf.constant(outputs["output"], "float16")}, ())
     assert decoded.outputs["output"].dtype == "float32"
 
 
 def test_integers_stay_integers():
     seen = []
-    asked(FunctionTeacher(lambda x: seen.append(x.dtype) or np.zeros((len(x), 2))), np.arange(6).reshape(2, 3))
+    outputs_of(FunctionTeacher(lambda x: seen.append(x.dtype) or np.zeros((len(x), 2))), np.arange(6).reshape(2, 3))
     assert seen == [np.arange(1).dtype]
 
 
 def test_probabilities_become_logits():
     logits = np.random.default_rng(0).normal(size=(5, 4)) * 5
     p = scipy.special.softmax(logits, -1)
-    told = asked(FunctionTeacher(lambda x: p, outputs="probabilities"), p)["output"]
-    np.testing.assert_allclose(told, np.log(p), rtol=1e-6)
-    np.testing.assert_allclose(scipy.special.softmax(told, -1), p, rtol=1e-6)
+    found = outputs_of(FunctionTeacher(lambda x: p, outputs="probabilities"), p)["output"]
+    np.testing.assert_allclose(found, np.log(p), rtol=1e-6)
+    np.testing.assert_allclose(scipy.special.softmax(found, -1), p, rtol=1e-6)
 
 
 @pytest.mark.parametrize(("classes", "activation"), [(1, None), (4, "sigmoid")])
-def test_yes_or_no_becomes_log_odds(classes, activation):
+def test_a_binary_probability_becomes_log_odds(classes, activation):
     logits = np.random.default_rng(0).normal(size=(5, classes)) * 5
     p = scipy.special.expit(logits)
     teacher = FunctionTeacher(lambda x: p, outputs="probabilities", activation=activation)
-    np.testing.assert_allclose(asked(teacher, p)["output"], logits, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(outputs_of(teacher, p)["output"], logits, rtol=1e-5, atol=1e-6)
     assert teacher.activations == {"output": "sigmoid"}
 
 
@@ -87,18 +87,18 @@ def test_outputs_by_name():
     )
     assert teacher.output_shapes == {"digit": (None, 3), "side/0": (None, 1)}
     x = np.random.default_rng(0).normal(size=(2, 3)).astype("float32")
-    answers = asked(teacher, x)
-    np.testing.assert_array_equal(answers["digit"], x)
-    np.testing.assert_array_equal(answers["side/0"], x[:, :1])
+    outputs = outputs_of(teacher, x)
+    np.testing.assert_array_equal(outputs["digit"], x)
+    np.testing.assert_array_equal(outputs["side/0"], x[:, :1])
 
 
-def test_shapes_are_known_after_the_first_answer_and_then_kept():
+def test_the_first_batch_fixes_the_shapes():
     teacher = FunctionTeacher(lambda x: x * 2)
     assert teacher.output_shapes is None and teacher.activations == {}
-    asked(teacher, np.ones((2, 3)))
+    outputs_of(teacher, np.ones((2, 3)))
     assert teacher.output_shapes == {"output": (None, 3)} and teacher.activations == {"output": "linear"}
     with pytest.raises(TeacherError, match=r"unexpected names or shapes.*\(None, 4\).*\(None, 3\)"):
-        asked(teacher, np.ones((2, 4)))
+        outputs_of(teacher, np.ones((2, 4)))
 
 
 @pytest.mark.parametrize(
@@ -115,20 +115,22 @@ def test_shapes_are_known_after_the_first_answer_and_then_kept():
         ([[0.2, 0.8], [0.5, 0.5]], "looks like probabilities.*FunctionTeacher.*outputs='probabilities'"),
     ],
 )
-def test_answers_that_are_none(value, message):
+def test_invalid_outputs_are_rejected(value, message):
     with pytest.raises(TeacherError, match=message):
-        asked(constant(value), np.zeros((2, 1)))
+        outputs_of(constant(value), np.zeros((2, 1)))
 
 
-def test_one_hot_logits_pass_where_they_are_meant():
+def test_one_hot_logits_pass_with_outputs_logits():
     one_hot = np.eye(3)
-    np.testing.assert_array_equal(asked(FunctionTeacher(lambda x: x, outputs="logits"), one_hot)["output"], one_hot)
+    np.testing.assert_array_equal(
+        outputs_of(FunctionTeacher(lambda x: x, outputs="logits"), one_hot)["output"], one_hot
+    )
 
 
 @pytest.mark.parametrize("value", [[[-0.1, 1.1]], [[3.0, 0.0]]])
-def test_logits_called_probabilities_are_refused(value):
+def test_logits_declared_as_probabilities_are_rejected(value):
     with pytest.raises(TeacherError, match="does not contain probabilities.*outputs='logits'"):
-        asked(FunctionTeacher(lambda x: np.array(value), outputs="probabilities"), np.zeros((1, 1)))
+        outputs_of(FunctionTeacher(lambda x: np.array(value), outputs="probabilities"), np.zeros((1, 1)))
 
 
 @pytest.mark.parametrize(
@@ -142,7 +144,7 @@ def test_logits_called_probabilities_are_refused(value):
         ({"num_classes": {"a": 2.5}}, "'num_classes of a'.*2.5"),
     ],
 )
-def test_settings_that_are_refused(settings, message):
+def test_invalid_settings_are_rejected(settings, message):
     with pytest.raises(ConfigurationError, match=message):
         FunctionTeacher(**{"function": double, **settings})
 
@@ -150,7 +152,7 @@ def test_settings_that_are_refused(settings, message):
 # Fingerprints.
 
 
-def test_a_functions_fingerprint_is_of_its_source(tmp_path):
+def test_a_functions_fingerprint_depends_on_its_source(tmp_path):
     one = FunctionTeacher(double).fingerprint
     assert one == FunctionTeacher(double).fingerprint and one.startswith("sha256:")
     others = [FunctionTeacher(triple), FunctionTeacher(double, name="other"), FunctionTeacher(double, fingerprint="v2")]
@@ -170,7 +172,7 @@ def test_a_functions_fingerprint_is_the_same_in_another_process(tmp_path, monkey
     assert result.stdout.strip() == FunctionTeacher(function).fingerprint
 
 
-def test_a_functions_fingerprint_counts_the_constants_and_the_functions_that_it_reads(monkeypatch):
+def test_a_functions_fingerprint_includes_the_constants_and_functions_it_uses(monkeypatch):
     def through(x):
         return double(x)
 
@@ -185,7 +187,7 @@ def test_a_functions_fingerprint_counts_the_constants_and_the_functions_that_it_
     assert all(one != other for one, other in zip(before, after, strict=True))
 
 
-def test_what_the_source_does_not_show_needs_a_fingerprint():
+def test_a_function_with_hidden_state_needs_a_fingerprint():
     model = LogisticRegression()
 
     def closure(x):
@@ -203,7 +205,7 @@ def test_what_the_source_does_not_show_needs_a_fingerprint():
         assert FunctionTeacher(function, fingerprint="regression 3").fingerprint == "regression 3"
 
 
-def test_a_folders_fingerprint_is_of_names_and_contents(tmp_path):
+def test_a_folders_fingerprint_depends_on_names_and_contents(tmp_path):
     def folder(name, files):
         for file, text in files.items():
             (tmp_path / name / file).parent.mkdir(parents=True, exist_ok=True)
@@ -234,7 +236,7 @@ def batches_of(teacher, x, y, batch_size=32):
 
 
 @pytest.mark.filterwarnings("ignore::keras_kd.errors.Notice")
-def test_it_trains_as_the_live_model_does(make_model, digits):
+def test_training_equals_that_with_the_live_model(make_model, digits):
     x, y = digits[0][:128], digits[1][:128]
     model = make_model(8, activation="softmax", kernel_initializer=keras.initializers.RandomNormal(stddev=1.0))
     start = make_model(4).get_weights()
@@ -258,19 +260,19 @@ def test_it_trains_as_the_live_model_does(make_model, digits):
         np.testing.assert_allclose(carried[name], live[name], rtol=1e-4, err_msg=name)
 
 
-def test_a_distiller_says_where_the_logits_come_from(make_model):
+def test_a_distiller_reports_the_origin_of_the_logits(make_model):
     teacher = FunctionTeacher(double, outputs="probabilities", num_classes=10)
     with pytest.warns(Notice, match="teacher's 'output' ends in softmax"):
         kd.Distiller(teacher, make_model(4))
 
 
-def test_batches_without_teacher_outputs_are_refused():
+def test_batches_without_teacher_outputs_are_rejected():
     with pytest.raises(TeacherError, match="the batches do not contain its outputs"):
         FunctionTeacher(double)(Batch(np.zeros((1, 2))))
 
 
 @pytest.mark.filterwarnings("ignore:The `keras_kd>FunctionTeacher")
-def test_a_saved_distiller_asks_for_the_function_again(make_model, digits, tmp_path):
+def test_a_saved_distiller_requires_the_function_again(make_model, digits, tmp_path):
     teacher = FunctionTeacher(lambda x: x, fingerprint="mine 1", num_classes=10)
     absent = deserialize(serialize(teacher))
     assert isinstance(absent, AbsentTeacher) and absent.fingerprint == "mine 1"
@@ -288,7 +290,7 @@ def test_a_saved_distiller_asks_for_the_function_again(make_model, digits, tmp_p
 # By path.
 
 
-def test_what_is_no_teacher(tmp_path):
+def test_paths_that_are_not_a_teacher_are_rejected(tmp_path):
     (tmp_path / "t.onnx").write_bytes(b"")
     with pytest.raises(TeacherError, match="does not exist.*t.tflite"):
         from_path(tmp_path / "t.tflite")

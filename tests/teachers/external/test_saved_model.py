@@ -45,7 +45,7 @@ def exported(make_model, tmp_path):
 
 
 @pytest.mark.parametrize("endpoint", ["serving_default", "serve"])
-def test_it_says_what_the_keras_model_says(make_model, exported, x, endpoint):
+def test_outputs_equal_those_of_the_keras_model(make_model, exported, x, endpoint):
     model = make_model(4, norm=True, dropout=0.9)
     model.layers[1].moving_mean.assign([0.1, 0.2, 0.3, 0.4])
     teacher = SavedModelTeacher(exported(model), endpoint=endpoint)
@@ -96,14 +96,14 @@ def test_it_keeps_its_own_precision_under_any_policy(make_model, exported, x):
     path = exported(model)
     keras.config.set_dtype_policy("mixed_float16")
     try:
-        said = SavedModelTeacher(path)(Batch(x)).outputs["output"]
+        logits = SavedModelTeacher(path)(Batch(x)).outputs["output"]
     finally:
         keras.config.set_dtype_policy("float32")
-    assert said.dtype == "float32"
-    np.testing.assert_allclose(said, model(x), rtol=1e-5, atol=1e-6)
+    assert logits.dtype == "float32"
+    np.testing.assert_allclose(logits, model(x), rtol=1e-5, atol=1e-6)
 
 
-def test_it_trains_as_the_live_model_does_and_stays_as_it_is(make_model, exported, digits):
+def test_training_equals_that_with_the_live_model_and_leaves_the_teacher_unchanged(make_model, exported, digits):
     x, y = digits[0][:64], digits[1][:64]
     model = make_model(8)
     saved = SavedModelTeacher(exported(model))
@@ -120,15 +120,15 @@ def test_it_trains_as_the_live_model_does_and_stays_as_it_is(make_model, exporte
     np.testing.assert_allclose(saved(Batch(x)).outputs["output"], model(x), rtol=1e-5, atol=1e-5)
 
 
-def test_there_is_no_gradient_into_it(make_model, exported, x):
+def test_it_receives_no_gradient(make_model, exported, x):
     teacher, inputs = SavedModelTeacher(exported(make_model(4))), tf.constant(x)
     with tf.GradientTape() as tape:
         tape.watch(inputs)
-        said = teacher(Batch(inputs)).outputs["output"]
-    assert tape.gradient(said, inputs) is None
+        logits = teacher(Batch(inputs)).outputs["output"]
+    assert tape.gradient(logits, inputs) is None
 
 
-def test_it_is_named_by_its_folder(make_model, exported, tmp_path):
+def test_a_saved_distiller_refers_to_its_folder(make_model, exported, tmp_path):
     path = exported(make_model(4))
     teacher = from_path(path, outputs="logits")
     assert isinstance(teacher, SavedModelTeacher)
@@ -156,6 +156,6 @@ def test_it_is_named_by_its_folder(make_model, exported, tmp_path):
         ({"expected_fingerprint": "sha256:0"}, TeacherError, "another teacher"),
     ],
 )
-def test_what_is_no_teacher(make_model, exported, settings, error, message):
+def test_invalid_teachers_are_rejected(make_model, exported, settings, error, message):
     with pytest.raises(error, match=message):
         SavedModelTeacher(**{"path": exported(make_model(4)), **settings})

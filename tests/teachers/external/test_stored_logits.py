@@ -22,11 +22,11 @@ def rows(teacher, *ids):
     return teacher.outputs_for(np.array(ids), 5, None)
 
 
-def test_rows_by_number(logits):
+def test_rows_by_index(logits):
     teacher = StoredLogits(logits)
-    answers = rows(teacher, 4, 0, 4)
-    assert answers["output"].dtype == "float32" and teacher.output_shapes == {"output": (None, 3)}
-    np.testing.assert_array_equal(answers["output"], logits[[4, 0, 4]].astype("float32"))
+    outputs = rows(teacher, 4, 0, 4)
+    assert outputs["output"].dtype == "float32" and teacher.output_shapes == {"output": (None, 3)}
+    np.testing.assert_array_equal(outputs["output"], logits[[4, 0, 4]].astype("float32"))
     assert teacher.views is None and teacher.runs_outside_step
 
 
@@ -52,7 +52,7 @@ def test_probabilities(logits):
 
 
 @pytest.mark.parametrize("missing", [6, -1, 100])
-def test_an_example_without_a_row_is_named(logits, missing):
+def test_an_example_without_a_row_is_reported(logits, missing):
     with pytest.raises(TeacherError, match=f"example {missing}[.] Expected: one of 0 to 5"):
         rows(StoredLogits(logits), 1, missing)
     teacher = StoredLogits({"logits": logits, "ids": [0, 1, 2, 3, 4, 9]})
@@ -82,7 +82,7 @@ def pipeline(num_examples=6, augment=()):
     return SimpleNamespace(num_examples=num_examples, augment=augment)
 
 
-def test_a_pipeline_of_other_data_is_refused(logits):
+def test_a_pipeline_of_other_data_is_rejected(logits):
     plain, numbered = StoredLogits(logits), StoredLogits({"logits": logits, "ids": np.arange(6)})
     plain.check_pipeline(pipeline())
     numbered.check_pipeline(pipeline(num_examples=4))
@@ -91,7 +91,7 @@ def test_a_pipeline_of_other_data_is_refused(logits):
             teacher.check_pipeline(pipeline(number))
 
 
-def test_a_pipeline_that_augments_is_refused_unless_that_is_fine(logits):
+def test_an_augmenting_pipeline_is_rejected_unless_allowed(logits):
     with pytest.raises(TeacherError, match="stored logits.*augment=.'flip',.*augmented_is_fine=True"):
         StoredLogits(logits).check_pipeline(pipeline(augment=("flip",)))
     StoredLogits(logits, augmented_is_fine=True).check_pipeline(pipeline(augment=("flip",)))
@@ -107,12 +107,12 @@ def test_a_pipeline_that_augments_is_refused_unless_that_is_fine(logits):
         ({"logits": np.zeros((3, 2)), "ids": [0.0, 1.0, 2.0]}, "of float64"),
     ],
 )
-def test_what_is_no_logits(source, message):
+def test_invalid_arrays_are_rejected(source, message):
     with pytest.raises(ConfigurationError, match=message):
         StoredLogits(source)
 
 
-def test_files_that_are_none(tmp_path):
+def test_invalid_files_are_rejected(tmp_path):
     with pytest.raises(TeacherError, match="does not exist.*no.npz"):
         StoredLogits("no.npz")
     np.save(tmp_path / "a.npy", np.zeros((2, 2)))

@@ -54,7 +54,7 @@ def x(digits):
     return digits[0][:7]
 
 
-def said(teacher, x):
+def outputs_of(teacher, x):
     return teacher.outputs_for(np.arange(len(x)), 0, x)
 
 
@@ -74,15 +74,15 @@ def by_hand(path, x):
 
 
 @pytest.mark.parametrize("batch_size", [None, 1, 3])
-def test_it_says_what_the_keras_model_says(tmp_path, x, batch_size):
+def test_outputs_equal_those_of_the_keras_model(tmp_path, x, batch_size):
     model = classifier(batch_size=batch_size)
     teacher = TFLiteTeacher(write(model, tmp_path / "t.tflite"), num_threads=1)
     logits = np.concatenate([model(x[[i] * (batch_size or 1)])[:1] for i in range(len(x))])
     assert teacher.output_shapes == {"output": (None, 10)} and teacher.activations == {"output": "linear"}
     for size in (7, 2, 7, 1):
-        answers = said(teacher, x[:size])
-        assert answers["output"].dtype == "float32"
-        np.testing.assert_allclose(answers["output"], logits[:size], rtol=1e-5, atol=1e-5)
+        outputs = outputs_of(teacher, x[:size])
+        assert outputs["output"].dtype == "float32"
+        np.testing.assert_allclose(outputs["output"], logits[:size], rtol=1e-5, atol=1e-5)
 
 
 def test_a_softmax_is_found_in_the_graph(tmp_path, x):
@@ -92,12 +92,14 @@ def test_a_softmax_is_found_in_the_graph(tmp_path, x):
     for outputs in (None, "probabilities"):
         teacher = TFLiteTeacher(path, outputs=outputs, num_threads=1)
         assert teacher.activations == {"output": "softmax"}
-        np.testing.assert_allclose(said(teacher, x)["output"], np.log(p), rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(outputs_of(teacher, x)["output"], np.log(p), rtol=1e-5, atol=1e-5)
     assert TFLiteTeacher(path, outputs="logits").activations == {"output": "linear"}
-    np.testing.assert_allclose(said(TFLiteTeacher(path, outputs="logits", num_threads=1), x)["output"], p, atol=1e-6)
+    np.testing.assert_allclose(
+        outputs_of(TFLiteTeacher(path, outputs="logits", num_threads=1), x)["output"], p, atol=1e-6
+    )
 
 
-def test_several_outputs_by_name_each_with_its_activation(tmp_path, x):
+def test_each_of_several_outputs_has_a_name_and_an_activation(tmp_path, x):
     inputs, features = trunk()
     heads = {
         "sure": layers.Dense(3, activation="softmax")(features),
@@ -108,18 +110,18 @@ def test_several_outputs_by_name_each_with_its_activation(tmp_path, x):
     teacher = TFLiteTeacher(write(model, tmp_path / "t.tflite"), num_threads=1)
     assert teacher.activations == {"sure": "softmax", "odd": "sigmoid", "raw": "linear"}
     assert teacher.output_shapes == {"sure": (None, 3), "odd": (None, 2, 1), "raw": (None, 4)}
-    answers, outputs = said(teacher, x), {name: np.asarray(value, "float64") for name, value in model(x).items()}
-    np.testing.assert_allclose(answers["sure"], np.log(outputs["sure"]), rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(answers["odd"], scipy.special.logit(outputs["odd"]), rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(answers["raw"], outputs["raw"], rtol=1e-4, atol=1e-5)
+    logits, outputs = outputs_of(teacher, x), {name: np.asarray(value, "float64") for name, value in model(x).items()}
+    np.testing.assert_allclose(logits["sure"], np.log(outputs["sure"]), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(logits["odd"], scipy.special.logit(outputs["odd"]), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(logits["raw"], outputs["raw"], rtol=1e-4, atol=1e-5)
 
 
-def test_listed_outputs_have_the_numbers_of_the_keras_model(tmp_path, x):
+def test_listed_outputs_are_numbered_as_in_the_keras_model(tmp_path, x):
     inputs, features = trunk()
     model = keras.Model(inputs, [layers.Dense(3)(features), layers.Dense(2)(features)])
-    answers = said(TFLiteTeacher(write(model, tmp_path / "t.tflite"), num_threads=1), x)
+    outputs = outputs_of(TFLiteTeacher(write(model, tmp_path / "t.tflite"), num_threads=1), x)
     for number, output in enumerate(model(x)):
-        np.testing.assert_allclose(answers[str(number)], output, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(outputs[str(number)], output, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("types", [(tf.int8, tf.int8), (tf.uint8, tf.uint8)])
@@ -127,24 +129,27 @@ def test_integers_in_and_out(tmp_path, x, digits, types):
     model = classifier()
     path = write(model, tmp_path / "t.tflite", digits[0][:64], types)
     expected, step = by_hand(path, x)
-    answers = said(TFLiteTeacher(path, num_threads=1), x)["output"]
-    np.testing.assert_allclose(answers, expected, rtol=1e-6, atol=1e-6)
-    assert step > 1e-3 and np.abs(answers - model(x)).max() < 3 * step
+    outputs = outputs_of(TFLiteTeacher(path, num_threads=1), x)["output"]
+    np.testing.assert_allclose(outputs, expected, rtol=1e-6, atol=1e-6)
+    assert step > 1e-3 and np.abs(outputs - model(x)).max() < 3 * step
 
 
-def test_a_quantized_probability_of_0_is_half_a_step(tmp_path, x, digits):
+def test_a_quantized_probability_of_0_counts_as_half_a_step(tmp_path, x, digits):
     model = classifier("softmax")
     model.layers[-1].kernel.assign(model.layers[-1].kernel * 20)
     path = write(model, tmp_path / "t.tflite", digits[0][:64])
     p, step = by_hand(path, x)
     assert p.min() == 0 and step == 1 / 256
     np.testing.assert_allclose(
-        said(TFLiteTeacher(path, num_threads=1), x)["output"], np.log(np.maximum(p, step / 2)), rtol=1e-6, atol=1e-7
+        outputs_of(TFLiteTeacher(path, num_threads=1), x)["output"],
+        np.log(np.maximum(p, step / 2)),
+        rtol=1e-6,
+        atol=1e-7,
     )
 
 
 @pytest.mark.parametrize("output_is_open", [True, False])
-def test_a_batch_of_one_that_the_input_hides(tmp_path, output_is_open):
+def test_a_fixed_batch_size_of_one_that_the_input_does_not_show(tmp_path, output_is_open):
     """The input's batch size is dynamic, but the graph reshapes to a batch of 1."""
     weights = np.random.default_rng(0).normal(size=(4, 3)).astype("float32")
 
@@ -158,10 +163,10 @@ def test_a_batch_of_one_that_the_input_hides(tmp_path, output_is_open):
     teacher = TFLiteTeacher(path, num_threads=1)
     for size in (5, 1, 3):
         expected = np.maximum(x[:size], 0) @ weights + (x[:size, :3] if output_is_open else 0)
-        np.testing.assert_allclose(said(teacher, x[:size])["output"], expected, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(outputs_of(teacher, x[:size])["output"], expected, rtol=1e-5, atol=1e-6)
 
 
-def test_an_unknown_end_asks_where_it_looks_like_probabilities(tmp_path):
+def test_unknown_last_operators_are_rejected_if_outputs_look_like_probabilities(tmp_path):
     @tf.function(input_signature=[tf.TensorSpec([None, 4])])
     def normalized(x):
         return tf.abs(x) / tf.reduce_sum(tf.abs(x), -1, keepdims=True)
@@ -169,10 +174,10 @@ def test_an_unknown_end_asks_where_it_looks_like_probabilities(tmp_path):
     path = write(normalized, tmp_path / "t.tflite")
     x = np.random.default_rng(1).normal(size=(5, 4)).astype("float32")
     with pytest.raises(TeacherError, match="looks like probabilities.*TFLiteTeacher"):
-        said(TFLiteTeacher(path), x)
+        outputs_of(TFLiteTeacher(path), x)
     p = np.abs(x) / np.abs(x).sum(-1, keepdims=True)
-    told = said(TFLiteTeacher(path, outputs="probabilities", num_threads=1), x)["output"]
-    np.testing.assert_allclose(told, np.log(p), rtol=1e-5, atol=1e-6)
+    logits = outputs_of(TFLiteTeacher(path, outputs="probabilities", num_threads=1), x)["output"]
+    np.testing.assert_allclose(logits, np.log(p), rtol=1e-5, atol=1e-6)
 
 
 def test_threads_take_turns(tmp_path, digits, monkeypatch):
@@ -190,13 +195,13 @@ def test_threads_take_turns(tmp_path, digits, monkeypatch):
     monkeypatch.setattr(teacher._model, "_run", slow_run)
     pieces = [digits[0][start : start + 3 + start % 5] for start in range(0, 80, 4)]
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda piece: said(teacher, piece)["output"], pieces))
+        outputs = list(pool.map(lambda piece: outputs_of(teacher, piece)["output"], pieces))
     assert set(most) == {1}
-    for piece, answer in zip(pieces, answers, strict=True):
-        np.testing.assert_allclose(answer, model(piece), rtol=1e-5, atol=1e-5)
+    for piece, output in zip(pieces, outputs, strict=True):
+        np.testing.assert_allclose(output, model(piece), rtol=1e-5, atol=1e-5)
 
 
-def test_it_is_told_apart_by_its_file(tmp_path):
+def test_the_file_identifies_the_teacher(tmp_path):
     path = write(classifier(), tmp_path / "t.tflite")
     teacher = from_path(path, num_threads=1)
     assert isinstance(teacher, TFLiteTeacher)
@@ -211,7 +216,7 @@ def test_it_is_told_apart_by_its_file(tmp_path):
     assert isinstance(absent, AbsentTeacher) and absent.fingerprint == teacher.fingerprint
 
 
-def test_what_is_no_teacher(tmp_path, x):
+def test_invalid_files_are_rejected(tmp_path, x):
     with pytest.raises(TeacherError, match="does not exist.*no.tflite"):
         TFLiteTeacher("no.tflite")
     (tmp_path / "bad.tflite").write_bytes(b"no flatbuffer")
@@ -223,10 +228,10 @@ def test_what_is_no_teacher(tmp_path, x):
         TFLiteTeacher(tmp_path / "two.tflite")
     teacher = TFLiteTeacher(write(classifier(), tmp_path / "t.tflite"))
     with pytest.raises(TeacherError, match=r"'t.tflite' does not take.*shape \(7, 64\).*n >= 1, 8, 8, 1"):
-        said(teacher, x.reshape(7, 64))
+        outputs_of(teacher, x.reshape(7, 64))
 
 
-def test_it_trains_as_the_live_model_does(make_model, tmp_path, digits):
+def test_training_equals_that_with_the_live_model(make_model, tmp_path, digits):
     x, y = digits[0][:64], digits[1][:64]
     model = classifier()
     tflite = TFLiteTeacher(write(model, tmp_path / "t.tflite"), num_threads=1)
