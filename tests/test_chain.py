@@ -117,7 +117,7 @@ def soft_targets(teacher, student, x, temperature):
 # Students and their teachers.
 
 
-def test_each_model_is_taught_by_the_one_before(teacher, make, data):
+def test_each_model_is_taught_by_the_previous_one(teacher, make, data):
     functions = [lambda: make("assistant", 8), lambda: make("student", 4)]
     chain = distill_chain([teacher, *functions], data, epochs=EPOCHS, batch_size=16, seed=5, **QUIET)
 
@@ -136,7 +136,7 @@ def test_each_model_is_taught_by_the_one_before(teacher, make, data):
     ]
 
 
-def test_the_teacher_stays_as_it_is(teacher, make, data, tmp_path):
+def test_the_teacher_is_unchanged(teacher, make, data, tmp_path):
     before = fingerprint(teacher)
     teacher.save(tmp_path / "teacher.keras")
     students = []
@@ -159,7 +159,7 @@ def without_learning(teacher, make, data, **settings):
     return models, distill_chain(models, data, guidance="all", **settings, **QUIET)
 
 
-def test_all_before_it_teach_by_the_mean_of_their_soft_targets(teacher, make, data):
+def test_all_previous_models_teach_by_the_mean_of_their_soft_targets(teacher, make, data):
     models, chain = without_learning(teacher, make, data, epochs=1)
     *teachers, student = models
     assert [record.teachers for record in chain.trainings] == [
@@ -209,7 +209,7 @@ def test_born_again(make, teacher, data):
     assert len({model.initial for model in built}) == 3, "each generation starts from other weights"
 
 
-def test_losses_are_new_for_each_training(teacher, make, data):
+def test_each_training_has_new_losses(teacher, make, data):
     """The models differ in width, so a shared loss would meet shapes for which it was not built."""
     hint = kd.losses.Hint(teacher="features", student="features")
     models = [make(name, width) for name, width in (("teacher", 12), ("assistant", 8), ("student", 4))]
@@ -219,7 +219,7 @@ def test_losses_are_new_for_each_training(teacher, make, data):
     assert not hint.built and all(record.history["hint_features"][0] > 0 for record in chain.trainings)
 
 
-def test_optimizer_and_metrics_are_new_for_each_training(teacher, make, data):
+def test_each_training_has_a_new_optimizer_and_metrics(teacher, make, data):
     models = [teacher, make("assistant"), make("student")]
     optimizer, metric = keras.optimizers.Adam(0.002), keras.metrics.SparseCategoricalAccuracy(name="share")
     chain = distill_chain(models, data, epochs=1, optimizer=optimizer, metrics=[metric], **QUIET)
@@ -233,7 +233,7 @@ def test_optimizer_and_metrics_are_new_for_each_training(teacher, make, data):
     assert len(made) == 2
 
 
-def test_epochs_for_each(teacher, make, data, validation):
+def test_epochs_per_training(teacher, make, data, validation):
     trainings = distill_chain(
         [teacher, make("assistant"), make("student")], data, epochs=[1, 2], validation_data=validation, **QUIET
     ).trainings
@@ -383,13 +383,13 @@ def relabeled(data):
         lambda data: {"batch_size": 20},
     ],
 )
-def test_other_arguments_train_anew(change, call, data, finished):
+def test_changed_arguments_retrain(change, call, data, finished):
     changed = {"epochs": [1, 1]} | change(data)
     with pytest.raises(AssertionError, match="nothing should be trained"):
         call(finished, Forbidden(), **changed)
 
 
-def test_another_teacher_trains_anew(call, teacher, finished):
+def test_another_teacher_retrains(call, teacher, finished):
     other = keras.models.clone_model(teacher)
     other.set_weights([weight * 1.01 for weight in teacher.get_weights()])
     with pytest.raises(AssertionError, match="nothing should be trained"):
@@ -425,7 +425,7 @@ def test_killed_while_a_training_is_saved(kill_at, call, whole, finished, monkey
     assert_same_chain(call(finished), whole())
 
 
-def test_seconds_are_those_of_all_parts(call, tmp_path, monkeypatch):
+def test_seconds_include_all_interrupted_parts(call, tmp_path, monkeypatch):
     clock = itertools.count(0, 7)
     monkeypatch.setattr(training, "time", types.SimpleNamespace(perf_counter=lambda: next(clock)))
     with pytest.raises(Killed):
@@ -533,13 +533,13 @@ def test_no_generations(teacher, make, data):
         born_again(teacher, lambda: make("model"), 0, data, epochs=1)
 
 
-def test_a_teacher_that_was_never_trained(make, data):
+def test_an_untrained_teacher_is_reported(make, data):
     with pytest.warns(Notice, match="'raw' looks untrained"):
         distill_chain([make("raw", 16), make("student")], data, epochs=1, **QUIET)
 
 
-def test_another_call_at_the_same_time_is_refused(call, tmp_path):
-    with locked(tmp_path / ".lock"), pytest.raises(ConfigurationError, match=f"process {os.getpid()} on .* works in"):
+def test_a_concurrent_call_is_rejected(call, tmp_path):
+    with locked(tmp_path / ".lock"), pytest.raises(ConfigurationError, match=f"process {os.getpid()} on .* is using"):
         call(tmp_path, Forbidden(), epochs=[1, 1])
 
 
