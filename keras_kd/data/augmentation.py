@@ -30,6 +30,7 @@ class Augmentation(abc.ABC):
 
     Attributes:
         moves_positions: whether pixels or time steps change position, so that per-position labels must move with them.
+        moves_labels_of_any_size: whether `move_labels` is right for masks of another resolution than the inputs, too.
         takes_token_ids: whether it accepts token ids, integers `[b, t]`, and returns integers.
 
     >>> @dataclasses.dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Augmentation(abc.ABC):
     """
 
     moves_positions: ClassVar[bool] = True
+    moves_labels_of_any_size: ClassVar[bool] = False
     takes_token_ids: ClassVar[bool] = False
 
     @abc.abstractmethod
@@ -62,7 +64,7 @@ class Augmentation(abc.ABC):
         """Moves per-position labels in the same way as `__call__` moves the positions.
 
         Args:
-            y: class ids of pixels `[b, H, W]` or steps `[b, T]`, int32.
+            y: class ids of pixels `[b, H, W]` or steps `[b, T]`, int32; of one-hot masks one class at a time, float32.
             draws: the draws that the inputs were augmented with.
 
         Returns:
@@ -73,11 +75,27 @@ class Augmentation(abc.ABC):
         """
         raise ConfigurationError(
             explain(
-                f"{type(self).__name__} moves positions, and their labels would stay behind.",
+                f"{type(self).__name__} moves positions but cannot move their labels.",
                 received=f"labels of shape {('n', *y.shape[1:])}".replace("'", ""),
-                expected="an augmentation that leaves positions where they are, or moves labels too, such as Flip",
+                expected="an augmentation that keeps positions, or one that implements `move_labels`, such as Flip",
             )
         )
+
+    def move_shares(self, y: np.ndarray, draws: Draws) -> np.ndarray:
+        """Moves one-hot masks, or shares of classes, as `move_labels` moves class ids.
+
+        Args:
+            y: float32 `[b, ..., C]`.
+            draws: the draws that the inputs were augmented with.
+
+        Returns:
+            A new array of the same shape; rows of zeros for positions without a label.
+
+        Raises:
+            ConfigurationError: this augmentation cannot move labels.
+        """
+        moved = [self.move_labels(y[..., number], draws) for number in range(y.shape[-1])]
+        return np.maximum(np.stack(moved, axis=-1), 0)
 
     def check(self, shape: tuple[int, ...]) -> None:  # noqa: B027 - most support any shape
         """Raises `ConfigurationError` if examples of this shape (without the batch axis) are not supported."""
@@ -97,7 +115,14 @@ class Augmentation(abc.ABC):
 
 
 class Mixing(Augmentation):
-    """An augmentation that mixes each example and its label with a partner from the data set."""
+    """An augmentation that mixes each example and its label with a partner from the data set.
+
+    Attributes:
+        pastes: whether each value of the mixture comes from one of the two examples, so that masks of class ids can be
+            mixed in the same way.
+    """
+
+    pastes: ClassVar[bool] = False
 
     def __call__(self, x: np.ndarray, draws: Draws) -> np.ndarray:
         raise ConfigurationError(
@@ -122,7 +147,7 @@ class Mixing(Augmentation):
         if len(ids) and not 0 <= ids.min() <= ids.max() < num_examples:
             raise ConfigurationError(
                 explain(
-                    "There is an id that is not in the data set.",
+                    "An example id is outside the data set.",
                     received=f"ids {ids.min()} to {ids.max()}",
                     expected=f"0 to {num_examples - 1}",
                 )
@@ -144,6 +169,40 @@ class Mixing(Augmentation):
             The mixture, float32 `[b, ...]`, and the share of `x` in it, float32 `[b]` in 0..1: the label is
             `share * y + (1 - share) * y_partner`.
         """
+
+    def mix_positions(self, y: np.ndarray, partner_y: np.ndarray, draws: Draws) -> np.ndarray:
+        """Mixes the labels of pixels or steps as `mix` mixes the pixels or steps themselves.
+
+        Args:
+            y, partner_y: class ids `[b, ...]`, -1 without a label, if the augmentation pastes; or one-hot rows or
+                shares of classes, float32 `[b, ..., C]`, zeros without a label.
+            draws: the draws that the inputs were mixed with.
+
+        Returns:
+            A new array of the same shape. A mixture of shares has no label where one of the two has none.
+
+        Raises:
+            ConfigurationError: class ids, if the augmentation does not paste.
+        """
+        if self.pastes:
+            return self._pasted(y, partner_y, draws)
+        if y.dtype.kind != "f":
+            raise ConfigurationError(
+                explain(
+                    f"{type(self).__name__} computes shares of classes, which masks of class ids cannot hold.",
+                    received=f"class ids of shape {('n', *y.shape[1:])}".replace("'", ""),
+                    expected=f"one-hot masks {('n', *y.shape[1:], 'C')}, or CutMix".replace("'", ""),
+                    fix="Pass keras.ops.one_hot(y, num_classes) as y, and compile CategoricalCrossentropy.",
+                )
+            )
+        mixed = self.mix(y, partner_y, draws)[0]
+        are_known = (y.sum(axis=-1) > 0) & (partner_y.sum(axis=-1) > 0)
+        return np.where(are_known[..., None], mixed, 0).astype(np.float32)
+
+    def _pasted(self, y: np.ndarray, partner_y: np.ndarray, draws: Draws) -> np.ndarray:
+        if y.dtype.kind == "f":
+            return self.mix(y, partner_y, draws)[0]
+        return self.mix(y[..., None], partner_y[..., None], draws)[0][..., 0]
 
 
 def get(identifier: Any) -> Augmentation:
@@ -171,9 +230,9 @@ def _describe(augmentation: Augmentation) -> dict[str, Any]:
     if "name" in config:
         raise ConfigurationError(
             explain(
-                f"A setting of {type(augmentation).__name__} cannot be told from its name.",
-                received=f"a field 'name' in {augmentation!r}",
-                expected="fields of other names",
+                f"A field of {type(augmentation).__name__} may not be called 'name'.",
+                received=repr(augmentation),
+                expected="fields with other names: `name` identifies the augmentation",
             )
         )
     return {"name": snake_case(type(augmentation).__name__), **config}
@@ -312,9 +371,9 @@ class Custom(Augmentation):
         if dtype.kind in "iu" and example.dtype.kind not in "iu":
             raise ConfigurationError(
                 explain(
-                    f"The augmentation {self.name!r} made fractions of whole numbers.",
+                    f"The augmentation {self.name!r} turned integers into fractions.",
                     received=f"dtype {example.dtype}",
-                    expected=f"dtype {dtype}, as the inputs have",
+                    expected=f"dtype {dtype}, that of the inputs",
                 )
             )
         return example
@@ -330,9 +389,9 @@ class Custom(Augmentation):
     def _refuse(received: str) -> None:
         raise ConfigurationError(
             explain(
-                "This is not an augmentation of your own.",
+                "Custom needs a function and a name.",
                 received=received,
-                expected="a function (x, rng) of one example, and the name that stands for it",
-                fix="Pass Custom(function, name) itself: a function cannot be made again from its description.",
+                expected="a function (x, rng) of one example, and a name that identifies it",
+                fix="Pass Custom(function, name) itself: a function cannot be restored from its description.",
             )
         )

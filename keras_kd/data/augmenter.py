@@ -11,7 +11,7 @@ from keras_kd.data.augmentation import Augmentation, Mixing
 from keras_kd.data.draws import Draws
 from keras_kd.data.examples import Examples
 from keras_kd.errors import ConfigurationError, explain
-from keras_kd.tasks import Classification, Inputs, Regression, Task, find
+from keras_kd.tasks import Classification, Inputs, Regression, Segmentation, Task, find
 
 
 class Augmenter:
@@ -33,6 +33,7 @@ class Augmenter:
         self._examples = examples
         self._task: Task | None = examples.task  # inferred from the labels if an augmentation needs it
         self._num_outputs = num_outputs
+        self._has_shares = False  # whether labels of positions are one-hot rows or shares rather than class ids
         if self.steps:
             self._check()
 
@@ -54,8 +55,13 @@ class Augmenter:
                 continue
             x = step(x, own)
             if y is not None and step.moves_positions and self._has_positions:
-                y = step.move_labels(self._task.read(y), own)
+                y = self._moved(step, y, own)
         return x, y
+
+    def _moved(self, step: Augmentation, y: np.ndarray, draws: Draws) -> np.ndarray:
+        if self._has_shares:
+            return step.move_shares(np.asarray(y, np.float32), draws)
+        return step.move_labels(self._task.read(y), draws)
 
     def _mix(
         self, before: tuple[Augmentation, ...], step: Mixing, draws: Draws, view: int, x: np.ndarray, y: Any
@@ -65,7 +71,15 @@ class Augmenter:
         other = fetched[1] if y is not None else None
         partner_x, partner_y = self._apply(before, partners, view, fetched[0], other)
         x, share = step.mix(x, partner_x, draws)
-        return x, None if y is None else self._mixed(np.asarray(y), np.asarray(partner_y), share)
+        if y is None:
+            return x, None
+        if self._has_positions:
+            return x, self._mixed_positions(step, y, partner_y, draws)
+        return x, self._mixed(np.asarray(y), np.asarray(partner_y), share)
+
+    def _mixed_positions(self, step: Mixing, y: np.ndarray, partner_y: np.ndarray, draws: Draws) -> np.ndarray:
+        read = np.float32 if self._has_shares else self._task.read
+        return step.mix_positions(read(y), read(partner_y), draws)
 
     def _mixed(self, labels: np.ndarray, partners: np.ndarray, share: np.ndarray) -> np.ndarray:
         task = self._task
@@ -110,13 +124,37 @@ class Augmenter:
         moves = any(step.moves_positions for step in self.steps)
         if self._task is None and isinstance(y, np.ndarray) and (mixes or moves):
             self._task = _found(x, y, mixes)
-        if mixes:
+        if self._has_positions:
+            self._has_shares = _are_shares(y)
+            self._check_positions(x[:1], y[:1])
+        elif mixes:
             self._check_mixing()
-        if moves and self._has_positions:
-            first, draws = self._task.read(y[:1]), Draws(self.seed, [0], 0)
-            for step in self.steps:
-                if step.moves_positions and not isinstance(step, Mixing):
-                    step.move_labels(first, draws)
+
+    def _check_positions(self, x: np.ndarray, y: np.ndarray) -> None:
+        """Checks that every augmentation can treat the labels of positions as it treats the positions."""
+        draws = Draws(self.seed, [0], 0)
+        for step in self.steps:
+            if not step.moves_positions:
+                continue
+            if not step.moves_labels_of_any_size:
+                self._check_resolution(step, x, y)
+            if isinstance(step, Mixing):
+                self._mixed_positions(step, y, y, draws)
+                self._examples.fetch(np.arange(1))  # partners are read by id
+            else:
+                self._moved(step, y, draws)
+
+    def _check_resolution(self, step: Augmentation, x: np.ndarray, y: np.ndarray) -> None:
+        num_axes = y.ndim - 1 if self._has_shares else self._task.read(y).ndim
+        if x.shape[1:num_axes] != y.shape[1:num_axes]:
+            raise ConfigurationError(
+                explain(
+                    f"{type(step).__name__} cannot augment labels of another resolution than the inputs.",
+                    received=f"inputs of shape {x.shape[1:]}, labels of shape {y.shape[1:]}",
+                    expected=f"labels of {x.shape[1:num_axes]} for each example",
+                    fix="Resize the labels to the inputs (nearest neighbor), or use Flip alone.",
+                )
+            )
 
     def _check_mixing(self) -> None:
         (x, y, *_) = self._examples.fetch(np.arange(1))
@@ -140,6 +178,14 @@ def _are_rows(labels: np.ndarray) -> bool:
     return labels.ndim > 1 and labels.shape[-1] > 1
 
 
+def _are_shares(y: np.ndarray) -> bool:
+    """Whether labels are one-hot masks or shares of classes `[n, H, W, C]`; zeros for pixels without a label."""
+    if y.ndim != 4 or y.shape[-1] < 2:
+        return False
+    total = y.sum(axis=-1)
+    return bool(y.min() >= 0 and np.all((total == 0) | (np.abs(total - 1) < 1e-4)))
+
+
 def _found(x: np.ndarray, y: np.ndarray, mixes: bool) -> Task | None:
     """Infers the task from arrays as far as augmentations need it: label mixing, and whether labels have positions."""
     if y.ndim == 1 or (y.ndim == 2 and y.shape[1] == 1):
@@ -147,6 +193,8 @@ def _found(x: np.ndarray, y: np.ndarray, mixes: bool) -> Task | None:
         return Classification() if is_class else Regression()
     if y.ndim == 2 and np.allclose(y.sum(axis=-1) * (y.sum(axis=-1) - 1), 0, atol=1e-5) and y.min() >= 0:
         return Classification()  # one-hot rows or shares; zeros for unlabeled rows
+    if _are_shares(y):
+        return Segmentation()
     return find(Inputs(x.shape, x.dtype), y)[0] if mixes or y.ndim > 2 else None
 
 

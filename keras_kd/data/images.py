@@ -62,6 +62,7 @@ class Flip(Augmentation):
         probability: the probability of flipping an example.
     """
 
+    moves_labels_of_any_size: ClassVar[bool] = True
     probability: float = 0.5
 
     def __post_init__(self):
@@ -86,7 +87,7 @@ class ResizedCrop(Augmentation):
     """Crops a box of random size, shape and position, and resizes it to the original size (bilinear): Inception crop.
 
     A box is redrawn until it lies within the image, at most 10 times; after that, the largest centered box with an
-    aspect ratio within `ratio` is used.
+    aspect ratio within `ratio` is used. Masks get the same box, resized to the nearest pixel.
 
     Source: Szegedy et al., "Going deeper with convolutions", 2015.
 
@@ -103,6 +104,9 @@ class ResizedCrop(Augmentation):
 
     def __call__(self, x, draws):
         return crop_and_resize(x, *self.boxes(draws, *x.shape[1:3]))
+
+    def move_labels(self, y, draws):
+        return crop_and_resize_labels(y, *self.boxes(draws, *y.shape[1:3]))
 
     def check(self, shape):
         check_image(self, shape)
@@ -150,6 +154,27 @@ def crop_and_resize(
     columns = rows.swapaxes(1, 2)
     resized = _between(columns[example, before], columns[example, after], share[:, :, None, None])
     return np.ascontiguousarray(resized.swapaxes(1, 2))
+
+
+def crop_and_resize_labels(
+    y: np.ndarray, top: np.ndarray, left: np.ndarray, height: np.ndarray, width: np.ndarray
+) -> np.ndarray:
+    """Crops boxes from a batch of masks and resizes them to the mask size: each pixel takes the nearest label.
+
+    Args:
+        y: class ids `[b, H, W]`.
+        top, left, height, width: the boxes in pixels, int64 `[b]`, each within its mask.
+
+    Returns:
+        `[b, H, W]` in the dtype of `y`.
+    """
+    rows, columns = _nearest(top, height, y.shape[1]), _nearest(left, width, y.shape[2])
+    return y[np.arange(len(y))[:, None, None], rows[:, :, None], columns[:, None, :]]
+
+
+def _nearest(start: np.ndarray, size: np.ndarray, length: int) -> np.ndarray:
+    """The pixel of a box whose center is nearest to each of `length` positions, int64 `[b, length]`; ties go up."""
+    return start[:, None] + (2 * np.arange(length) + 1) * size[:, None] // (2 * length)
 
 
 def _neighbors(start: np.ndarray, size: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import ClassVar
 
 import numpy as np
 
@@ -34,7 +35,8 @@ class _BetaMixing(Mixing):
 class Mixup(_BetaMixing):
     """`share * x + (1 - share) * partner_x` with a share from Beta(alpha, alpha), for inputs of any shape.
 
-    Each example has its own share and partner; the published code uses one share per batch.
+    Each example has its own share and partner; the published code uses one share per batch. Segmentation masks can be
+    mixed if they are one-hot, `[n, H, W, C]`: the mixture is a share of each class for each pixel.
 
     Source: Zhang, Cisse, Dauphin and Lopez-Paz, "mixup: beyond empirical risk minimization", 2018.
 
@@ -58,7 +60,7 @@ class CutMix(_BetaMixing):
 
     The box is centered at a random pixel and has the image's aspect ratio and `1 - share` of its area, with a share
     from Beta(alpha, alpha). The part of a box outside the image is clipped; the returned share is that of the pixels
-    actually kept.
+    actually kept. Segmentation masks get the same box of the partner's mask.
 
     Source: Yun et al., "CutMix: regularization strategy to train strong classifiers with localizable features", 2019.
 
@@ -67,6 +69,7 @@ class CutMix(_BetaMixing):
         probability: the probability of mixing an example; the paper uses 0.5 on CIFAR and 1.0 on ImageNet.
     """
 
+    pastes: ClassVar[bool] = True
     alpha: float = 1.0
 
     def mix(self, x, partner_x, draws):

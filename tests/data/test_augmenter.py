@@ -47,16 +47,79 @@ def test_steps_that_keep_positions_leave_masks_alone():
     assert (x != IMAGES).any()
 
 
-@pytest.mark.parametrize("step", [ResizedCrop(), Custom(lambda x, rng: x, "mine")])
-def test_steps_that_cannot_move_masks_are_refused(step):
-    with pytest.raises(ConfigurationError, match="moves positions, and their labels would stay behind"):
-        Pipeline((IMAGES, MASKS), augment=step)
+def test_steps_that_cannot_move_masks_are_refused():
+    with pytest.raises(ConfigurationError, match="Custom moves positions but cannot move their labels"):
+        Pipeline((IMAGES, MASKS), augment=Custom(lambda x, rng: x, "mine"))
 
 
-@pytest.mark.parametrize("step", [Mixup(), CutMix()])
-def test_masks_are_not_mixed(step):
-    with pytest.raises(ConfigurationError, match="Examples of segmentation cannot be mixed"):
-        Pipeline((IMAGES, MASKS), augment=step)
+ONE_HOT = np.eye(5, dtype="float32")[MASKS]
+LABELED = np.where(rng.random((8, 6, 5, 1)) < 0.1, 0, ONE_HOT)  # a row of zeros has no label
+
+
+def test_a_resized_crop_takes_the_label_of_the_nearest_pixel():
+    """In a bilinear mixture of four pixels, the nearest one has a weight of at least a quarter."""
+    pipeline = Pipeline((ONE_HOT, MASKS), augment=[ResizedCrop(), Flip()])
+    x, y = pipeline.batch(np.arange(8), view=2)
+    assert y.dtype == np.int32 and (y != MASKS).any()
+    assert np.take_along_axis(x, y[..., None], axis=-1).min() >= 0.25 - 1e-6
+
+
+@pytest.mark.parametrize("steps", [CutMix(), [PadAndCrop(2), CutMix(2.0), Flip()]])
+def test_a_box_of_the_mask_is_pasted_with_its_pixels(steps):
+    x, y = Pipeline((IMAGES, MASKS), augment=steps).batch(np.arange(8), view=1)
+    np.testing.assert_array_equal(y, np.where(x[..., 0] == 0, -1, x[..., 0] - 10))
+    assert (y != MASKS).any()
+
+
+def test_masks_are_replayed_bit_for_bit():
+    def make():
+        return Pipeline((IMAGES, MASKS), augment=[ResizedCrop(), CutMix()], batch_size=3, shuffle=False, seed=5)
+
+    whole = make().batch(np.arange(8), view=4)
+    batches = [np.concatenate(parts) for parts in zip(*make().epoch(4), strict=True)]
+    for part, again, alone in zip(whole, batches, make().batch([6, 2], view=4), strict=True):
+        np.testing.assert_array_equal(part, again)
+        np.testing.assert_array_equal(part[[6, 2]], alone)
+
+
+def test_masks_of_class_numbers_have_no_mixture():
+    with pytest.raises(
+        ConfigurationError, match=r"Mixup computes shares.*ids of shape \(n, 6, 5\).*one_hot.*Categorical"
+    ):
+        Pipeline((IMAGES, MASKS), augment=Mixup())
+
+
+@pytest.mark.parametrize(
+    "steps", [Mixup(1.0), [Flip(), PadAndCrop(1), CutMix()], [CutMix(), Mixup(1.0), ResizedCrop()]]
+)
+def test_one_hot_masks_are_mixed_as_pixels_are(steps):
+    x, y = Pipeline((LABELED, ONE_HOT), augment=steps).batch(np.arange(8), view=1)
+    assert y.dtype == np.float32 and (y != ONE_HOT).any()
+    if steps == Mixup(1.0):
+        x, y = y, Pipeline((ONE_HOT, LABELED), augment=steps).batch(np.arange(8), view=1)[1]
+        are_missing = y.sum(axis=-1) == 0
+        np.testing.assert_array_equal(y[~are_missing], x[~are_missing])
+        assert are_missing.any() and ((LABELED.sum(axis=-1) == 0) <= are_missing).all()
+    np.testing.assert_allclose(y.sum(axis=-1)[y.sum(axis=-1) > 0], 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("step", [PadAndCrop(1), ResizedCrop(), CutMix()])
+def test_masks_of_another_resolution_are_only_flipped(step):
+    small = MASKS[:, ::2]
+    with pytest.raises(
+        ConfigurationError, match=r"labels of another resolution.*\(6, 5, 1\), labels of shape \(3, 5\)"
+    ):
+        Pipeline((IMAGES, small), augment=[Flip(), step])
+    np.testing.assert_array_equal(
+        Pipeline((IMAGES, small), augment=Flip(1.0)).batch(np.arange(8))[1], small[:, :, ::-1]
+    )
+
+
+@pytest.mark.parametrize("augment", [None, GaussianNoise(), Flip(0.0)])
+def test_a_named_task_marks_missing_labels_with_and_without_augmentation(augment):
+    masks = np.where(MASKS == 4, 255, MASKS).astype("uint8")
+    pipeline = Pipeline((IMAGES, masks), augment=augment, task={"name": "segmentation", "ignore_class": 255})
+    np.testing.assert_array_equal(pipeline.batch(np.arange(8))[1], np.where(MASKS == 4, -1, MASKS))
 
 
 def test_token_ids_stay_whole():
@@ -74,7 +137,7 @@ def test_what_computes_with_real_numbers_refuses_token_ids(step):
 
 
 def test_fractions_of_token_ids_are_refused():
-    with pytest.raises(ConfigurationError, match="'half' made fractions of whole numbers. Received: dtype float64"):
+    with pytest.raises(ConfigurationError, match="'half' turned integers into fractions. Received: dtype float64"):
         Pipeline((IDS, np.arange(8)), augment=Custom(lambda x, rng: x / 2, "half")).batch(np.arange(8))
 
 

@@ -8,7 +8,15 @@ import pytest
 from scipy import stats
 
 from keras_kd.data.draws import Draws
-from keras_kd.data.images import ColorJitter, Cutout, Flip, PadAndCrop, ResizedCrop, crop_and_resize
+from keras_kd.data.images import (
+    ColorJitter,
+    Cutout,
+    Flip,
+    PadAndCrop,
+    ResizedCrop,
+    crop_and_resize,
+    crop_and_resize_labels,
+)
 
 LIKELY = 1e-3
 
@@ -70,6 +78,26 @@ def test_the_whole_image_is_left_as_it_is():
     boxes = ResizedCrop(scale=(1.0, 1.0), ratio=(4 / 3, 4 / 3)).boxes(draws, 9, 12)
     assert {*zip(*(side.tolist() for side in boxes), strict=True)} == {(0, 0, 9, 12)}
     np.testing.assert_array_equal(crop_and_resize(x, *boxes), x)
+
+
+def test_labels_are_resized_to_the_nearest_pixel():
+    """Against the distances between the centers of pixels, in float64; the later one of two that are as near."""
+    rng = np.random.default_rng(1)
+    masks = rng.integers(-1, 9, (60, 9, 12)).astype("int32")
+    heights, widths = rng.integers(1, 10, 60), rng.integers(1, 13, 60)
+    tops, lefts = rng.integers(0, 10 - heights), rng.integers(0, 13 - widths)
+    resized = crop_and_resize_labels(masks, tops, lefts, heights, widths)
+    assert resized.dtype == np.int32
+
+    def nearest(start, size, length):
+        centers = np.arange(size) + 0.5
+        wanted = (np.arange(length) + 0.5) * size / length
+        distances = np.abs(wanted[:, None] - centers[None, ::-1]).round(9)
+        return start + size - 1 - distances.argmin(axis=1)
+
+    for row, (top, left, height, width) in enumerate(zip(tops, lefts, heights, widths, strict=True)):
+        expected = masks[row][np.ix_(nearest(top, height, 9), nearest(left, width, 12))]
+        np.testing.assert_array_equal(resized[row], expected)
 
 
 def box_of_one(draws, row, scale, ratio, height, width):

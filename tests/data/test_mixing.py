@@ -36,7 +36,7 @@ def test_partners_do_not_depend_on_the_batch():
 
 @pytest.mark.parametrize("ids", [[0, 6], [-1]])
 def test_an_id_outside_of_the_data_set_is_refused(ids):
-    with pytest.raises(ConfigurationError, match="an id that is not in the data set. .*Expected: 0 to 5."):
+    with pytest.raises(ConfigurationError, match="example id is outside the data set. .*Expected: 0 to 5."):
         Mixup().partners(Draws(0, ids, 0), 6)
 
 
@@ -71,6 +71,27 @@ def test_cut_mix_is_the_published_box_with_its_real_share():
         np.testing.assert_array_equal(mixed[n], expected)
         assert share[n] == pytest.approx((mixed[n] == x[n]).all(axis=-1).mean(), abs=1e-6)
     assert share.min() < 0.4 and share.max() > 0.95
+
+
+def test_cut_mix_pastes_the_box_of_the_mask():
+    x, partner, draws = pairs(50)
+    masks, partner_masks = np.random.default_rng(3).integers(-1, 4, (2, 50, 8, 10)).astype("int32")
+    is_own = (CutMix().mix(x, partner, draws)[0] == x).all(axis=-1)
+    mixed = CutMix().mix_positions(masks, partner_masks, draws)
+    np.testing.assert_array_equal(mixed, np.where(is_own, masks, partner_masks))
+    assert mixed.dtype == np.int32
+
+
+def test_mixup_of_one_hot_masks_is_the_formula():
+    x, partner, draws = pairs(50)
+    rows, partner_rows = (
+        np.eye(3, dtype="float32")[np.random.default_rng(n).integers(0, 3, (50, 8, 10))] for n in (4, 5)
+    )
+    rows[:, 0], partner_rows[:, :, 0] = 0, 0
+    share = Mixup(0.4).mix(x, partner, draws)[1].astype("float64")[:, None, None, None]
+    expected = share * rows + (1 - share) * partner_rows
+    expected[:, 0] = expected[:, :, 0] = 0
+    np.testing.assert_allclose(Mixup(0.4).mix_positions(rows, partner_rows, draws), expected, atol=1e-6)
 
 
 @every_mixing

@@ -182,7 +182,7 @@ def test_a_regression_says_nothing_of_classes_or_noise(finished_run):
         ("regression", {"cache": {"top_k": 1}}, "cache.top_k: this is for classes that exclude each other"),
         ("regression", {"data": {"task": "classification"}}, "data: .*does not"),
         ("regression", {"data": {"task": "ranking"}}, "data: Unknown task. Received: 'ranking'"),
-        ("segmentation", {"augment": ["mixup"]}, "augment: Examples of segmentation cannot be mixed"),
+        ("segmentation", {"augment": ["mixup"]}, "augment: Mixup computes shares of classes"),
         ("token_classification", {"augment": ["gaussian_noise"]}, "augment: GaussianNoise computes with real numbers"),
     ],
 )

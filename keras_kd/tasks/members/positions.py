@@ -48,6 +48,9 @@ class PositionTask(ClassTask):
         check_class_numbers(what, numbers, num_outputs)
         return numbers.astype(np.int32)
 
+    def loss(self, *, from_logits, mixed=False):
+        return super().loss(from_logits=from_logits)  # mixed masks of class numbers are masks of class numbers
+
     def metrics(self, *, from_logits):
         from keras_kd.tasks.metrics import PositionAccuracy
 
