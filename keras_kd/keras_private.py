@@ -45,6 +45,7 @@ __all__ = [
     "is_bookkeeping",
     "keras_mask",
     "loss_settings",
+    "replace_inner_layer",
     "set_initial_epoch",
     "set_keras_mask",
     "set_trainable_flag",
@@ -83,6 +84,17 @@ def inner_layers(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
 def holds_layers(layer: keras.layers.Layer) -> bool:
     """Whether a layer contains other layers."""
     return bool(inner_layers(layer))
+
+
+def replace_inner_layer(owner: keras.layers.Layer, old: keras.layers.Layer, new: keras.layers.Layer) -> None:
+    """Puts a layer in the attribute of its owner that holds another one, before the owner is built.
+
+    A plain assignment leaves the old layer among those that Keras tracks. Without this nothing inside `Bidirectional`
+    can be replaced, which makes a copy of the forward layer that it is given.
+    """
+    (attribute,) = (name for name, value in vars(owner).items() if value is old)
+    owner._tracker.replace_tracked_value("layers", old, new)
+    setattr(owner, attribute, new)
 
 
 def is_bookkeeping(attribute: str) -> bool:

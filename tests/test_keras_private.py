@@ -40,6 +40,14 @@ def test_inner_layers_are_one_level():
     assert not keras_private.holds_layers(built.get_layer("dense"))
 
 
+def test_an_inner_layer_is_replaced_and_no_longer_tracked():
+    both, new = L.Bidirectional(L.GRU(2)), L.GRU(2, name="new")
+    keras_private.replace_inner_layer(both, both.forward_layer, new)
+    both.build((None, 3, 4))
+    assert both.forward_layer is new and keras_private.inner_layers(both) == [new, both.backward_layer]
+    assert len(both.weights) == 6
+
+
 def test_bookkeeping_attributes_are_distinguished_from_layer_names():
     class Own(L.Layer):
         def __init__(self):

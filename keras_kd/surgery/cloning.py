@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from operator import attrgetter
 from typing import Any
 
 import keras
@@ -13,7 +14,9 @@ from keras_kd.features.outputs import is_graph
 from keras_kd.features.paths import find_place, layers_by_path
 from keras_kd.keras_private import call_that_made, calls_of, copy_operation, set_trainable_flag
 from keras_kd.surgery.graph import check_graph, functional
-from keras_kd.surgery.weights import carry_weights, copy_state
+from keras_kd.surgery.sharing import WeightPair, check_lambda, check_shared_weights, counterpart_of_variable
+from keras_kd.surgery.weights import carry_weights, copy_own_state, copy_state, own_weights
+from keras_kd.surgery.wrappers import copy_around, held_layers, in_one_line
 
 Replace = Callable[[keras.layers.Layer], keras.layers.Layer | None]
 Transfer = Callable[[keras.layers.Layer, keras.layers.Layer], None]
@@ -28,21 +31,24 @@ def clone(
     """A copy of a model in which some layers are others; the model itself is not changed.
 
     The copy has the model's names, structure of inputs and outputs, weights, trainable flags and dtype policies, and is
-    not compiled. A layer that runs several times, or in several nested models, has one counterpart. A replacement takes
-    over the name of its layer. A subclass of `keras.Model` stays one if its `__init__` takes `inputs` and `outputs`
-    first; otherwise the copy is a plain Functional model.
+    not compiled. A layer that runs several times, in several nested models or inside a wrapper has one counterpart. A
+    replacement takes over the name of its layer and keeps its own trainable flag. A subclass of `keras.Model` stays one
+    if its `__init__` takes `inputs` and `outputs` first; otherwise the copy is a plain Functional model.
 
     Args:
         model: a Functional or Sequential model, with models nested to any depth.
         replace: a function from a layer to its replacement (None copies the layer), or the replacements by path as in
-            `kd.taps`. A nested model is passed to it first as a whole; with None its layers are. Layers inside a layer
-            with code of its own are not passed, and neither are inputs and bare `keras.ops` operations.
+            `kd.taps`. A nested model or a wrapper is passed to it first as a whole; with None its layers are. The
+            layers that a wrapper's configuration describes are passed too: those of `TimeDistributed`,
+            `Bidirectional`, `RNN`, `StackedRNNCells` and of custom layers alike. Layers that a layer makes for itself
+            (in `MultiHeadAttention`, `LSTM`, subclassed models), inputs and bare `keras.ops` operations are not.
         transfer: called with each replaced layer and its replacement once both are built. The default gives the
             replacement the weights of the same names and shapes.
 
     Raises:
-        ConfigurationError: a model with code of its own, a layer that cannot be made again from its configuration, an
-            unknown path, or a replacement that does not fit.
+        ConfigurationError: a subclassed model, a layer that its configuration does not rebuild, weights that the copy
+            would share with the model or no longer share within itself, an unknown path, or a replacement that does not
+            fit.
 
     >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="head")])
     >>> copy = clone(model, {"head": keras.layers.Dense(2, activation="softmax")})
@@ -77,14 +83,24 @@ class Clone:
         self._replace, self._as_functional = replace, as_functional
         self._pairs: dict[int, tuple[Any, Any]] = {}
         self._replaced: set[int] = set()
+        self._wrappers: set[int] = set()
         self._layers = {id(layer) for layer in layers_by_path(model).values()}
         self.model = self._graph(model)
         for original, copy in tuple(self._pairs.values()):
             self._fill(original, copy, transfer)
+        check_shared_weights(self._copied())
 
     def counterpart(self, original: Any) -> Any:
         """What stands for a layer, model or operation of the original; None if nothing does."""
         return self._pairs.get(id(original), (None, None))[1]
+
+    def _copied(self) -> Iterator[WeightPair]:
+        """Each weight of a layer that was not replaced, with its copy."""
+        for key, (original, copy) in self._pairs.items():
+            if isinstance(original, keras.layers.Layer) and key not in self._replaced and not is_graph(original):
+                weights_of = own_weights if key in self._wrappers else attrgetter("weights")
+                for weight, other in zip(weights_of(original), weights_of(copy), strict=False):
+                    yield original, weight, other
 
     def _remember(self, original: Any, copy: Any) -> Any:
         self._pairs[id(original)] = original, copy
@@ -106,19 +122,33 @@ class Clone:
         tensors = {id(tensor): self._input(tensor).output for tensor in graph.inputs}
 
         def copied(value: Any) -> Any:
+            if isinstance(value, keras.Variable):
+                return counterpart_of_variable(value, self._copied())
             return tensors[id(value)] if isinstance(value, keras.KerasTensor) else value
 
         for call in calls_of(graph):
             args, kwargs = keras.tree.map_structure(copied, (call.args, call.kwargs))
-            copy = self._operation(call.operation)
-            if id(call.operation) in self._replaced:  # which need not know a mask or training that was not given
-                kwargs = {name: value for name, value in kwargs.items() if value is not None}
-            outputs = keras.tree.flatten(copy(*args, **kwargs))
+            outputs = self._call(call.operation, args, kwargs)
             if len(outputs) != len(call.outputs):
                 raise _wrong_replacement(call.operation, f"{len(outputs)} outputs", f"{len(call.outputs)}")
             tensors |= {id(tensor): output for tensor, output in zip(call.outputs, outputs, strict=True)}
         inputs, outputs = keras.tree.map_structure(copied, (graph.input, graph.output))
         return kind(inputs, outputs, name=graph.name)
+
+    def _call(self, original: Any, args: tuple, kwargs: dict[str, Any]) -> list[Any]:
+        copy = self._operation(original)
+        is_replaced = id(original) in self._replaced
+        if is_replaced:  # which need not know a mask or training that was not given
+            kwargs = {name: value for name, value in kwargs.items() if value is not None}
+        try:
+            return keras.tree.flatten(copy(*args, **kwargs))
+        except Exception as error:  # the classes are anybody's
+            if is_replaced:
+                received = f"a {type(copy).__name__} that raised {in_one_line(error)}"
+                raise _wrong_replacement(original, received, _called_as(args, kwargs)) from error
+            if self._replaced:
+                raise _no_longer_fits(original, in_one_line(error)) from error
+            raise
 
     def _input(self, tensor: keras.KerasTensor) -> keras.layers.InputLayer:
         original = call_that_made(tensor)[0].operation
@@ -136,7 +166,14 @@ class Clone:
         replacement = self._replace(original)
         if replacement is not None:
             return self._checked(original, replacement)
-        return self._graph(original) if is_graph(original) else copy_layer(original)
+        if is_graph(original):
+            return self._graph(original)
+        check_lambda(original)
+        held = held_layers(original)
+        if not held:
+            return copy_layer(original)
+        self._wrappers.add(id(original))
+        return copy_around(original, [(inner, self._operation(inner)) for inner in held])
 
     def _checked(self, original: Any, replacement: Any) -> Any:
         if not isinstance(replacement, keras.layers.Layer):
@@ -156,12 +193,18 @@ class Clone:
         if id(original) in self._replaced:
             transfer(original, copy)
         elif not is_graph(original):
-            copy_state(original, copy)
-        if not is_graph(original):
+            self._copy_state(original, copy)
+        if not is_graph(original) and id(original) not in self._wrappers:
             inside = layers_by_path(copy)
             for path, layer in layers_by_path(original).items():
-                if path in inside:
+                if path in inside and self.counterpart(layer) is None:
                     self._remember(layer, inside[path])
+
+    def _copy_state(self, original: keras.layers.Layer, copy: keras.layers.Layer) -> None:
+        shapes, others = ([tuple(weight.shape) for weight in layer.weights] for layer in (original, copy))
+        if self._replaced and shapes != others and id(original) not in self._wrappers:
+            raise _no_longer_fits(original, f"weights of shape {others} instead of {shapes}")
+        (copy_own_state if id(original) in self._wrappers else copy_state)(original, copy)
 
 
 def copy_layer(layer: keras.layers.Layer, config: dict[str, Any] | None = None) -> keras.layers.Layer:
@@ -178,9 +221,9 @@ def copy_layer(layer: keras.layers.Layer, config: dict[str, Any] | None = None) 
     except Exception as error:  # the classes are anybody's
         raise ConfigurationError(
             explain(
-                f"The layer {layer.name!r} cannot be made again from its configuration.",
-                received=f"{type(error).__name__}: {error}",
-                expected=f"{type(layer).__name__}.get_config and from_config that rebuild it",
+                f"The configuration of layer {layer.name!r} does not rebuild it.",
+                received=in_one_line(error),
+                expected=f"{type(layer).__name__}.get_config and from_config that rebuild the layer",
                 fix="Implement them, or pass a replacement for this layer.",
             )
         ) from error
@@ -204,12 +247,35 @@ def _check_used(model: keras.Model, replacements: Mapping[str, keras.layers.Laye
     if unused:
         raise ConfigurationError(
             explain(
-                "Only a layer that its model's graph calls can be replaced.",
+                "The layer around this one makes it for itself, so it cannot be replaced alone.",
                 received=", ".join(map(repr, unused)),
-                expected="the path of such a layer",
+                expected="the path of a layer in the graph, or of one in a wrapper's configuration",
                 fix="Replace the layer or model around it.",
             )
         )
+
+
+def _no_longer_fits(original: Any, received: str) -> ConfigurationError:
+    return ConfigurationError(
+        explain(
+            f"{original.name!r} does not fit the replacements before or inside it.",
+            received=received,
+            expected="replacements that can be called as their layers are, with the same output shapes",
+            fix="Replace this layer as well, with transfer=function to fill it.",
+        )
+    )
+
+
+def _called_as(args: tuple, kwargs: dict[str, Any]) -> str:
+    """
+    >>> _called_as((keras.KerasTensor((None, 3)),), {"training": True})
+    'a layer that can be called with ((None, 3), training=True)'
+    """
+    values = [str(tuple(getattr(value, "shape", ("...",)))) for value in keras.tree.flatten(args)]
+    named = [
+        f"{name}={value if isinstance(value, (bool, int, float, str)) else '...'}" for name, value in kwargs.items()
+    ]
+    return f"a layer that can be called with ({', '.join([*values, *named])})"
 
 
 def _wrong_replacement(original: Any, received: str, expected: str) -> ConfigurationError:

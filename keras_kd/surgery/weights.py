@@ -33,14 +33,25 @@ def copy_state(original: keras.layers.Layer, copy: keras.layers.Layer) -> None:
             )
         )
     for one, other in pairs:
-        _copy_own_state(one, other)
-        set_trainable_flag(other, one.trainable)
-    for one, other in zip(original.weights, copy.weights, strict=True):
+        copy_own_state(one, other)
+
+
+def copy_own_state(original: keras.layers.Layer, copy: keras.layers.Layer) -> None:
+    """Gives a copy the state of a layer that is not that of the layers inside it."""
+    _copy_variables(original, copy)
+    set_trainable_flag(copy, original.trainable)
+    for one, other in zip(own_weights(original), own_weights(copy), strict=True):
         if other.trainable != one.trainable:
             other.trainable = one.trainable
 
 
-def _copy_own_state(original: Any, copy: Any) -> None:
+def own_weights(layer: keras.layers.Layer) -> list[Any]:
+    """The weights of a layer that are not those of the layers inside it."""
+    inside = {id(weight) for inner in inner_layers(layer) for weight in inner.weights}
+    return [weight for weight in layer.weights if id(weight) not in inside]
+
+
+def _copy_variables(original: Any, copy: Any) -> None:
     store: dict[str, Any] = {}
     original.save_own_variables(store)
     if store:
@@ -86,9 +97,8 @@ def weights_by_name(layer: keras.layers.Layer) -> dict[str, Any]:
     named: dict[str, Any] = {}
     seen: set[int] = set()
     for path, owner in {"": layer, **layers_by_path(layer)}.items():
-        inside = {id(weight) for inner in inner_layers(owner) for weight in inner.weights}
-        for weight in getattr(owner, "weights", ()):
-            if id(weight) in inside or id(weight) in seen:
+        for weight in own_weights(owner) if isinstance(owner, keras.layers.Layer) else ():
+            if id(weight) in seen:
                 continue
             seen.add(id(weight))
             name = f"{path}/{weight.name}" if path else weight.name
