@@ -9,10 +9,10 @@ import keras
 from keras import ops
 
 from keras_kd.errors import ConfigurationError, explain
-from keras_kd.features.shapes import same_shape
 from keras_kd.keras_private import loss_settings
 from keras_kd.losses.base import DistillationLoss
 from keras_kd.losses.keras_losses import check_compares_raw_outputs, is_of_library, name_of
+from keras_kd.losses.logits import check_same_shape
 from keras_kd.losses.numerics import upcast
 from keras_kd.serialization import deserialize, register, serialize, snake_case
 
@@ -45,7 +45,7 @@ class KerasLoss(DistillationLoss):
         return self.loss.call(*upcast(teacher, student))
 
     def validate_outputs(self, teacher_outputs, student_outputs):
-        _check_same_shape(self.name, teacher_outputs.shape, student_outputs.shape)
+        check_same_shape(self.name, teacher_outputs.shape, student_outputs.shape)
 
     def get_config(self):
         # Keras omits settings such as the delta of Huber from a loss's own config
@@ -121,7 +121,7 @@ class FunctionLoss(DistillationLoss):
 
     def validate_outputs(self, teacher_outputs, student_outputs):
         if is_of_library(self.function):
-            _check_same_shape(self.name, teacher_outputs.shape, student_outputs.shape)
+            check_same_shape(self.name, teacher_outputs.shape, student_outputs.shape)
 
     def get_config(self):
         return {"function": serialize(self.function)}
@@ -145,14 +145,3 @@ def _inner_losses(loss: Any) -> list[Any]:
     if isinstance(loss, keras.distillation.LogitsDistillation):
         return [item for item in inner if not isinstance(item, keras.losses.KLDivergence)]  # given probabilities
     return inner
-
-
-def _check_same_shape(name: str, teacher_shape: Any, student_shape: Any) -> None:
-    if not same_shape(tuple(teacher_shape), tuple(student_shape)):
-        raise ConfigurationError(
-            explain(
-                f"The loss {name!r} requires outputs of the same shape.",
-                received=f"teacher {tuple(teacher_shape)}, student {tuple(student_shape)}",
-                expected="equal shapes",
-            )
-        )

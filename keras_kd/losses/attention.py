@@ -66,9 +66,6 @@ class AttentionTransfer(DistillationLoss):
         super().__init__(**options)
         self.power = check_number("power", power, at_least=1.0)
 
-    def build(self, teacher_shape, student_shape):
-        check_feature_maps(self.name, teacher_shape, student_shape)
-
     def call(self, teacher, student, context):
         return attention_transfer(teacher, student, self.power)
 

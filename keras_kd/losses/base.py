@@ -257,7 +257,7 @@ def _checked_tap(tap: Any, several: bool) -> str | tuple[str, ...] | None:
     if not all(isinstance(item, str) for item in taps) or (len(taps) > 1 and not several):
         raise ConfigurationError(
             explain(
-                "The loss cannot read this.",
+                "Invalid name of a layer or output.",
                 received=repr(tap),
                 expected="names of outputs or paths of layers" if several else "the name of one output or layer",
                 fix=None if several else "Give each pair of layers a loss of its own.",

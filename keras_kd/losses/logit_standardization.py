@@ -7,10 +7,11 @@ from typing import Any
 from keras import ops
 
 from keras_kd.errors import ConfigurationError, explain
-from keras_kd.losses.base import DistillationLoss, registry
+from keras_kd.losses.base import registry
 from keras_kd.losses.logits import check_same_classes
 from keras_kd.losses.numerics import safe_sqrt, upcast
 from keras_kd.losses.weighted import Weighted, get
+from keras_kd.losses.wrapper import LossWrapper
 from keras_kd.serialization import deserialize, serialize
 
 EPSILON = 1e-7
@@ -45,7 +46,7 @@ def standardize_logits(logits: Any, temperature: Any = 1.0) -> Any:
 
 
 @registry.register
-class LogitStandardization(DistillationLoss):
+class LogitStandardization(LossWrapper):
     """A loss on standardized logits: only the relations between a row's logits matter, not their mean or scale.
 
     The temperature is that of the wrapped loss, including its factor T^2. The wrapped loss also determines which
@@ -71,34 +72,20 @@ class LogitStandardization(DistillationLoss):
         if isinstance(loss, Weighted) or loss.several_taps:
             raise ConfigurationError(
                 explain(
-                    "This loss cannot take standardized logits.",
+                    "The loss does not support standardized logits.",
                     received=repr(loss.name) + (", a weighted loss" if isinstance(loss, Weighted) else ""),
                     expected="a loss that compares logits with logits",
                     fix="Apply the weight outside: Weighted(LogitStandardization(SoftTargets()), 9.0).",
                 )
             )
-        super().__init__(
-            teacher=loss.teacher,
-            student=loss.student,
-            name=name or f"standardized_{loss.name}",
-            reduction=loss.reduction,
-        )
-        self.loss = loss
-
-    @property
-    def excludes_padding(self):
-        return self.loss.excludes_padding
-
-    def build(self, teacher_shape, student_shape):
-        if not self.loss.built:
-            self.loss.build(teacher_shape, student_shape)
+        super().__init__(loss, name=name or f"standardized_{loss.name}")
 
     def call(self, teacher, student, context):
         return self.loss.call(standardize_logits(teacher), standardize_logits(student), context)
 
     def validate_outputs(self, teacher_outputs, student_outputs):
         check_same_classes(self.name, teacher_outputs.shape, student_outputs.shape)
-        self.loss.validate_outputs(teacher_outputs, student_outputs)
+        super().validate_outputs(teacher_outputs, student_outputs)
 
     def get_config(self):
         return {"loss": serialize(self.loss), "name": self.name}

@@ -8,6 +8,7 @@ from typing import Any
 from keras import ops
 
 from keras_kd.errors import ConfigurationError, check_choice, explain
+from keras_kd.features.shapes import same_shape
 from keras_kd.hyperparameters import Hyperparameter
 from keras_kd.losses.base import Context, DistillationLoss, registry
 from keras_kd.losses.numerics import non_negative, upcast
@@ -151,6 +152,20 @@ class SoftTargets(LogitsLoss):
 
     def get_config(self):
         return {**super().get_config(), "activation": self.activation, "divergence": self.divergence}
+
+
+def check_same_shape(name: str, teacher_shape: Any, student_shape: Any) -> None:
+    """Raises `ConfigurationError` if the shapes of the outputs that the loss `name` compares differ."""
+    teacher_shape, student_shape = tuple(teacher_shape), tuple(student_shape)
+    if not same_shape(teacher_shape, student_shape):
+        raise ConfigurationError(
+            explain(
+                f"The loss {name!r} compares outputs of different shapes.",
+                received=f"teacher {teacher_shape}, student {student_shape}",
+                expected="the same shape",
+                fix="Name the outputs to compare with teacher=..., student=....",
+            )
+        )
 
 
 def check_same_classes(name: str, teacher_shape: Any, student_shape: Any, *, exclusive: bool = True) -> None:

@@ -25,32 +25,15 @@ def safe_sqrt(squares: Any) -> Any:
     return ops.where(is_positive, ops.sqrt(ops.where(is_positive, squares, 1.0)), 0.0)
 
 
-def l2_normalize(values: Any, axis: Any = -1, epsilon: float = 1e-12) -> Any:
-    """Divides values by their Euclidean norm along `axis`, or by `epsilon` if that is larger.
+def l2_normalize(values: Any, axis: Any = -1) -> Any:
+    """Divides values by their Euclidean norm along `axis`, or by 1e-12 if that is larger.
 
-    A zero vector stays zero, with a gradient of 1 rather than 1 / epsilon.
+    A zero vector stays zero, with a gradient of 1 rather than 1e12.
     """
     norm = safe_sqrt(ops.sum(ops.square(values), axis=axis, keepdims=True))
-    return values / ops.where(norm > 0, ops.maximum(norm, epsilon), 1.0)
+    return values / ops.where(norm > 0, ops.maximum(norm, 1e-12), 1.0)
 
 
 def non_negative(values: Any) -> Any:
     """Raises values that rounding pushed below 0 back to 0, leaving their gradient unchanged."""
     return values - ops.stop_gradient(ops.minimum(values, 0.0))
-
-
-def pair_mask(present: Any, like: Any) -> Any:
-    """A mask of row pairs, `[batch, batch]`: 1 where both rows are present.
-
-    Args:
-        present: `[batch]`, or None if all rows are present.
-        like: a tensor `[batch, ...]` that sets the dtype.
-    """
-    row = ops.ones_like(like[:, :1]) if len(like.shape) > 1 else ops.ones_like(like)[:, None]
-    row = ops.reshape(row, (-1, 1)) if present is None else ops.reshape(ops.cast(present, like.dtype), (-1, 1))
-    return row * ops.transpose(row)
-
-
-def num_present_rows(pairs: Any) -> Any:
-    """The number of rows present, repeated for each of them, `[batch]`; 1 for the other rows. Takes a `pair_mask`."""
-    return ops.maximum(ops.sum(pairs, axis=-1), 1.0)

@@ -6,8 +6,9 @@ from typing import Any
 
 from keras import ops
 
-from keras_kd.losses.base import DistillationLoss, registry, without_padding
-from keras_kd.losses.numerics import flatten, num_present_rows, pair_mask, safe_sqrt, upcast
+from keras_kd.losses.base import registry
+from keras_kd.losses.numerics import safe_sqrt
+from keras_kd.losses.pairwise import PairwiseLoss, num_present_rows, paired_rows
 
 EPSILON = 1e-7
 
@@ -33,8 +34,7 @@ def probabilistic_transfer(teacher_features: Any, student_features: Any, *, pres
     Returns:
         `[batch]`.
     """
-    teacher, student = map(flatten, upcast(teacher_features, student_features))
-    pairs = pair_mask(present, teacher)
+    teacher, student, pairs = paired_rows(teacher_features, student_features, present)
     teacher, student = _neighbor_probabilities(teacher, pairs), _neighbor_probabilities(student, pairs)
     divergence = teacher * ops.log((teacher + EPSILON) / (student + EPSILON))
     return ops.sum(divergence, axis=-1) / num_present_rows(pairs)
@@ -51,7 +51,7 @@ def _neighbor_probabilities(features: Any, pairs: Any) -> Any:
 
 
 @registry.register
-class ProbabilisticTransfer(DistillationLoss):
+class ProbabilisticTransfer(PairwiseLoss):
     """Preserves each example's neighborhood in the teacher's feature space, see `probabilistic_transfer`.
 
     Any two layers can be compared, since only `[batch, batch]` matrices are. RepDistiller uses the pooled features,
@@ -65,7 +65,4 @@ class ProbabilisticTransfer(DistillationLoss):
     0.0283
     """
 
-    excludes_padding = True
-
-    def call(self, teacher, student, context):
-        return probabilistic_transfer(*without_padding(teacher, student, context), present=context.present)
+    compare = staticmethod(probabilistic_transfer)

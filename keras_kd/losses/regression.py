@@ -7,9 +7,8 @@ from typing import Any
 from keras import ops
 
 from keras_kd.errors import ConfigurationError, check_choice, check_number, explain
-from keras_kd.features.shapes import same_shape
 from keras_kd.losses.base import DistillationLoss, registry
-from keras_kd.losses.logits import check_same_classes
+from keras_kd.losses.logits import check_same_classes, check_same_shape
 from keras_kd.losses.numerics import upcast
 
 
@@ -152,16 +151,7 @@ class OutputRegression(DistillationLoss):
         return output_regression(teacher, student, self.difference, self.delta)
 
     def validate_outputs(self, teacher_outputs, student_outputs):
-        teacher_shape, student_shape = tuple(teacher_outputs.shape), tuple(student_outputs.shape)
-        if not same_shape(teacher_shape, student_shape):
-            raise ConfigurationError(
-                explain(
-                    f"The loss {self.name!r} compares outputs of different shapes.",
-                    received=f"teacher {teacher_shape}, student {student_shape}",
-                    expected="the same shape",
-                    fix="Name the outputs to compare with teacher=..., student=....",
-                )
-            )
+        check_same_shape(self.name, teacher_outputs.shape, student_outputs.shape)
 
     def get_config(self):
         return {

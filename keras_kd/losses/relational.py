@@ -7,8 +7,9 @@ from typing import Any
 from keras import ops
 
 from keras_kd.errors import check_number
-from keras_kd.losses.base import DistillationLoss, registry, without_padding
-from keras_kd.losses.numerics import flatten, l2_normalize, num_present_rows, pair_mask, upcast
+from keras_kd.losses.base import registry
+from keras_kd.losses.numerics import flatten, l2_normalize, upcast
+from keras_kd.losses.pairwise import PairwiseLoss, num_present_rows, paired_rows
 
 MIN_SQUARED_DISTANCE = 1e-12
 
@@ -35,8 +36,7 @@ def relational_distance(teacher_features: Any, student_features: Any, *, present
     Returns:
         `[batch]`.
     """
-    teacher, student = map(flatten, upcast(teacher_features, student_features))
-    pairs = pair_mask(present, teacher)
+    teacher, student, pairs = paired_rows(teacher_features, student_features, present)
     others = pairs * _off_diagonal(pairs)
     difference = _relative_distances(teacher, others) - _relative_distances(student, others)
     return ops.sum(_huber(difference), axis=-1) / num_present_rows(pairs)
@@ -62,8 +62,7 @@ def relational_angle(teacher_features: Any, student_features: Any, *, present: A
     Returns:
         `[batch]`.
     """
-    teacher, student = map(flatten, upcast(teacher_features, student_features))
-    pairs = pair_mask(present, teacher)
+    teacher, student, pairs = paired_rows(teacher_features, student_features, present)
     triples = pairs[:, :, None] * pairs[:, None, :]
     difference = (_angles(teacher) - _angles(student)) * triples
     return ops.sum(_huber(difference), axis=(1, 2)) / ops.square(num_present_rows(pairs))
@@ -100,7 +99,7 @@ def _huber(difference: Any) -> Any:
 
 
 @registry.register
-class RelationalKD(DistillationLoss):
+class RelationalKD(PairwiseLoss):
     """Preserves the teacher's distances and angles between examples.
 
         distance_weight * relational_distance + angle_weight * relational_angle
@@ -121,20 +120,17 @@ class RelationalKD(DistillationLoss):
     7.389
     """
 
-    excludes_padding = True
-
     def __init__(self, *, distance_weight: float = 25.0, angle_weight: float = 50.0, **options: Any):
         super().__init__(**options)
         self.distance_weight = check_number("distance_weight", distance_weight, at_least=0)
         self.angle_weight = check_number("angle_weight", angle_weight, at_least=0)
 
-    def call(self, teacher, student, context):
-        teacher, student = without_padding(teacher, student, context)
+    def compare(self, teacher, student, *, present):
         parts = ((self.distance_weight, relational_distance), (self.angle_weight, relational_angle))
         values = ops.zeros_like(flatten(upcast(student)[0])[:, 0])
         for weight, function in parts:
             if weight > 0:
-                values = values + weight * function(teacher, student, present=context.present)
+                values = values + weight * function(teacher, student, present=present)
         return values
 
     def get_config(self):

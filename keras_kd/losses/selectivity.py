@@ -60,12 +60,6 @@ class NeuronSelectivity(DistillationLoss):
     2.0
     """
 
-    def __init__(self, **options: Any):
-        super().__init__(**options)
-
-    def build(self, teacher_shape, student_shape):
-        check_feature_maps(self.name, teacher_shape, student_shape)
-
     def call(self, teacher, student, context):
         return neuron_selectivity(teacher, student)
 

@@ -6,8 +6,9 @@ from typing import Any
 
 from keras import ops
 
-from keras_kd.losses.base import DistillationLoss, registry, without_padding
-from keras_kd.losses.numerics import flatten, l2_normalize, num_present_rows, pair_mask, upcast
+from keras_kd.losses.base import registry
+from keras_kd.losses.numerics import l2_normalize
+from keras_kd.losses.pairwise import PairwiseLoss, num_present_rows, paired_rows
 
 
 def similarity_preserving(teacher_features: Any, student_features: Any, *, present: Any = None) -> Any:
@@ -30,8 +31,7 @@ def similarity_preserving(teacher_features: Any, student_features: Any, *, prese
     Returns:
         `[batch]`.
     """
-    teacher, student = map(flatten, upcast(teacher_features, student_features))
-    pairs = pair_mask(present, teacher)
+    teacher, student, pairs = paired_rows(teacher_features, student_features, present)
     difference = _similarities(teacher, pairs) - _similarities(student, pairs)
     return ops.sum(ops.square(difference), axis=-1) / num_present_rows(pairs)
 
@@ -42,7 +42,7 @@ def _similarities(features: Any, pairs: Any) -> Any:
 
 
 @registry.register
-class SimilarityPreserving(DistillationLoss):
+class SimilarityPreserving(PairwiseLoss):
     """Preserves the teacher's pairwise similarities between examples, see `similarity_preserving`.
 
     Any two layers can be compared, since only `[batch, batch]` matrices are. The paper uses the last feature map, with
@@ -56,7 +56,4 @@ class SimilarityPreserving(DistillationLoss):
     0.25
     """
 
-    excludes_padding = True
-
-    def call(self, teacher, student, context):
-        return similarity_preserving(*without_padding(teacher, student, context), present=context.present)
+    compare = staticmethod(similarity_preserving)

@@ -105,7 +105,7 @@ def layer_map(kind: str | Sequence[int], num_teacher: int, num_student: int) -> 
         return [int(layer) for layer in kind]
     raise ConfigurationError(
         explain(
-            "These layers cannot be paired.",
+            "The layers cannot be paired.",
             received=f"layer_map={kind!r} for {num_teacher} layers of the teacher and {num_student} of the student",
             expected="at most as many student layers as teacher layers"
             if isinstance(kind, str)
@@ -169,7 +169,7 @@ class TransformerLayers(DistillationLoss):
         if not chosen:
             raise ConfigurationError(
                 explain(
-                    "TransformerLayers has nothing to compare.",
+                    "TransformerLayers needs something to compare.",
                     expected="at least one of attention=, hidden= and embeddings=",
                 )
             )

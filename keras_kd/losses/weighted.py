@@ -14,11 +14,12 @@ from keras_kd.losses.adapters import FunctionLoss, KerasDistillationLoss, KerasL
 from keras_kd.losses.base import Context, DistillationLoss, registry
 from keras_kd.losses.example_weights import EXAMPLE_WEIGHTS
 from keras_kd.losses.keras_losses import check_compares_raw_outputs, keras_loss_named
+from keras_kd.losses.wrapper import LossWrapper
 from keras_kd.serialization import deserialize, serialize
 
 
 @registry.register
-class Weighted(DistillationLoss):
+class Weighted(LossWrapper):
     """A loss multiplied by a weight, optionally with a weight per example.
 
     Args:
@@ -34,10 +35,7 @@ class Weighted(DistillationLoss):
     """
 
     def __init__(self, loss: Any, weight: Any = 1.0, *, examples: str | Callable[[Any, Any], Any] | None = None):
-        loss = get(loss)
-        self.several_taps = loss.several_taps
-        super().__init__(teacher=loss.teacher, student=loss.student, name=loss.name, reduction=loss.reduction)
-        self.loss = loss
+        super().__init__(get(loss))
         self._weight = Hyperparameter("weight", weight, at_least=0.0)
         if examples is not None and not callable(examples):
             check_choice("examples", examples, EXAMPLE_WEIGHTS)
@@ -52,18 +50,6 @@ class Weighted(DistillationLoss):
     def weight(self, value):
         self._weight.set(value)
 
-    @property
-    def projection(self):
-        return self.loss.projection
-
-    @property
-    def excludes_padding(self):
-        return self.loss.excludes_padding
-
-    def build(self, teacher_shape, student_shape):
-        if not self.loss.built:
-            self.loss.build(teacher_shape, student_shape)
-
     def per_example(self, teacher, student, *, sample_weight=None, context=None):
         teacher, student = self._prepare(teacher, student)
         context = context or Context()
@@ -71,9 +57,6 @@ class Weighted(DistillationLoss):
             sample_weight = self._example_weights(teacher, sample_weight, context)
         losses = self.loss.per_example(teacher, student, sample_weight=sample_weight, context=context)
         return losses.scaled(self._weight.at(context.step))
-
-    def validate_outputs(self, teacher_outputs, student_outputs):
-        self.loss.validate_outputs(teacher_outputs, student_outputs)
 
     def get_config(self):
         examples = (

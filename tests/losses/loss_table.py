@@ -172,6 +172,12 @@ def draw(shapes, batch=6, seed=0):
     return drawn if several else drawn[0]
 
 
+def pair(teacher_shape, student_shape):
+    """Standard normal float64 features of the teacher and the student."""
+    rng = np.random.default_rng(0)
+    return rng.normal(size=teacher_shape), rng.normal(size=student_shape)
+
+
 def each(function, tensors):
     return [function(tensor) for tensor in tensors] if isinstance(tensors, list) else function(tensors)
 

@@ -167,7 +167,7 @@ def test_settings_missing_from_the_keras_config_are_saved():
 def test_outputs_of_different_shapes_are_not_broadcast():
     wide, narrow = (keras.Sequential([keras.Input((4,)), layers.Dense(width)]) for width in (10, 1))
     for loss in (L.MeanSquaredError(), L.mean_squared_error):
-        with pytest.raises(ConfigurationError, match=r"same shape.*\(None, 10\).*\(None, 1\)"):
+        with pytest.raises(ConfigurationError, match=r"different shapes.*\(None, 10\).*\(None, 1\)"):
             kd.Distiller(wide, narrow, losses=[loss])
 
 

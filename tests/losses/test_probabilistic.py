@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from loss_table import pair
 
 from keras_kd.losses.probabilistic import ProbabilisticTransfer, probabilistic_transfer
 from keras_kd.serialization import deserialize, serialize
@@ -20,11 +21,6 @@ def expected(teacher, student):
     """Row i of the mean over the [b, b] matrix, times b."""
     t, s = neighbors(teacher), neighbors(student)
     return (t * np.log((t + 1e-7) / (s + 1e-7))).mean(-1)
-
-
-def pair(teacher_shape, student_shape):
-    rng = np.random.default_rng(0)
-    return rng.normal(size=teacher_shape), rng.normal(size=student_shape)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from loss_table import pair
 
 from keras_kd.errors import ConfigurationError
 from keras_kd.losses.relational import RelationalKD, relational_angle, relational_distance
@@ -50,11 +51,6 @@ def expected_angle(teacher, student):
 
 
 FORMULAS = [(relational_distance, expected_distance), (relational_angle, expected_angle)]
-
-
-def pair(teacher_shape, student_shape):
-    rng = np.random.default_rng(0)
-    return rng.normal(size=teacher_shape), rng.normal(size=student_shape)
 
 
 @pytest.mark.parametrize(("function", "reference"), FORMULAS)

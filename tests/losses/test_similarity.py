@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from loss_table import pair
 
 from keras_kd.losses import Context
 from keras_kd.losses.similarity import SimilarityPreserving, similarity_preserving
@@ -19,11 +20,6 @@ def gram_rows(features):
 def expected(teacher, student):
     """Row i of `||G_T - G_S||_F^2 / b^2`, times b."""
     return ((gram_rows(teacher) - gram_rows(student)) ** 2).sum(-1) / len(teacher)
-
-
-def pair(teacher_shape, student_shape):
-    rng = np.random.default_rng(0)
-    return rng.normal(size=teacher_shape), rng.normal(size=student_shape)
 
 
 @pytest.mark.parametrize(
