@@ -121,11 +121,10 @@ def test_another_view_seed_or_example_is_augmented_otherwise(member, shape):
     x = applied(member, shape, ids)[0]
     for other in ({"view": 2}, {"seed": 4}):
         assert (applied(member, shape, ids, **other)[0] != x).any()
-    draws = Draws(3, [0, 1], 1)
     twins = np.repeat(examples([7], shape), 2, axis=0)
     changed = [
         member.mix(twins, 1 - twins, d)[0] if isinstance(member, Mixing) else member(twins, d)
-        for d in (draws, draws.for_ids([2, 3]), draws.for_ids([4, 5]))
+        for d in (Draws(3, pair, 1) for pair in ([0, 1], [2, 3], [4, 5]))
     ]
     assert any((one != two).any() for one, two in changed)
 
