@@ -15,7 +15,6 @@ shared by all trainings that use them. Takes about an hour and a half on 2 cores
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import math
 import os
@@ -26,11 +25,12 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import numpy as np
 from common import RESULTS, markdown, write
+from images import Images, accuracy, read
 
 import keras_kd as kd
 
@@ -65,19 +65,9 @@ class Settings:
         )
 
 
-class Images(NamedTuple):
-    x: np.ndarray
-    y: np.ndarray
-    x_test: np.ndarray
-    y_test: np.ndarray
-
-
 def load(folder: Path, num_images: int, num_test: int) -> Images:
     """32x32 images, each channel with mean 0 and standard deviation 1 over the training images."""
-    specification = importlib.util.spec_from_file_location("load", folder / "load.py")
-    reader = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(reader)
-    arrays = reader.load(FILE)
+    arrays = read(folder, FILE)
     mean, deviation = (f(arrays["x_train"] / np.float32(255), (0, 1, 2)) for f in (np.mean, np.std))
     order = np.random.default_rng(0).permutation(len(arrays["x_train"]))[:num_images]
     x, x_test = (
@@ -122,7 +112,7 @@ class Experiment:
         """A model's outputs for every view of every image, computed once for all seeds."""
         views = self.settings.views
         folder = self._path(training, seed, f"{views}-views")
-        print(f"== the answers of {training}, seed {seed}", flush=True)
+        print(f"== the outputs of {training}, seed {seed}", flush=True)
         return kd.teachers.CachedTeacher.build(model, self._pipeline(seed=0), folder, views=views)
 
     def _pipeline(self, seed: int, views: int | None = None) -> Any:
@@ -132,14 +122,14 @@ class Experiment:
         return kd.data.Pipeline(source, augment=augment, batch_size=BATCH_SIZE, seed=seed, augment_seed=0, views=views)
 
     def _trained(
-        self, name: str, seed: int, architecture: str, epochs: int, answers: Callable[[], Any] | None = None
+        self, name: str, seed: int, architecture: str, epochs: int, cached_teacher: Callable[[], Any] | None = None
     ) -> keras.Model:
         """The model of that name, trained if necessary: alone, or from a teacher's cached outputs."""
         path = self._path(name, seed, "keras")
         is_recorded = any((row["training"], row["seed"]) == (name, seed) for row in self.rows())
         if path.exists() and is_recorded:
             return keras.models.load_model(path, compile=False)
-        teacher = None if answers is None else answers()
+        teacher = None if cached_teacher is None else cached_teacher()
         print(f"== {name}, seed {seed}: {architecture}, {epochs} epochs", flush=True)
         resume = kd.callbacks.Resume(self._path(name, seed, "epochs"), every_seconds=20.0, keep_finished=True)
         model = self._fit(architecture, seed, epochs, teacher, resume)
@@ -197,11 +187,6 @@ def compile_model(model: keras.Model, learning_rate: float, steps: int) -> None:
     optimizer = keras.optimizers.SGD(rate, momentum=0.9, weight_decay=1e-3)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(optimizer, loss=loss, metrics=["accuracy"], jit_compile=False)
-
-
-def accuracy(model: keras.Model, images: Images) -> float:
-    answers = model.predict(images.x_test, batch_size=500, verbose=0).argmax(-1)
-    return float((answers == images.y_test).mean())
 
 
 class Seconds(keras.callbacks.Callback):

@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
-import importlib.util
 import itertools
 import json
 import os
@@ -31,6 +30,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from common import DOCS, RESULTS, markdown, ratio, rounds, show, write
+from images import Images, accuracy, halve, read
 from matplotlib.figure import Figure
 
 import keras_kd as kd
@@ -111,33 +111,15 @@ METHODS = {
 # Data and teacher.
 
 
-@dataclasses.dataclass(frozen=True)
-class Images:
-    x: np.ndarray
-    y: np.ndarray
-    x_test: np.ndarray
-    y_test: np.ndarray
-
-
 def load(name, data_dir):
     """Images at half resolution, each channel with mean 0 and standard deviation 1 over the training images."""
-    specification = importlib.util.spec_from_file_location("load", data_dir / "load.py")
-    reader = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(reader)
-    arrays = reader.load(FILES[name])
+    arrays = read(data_dir, FILES[name])
     order = np.random.default_rng(0).permutation(len(arrays["x_train"]))[:25000]
     x, x_test = (halve(arrays[key]) for key in ("x_train", "x_test"))
     mean, deviation = x.mean((0, 1, 2)), x.std((0, 1, 2))
     x, x_test = (x - mean) / deviation, (x_test - mean) / deviation
     y, y_test = (arrays[key].astype("int64") for key in ("y_train", "y_test"))
     return Images(x[order], y[order], x_test[:NUM_TEST], y_test[:NUM_TEST])
-
-
-def halve(images):
-    """2x2 average pooling of `[n, height, width(, channels)]` bytes to float32 with a channel axis."""
-    x = images.reshape(*images.shape[:3], -1)
-    n, height, width, channels = x.shape
-    return x.reshape(n, height // 2, 2, width // 2, 2, channels).mean((2, 4), dtype="float32")
 
 
 def build(name, images):
@@ -151,11 +133,6 @@ def optimizer(steps):
 
 def from_logits():
     return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-
-
-def accuracy(model, images):
-    answers = model.predict(images.x_test, batch_size=500, verbose=0).argmax(-1)
-    return float((answers == images.y_test).mean())
 
 
 def teacher_for(name, images, state):

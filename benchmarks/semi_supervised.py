@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import importlib.util
 import json
 import os
 import statistics
@@ -31,7 +30,8 @@ from typing import Any
 import keras
 import numpy as np
 from common import RESULTS, markdown, write
-from losses import Images, accuracy, halve, optimizer
+from images import Images, accuracy, halve, read
+from losses import optimizer
 
 import keras_kd as kd
 from keras_kd.data.stratify import stratified_choice
@@ -67,10 +67,7 @@ class Settings:
 
 def load(folder: Path, num_images: int) -> Images:
     """14x14 images, with mean 0 and standard deviation 1 over the training images."""
-    specification = importlib.util.spec_from_file_location("load", folder / "load.py")
-    reader = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(reader)
-    arrays = reader.load(FILE)
+    arrays = read(folder, FILE)
     x, x_test = (halve(arrays[name]) for name in ("x_train", "x_test"))
     mean, deviation = x.mean(), x.std()
     x, x_test = (x - mean) / deviation, (x_test - mean) / deviation
@@ -146,9 +143,9 @@ def data_of(training: str, images: Images, keep: np.ndarray, settings: Settings,
     return batches, settings.steps // batches.steps_per_epoch
 
 
-def with_answers(batches: Any, training: str, seed: int, teacher: keras.Model, state: Path) -> tuple[Any, Any]:
+def with_teacher_outputs(batches: Any, training: str, seed: int, teacher: keras.Model, state: Path) -> tuple[Any, Any]:
     """The batches with the teacher outputs, and the cached teacher that reads these."""
-    folder = state / ("answers-all" if training == "all" else f"answers-{seed}")
+    folder = state / ("outputs-all" if training == "all" else f"outputs-{seed}")
     cached = kd.teachers.CachedTeacher.build(teacher, batches, folder, views=batches.views)
     return batches.with_teacher(cached), cached
 
@@ -159,7 +156,7 @@ def train(training: str, seed: int, images: Images, teacher: keras.Model, settin
     keras.utils.set_random_seed(seed)
     model = student = build("resnet8")
     if training != "alone":
-        batches, cached = with_answers(batches, training, seed, teacher, state)
+        batches, cached = with_teacher_outputs(batches, training, seed, teacher, state)
         model = kd.Distiller(cached, student, alpha=ALPHA, temperature=TEMPERATURE)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=kd.data.UNLABELED)
     model.compile(optimizer(settings.steps), loss=loss, weighted_metrics=["accuracy"], jit_compile=False)
