@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from keras_kd.litert import FORMATS
 
@@ -26,6 +26,24 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
+# A frozen section holds tuples, and YAML gives lists.
+_list_as_tuple = BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)
+
+
+def _not_empty(expected: str) -> AfterValidator:
+    """Refuses an empty list whose items are valid (pydantic's `min_length` also counts invalid items as missing)."""
+
+    def check(values: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
+        if values == ():
+            raise ValueError(expected)
+        return values
+
+    return AfterValidator(check)
+
+
+NameOrSettings = str | dict[str, Any]
+
+
 class Data(Section):
     """The data source and its splits; see `keras_kd.data.open_source`."""
 
@@ -34,17 +52,11 @@ class Data(Section):
     train: str | float | None = None
     validation: str | float | None = None
     test: str | float | None = None
-    image_size: tuple[int, int] | None = None
-    value_range: tuple[float, float] = (0.0, 1.0)
-    task: str | dict[str, Any] | None = None
-
-    @field_validator("image_size", "value_range", mode="before")
-    @classmethod
-    def _lists_are_pairs(cls, value: Any) -> Any:
-        return tuple(value) if isinstance(value, list) else value
+    image_size: Annotated[tuple[int, int] | None, _list_as_tuple] = None
+    value_range: Annotated[tuple[float, float], _list_as_tuple] = (0.0, 1.0)
+    task: NameOrSettings | None = None
 
 
-_Named = str | dict[str, Any]
 _FOREIGN = (".h5", ".hdf5", ".pb", ".pt", ".pth", ".onnx", ".ckpt", ".safetensors", ".pkl")
 
 
@@ -55,21 +67,19 @@ def _check_format(name: str) -> str:
     return name
 
 
+ModelName = Annotated[str, AfterValidator(_check_format)]
+
+
 class Training(Section):
     """The training of one model."""
 
-    model: str
+    model: ModelName
     epochs: int = Field(ge=1, le=1_000_000)
     batch_size: int = Field(default=64, ge=1, le=1_000_000)
     optimizer: str = "adam"
     learning_rate: float = Field(default=1e-3, gt=0, le=1000)
     learning_rate_decay: Literal["none", "cosine"] = "cosine"
     weight_decay: float | None = Field(default=None, ge=0, le=1000)
-
-    @field_validator("model")
-    @classmethod
-    def _model_is_readable(cls, value: str) -> str:
-        return _check_format(value)
 
 
 class Teacher(Training):
@@ -81,19 +91,9 @@ class Teacher(Training):
 
     epochs: int | None = Field(ge=1, le=1_000_000)
     dtype: Literal["float32", "bfloat16"] | None = None
-    ensemble_with: tuple[str, ...] = ()
-    weights: Literal["confidence", "label_loss"] | tuple[float, ...] | None = None
+    ensemble_with: Annotated[tuple[ModelName, ...], _list_as_tuple] = ()
+    weights: Annotated[Literal["confidence", "label_loss"] | tuple[float, ...] | None, _list_as_tuple] = None
     combine: Literal["probabilities", "logits"] = "probabilities"
-
-    @field_validator("ensemble_with", "weights", mode="before")
-    @classmethod
-    def _lists_are_tuples(cls, value: Any) -> Any:
-        return tuple(value) if isinstance(value, list) else value
-
-    @field_validator("ensemble_with")
-    @classmethod
-    def _members_are_readable(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(map(_check_format, value))
 
 
 class Cache(Section):
@@ -120,14 +120,9 @@ class Distillation(Section):
 
     alpha: Scheduled = 0.5
     temperature: Scheduled = 4.0
-    losses: tuple[str | dict[str, Any], ...] | None = None
-
-    @field_validator("losses", mode="before")
-    @classmethod
-    def _list_is_tuple(cls, value: Any) -> Any:
-        if isinstance(value, list) and not value:
-            raise ValueError("at least one loss, or null for soft targets")
-        return tuple(value) if isinstance(value, list) else value
+    losses: Annotated[
+        tuple[NameOrSettings, ...] | None, _list_as_tuple, _not_empty("at least one loss, or null for soft targets")
+    ] = None
 
 
 class FewLabels(Distillation):
@@ -140,23 +135,18 @@ class FewLabels(Distillation):
 
 
 Format = Literal[tuple(FORMATS)]
+_unique = AfterValidator(lambda values: tuple(dict.fromkeys(values)))
 
 
 class Export(Section):
     """The files to export for the phone."""
 
-    formats: tuple[Format, ...] = ("float32", "int8")
+    formats: Annotated[tuple[Format, ...], _list_as_tuple, _unique, _not_empty("at least one format")] = (
+        "float32",
+        "int8",
+    )
     calibration_samples: int = Field(default=200, ge=1, le=1_000_000)
     num_threads: int = Field(default=1, ge=1, le=256)
-
-    @field_validator("formats", mode="before")
-    @classmethod
-    def _list_is_tuple(cls, value: Any) -> Any:
-        if not isinstance(value, list):
-            return value
-        if not value:
-            raise ValueError("at least one format")
-        return tuple(item for index, item in enumerate(value) if item not in value[:index])
 
 
 class Recipe(Section):
@@ -166,9 +156,9 @@ class Recipe(Section):
     seed: int = Field(default=0, ge=0, le=2**32 - 1)
     output_dir: str | None = None
     data: Data
-    augment: tuple[_Named, ...] = ()
+    augment: Annotated[tuple[NameOrSettings, ...], _list_as_tuple] = ()
     teacher: Teacher
-    assistants: tuple[Training, ...] = ()
+    assistants: Annotated[tuple[Training, ...], _list_as_tuple] = ()
     guidance: Literal["previous", "all"] = "previous"
     drop: float = Field(default=0.0, ge=0, lt=1)
     student: Training
@@ -176,11 +166,6 @@ class Recipe(Section):
     distillation: Distillation = Distillation()
     few_labels: FewLabels | None = None
     export: Export = Export()
-
-    @field_validator("augment", "assistants", mode="before")
-    @classmethod
-    def _lists_are_tuples(cls, value: Any) -> Any:
-        return tuple(value) if isinstance(value, list) else value
 
     @model_validator(mode="before")
     @classmethod
