@@ -106,7 +106,7 @@ class Augmenter:
         if not isinstance(x, np.ndarray):
             raise ConfigurationError(
                 explain(
-                    "Inputs of several parts cannot be augmented here.",
+                    "Inputs with several parts cannot be augmented.",
                     received=f"inputs in a {type(x).__name__}",
                     expected="one array",
                 )
@@ -201,9 +201,9 @@ def _found(x: np.ndarray, y: np.ndarray, mixes: bool) -> Task | None:
 def _not_for_token_ids(step: Augmentation, x: np.ndarray) -> ConfigurationError:
     return ConfigurationError(
         explain(
-            f"{type(step).__name__} computes with real numbers, and the inputs are whole ones, as token ids are.",
+            f"{type(step).__name__} does not apply to integer inputs such as token ids.",
             received=f"inputs {x.dtype} of shape {('n', *x.shape[1:])}".replace("'", ""),
-            expected="floating point inputs",
-            fix="Where these are numbers rather than ids, pass x.astype('float32').",
+            expected="floating-point inputs",
+            fix="If these are numbers rather than ids, pass x.astype('float32').",
         )
     )

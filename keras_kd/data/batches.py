@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from keras_kd.data.splits import Split, without_autotune
+from keras_kd.data.sources.records import without_autotune
+from keras_kd.data.splits import Split
 from keras_kd.errors import check_integer
 
 _PREFETCH = 4
@@ -16,18 +17,17 @@ def steps_per_epoch(split: Split, batch_size: int) -> int:
     return math.ceil(split.num_examples / check_integer("batch_size", batch_size, at_least=1))
 
 
-def evaluation_batches(split: Split, batch_size: int, *, with_labels: bool = True, one_hot: int | None = None) -> Any:
+def evaluation_batches(split: Split, batch_size: int, *, one_hot: int | None = None) -> Any:
     """One pass over the split, in order.
 
     Args:
         split: the split to read.
         batch_size: the batch size; the last batch may be smaller.
-        with_labels: whether to include the labels.
         one_hot: the number of classes, to return classification labels as float32 `[b, classes]`, the form of mixed
             labels.
 
     Returns:
-        A `tf.data.Dataset` of `(x [b, *example_shape], y [b, ...])` or `(x,)`, of known cardinality, with the dtypes of
+        A `tf.data.Dataset` of `(x [b, *example_shape], y [b, ...])`, of known cardinality, with the dtypes of
         `Split.arrays`.
 
     Raises:
@@ -37,9 +37,7 @@ def evaluation_batches(split: Split, batch_size: int, *, with_labels: bool = Tru
 
     steps = steps_per_epoch(split, batch_size)
     data = _gathered(split, batch_size) if split.records.fits_in_memory else split.stored_stream().batch(batch_size)
-    data = data.map(lambda x, y: (split.scaling(x), y) if with_labels else (split.scaling(x),))
-    if with_labels and one_hot is not None:
-        data = data.map(lambda x, y: (x, tf.one_hot(y, one_hot)))
+    data = data.map(lambda x, y: (split.scaling(x), y if one_hot is None else tf.one_hot(y, one_hot)))
     data = data.apply(tf.data.experimental.assert_cardinality(steps))
     return without_autotune(data.prefetch(_PREFETCH))
 

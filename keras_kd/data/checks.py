@@ -35,9 +35,7 @@ def check_fraction(name: str, value: Any) -> float | None:
 
 def check_value_range(value_range: Any) -> tuple[float, float]:
     """Returns `(low, high)` as floats; raises `ConfigurationError` for anything else."""
-    is_pair = isinstance(value_range, Sequence) and len(value_range) == 2
-    numbers = is_pair and all(isinstance(v, Real) and math.isfinite(v) for v in value_range)
-    if not numbers or value_range[0] >= value_range[1]:
+    if not _is_pair_of(Real, value_range) or not -math.inf < value_range[0] < value_range[1] < math.inf:
         raise ConfigurationError(
             explain(
                 "Invalid 'value_range'.",
@@ -53,8 +51,7 @@ def check_image_size(image_size: Any) -> tuple[int, int] | None:
     if image_size is None:
         return None
     pair = (image_size, image_size) if isinstance(image_size, Integral) else image_size
-    is_pair = isinstance(pair, Sequence) and len(pair) == 2
-    if not is_pair or not all(isinstance(v, Integral) and not isinstance(v, bool) and v > 0 for v in pair):
+    if not _is_pair_of(Integral, pair) or min(pair) < 1:
         raise ConfigurationError(
             explain(
                 "Invalid 'image_size'.",
@@ -65,14 +62,19 @@ def check_image_size(image_size: Any) -> tuple[int, int] | None:
     return int(pair[0]), int(pair[1])
 
 
+def _is_pair_of(kind: type, values: Any) -> bool:
+    is_pair = isinstance(values, Sequence) and len(values) == 2
+    return is_pair and all(isinstance(value, kind) and not isinstance(value, bool) for value in values)
+
+
 def refuse_image_size(image_size: Any, source: str) -> None:
     """Raises `ConfigurationError` if an image size is given for a source with a fixed one."""
     if image_size is not None:
         raise ConfigurationError(
             explain(
-                f"{source!r} keeps the size of its images.",
+                f"The images of {source!r} cannot be resized.",
                 received=f"image_size={image_size!r}",
                 expected="no image_size",
-                fix='Images are resized for "tfds:NAME" and "folder:PATH" only.',
+                fix='image_size applies to "tfds:NAME" and "folder:PATH" only.',
             )
         )

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from keras_kd import files
-from keras_kd.data import splits
+from keras_kd.data.sources import records
 from keras_kd.data.sources.contents import check_finite
 from keras_kd.data.splits import Split
 from keras_kd.errors import ConfigurationError, explain
@@ -69,7 +69,7 @@ class ArrayExamples(Examples):
         if len(sizes) != 1 or sizes == {()} or sizes == {(0,)}:
             raise ConfigurationError(
                 explain(
-                    "These arrays are not a set of examples.",
+                    "The arrays do not have the same number of examples.",
                     received="shapes " + ", ".join(str(np.shape(leaf)) for leaf in keras.tree.flatten(self._parts)),
                     expected="the same number of examples, at least one, in the first axis of each",
                 )
@@ -136,7 +136,7 @@ class StreamedExamples(Examples):
 
     def __init__(self, dataset: Any, num_examples: int, task: Task | None = None):
         self.task = task
-        self._dataset = splits.without_autotune(dataset.batch(_CHUNK).prefetch(1))
+        self._dataset = records.without_autotune(dataset.batch(_CHUNK).prefetch(1))
         self.num_examples = num_examples
         self.parts = len(dataset.element_spec[1])
         self._fingerprint: str | None = None
@@ -144,11 +144,11 @@ class StreamedExamples(Examples):
     def fetch(self, ids):
         raise ConfigurationError(
             explain(
-                "These examples are read in order; single ones cannot be fetched.",
+                "Mixing needs random access, but the data set can only be read in order.",
                 received=f"{self.num_examples} examples of {self.num_bytes_each / 1024:.0f} KiB, more than "
-                f"{splits.MEMORY_LIMIT_BYTES / 2**30:.1f} GiB",
-                expected="examples in memory, for what mixes an example with another (mixup, cutmix)",
-                fix="Leave the mixing out, or pass arrays (a numpy.memmap will do).",
+                f"{records.MEMORY_LIMIT_BYTES / 2**30:.1f} GiB",
+                expected="examples in memory",
+                fix="Leave out mixup and cut_mix, or pass arrays (a numpy.memmap will do).",
             )
         )
 
@@ -170,10 +170,10 @@ class StreamedExamples(Examples):
             if len(hashes) > 1:
                 raise ConfigurationError(
                     explain(
-                        "The order of this data set is not fixed.",
-                        received="other first examples when it was read a second time",
+                        "The order of the data set is not fixed.",
+                        received="different first examples on the second read",
                         expected="the same order each time it is read",
-                        fix="Leave out shuffle(): the pipeline shuffles, by seed and epoch. TFDS: shuffle_files=False, "
+                        fix="Remove shuffle(): the pipeline shuffles by seed and epoch. TFDS: shuffle_files=False, "
                         "or ReadConfig(add_tfds_id=True), by which examples are known in any order.",
                     )
                 )
@@ -190,7 +190,7 @@ def _check_objects(name: str, values: np.ndarray) -> None:
                 f"{name} is an array of Python objects.",
                 received=f"dtype object, of {', '.join(sorted(kinds))}",
                 expected="numbers, or text",
-                fix="Rows of different lengths have to be padded to one length.",
+                fix="Pad rows of different lengths to one length.",
             )
         )
 

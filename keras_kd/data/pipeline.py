@@ -11,11 +11,12 @@ import keras
 import numpy as np
 
 from keras_kd import files
-from keras_kd.data import augmentation, splits
+from keras_kd.data import augmentation
 from keras_kd.data.augmentation import Augmentation
 from keras_kd.data.augmenter import Augmenter
 from keras_kd.data.checks import check_seed
 from keras_kd.data.pipeline_inputs import PipelineInputs
+from keras_kd.data.sources import records
 from keras_kd.data.sources.numbered import examples_of
 from keras_kd.errors import ConfigurationError, check_integer, explain
 from keras_kd.keras_private import DataAdapter
@@ -209,7 +210,7 @@ class Pipeline(DataAdapter):
     def _streamed(self, epoch: int) -> Iterator[tuple[np.ndarray, tuple[Any, ...]]]:
         chunks = self.examples.stream()
         if self.shuffle:
-            block = max(self._batch_size, splits.MEMORY_LIMIT_BYTES // 4 // self.examples.num_bytes_each)
+            block = max(self._batch_size, records.MEMORY_LIMIT_BYTES // 4 // self.examples.num_bytes_each)
             chunks = self._shuffled(self._rebatched(chunks, block), epoch)
         return self._rebatched(chunks, self._batch_size)
 
@@ -280,7 +281,7 @@ class Pipeline(DataAdapter):
         )
         data = tf.data.Dataset.from_generator(self.get_numpy_iterator, output_signature=signature)
         data = data.apply(tf.data.experimental.assert_cardinality(self.steps_per_epoch))
-        return splits.without_autotune(data.prefetch(_PREFETCH))
+        return records.without_autotune(data.prefetch(_PREFETCH))
 
     def _one_example(self) -> tuple[Any, ...]:
         ids, parts = next(self._rebatched(self.examples.stream(), 1))

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from keras_kd.data.splits import Records, Scaling, Split
+from keras_kd.data.sources.records import Records, Scaling
+from keras_kd.data.splits import Split
 from keras_kd.errors import ConfigurationError, explain
 from keras_kd.tasks import Classification, Task
 
@@ -89,7 +90,7 @@ def _refuse_fractions_of_own_parts(parts: Mapping[str, Records], fractions: Mapp
         if fractions[name] is not None:
             raise ConfigurationError(
                 explain(
-                    f"The source has its own {name} part, which is used whole.",
+                    f"The source has its own {name} split, which is used as a whole.",
                     received=f"{name}={fractions[name]!r}",
                     expected=f"no {name!r}",
                 )
@@ -105,9 +106,9 @@ def _wanted(parts: Mapping[str, Records], fractions: Mapping[str, float | None])
         received = ", ".join(f"{name}={value:g}" for name, value in {**wanted, "train": train}.items())
         raise ConfigurationError(
             explain(
-                "The splits take more than there is.",
+                "The fractions of the splits exceed the data.",
                 received=received,
-                expected="fractions whose sum is at most 1, with something left for 'train'",
+                expected="fractions that sum to at most 1 and leave examples for 'train'",
                 fix=f"A missing 'validation' or 'test' counts as {DEFAULT_FRACTION:g}.",
             )
         )
@@ -135,9 +136,9 @@ def _check_share(
     rare = f", {(labels == missing[0]).sum()} of them of class {class_names[missing[0]]!r}" if is_class else ""
     raise ConfigurationError(
         explain(
-            f"There are too few examples for a stratified {name!r} split.",
+            f"Too few examples for a stratified {name!r} split.",
             received=f"{len(labels)} examples{rare}",
-            expected="enough that each split gets some and 'train' some of each class",
-            fix="Add examples, or give larger fractions to the splits that stay empty.",
+            expected="at least one example in each split, and one of each class in 'train'",
+            fix="Add examples, or increase the fractions of the empty splits.",
         )
     )

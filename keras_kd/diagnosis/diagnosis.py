@@ -114,32 +114,32 @@ def diagnose(
     if data is not None:
         train, _ = measure(reader.read(data, description="Training data", **options))
     if validation is not None:
-        unseen, answers = measure(reader.read(validation, description="Validation data", **options), keep=True)
-        temperature, error = _temper(answers)
+        unseen, logits = measure(reader.read(validation, description="Validation data", **options), keep=True)
+        temperature, error = _calibrate(logits)
     warnings = find_problems(train, unseen, best_temperature=temperature, calibrated_error=error)
     return Diagnosis((train or unseen).num_classes, train, unseen, temperature, error, warnings)
 
 
 def _check(teacher: Teacher, data: Any, validation: Any) -> None:
     if data is None and validation is None:
-        problem, expected = "There is nothing to ask the teacher.", "data, validation=, or both"
+        problem, expected = "Nothing to diagnose.", "data, validation=, or both"
         raise ConfigurationError(explain(problem, received="neither data nor validation", expected=expected))
     if teacher.knows_one_set and data is not None and validation is not None:
         raise TeacherError(
             explain(
-                "This teacher's answers were stored for one set of examples.",
+                "The teacher has stored outputs for one set of examples only.",
                 received=f"a {type(teacher).__name__}, data and validation",
-                expected="the examples that it knows, as one of the two",
-                fix="Diagnose the model behind it to compare training and validation data.",
+                expected="its own examples, as either data or validation",
+                fix="Diagnose the original model to compare training and validation data.",
             )
         )
 
 
-def _temper(answers: LabeledLogits) -> tuple[float, float]:
+def _calibrate(measured: LabeledLogits) -> tuple[float, float]:
     """The best temperature and the calibration error at that temperature."""
-    temperature = best_temperature(*answers)
-    right = answers.logits.argmax(axis=1) == answers.labels
-    return temperature, calibration_error(reliability_bins(confidences(answers.logits, temperature), right))
+    temperature = best_temperature(*measured)
+    right = measured.logits.argmax(axis=1) == measured.labels
+    return temperature, calibration_error(reliability_bins(confidences(measured.logits, temperature), right))
 
 
 def _table(diagnosis: Diagnosis) -> str:
@@ -168,7 +168,7 @@ def _cells(measured: Measurements) -> dict[str, str]:
     for temperature in TEMPERATURES:
         cells[f"entropy at T = {temperature}, nats"] = f"{measured.entropy[temperature]:.3f}"
     if measured.num_unlabeled:
-        cells["without a label, left out"] = f"{measured.num_unlabeled:,}"
+        cells["unlabeled (excluded)"] = f"{measured.num_unlabeled:,}"
     return cells
 
 

@@ -57,17 +57,17 @@ class LogitsReader:
                 if batch.y is None:
                     raise ConfigurationError(
                         explain(
-                            "These data bring no labels.",
+                            "The data have no labels.",
                             received=f"a batch of {type(batch.x).__name__} alone",
                             expected="arrays (x, y) as a tuple, or batches of (x, y)",
                         )
                     )
-                name, logits = _pick(self._ask(batch, first), self.output)
+                name, logits = _pick(self._logits_of(batch, first), self.output)
                 first += _num_rows(batch.x)
                 yield _paired(logits, batch, name, self.teacher.activations.get(name))
                 advance()
 
-    def _ask(self, batch: Batch, first: int) -> dict[str, np.ndarray]:
+    def _logits_of(self, batch: Batch, first: int) -> dict[str, np.ndarray]:
         """The logits of a batch by output name; `first` is the row number of its first row in the data."""
         if batch.teacher_outputs is not None:
             return {name: ops.convert_to_numpy(value) for name, value in self.teacher(batch).outputs.items()}
@@ -83,7 +83,7 @@ def _batches(data: Any, batch_size: int) -> tuple[Iterator[Batch], int | None]:
         return (_as_arrays(_sliced(data, start, start + batch_size)) for start in starts), len(starts)
     if not isinstance(data, Iterable):
         received, expected = f"a {type(data).__name__}", "arrays (x, y) as a tuple, or an iterable of batches of (x, y)"
-        raise ConfigurationError(explain("These are no data.", received=received, expected=expected))
+        raise ConfigurationError(explain("Unsupported data type.", received=received, expected=expected))
     _check_finite(data)
     return map(_as_arrays, data), operator.length_hint(data) or None
 
@@ -106,7 +106,10 @@ def _check_finite(data: Any) -> None:
         len(data)
     except TypeError as error:
         if "infinite" in str(error):
-            problem, fix = "These data never end.", "Pass the dataset as it is before `.repeat()`, or after `.take(n)`."
+            problem, fix = (
+                "The dataset is infinite.",
+                "Pass the dataset as it is before `.repeat()`, or after `.take(n)`.",
+            )
             raise ConfigurationError(explain(problem, received="an infinite dataset", fix=fix)) from error
 
 
@@ -117,7 +120,7 @@ def _num_rows(x: Any) -> int:
 def _pick(logits: dict[str, Any], output: str | None) -> tuple[str, Any]:
     name = next(iter(logits)) if output is None and len(logits) == 1 else output
     if name not in logits:
-        problem = "Which of the teacher's outputs?" if output is None else "The teacher has no such output."
+        problem = "The teacher has several outputs." if output is None else "Unknown output."
         expected = "output= one of " + ", ".join(map(repr, logits))
         raise ConfigurationError(explain(problem, received=f"output={output!r}", expected=expected))
     return name, logits[name]
@@ -130,7 +133,7 @@ def _paired(logits: np.ndarray, batch: Batch, name: str, activation: str | None)
         received = f"the output {name!r} of {logits.shape[-1]} sigmoids"
         expected = "a softmax, logits, or a single sigmoid"
         raise ConfigurationError(
-            explain("Classes that do not exclude each other cannot be judged.", received=received, expected=expected)
+            explain("Only exclusive classes can be diagnosed.", received=received, expected=expected)
         )
     labels = class_numbers(_labels_of(batch.y, name), positions, num_classes, what="y")
     if batch.sample_weight is not None:
@@ -145,8 +148,10 @@ def _labels_of(y: Any, name: str) -> np.ndarray:
         return y[name]
     if isinstance(y, (Mapping, list, tuple)):
         received = f"labels of {list(y)}" if isinstance(y, Mapping) else f"{len(y)} arrays of labels"
-        expected = f"one array, or a mapping by output name with {name!r} in it"
-        raise ConfigurationError(explain("Which labels?", received=received, expected=expected))
+        expected = f"one array, or a mapping by output name with the key {name!r}"
+        raise ConfigurationError(
+            explain("Cannot tell which labels belong to the output.", received=received, expected=expected)
+        )
     return y
 
 

@@ -98,8 +98,8 @@ def measure(batches: Iterable[LabeledLogits], *, keep: bool = False) -> tuple[Me
     columns = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]} if rows else {"label": ()}
     if not len(columns["label"]):
         raise _nothing(num_unlabeled, num_not_finite)
-    answers = LabeledLogits(*map(np.concatenate, zip(*kept, strict=True))) if keep else None
-    return _summary(columns, logits.shape[1], num_unlabeled, num_not_finite), answers
+    measured = LabeledLogits(*map(np.concatenate, zip(*kept, strict=True))) if keep else None
+    return _summary(columns, logits.shape[1], num_unlabeled, num_not_finite), measured
 
 
 def _by_example(logits: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
@@ -147,16 +147,16 @@ def _nothing(num_unlabeled: int, num_not_finite: int) -> Exception:
     if num_not_finite:
         return TeacherError(
             explain(
-                "The teacher gives no finite answer.",
-                received=f"NaN or infinity in all {num_not_finite} answers",
+                "None of the teacher's outputs is finite.",
+                received=f"NaN or infinity in all {num_not_finite} outputs",
                 expected="finite logits",
                 fix="Its training has diverged, or its inputs are not in the scale that it was trained on.",
             )
         )
     return ConfigurationError(
         explain(
-            "There is nothing to measure.",
-            received=f"{num_unlabeled} examples without a label (-1) and none with one",
+            "None of the examples has a label.",
+            received=f"{num_unlabeled} unlabeled examples (-1)",
             expected="at least one labeled example",
         )
     )

@@ -52,8 +52,8 @@ def _not_finite(measured: Measurements, data: str) -> str | None:
         return None
     total = measured.num_examples + measured.num_not_finite
     return (
-        f"Not finite: {measured.num_not_finite:,} of {total:,} answers to the {data} data hold NaN or infinity, and "
-        "these examples are in no number here. One of them in a batch makes the student's loss NaN."
+        f"Not finite: {measured.num_not_finite:,} of {total:,} outputs for the {data} data contain NaN or infinity; "
+        "these examples are excluded here. A single one in a batch makes the student's loss NaN."
     )
 
 
@@ -63,10 +63,10 @@ def _near_random(measured: Measurements, data: str) -> str | None:
     if low > max(guessing, measured.majority_share):
         return None
     return (
-        f"Near-random: {measured.accuracy:.1%} of the {data} data are right (95% interval {low:.1%} to {high:.1%}), "
-        f"guessing gives {guessing:.1%}, and always answering the most frequent class "
-        f"{measured.majority_share:.1%}. Check that inputs are scaled as in its training, that labels belong to the "
-        "inputs and are numbered as its outputs are; else train it first."
+        f"Near-random: the accuracy on the {data} data is {measured.accuracy:.1%} (95% interval {low:.1%} to "
+        f"{high:.1%}); guessing gives {guessing:.1%}, and always predicting the most frequent class "
+        f"{measured.majority_share:.1%}. Check that inputs are scaled as in its training, and that labels match the "
+        "inputs and the order of its classes; otherwise, train it first."
     )
 
 
@@ -75,8 +75,8 @@ def _degenerate(measured: Measurements, data: str) -> str | None:
     if share <= DEGENERATE_SHARE or share - occurs <= DEGENERATE_EXCESS:
         return None
     return (
-        f"Degenerate: class {measured.most_predicted} is its answer to {share:.1%} of the {data} data, of which "
-        f"{occurs:.1%} are of that class. It has collapsed, or its inputs are not scaled as in its training."
+        f"Degenerate: it predicts class {measured.most_predicted} for {share:.1%} of the {data} data, of which only "
+        f"{occurs:.1%} have that label. It has collapsed, or its inputs are not scaled as in its training."
     )
 
 
@@ -88,15 +88,15 @@ def _saturated(measured: Measurements, data: str) -> str | None:
         return None
     warmer = next((t for t in TEMPERATURES if measured.entropy[t] >= least), None)
     advice = (
-        f"Distil at a temperature of {warmer} or more ({measured.entropy[warmer]:.2g} nats there)"
+        f"Distill at a temperature of {warmer} or more ({measured.entropy[warmer]:.2g} nats there)"
         if warmer
         else f"Even T = {TEMPERATURES[-1]} does not soften it: divide its logits, or standardize them "
         "(losses.LogitStandardization)"
     )
     return (
-        f"Saturated: on the {data} data the entropy of its answers is {measured.entropy[1]:.2g} nats at T = 1 and "
-        f"{now:.2g} at T = {SATURATION_TEMPERATURE}, of {most:.3g} at most, so soft targets say little "
-        f"more than labels. {advice}; or take losses on features, or a teacher whose training stopped earlier."
+        f"Saturated: on the {data} data the entropy of its outputs is {measured.entropy[1]:.2g} nats at T = 1 and "
+        f"{now:.2g} at T = {SATURATION_TEMPERATURE}, out of at most {most:.3g}, so soft targets add little to the "
+        f"labels. {advice}; or use losses on features, or a teacher from an earlier epoch."
     )
 
 
@@ -111,9 +111,9 @@ def _overfit(train: Measurements | None, validation: Measurements | None) -> str
     if gap <= max(OVERFIT_GAP, noise):
         return None
     return (
-        f"Overfit: {train.accuracy:.1%} of the training data are right and {validation.accuracy:.1%} of the validation "
-        f"data, {100 * gap:.1f} points less. On what it knows by heart it repeats the labels: let it teach on "
-        "augmented, held-out or unlabeled data, or regularize its training."
+        f"Overfit: the accuracy is {train.accuracy:.1%} on the training data and {validation.accuracy:.1%} on the "
+        f"validation data, {100 * gap:.1f} points less. On memorized examples, its outputs repeat the labels: distill "
+        "on augmented, held-out or unlabeled data, or regularize its training."
     )
 
 
@@ -125,9 +125,9 @@ def _badly_calibrated(
     if error <= BAD_CALIBRATION_ERROR + chance_calibration_error(measured.bins):
         return None
     word = "over" if measured.mean_confidence > measured.accuracy else "under"
-    advice = "Measure on validation data, which also gives the temperature that calibrates it."
+    advice = "Pass validation data to also find the temperature that calibrates it."
     if best_temperature is not None:
-        advice = f"Its logits divided by {best_temperature:.3g} have an error of {calibrated_error:.3f}."
+        advice = f"Dividing its logits by {best_temperature:.3g} gives an error of {calibrated_error:.3f}."
     return (
         f"Badly calibrated: on the {data} data its mean confidence is {measured.mean_confidence:.1%} and its accuracy "
         f"{measured.accuracy:.1%} ({word}confident; expected calibration error {error:.3f}). {advice}"

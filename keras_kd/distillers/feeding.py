@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from keras_kd.data import Pipeline
-from keras_kd.data.splits import without_autotune
+from keras_kd.data.sources.records import without_autotune
 from keras_kd.errors import ConfigurationError, explain
 from keras_kd.keras_private import ArrayDataAdapter, DataAdapter, can_convert_arrays, train_validation_split
 

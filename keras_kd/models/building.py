@@ -77,7 +77,7 @@ def _checked_shape(input_shape: Any) -> tuple[int, int, int]:
     if len(shape) != 3 or not all(isinstance(size, Integral) and size > 0 for size in shape):
         raise ConfigurationError(
             explain(
-                "'input_shape' is no image shape.",
+                "Invalid 'input_shape'.",
                 received=repr(input_shape),
                 expected="(height, width, channels) in pixels, such as (32, 32, 3), without the batch axis",
             )

@@ -9,7 +9,6 @@ from typing import Any
 import keras
 
 from keras_kd import data
-from keras_kd.recipes.models import is_file
 from keras_kd.recipes.reading.schema import Recipe, Training
 from keras_kd.recipes.task import RecipeTask
 
@@ -52,11 +51,6 @@ class Assembly:
     teaching: dict[str, Any]
     teacher_is_model: bool
     teacher_knows_one_set: bool
-
-    @property
-    def teacher_is_given(self) -> bool:
-        """Whether the teacher is already trained: a file, or the result of a function."""
-        return "teacher" not in self.models or is_file(self.recipe.teacher.model)
 
     @property
     def assistants(self) -> dict[str, TrainedModel]:

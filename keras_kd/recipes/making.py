@@ -99,7 +99,7 @@ def teacher_of(recipe: Recipe, model: keras.Model | Path | None, source: data.Da
     else:
         raise ConfigurationError(
             explain(
-                "Only a Keras model can be made faster.",
+                "Only Keras models support a 'dtype'.",
                 received=f"dtype: {settings.dtype} with {settings.model}",
                 expected="a Keras model, or dtype: null",
             )

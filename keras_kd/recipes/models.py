@@ -50,7 +50,7 @@ def load_file(path: str | Path) -> keras.Model:
     """
     try:
         if Path(path).is_file() and not zipfile.is_zipfile(path):
-            raise ValueError("it is not a .keras file, or a damaged one")  # Keras' message would say that it is missing
+            raise ValueError("not a .keras file, or a damaged one")  # Keras' message would say that it is missing
         return keras.models.load_model(path, compile=False)
     except Exception as error:  # broken files raise many kinds of errors in Keras
         raise ConfigurationError(
@@ -88,7 +88,7 @@ def _call(function: Callable[..., keras.Model], name: str, **available: Any) -> 
     try:
         signature.bind(**arguments)
     except TypeError as error:
-        expected = f"a function that needs nothing but {', '.join(available)}"
+        expected = f"a function that requires no arguments other than {', '.join(available)}"
         raise ConfigurationError(explain(f"{error}.", received=f"{name}{signature}", expected=expected)) from None
     try:
         return function(**arguments)

@@ -75,7 +75,9 @@ def build_cache(
         TrainingError, StorageError: see `run`.
     """
     if recipe.cache is None:
-        raise RecipeError(explain("cache: there is none to build.", received="null", expected="such as {views: 8}"))
+        raise RecipeError(
+            explain("cache: the recipe has no such section.", received="null", expected="a section such as {views: 8}")
+        )
     planned = _planned(recipe)
     is_shared = num_shards > 1 and _teacher_is_ready(planned)
     with _working(planned, console, overwrite=overwrite, shared=is_shared) as context:
@@ -98,9 +100,9 @@ def diagnose_teacher(recipe: Recipe, console: Any = None, *, overwrite: bool = F
     if not task.has_classes:
         raise RecipeError(
             explain(
-                "A teacher is diagnosed by its classes.",
+                "Only classifiers can be diagnosed.",
                 received=f"the task {task.name!r}",
-                expected="classes that exclude each other, per example or per position",
+                expected="exclusive classes, per example or per position",
             )
         )
     with _working(planned, console, overwrite=overwrite) as context:

@@ -36,7 +36,7 @@ class RecipeTask:
     def found(self) -> str | None:
         """The message about a task that was inferred from the data; None if the recipe names the task."""
         found = self.source.found
-        return found and f"data.task: {self.kind.name}, found in the labels ({found})."
+        return found and f"data.task: {self.kind.name}, inferred from the labels ({found})."
 
     def loss(self, model: keras.Model, *, mixed: bool) -> keras.losses.Loss:
         """The loss on the labels; `mixed` labels combine those of two examples."""

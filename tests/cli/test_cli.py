@@ -158,9 +158,9 @@ def test_run_reads_recipe_and_options(invoke, started, tmp_path):
             ["--set", "student.model=here:three_classes"],
             ["student.model: The student's outputs do not fit", "(None, 10)"],
         ),
-        (["--set", "data.source=npz:none.npz"], ["data: There is no such .npz file."]),
+        (["--set", "data.source=npz:none.npz"], ["data: .npz file not found."]),
         (["--set", "few_labels.num_labels=5"], ["few_labels.num_labels: invalid value."]),
-        (["--output-dir", "file/below"], ["output_dir: this is not a folder."]),
+        (["--output-dir", "file/below"], ["output_dir: not a folder."]),
     ],
 )
 def test_an_invalid_recipe_gives_one_message_and_exit_code_2(invoke, tmp_path, arguments, parts):

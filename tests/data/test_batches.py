@@ -3,14 +3,15 @@
 import numpy as np
 import pytest
 
-from keras_kd.data import evaluation_batches, open_source, splits, steps_per_epoch
+from keras_kd.data import evaluation_batches, open_source, steps_per_epoch
+from keras_kd.data.sources import records
 from keras_kd.errors import ConfigurationError
 
 
 @pytest.fixture(params=["in memory", "streamed"])
 def split(request, monkeypatch):
     if request.param == "streamed":
-        monkeypatch.setattr(splits.ArrayRecords, "fits_in_memory", property(lambda self: False))
+        monkeypatch.setattr(records.ArrayRecords, "fits_in_memory", property(lambda self: False))
     return open_source("digits").train.subset(range(100), "train").relabeled(np.arange(100), "train")
 
 
@@ -26,11 +27,6 @@ def test_shapes_dtypes_and_cardinality(split):
     x, y = data.element_spec
     assert (x.shape.as_list(), x.dtype.name) == ([None, 8, 8, 1], "float32")
     assert (y.shape.as_list(), y.dtype.name) == ([None], "int64")
-
-
-def test_without_labels(split):
-    (spec,) = evaluation_batches(split, 16, with_labels=False).element_spec
-    assert spec.shape.as_list() == [None, 8, 8, 1]
 
 
 @pytest.mark.parametrize(("batch_size", "expected"), [(1, 100), (64, 2), (100, 1), (101, 1)])

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 import keras_kd as kd
-from keras_kd.data import Custom, CutMix, Flip, GaussianNoise, Mixup, PadAndCrop, Pipeline, open_source, splits
+from keras_kd.data import Custom, CutMix, Flip, GaussianNoise, Mixup, PadAndCrop, Pipeline, open_source
 from keras_kd.data.pipeline_inputs import inputs_of
+from keras_kd.data.sources import records
 from keras_kd.teachers import CachedTeacher, FunctionTeacher, StoredLogits
 
 NUM, CLASSES = 24, 3
@@ -38,7 +39,7 @@ def of_batches(x, y, weight, path, monkeypatch):
 
 
 def of_stream(x, y, weight, path, monkeypatch):
-    monkeypatch.setattr(splits, "MEMORY_LIMIT_BYTES", 0)
+    monkeypatch.setattr(records, "MEMORY_LIMIT_BYTES", 0)
     return of_dataset(x, y, weight, path, monkeypatch)
 
 

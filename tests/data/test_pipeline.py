@@ -19,8 +19,8 @@ from keras_kd.data import (
     PipelineInputs,
     epoch_order,
     open_source,
-    splits,
 )
+from keras_kd.data.sources import records
 from keras_kd.errors import ConfigurationError
 
 
@@ -36,8 +36,8 @@ def arrays():
 def source(request, arrays, monkeypatch):
     """100 examples from each kind of source; streamed ones arrive in blocks of 25."""
     if request.param.startswith("streamed"):
-        monkeypatch.setattr(splits.ArrayRecords, "fits_in_memory", property(lambda self: False))
-        monkeypatch.setattr(splits, "MEMORY_LIMIT_BYTES", 100 * 8 * 8 * 4)
+        monkeypatch.setattr(records.ArrayRecords, "fits_in_memory", property(lambda self: False))
+        monkeypatch.setattr(records, "MEMORY_LIMIT_BYTES", 100 * 8 * 8 * 4)
     if "split" in request.param:
         digits = open_source("digits").train
         return digits.subset(range(100), "train").relabeled(np.arange(100), "train")
@@ -100,10 +100,10 @@ def test_in_memory_batches_follow_epoch_order(arrays):
 
 
 def test_streamed_blocks_are_mixed_within(arrays, monkeypatch):
-    monkeypatch.setattr(splits, "MEMORY_LIMIT_BYTES", 0)
+    monkeypatch.setattr(records, "MEMORY_LIMIT_BYTES", 0)
     dataset = tf.data.Dataset.from_tensor_slices(arrays)
     pipeline = Pipeline(dataset, batch_size=10)
-    monkeypatch.setattr(splits, "MEMORY_LIMIT_BYTES", 4 * 50 * pipeline.examples.num_bytes_each)
+    monkeypatch.setattr(records, "MEMORY_LIMIT_BYTES", 4 * 50 * pipeline.examples.num_bytes_each)
     rows = sum(rows_of(pipeline), [])
     assert sorted(rows[:50]) == list(range(50)) and rows[:50] != list(range(50))
     assert [row - 50 for row in rows[50:]] != rows[:50]
@@ -303,7 +303,7 @@ def test_tfds_ids_decide_whatever_the_order(arrays):
 
 
 def test_streamed_tfds_ids_survive_shuffling(arrays, monkeypatch):
-    monkeypatch.setattr(splits, "MEMORY_LIMIT_BYTES", 100 * 8 * 8 * 4)
+    monkeypatch.setattr(records, "MEMORY_LIMIT_BYTES", 100 * 8 * 8 * 4)
     names = np.array([f"train__{n:03d}" for n in range(100)])
     parts = {"image": arrays[0], "label": arrays[1], "tfds_id": names}
     shuffled = tf.data.Dataset.from_tensor_slices(parts).shuffle(100, seed=1)
@@ -319,15 +319,15 @@ def test_batches_of_a_data_set_are_taken_apart(arrays):
 
 
 def test_an_order_that_is_not_fixed_is_found(arrays, monkeypatch):
-    monkeypatch.setattr(splits, "MEMORY_LIMIT_BYTES", 0)
+    monkeypatch.setattr(records, "MEMORY_LIMIT_BYTES", 0)
     dataset = tf.data.Dataset.from_tensor_slices(arrays).shuffle(100)
-    with pytest.raises(ConfigurationError, match="not fixed.*Leave out shuffle"):
+    with pytest.raises(ConfigurationError, match="not fixed.*Remove shuffle"):
         Pipeline(dataset).identity()
 
 
 def test_mixing_needs_examples_in_memory(arrays, monkeypatch):
-    monkeypatch.setattr(splits, "MEMORY_LIMIT_BYTES", 0)
-    with pytest.raises(ConfigurationError, match="mixup, cutmix"):
+    monkeypatch.setattr(records, "MEMORY_LIMIT_BYTES", 0)
+    with pytest.raises(ConfigurationError, match="mixup and cut_mix"):
         Pipeline(tf.data.Dataset.from_tensor_slices(arrays), augment=Mixup())
 
 
@@ -353,7 +353,7 @@ def test_the_identity_is_of_inputs_order_and_augmentation(arrays):
         ({"views": 0}, "1 <= views"),
         ({"augment": "flop"}, "Did you mean 'flip'"),
         ({"augment": {"name": "flip", "probability": 2}}, "probability"),
-        ({"source": "digits"}, "This holds no examples"),
+        ({"source": "digits"}, "Unsupported data source"),
         ({"source": (np.zeros((3, 2)), np.zeros(4))}, r"\(3, 2\), \(4,\)"),
         ({"source": (np.zeros((0, 2)),)}, "at least one"),
     ],

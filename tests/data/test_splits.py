@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from keras_kd.data import open_source
-from keras_kd.data.splits import Scaling
+from keras_kd.data.sources.records import Scaling
 from keras_kd.errors import ConfigurationError
 
 

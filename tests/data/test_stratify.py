@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from keras_kd.data.splits import ArrayRecords, Scaling
+from keras_kd.data.sources.records import ArrayRecords, Scaling
 from keras_kd.data.stratify import complete_splits, stratified_choice
 from keras_kd.errors import ConfigurationError
 
@@ -60,10 +60,10 @@ def test_own_parts_are_used_whole():
 @pytest.mark.parametrize(
     ("fractions", "message"),
     [
-        ({"validation": 0.6, "test": 0.5}, "sum is at most 1"),
-        ({"train": 0.9, "validation": 0.2}, "sum is at most 1"),
-        ({"validation": 0.5, "test": 0.5}, "something left for 'train'"),
-        ({"validation": 0.001}, "too few examples for a stratified 'validation' split"),
+        ({"validation": 0.6, "test": 0.5}, "sum to at most 1"),
+        ({"train": 0.9, "validation": 0.2}, "sum to at most 1"),
+        ({"validation": 0.5, "test": 0.5}, "leave examples for 'train'"),
+        ({"validation": 0.001}, "Too few examples for a stratified 'validation' split"),
     ],
 )
 def test_fractions_that_do_not_fit(fractions, message):
@@ -72,7 +72,7 @@ def test_fractions_that_do_not_fit(fractions, message):
 
 
 def test_a_fraction_of_a_part_that_exists():
-    with pytest.raises(ConfigurationError, match="its own test part"):
+    with pytest.raises(ConfigurationError, match="its own test split"):
         complete({"train": records(LABELS), "test": records([0, 1])}, test=0.1)
 
 

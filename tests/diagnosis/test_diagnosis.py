@@ -210,11 +210,13 @@ def test_one_of_several_outputs():
     good, bad = (diagnose(teacher, (logits, {"good": labels, "bad": labels}), output=name) for name in ("good", "bad"))
     assert good.train.accuracy > 0.6 > 0.2 > bad.train.accuracy
     assert diagnose(teacher, (logits, labels), output="good") == good
-    with pytest.raises(ConfigurationError, match="Which of the teacher's outputs.*'good'"):
+    with pytest.raises(ConfigurationError, match="several outputs.*'good'"):
         diagnose(teacher, (logits, labels))
-    with pytest.raises(ConfigurationError, match="no such output.*'ugly'.*'bad'"):
+    with pytest.raises(ConfigurationError, match="Unknown output.*'ugly'.*'bad'"):
         diagnose(teacher, (logits, labels), output="ugly")
-    with pytest.raises(ConfigurationError, match=r"Which labels\? Received: labels of \['bad'\]"):
+    with pytest.raises(
+        ConfigurationError, match=r"Cannot tell which labels belong to the output. Received: labels of \['bad'\]"
+    ):
         diagnose(teacher, (logits, {"bad": labels}), output="good")
 
 
@@ -254,7 +256,7 @@ def test_answers_that_came_along_are_not_asked_again():
 
 def test_answers_stored_for_one_set_are_not_taken_for_another():
     logits, labels = chances(size=10)
-    with pytest.raises(TeacherError, match="one set of examples.*Diagnose the model behind it"):
+    with pytest.raises(TeacherError, match="one set of examples.*Diagnose the original model"):
         diagnose(StoredLogits(logits), (logits, labels), validation=(logits, labels))
     stored = diagnose(StoredLogits(logits), validation=(logits, labels), progress=False)
     assert stored == diagnose(Recorded(logits), validation=(logits, labels), progress=False)
@@ -347,17 +349,17 @@ LOGITS, LABELS = chances(size=6)
     ("data", "message"),
     [
         (None, "neither data nor validation"),
-        (7, "These are no data. Received: a int"),
+        (7, "Unsupported data type. Received: a int"),
         ([LOGITS], "no labels.*a tuple"),
         ((LOGITS, LABELS[:4]), r"shape \(4,\). Expected: shape \(6,\), or one-hot rows \(6, 5\)"),
         ((LOGITS, LABELS + 5), r"Received: 7 in row 0 and 5 more.*0\.\.4, or -1 for a missing label"),
         ((LOGITS, LABELS - 2), "Received: -2 in row 5"),
         ((LOGITS, LABELS + 0.5), "fractions"),
         ((LOGITS, np.full((6, 5), 0.2)), "not one-hot"),
-        ((LOGITS, np.full(6, -1)), "6 examples without a label"),
+        ((LOGITS, np.full(6, -1)), "6 unlabeled examples"),
         ((LOGITS[:0], LABELS[:0]), "at least one labeled example"),
         ([], "at least one labeled example"),
-        (tf.data.Dataset.from_tensors((LOGITS, LABELS)).repeat(), "never end.*before `.repeat"),
+        (tf.data.Dataset.from_tensors((LOGITS, LABELS)).repeat(), "is infinite.*before `.repeat"),
     ],
 )
 def test_what_does_not_fit_is_named(data, message):
@@ -370,7 +372,7 @@ def test_settings_and_teachers_that_do_not_fit():
         diagnose(echo(), (LOGITS, LABELS), batch_size=0)
     with pytest.raises(ConfigurationError, match="must be a model or a teacher"):
         diagnose("teacher".upper, (LOGITS, LABELS))
-    with pytest.raises(ConfigurationError, match="do not exclude each other.*5 sigmoids"):
+    with pytest.raises(ConfigurationError, match="Only exclusive classes.*5 sigmoids"):
         diagnose(echo(activation="sigmoid"), (LOGITS, LABELS))
 
 
@@ -411,7 +413,7 @@ def test_a_collapsed_teacher_is_degenerate_and_a_rare_class_is_not():
     labels = np.arange(500) % CLASSES
     answers = np.where(np.arange(500) % 50, 3, labels)
     (warning,) = [w for w in diagnose(echo(), (as_logits(answers, 2.0), labels)).warnings if w.startswith("Degenerate")]
-    assert "class 3 is its answer to 98" in warning and "20.0% are of that class" in warning
+    assert "predicts class 3 for 98" in warning and "only 20.0% have that label" in warning
     rare = (np.arange(500) % 50 == 0).astype(int)
     assert "Degenerate" not in kinds(diagnose(echo(), (as_logits(rare, 4.0), rare)))
 
@@ -421,7 +423,7 @@ def test_large_logits_are_saturated():
     diagnosis = diagnose(echo(), (1000 * logits, labels), progress=False)
     assert kinds(diagnosis) == ["Saturated", "Badly calibrated"]
     assert "Even T = 20 does not soften it" in diagnosis.warnings[0]
-    assert "overconfident" in diagnosis.warnings[1] and "Measure on validation data" in diagnosis.warnings[1]
+    assert "overconfident" in diagnosis.warnings[1] and "Pass validation data" in diagnosis.warnings[1]
 
 
 def test_the_advice_for_a_saturated_teacher_is_a_temperature_that_helps():
@@ -446,7 +448,7 @@ def test_memorised_labels_are_overfit():
     diagnosis = diagnose(echo(), (as_logits(labels, 6.0), labels), validation=(logits, labels), progress=False)
     assert kinds(diagnosis) == ["Overfit"]
     gap = 100 - 100 * diagnosis.validation.accuracy
-    assert f"100.0% of the training data are right and {100 - gap:.1f}%" in diagnosis.warnings[0]
+    assert f"100.0% on the training data and {100 - gap:.1f}%" in diagnosis.warnings[0]
     assert f"{gap:.1f} points less" in diagnosis.warnings[0]
 
 
@@ -464,7 +466,7 @@ def test_bad_calibration_names_the_temperature(factor, word):
     logits, labels = chances()
     diagnosis = diagnose(echo(), validation=(factor * logits, labels), progress=False)
     assert kinds(diagnosis) == ["Badly calibrated"] and word in diagnosis.warnings[0]
-    assert f"divided by {diagnosis.best_temperature:.3g}" in diagnosis.warnings[0]
+    assert f"by {diagnosis.best_temperature:.3g}" in diagnosis.warnings[0]
     assert diagnosis.best_temperature == pytest.approx(factor, rel=0.1)
 
 
@@ -473,14 +475,14 @@ def test_answers_that_are_not_finite_are_counted_and_left_out():
     broken = np.concatenate([logits, np.full((2, CLASSES), np.nan), [[0, 0, -np.inf, 0, 0]]]).astype("float32")
     diagnosis = diagnose(echo(), validation=(broken, np.append(labels, [0, 1, -1])), progress=False)
     assert diagnosis.validation.num_not_finite == 2 and diagnosis.validation.num_unlabeled == 1
-    assert kinds(diagnosis) == ["Not finite"] and "2 of 202 answers to the validation data" in diagnosis.warnings[0]
+    assert kinds(diagnosis) == ["Not finite"] and "2 of 202 outputs for the validation data" in diagnosis.warnings[0]
     expected = diagnose(echo(), validation=(logits, labels), progress=False)
     assert diagnosis.validation.entropy == expected.validation.entropy
     assert diagnosis.best_temperature == expected.best_temperature
 
 
 def test_no_finite_answer_is_an_error():
-    with pytest.raises(TeacherError, match="in all 6 answers.*diverged"):
+    with pytest.raises(TeacherError, match="in all 6 outputs.*diverged"):
         diagnose(echo(), (LOGITS * np.nan, LABELS), progress=False)
 
 
@@ -496,7 +498,7 @@ def test_reads_as_a_table():
     rows = {line.split("  ")[0]: line for line in text.splitlines()}
     assert rows["(of 5 classes)"].split()[-2:] == ["train", "validation"]
     assert rows["examples"].split()[-2:] == ["170", "200"]
-    assert rows["without a label, left out"].split()[-2:] == ["30", "0"]
+    assert rows["unlabeled (excluded)"].split()[-2:] == ["30", "0"]
     assert rows["highest entropy, log(5), nats"].split()[-1] == "1.609"
     accuracy, (low, high) = diagnosis.validation.accuracy, diagnosis.validation.accuracy_interval
     assert f"{accuracy:.1%} ({low:.1%} to {high:.1%})" in rows["accuracy (95% interval)"]

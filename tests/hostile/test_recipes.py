@@ -186,7 +186,7 @@ TEXTS = {
     "a number": ("5", "mapping"),
     "a list": ("- a\n- b\n", "mapping"),
     "a tab": ("data:\n\tsource: digits\n", "line 2"),
-    "a key twice": ("name: a\nname: b\n", "comes twice"),
+    "a key twice": ("name: a\nname: b\n", "duplicate key"),
     "a list as a key": ("? [a, b]\n: 5\n", ""),
     "a mapping as a key": ("{a: b}: 5\n", ""),
     "an unclosed list": ("augment: [flip\n", "line"),

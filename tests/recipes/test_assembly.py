@@ -58,10 +58,10 @@ BAD = [
         "Did you mean",
     ),
     ("student.model=resnet", "student.model: unknown model. Received: 'resnet'."),
-    ("teacher.model={here}/none.keras", "teacher.model: the file is not there.", "none.keras", "a .keras file"),
-    ("student.model={here}/none.keras", "student.model: the file is not there."),
+    ("teacher.model={here}/none.keras", "teacher.model: file not found.", "none.keras", "a .keras file"),
+    ("student.model={here}/none.keras", "student.model: file not found."),
     ("teacher.model={here}/broken.keras", "teacher.model: the file cannot be loaded", "broken.keras"),
-    ("teacher.model={here}/broken.keras", "it is not a .keras file, or a damaged one."),
+    ("teacher.model={here}/broken.keras", "not a .keras file, or a damaged one."),
     (
         "teacher.model={here}/nan.keras",
         "teacher.model: The teacher has weights that are not finite.",
@@ -70,17 +70,17 @@ BAD = [
     ("student.model={here}/frozen.keras", "student.model: The student has no trainable weights.", "trainable = True"),
     (
         "student.model=example_models:the_same_each_time",
-        "student.model: It returns the same layers at each call",
-        "a new model at each call",
+        "student.model: It returns the same layers on each call",
+        "a new model on each call",
     ),
     (
         "student.model=example_models:another_each_time",
-        "student.model: It returns different weights or layers at each call",
+        "student.model: It returns different weights or layers on each call",
     ),
     ("cache={{top_k: 99}}", "cache.top_k: invalid value. Received: 99. Expected: 1 to 9", "10 classes", "null"),
     ("cache={{top_k: 10}}", "cache.top_k: invalid value."),
-    ("cache={{folder: /proc/nope}}", "cache.folder: nothing can be written there. Received: /proc."),
-    ("output_dir=/proc/nope", "output_dir: nothing can be written there. Received: /proc."),
+    ("cache={{folder: /proc/nope}}", "cache.folder: the folder is not writable. Received: /proc."),
+    ("output_dir=/proc/nope", "output_dir: the folder is not writable. Received: /proc."),
     ("distillation.temperature=1e30", "distillation.temperature:", "temperature <= 1000"),
     ("teacher.model={here}/half.keras", "teacher.model: the file cannot be loaded", "half.keras"),
     ("teacher.model={here}/zip.keras", "teacher.model: the file cannot be loaded", "zip.keras", "model.save("),
@@ -101,7 +101,7 @@ BAD = [
     ("student.model=unfinished_module:student", "student.model: SyntaxError", "unfinished_module"),
     (
         "student.model=example_models:no_model",
-        "student.model: The model name does not give a Keras model. Received: int.",
+        "student.model: The function did not return a Keras model. Received: int.",
         "keras.Model",
     ),
     (
@@ -109,7 +109,11 @@ BAD = [
         "example_models:failing failed: KeyError: 'depth'",
         "example_models.py, line",
     ),
-    ("student.model=example_models:asking_for_more", "'depth'", "needs nothing but input_shape, num_classes"),
+    (
+        "student.model=example_models:asking_for_more",
+        "'depth'",
+        "requires no arguments other than input_shape, num_classes",
+    ),
     (
         "student.model=example_models:with_another_class_count",
         "student.model: The student's outputs",
@@ -166,10 +170,10 @@ BAD = [
         "null",
     ),
     ("few_labels.num_labels=1079", "few_labels.num_labels: invalid value.", "to 1078 (the training images)"),
-    ("output_dir={here}/text.npz", "output_dir: this is not a folder.", "text.npz"),
-    ("output_dir={here}/text.npz/below", "output_dir: this is not a folder.", "text.npz."),
+    ("output_dir={here}/text.npz", "output_dir: not a folder.", "text.npz"),
+    ("output_dir={here}/text.npz/below", "output_dir: not a folder.", "text.npz."),
     ("data.source=digit", "data: Unknown data source.", "'digit'", '"npz:PATH"'),
-    ("data.source=npz:{here}/none.npz", "data: There is no such .npz file.", "none.npz"),
+    ("data.source=npz:{here}/none.npz", "data: .npz file not found.", "none.npz"),
     ("data.source=npz:{here}/text.npz", "data: The file is not a readable .npz", "text.npz"),
     ("data.source=folder:{here}/none", "data:", "none"),
     ("data.source=folder:{here}/classes", "data:", "classes"),
@@ -204,7 +208,7 @@ def test_what_does_not_fit_is_named_and_nothing_is_written(
 @pytest.mark.parametrize("student", ["mine", "copy"])
 def test_a_student_that_is_the_teacher_is_refused(student, make_recipe, outside, tmp_path):
     models = f"teacher={{model: {outside}/mine.keras}}", f"student.model={outside}/{student}.keras"
-    with pytest.raises(RecipeError, match="student.model: this is the teacher, layers and weights"):
+    with pytest.raises(RecipeError, match="student.model: identical to the teacher, in layers and weights"):
         assemble(make_recipe(tmp_path / "run", *models))
 
 
@@ -238,7 +242,7 @@ def test_another_backend_is_refused_before_anything_else(make_recipe, tmp_path, 
         ("few_labels={losses: []}", "few_labels.losses: invalid value. .*at least one loss, or null"),
         ("teacher={model: t.h5}", "teacher.model: invalid value. Received: 't.h5'. Expected: a .keras file"),
         ("student.model=weights.H5", "student.model: invalid value. .*a .keras file"),
-        ("teacher.ensemble_with=[a.onnx]", "teacher.ensemble_with: invalid value. .*a .keras file"),
+        ("teacher.ensemble_with=[a.onnx]", "teacher.ensemble_with.0: invalid value. .*a .keras file"),
     ],
 )
 def test_what_no_run_can_mean_is_refused_by_the_schema(override, message, make_recipe, tmp_path):
@@ -249,7 +253,7 @@ def test_what_no_run_can_mean_is_refused_by_the_schema(override, message, make_r
 
 def test_a_folder_of_somebody_else(make_recipe, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
-    with pytest.raises(RecipeError, match=f"output_dir: nothing can be written there.*{re.escape(str(tmp_path))}"):
+    with pytest.raises(RecipeError, match=f"output_dir: the folder is not writable.*{re.escape(str(tmp_path))}"):
         assemble(make_recipe(tmp_path / "run"))
 
 

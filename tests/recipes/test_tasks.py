@@ -112,7 +112,7 @@ def finished_run(example_models, tmp_path_factory):
 def test_a_recipe_of_the_task_runs_to_its_report(finished_run, name):
     folder, report, said = finished_run(name)
     task = tasks.get(name)
-    assert f"data.task: {name}, found in the labels" in said
+    assert f"data.task: {name}, inferred from the labels" in said
     rows = {row.id: row for row in report.rows}
     expected = {"teacher", "scratch", "distilled", "export_float32", "export_int8"}
     assert set(rows) == expected | ({"few_scratch", "few_distilled"} if name in FEW_LABELS else set())
@@ -179,11 +179,15 @@ def test_a_regression_says_nothing_of_classes_or_noise(finished_run):
             {"student": {"model": "task_models:sigmoid_student"}},
             "last activation of the student",
         ),
-        ("regression", {"cache": {"top_k": 1}}, "cache.top_k: this is for classes that exclude each other"),
+        ("regression", {"cache": {"top_k": 1}}, "cache.top_k: the classes of the task are not exclusive"),
         ("regression", {"data": {"task": "classification"}}, "data: .*does not"),
         ("regression", {"data": {"task": "ranking"}}, "data: Unknown task. Received: 'ranking'"),
         ("segmentation", {"augment": ["mixup"]}, "augment: Mixup computes shares of classes"),
-        ("token_classification", {"augment": ["gaussian_noise"]}, "augment: GaussianNoise computes with real numbers"),
+        (
+            "token_classification",
+            {"augment": ["gaussian_noise"]},
+            "augment: GaussianNoise does not apply to integer inputs",
+        ),
     ],
 )
 def test_what_does_not_fit_is_named_before_training(finished_run, name, changes, message):

@@ -189,7 +189,7 @@ def test_the_diagnosis(tmp_path, make_recipe, teacher_file):
     [
         ("augment=[flop]", "augment: Unknown augmentation.*Did you mean 'flip'"),
         ("augment=[{name: pad_and_crop, pixels: -1}]", "augment: .*pixels"),
-        ("teacher.ensemble_with=[nowhere.keras]", "teacher.ensemble_with: the file is not there.*nowhere.keras"),
+        ("teacher.ensemble_with=[nowhere.keras]", "teacher.ensemble_with: file not found.*nowhere.keras"),
         ("assistants=[{model: nobody, epochs: 1}]", "assistant 1.model: unknown model.*nobody"),
         ("cache={views: 0}", "cache.views"),
         ("cache={top_q: 3}", "cache.top_q: unknown key"),

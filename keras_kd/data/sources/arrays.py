@@ -13,7 +13,8 @@ from keras_kd import tasks
 from keras_kd.data.checks import refuse_image_size
 from keras_kd.data.sources.contents import check_pixel_range
 from keras_kd.data.sources.npz import NPZ_FORMS, Header, load, read_headers
-from keras_kd.data.splits import ArrayRecords, Opened, Records, Scaling
+from keras_kd.data.sources.records import ArrayRecords, Records, Scaling
+from keras_kd.data.splits import Opened
 from keras_kd.data.stratify import complete_splits
 from keras_kd.errors import ConfigurationError, explain
 from keras_kd.tasks import Inputs, Task
@@ -64,7 +65,7 @@ def _suffixes(path: Path, headers: Mapping[str, Header]) -> dict[str, str]:
     if incomplete or not present:
         raise ConfigurationError(
             explain(
-                f"{path} does not hold the arrays of a data set.",
+                f"{path} does not contain the arrays of a data set.",
                 received=f"the keys {', '.join(sorted(headers)) or '(none)'}",
                 expected=NPZ_FORMS,
                 fix=f"Add {', '.join(incomplete)}." if incomplete else None,
@@ -81,15 +82,15 @@ def _inputs(path: Path, key: str, headers: Mapping[str, Header]) -> Inputs:
     if len(x.shape) < 2 or 0 in x.shape[1:]:
         raise ConfigurationError(
             explain(
-                f"{key!r} in {path} does not hold examples.",
+                f"{key!r} in {path} has an invalid shape.",
                 received=f"shape {x.shape}",
-                expected="[n, ...] with at least one number an example",
+                expected="[n, ...] with at least one number per example",
             )
         )
     if x.dtype == np.uint8 and len(x.shape) == 2:
         raise ConfigurationError(
             explain(
-                f"{key!r} in {path} may hold pixels or token ids.",
+                f"{key!r} in {path} is ambiguous: pixels or token ids.",
                 received=f"uint8 of shape {x.shape}",
                 expected="images [n, H, W] or [n, H, W, C]; int32 token ids [n, t]; or float32 numbers [n, d]",
                 fix="Pixels: x.reshape(n, H, W). Token ids: x.astype(np.int32). Numbers: x.astype(np.float32).",
@@ -98,9 +99,9 @@ def _inputs(path: Path, key: str, headers: Mapping[str, Header]) -> Inputs:
     if x.dtype != np.uint8 and x.dtype.kind != "f" and not x.are_token_ids:
         raise ConfigurationError(
             explain(
-                f"{key!r} in {path} has a dtype that says nothing about its range.",
+                f"{key!r} in {path} has an unsupported dtype.",
                 received=f"{x.dtype} of shape {x.shape}",
-                expected="uint8 images (0..255); floating point numbers, which are taken as they are; or token ids, "
+                expected="uint8 images (0..255); floating-point numbers, which are not scaled; or token ids, "
                 "whole numbers [n, t]",
                 fix="Convert it with .astype(np.uint8) or .astype(np.float32).",
             )
@@ -135,10 +136,10 @@ def _check_token_ids(path: Path, key: str) -> None:
     if ids.min() < 0 or ids.max() > np.iinfo(np.int32).max:
         raise ConfigurationError(
             explain(
-                f"{key!r} in {path} has whole numbers that are not token ids.",
+                f"{key!r} in {path} has integers that are not token ids.",
                 received=f"{ids.min()} to {ids.max()}",
                 expected="0 to 2^31 - 1",
-                fix="Where these are numbers rather than ids, store x.astype(np.float32).",
+                fix="If these are numbers rather than ids, store x.astype(np.float32).",
             )
         )
 
@@ -155,7 +156,7 @@ def _check_same_examples(path: Path, parts: Mapping[str, Records]) -> None:
     if len(set(kinds.values())) > 1:
         raise ConfigurationError(
             explain(
-                f"The parts of {path} hold different kinds of examples.",
+                f"The splits in {path} have different shapes or dtypes.",
                 received=", ".join(f"{name}: x {x} {dtype}, y {y}" for name, (x, dtype, y) in kinds.items()),
                 expected="one shape and one dtype",
             )
@@ -170,9 +171,9 @@ def _stored_labels(path: Path, suffix: str, headers: Mapping[str, Header]) -> np
     if labels.ndim < 1 or len(labels) != num_examples or num_examples == 0:
         raise ConfigurationError(
             explain(
-                f"'x{suffix}' and 'y{suffix}' in {path} do not belong together.",
+                f"'x{suffix}' and 'y{suffix}' in {path} do not have the same number of examples.",
                 received=f"shapes {headers[f'x{suffix}'].shape} and {labels.shape}",
-                expected="as many labels as examples, at least one",
+                expected="one label per example, and at least one example",
             )
         )
     return labels
@@ -195,7 +196,7 @@ def _labels(path: Path, key: str, stored: np.ndarray, task: Task) -> np.ndarray:
         check_class_numbers(f"{key!r} in {path}", labels, missing=False)
     if not task.has_label(labels).any():
         raise ConfigurationError(
-            explain(f"{key!r} in {path} has no label.", received="missing labels only", expected="at least one label")
+            explain(f"{key!r} in {path} has no labels.", received="missing labels only", expected="at least one label")
         )
     return labels
 
@@ -208,10 +209,10 @@ def _class_names(
     names = _given_names(path) if "class_names" in headers else tuple(str(i) for i in range(num_outputs))
     is_exact = not task.has_classes  # an exclusive class may be missing from the labels
     if len(names) < max(num_outputs, 2 if task.has_classes else 1) or (is_exact and len(names) != num_outputs):
-        wanted = "at least two classes, and a name for each label where there are 'class_names'"
+        wanted = "at least two classes, and one name per class if 'class_names' is present"
         raise ConfigurationError(
             explain(
-                f"The labels in {path} do not fit its classes.",
+                f"The labels in {path} do not match its classes.",
                 received=f"labels up to {num_outputs - 1}, {len(names)} class name(s)",
                 expected=f"{num_outputs} names, one per output" if is_exact else wanted,
             )
@@ -226,8 +227,8 @@ def _given_names(path: Path) -> tuple[str, ...]:
             explain(
                 f"'class_names' in {path} are not text.",
                 received=f"dtype {names.dtype}",
-                expected="text, as np.array(['ant', 'bee'])",
-                fix="Bytes become text with names.astype(str).",
+                expected="text, such as np.array(['ant', 'bee'])",
+                fix="Convert bytes with names.astype(str).",
             )
         )
     return tuple(str(name) for name in names.ravel())

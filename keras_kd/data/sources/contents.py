@@ -55,7 +55,7 @@ def not_finite(what: str, rows: np.ndarray) -> ConfigurationError:
     named = ", ".join(str(int(row)) for row in rows[:5]) + (", ..." if len(rows) > 5 else "")
     return ConfigurationError(
         explain(
-            f"{what} has values that are not finite numbers of float32.",
+            f"{what} has values that are not finite in float32.",
             received=f"NaN, infinity or more than 3.4e38 in row{'s' if len(rows) > 1 else ''} {named}",
             expected="finite numbers",
             fix="Remove these rows, or replace the values, as np.nan_to_num does.",
@@ -70,9 +70,9 @@ def check_pixel_range(what: str, lowest: float, highest: float, value_range: tup
         return
     raise ConfigurationError(
         explain(
-            f"The pixels of {what} are far outside 'value_range', and floating point numbers are not scaled.",
+            f"The pixels of {what} are far outside 'value_range', and floating-point numbers are not scaled.",
             received=f"values from {lowest:g} to {highest:g}, value_range ({low:g}, {high:g})",
-            expected="values within the range, or not much outside",
+            expected="values in or near the range",
             fix=f"Scale them before saving (x / 255 for pixels of 0..255, or store them as uint8); or, where the model "
             f"is to get them as they are, pass value_range=({min(lowest, 0):g}, {highest:g}).",
         )
@@ -84,14 +84,16 @@ def check_class_names(names: Sequence[str]) -> None:
     for label, name in enumerate(names):
         if not name.strip() or any(unicodedata.category(character) in _NOT_IN_A_LINE for character in name):
             raise _bad_name(
-                "A class name does not fit on a line of a file of labels.",
+                "A class name does not fit on one line of a label file.",
                 f"{name!r}, of label {label}",
                 "text without line breaks and other control characters",
             )
     counts = Counter(name.strip() for name in names)
     if repeated := [name for name, count in counts.items() if count > 1]:
         labels = ", ".join(str(label) for label, name in enumerate(names) if name.strip() == repeated[0])
-        raise _bad_name("Classes have the same name.", f"{repeated[0]!r}, of labels {labels}", "a name for each")
+        raise _bad_name(
+            "Two classes have the same name.", f"{repeated[0]!r}, of labels {labels}", "a unique name per class"
+        )
 
 
 def _bad_name(problem: str, received: str, expected: str) -> ConfigurationError:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from keras_kd.data.checks import refuse_image_size
-from keras_kd.data.splits import ArrayRecords, Opened, Scaling, Split
+from keras_kd.data.sources.records import ArrayRecords, Scaling
+from keras_kd.data.splits import Opened, Split
 from keras_kd.data.stratify import stratified_choice
 from keras_kd.errors import ConfigurationError, explain
 
@@ -26,7 +27,7 @@ def open_digits(fractions: Mapping[str, Any], image_size: Any, value_range: tupl
     if given:
         raise ConfigurationError(
             explain(
-                "The digits come in one fixed split, so that all results on them compare.",
+                "The digits have one fixed split, so that results are comparable.",
                 received=", ".join(f"{name}={value!r}" for name, value in given.items()),
                 expected="no 'train', 'validation' or 'test'",
             )

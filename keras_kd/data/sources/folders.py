@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from keras_kd.data.checks import check_image_size
-from keras_kd.data.splits import Opened, Records, Scaling
+from keras_kd.data.sources.records import Records, Scaling
+from keras_kd.data.splits import Opened
 from keras_kd.data.stratify import complete_splits
 from keras_kd.errors import ConfigurationError, explain
 
@@ -119,7 +120,7 @@ def _open(file: Path) -> Any:
     from PIL import Image
 
     if not file.is_file():  # opening a pipe would block until a writer appears
-        raise _unreadable(file, "it is a pipe, a device, a folder or a link to nothing")
+        raise _unreadable(file, "not a regular file")
     try:
         return Image.open(file)
     except (*_BROKEN, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -131,7 +132,7 @@ def _unreadable(file: Path, error: Exception | str) -> ConfigurationError:
         explain(
             f"The image file cannot be read: {error}.",
             received=str(file),
-            expected=f"a whole image ({', '.join(SUFFIXES)})",
+            expected=f"a complete image ({', '.join(SUFFIXES)})",
             fix="Repair or remove the file.",
         )
     )
@@ -142,10 +143,12 @@ def _check_mode(file: Path, mode: str, channels: int) -> None:
     if deep or lossy:
         raise ConfigurationError(
             explain(
-                "The image has more than 8 bits a channel." if deep else "A color image stands among grayscale ones.",
+                "The image has more than 8 bits per channel."
+                if deep
+                else "A color image was found among grayscale ones.",
                 received=f"{file}, Pillow mode {mode!r}",
-                expected="8 bits a channel" if deep else "grayscale, as the first image is",
-                fix="Convert the images to one kind.",
+                expected="8 bits per channel" if deep else "grayscale, like the first image",
+                fix="Convert all images to the same mode.",
             )
         )
 
@@ -154,10 +157,10 @@ def _part_folders(path: Path) -> dict[str, Path]:
     if not path.is_dir():
         raise ConfigurationError(
             explain(
-                "There is no such folder.",
+                "Folder not found.",
                 received=str(path),
-                expected="a folder with a sub-folder of images for each class",
-                fix="Relative paths start at the working directory.",
+                expected="a folder with one subfolder of images per class",
+                fix="Relative paths are resolved from the working directory.",
             )
         )
     if not (path / "train").is_dir():
@@ -179,9 +182,9 @@ def _class_names(folder: Path) -> tuple[str, ...]:
     if len(names) < 2:
         raise ConfigurationError(
             explain(
-                f"{folder} does not hold the classes of a data set.",
-                received=f"sub-folders: {', '.join(names) or '(none)'}",
-                expected="at least two, one for each class, with its images inside",
+                f"{folder} has fewer than two class folders.",
+                received=f"subfolders: {', '.join(names) or '(none)'}",
+                expected="at least two, one per class, with its images inside",
             )
         )
     return names
@@ -193,7 +196,7 @@ def _files(folder: Path, class_names: Sequence[str]) -> tuple[list[Path], np.nda
     if unknown:
         raise ConfigurationError(
             explain(
-                f"{folder} has classes that the training images lack.",
+                f"{folder} has classes without training images.",
                 received=", ".join(sorted(unknown)),
                 expected=f"some of {', '.join(class_names)}",
             )
@@ -210,9 +213,9 @@ def _images(folder: Path) -> list[Path]:
     if not images:
         raise ConfigurationError(
             explain(
-                "A class folder has no images.",
+                "A class folder contains no images.",
                 received=str(folder),
-                expected=f"at least one file that ends in {', '.join(SUFFIXES)}",
+                expected=f"at least one file with the suffix {', '.join(SUFFIXES)}",
                 fix="Add images, or remove the folder.",
             )
         )

@@ -43,10 +43,10 @@ def read_headers(path: Path) -> dict[str, Header]:
     if not path.is_file():
         raise ConfigurationError(
             explain(
-                "There is no such .npz file.",
+                ".npz file not found.",
                 received=str(path),
                 expected=f"a file with {NPZ_FORMS}",
-                fix="Relative paths start at the working directory.",
+                fix="Relative paths are resolved from the working directory.",
             )
         )
     try:
@@ -96,9 +96,9 @@ def _read(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Header
         with archive.open(info) as file:
             shape, fortran_order, dtype = _header(file)
             if dtype.hasobject:
-                raise unreadable(path, key, "it holds pickled objects")
+                raise unreadable(path, key, "it contains pickled objects")
             if file.tell() + math.prod(shape) * dtype.itemsize != info.file_size:
-                raise ValueError(f"its header says shape {shape} of {dtype}, and it has {info.file_size:,} bytes")
+                raise ValueError(f"its header declares shape {shape} of {dtype}, but it has {info.file_size:,} bytes")
             lowest, highest, bad = _scan(file, dtype, missing=key.startswith("y"))
     except ConfigurationError:
         raise

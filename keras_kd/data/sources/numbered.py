@@ -45,7 +45,7 @@ def examples_of(source: Any, task: Any = None) -> Examples:
         return examples_of_dataset(source, task)
     raise ConfigurationError(
         explain(
-            "This holds no examples.", received=f"{type(source).__module__}.{type(source).__name__}", expected=_FORMS
+            "Unsupported data source.", received=f"{type(source).__module__}.{type(source).__name__}", expected=_FORMS
         )
     )
 

@@ -125,7 +125,7 @@ def _open_local(
     except (OSError, ValueError, RuntimeError) as error:  # not a valid file name
         received = repr(place if len(place) <= 80 else f"{place[:77]}...")
         raise ConfigurationError(
-            explain(f"This place cannot be read: {error.args[-1]}.", received=received, expected=FORMS)
+            explain(f"Invalid path: {error.args[-1]}.", received=received, expected=FORMS)
         ) from None
     return open_path(Path(place).expanduser(), fractions, image_size, value_range, seed)
 
@@ -134,9 +134,9 @@ def _refuse_task(task: tasks.Task | None, source: str) -> None:
     if task is not None and not isinstance(task, tasks.Classification):
         raise ConfigurationError(
             explain(
-                f"{source!r} holds one class per example.",
+                f"{source!r} has one class per example, which other tasks do not support.",
                 received=f"task {task.name!r}",
-                expected="'classification', or no task",
+                expected="the task 'classification', or none",
                 fix='Labels of other tasks come from "npz:PATH".',
             )
         )
@@ -146,9 +146,9 @@ def _refuse_data_dir(data_dir: Any, source: str) -> None:
     if data_dir is not None:
         raise ConfigurationError(
             explain(
-                f"{source!r} has no use for 'data_dir'.",
+                f"'data_dir' does not apply to {source!r}.",
                 received=f"data_dir={str(data_dir)!r}",
-                expected='no data_dir, which is for "tfds:NAME"',
+                expected='no data_dir (it applies to "tfds:NAME" only)',
             )
         )
 

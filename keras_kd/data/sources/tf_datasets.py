@@ -7,8 +7,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_kd.data import splits
 from keras_kd.data.examples import ArrayExamples, Examples, StreamedExamples
+from keras_kd.data.sources import records
 from keras_kd.errors import ConfigurationError, explain
 from keras_kd.tasks import Task
 
@@ -32,7 +32,7 @@ def examples_of_dataset(dataset: Any, task: Task | None = None) -> Examples:
     numbered = dataset.map(parts_of) if named else dataset.map(lambda *example: (b"", parts_of(*example)))
     kept, keys, count = _read(numbered)
     if not count:
-        raise ConfigurationError(explain("This data set is empty.", received=repr(dataset), expected="examples"))
+        raise ConfigurationError(explain("The data set is empty.", received=repr(dataset), expected="examples"))
     ranks = _ranks(keys) if named else None
     if kept is None:
         return StreamedExamples(_with_numbers(numbered, ranks), count, task)
@@ -61,8 +61,8 @@ def _reader(spec: Any) -> tuple[bool, Any]:
                 explain(
                     "Cannot tell inputs from labels.",
                     received=f"the features {', '.join(keys)}",
-                    expected=f"one of numbers, at most one whole number beside it, and {_ID}",
-                    fix="Leave the others out with dataset.map.",
+                    expected=f"one numeric feature, at most one integer feature besides it, and {_ID}",
+                    fix="Remove the others with dataset.map.",
                 )
             )
         return True, lambda example: (example[_ID], tuple(example[key] for key in (*inputs, *labels)))
@@ -73,8 +73,8 @@ def _reader(spec: Any) -> tuple[bool, Any]:
 
 def _read(numbered: Any) -> tuple[list[Any] | None, np.ndarray, int]:
     """Chunks of parts (None if they do not fit in memory), names, and the number of examples."""
-    kept, keys, room = [], [], splits.MEMORY_LIMIT_BYTES
-    for names, parts in splits.without_autotune(numbered.batch(_CHUNK)).as_numpy_iterator():
+    kept, keys, room = [], [], records.MEMORY_LIMIT_BYTES
+    for names, parts in records.without_autotune(numbered.batch(_CHUNK)).as_numpy_iterator():
         keys.append(names)
         if kept is not None:
             room -= sum(leaf.nbytes for leaf in keras.tree.flatten(parts))

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from keras_kd.data.checks import check_image_size
-from keras_kd.data.splits import Opened, Records, ReorderedRecords, Scaling, Split, without_autotune
+from keras_kd.data.sources.records import Records, ReorderedRecords, Scaling, without_autotune
+from keras_kd.data.splits import Opened, Split
 from keras_kd.errors import ConfigurationError, explain
 
 _VALIDATION_NAMES = ("validation", "valid", "val", "dev")
@@ -148,7 +149,7 @@ def _tfds_builder(name: str, data_dir: Any) -> Any:
             explain(
                 f"TensorFlow Datasets cannot open this data set: {_first_line(error)}",
                 received=f"{name!r}, data_dir={_words(data_dir)}",
-                expected="the name of a data set that TFDS knows, or of one that lies prepared in data_dir",
+                expected="the name of a data set that TFDS knows, or of one prepared in data_dir",
                 fix="The names are at https://www.tensorflow.org/datasets/catalog; for your own images use "
                 '"folder:PATH".',
             )
@@ -197,7 +198,7 @@ def _tfds_keys(name: str, info: Any) -> tuple[str, str]:
         found = ", ".join(f"{key}: {type(feature).__name__}" for key, feature in sorted(features.items()))
         raise ConfigurationError(
             explain(
-                f"The data set {name!r} is not one of images with a class.",
+                f"The data set {name!r} does not have images with one class each.",
                 received=f"the features {found or type(info.features).__name__}",
                 expected="one Image and one ClassLabel",
             )
@@ -233,9 +234,9 @@ def _default_expressions(name: str, given: Mapping[str, str | None], available: 
     if "train" not in available and None in given.values():
         raise ConfigurationError(
             explain(
-                f"The data set {name!r} has no split 'train' to start from.",
+                f"The data set {name!r} has no 'train' split.",
                 received=f"the splits {', '.join(available) or '(none)'}",
-                expected="'train', 'validation' and 'test' as split expressions of those",
+                expected="'train', 'validation' and 'test' as split expressions over those",
             )
         )
     return chosen
@@ -248,7 +249,7 @@ def _tfds_split(name: str, builder: Any, split: str, expression: str) -> Any:
     except Exception as error:
         raise ConfigurationError(
             explain(
-                f"{split!r} is no split of {name!r}: {_first_line(error)}",
+                f"Invalid {split!r} split of {name!r}: {_first_line(error)}",
                 received=repr(expression),
                 expected=f"an expression of {', '.join(builder.info.splits)}, such as 'train[:90%]'",
             )

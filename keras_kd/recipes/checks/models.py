@@ -23,7 +23,7 @@ def check_name(name: str) -> None:
     """Raises `ConfigurationError` if a model name cannot be resolved; needs no data."""
     if is_file(name):
         if not Path(name).exists():
-            raise ConfigurationError(explain("the file is not there.", received=name, expected="a .keras file"))
+            raise ConfigurationError(explain("file not found.", received=name, expected="a .keras file"))
     elif ":" in name:
         import_function(name)
     elif name not in models.names():
@@ -42,7 +42,7 @@ def check_model(model: Any, role: str, source: data.DataSource, task: RecipeTask
     if not isinstance(model, keras.Model):
         raise ConfigurationError(
             explain(
-                "The model name does not give a Keras model.",
+                "The function did not return a Keras model.",
                 received=type(model).__name__,
                 expected="a keras.Model" + " or a keras_kd teacher" * (role == "teacher"),
             )
@@ -51,29 +51,9 @@ def check_model(model: Any, role: str, source: data.DataSource, task: RecipeTask
         model.build((None, *source.input_shape))
     shapes = output_shapes(model) or {"output": model.compute_output_shape((None, *source.input_shape))}
     task.check_outputs(shapes, role)
-    expected = (None, *source.input_shape)
-    wanted = tuple(model.input_shape) if getattr(model, "inputs", None) else expected
-    if not same_shape(wanted, expected):
-        raise ConfigurationError(
-            explain(
-                f"The {role}'s input does not fit the data.",
-                received=f"{wanted}",
-                expected=f"{expected}, as {source.name!r} has",
-                fix="data.image_size resizes the images.",
-            )
-        )
+    _check_input(model, role, source)
     _check_finite(model, role)
-    try:
-        heads = find_heads(model, role=role)
-    except ConfigurationError:
-        raise ConfigurationError(
-            explain(
-                f"Cannot tell whether the {role} ends in logits or in probabilities.",
-                received=f"a {type(model).__name__} whose last operation is not a known one",
-                expected="a Functional or Sequential model that ends in a layer such as Dense, or in a softmax",
-            )
-        ) from None
-    task.check_outputs(shapes, role, {name: head.activation for name, head in heads.items()})
+    task.check_outputs(shapes, role, _activations(model, role))
 
 
 def check_trainable(model: keras.Model, role: str) -> None:
@@ -93,15 +73,15 @@ def check_builds(model: keras.Model, again: keras.Model, name: str) -> None:
     """Raises `ConfigurationError` unless each call of the function builds a new model with the same weights."""
     problem = None
     if _variables(model) & _variables(again):
-        problem = "It returns the same layers at each call: training one model would change the next."
+        problem = "It returns the same layers on each call: training one model would change the next."
     elif identity(model) != identity(again):
-        problem = "It returns different weights or layers at each call: students would not start alike."
+        problem = "It returns different weights or layers on each call: students would not start from the same weights."
     if problem:
         raise ConfigurationError(
             explain(
                 problem,
                 received=name,
-                expected="a new model at each call, whose weights depend on keras.utils.set_random_seed alone",
+                expected="a new model on each call, with weights that depend on keras.utils.set_random_seed alone",
             )
         )
 
@@ -118,6 +98,34 @@ def check_apart(models: Mapping[str, keras.Model]) -> None:
                     fix="Copy one with keras.models.clone_model.",
                 )
             )
+
+
+def _check_input(model: keras.Model, role: str, source: data.DataSource) -> None:
+    expected = (None, *source.input_shape)
+    received = tuple(model.input_shape) if getattr(model, "inputs", None) else expected
+    if not same_shape(received, expected):
+        raise ConfigurationError(
+            explain(
+                f"The {role}'s input does not fit the data.",
+                received=f"{received}",
+                expected=f"{expected}, as {source.name!r} has",
+                fix="data.image_size resizes the images.",
+            )
+        )
+
+
+def _activations(model: keras.Model, role: str) -> dict[str, str]:
+    """The final activation of each output."""
+    try:
+        return {name: head.activation for name, head in find_heads(model, role=role).items()}
+    except ConfigurationError:
+        raise ConfigurationError(
+            explain(
+                f"Cannot tell whether the {role} ends in logits or in probabilities.",
+                received=f"a {type(model).__name__} whose last operation is not a known one",
+                expected="a Functional or Sequential model that ends in a layer such as Dense, or in a softmax",
+            )
+        ) from None
 
 
 def _variables(model: keras.Model) -> set[int]:

@@ -112,7 +112,7 @@ def _check_not_the_teacher(recipe: Recipe, models: dict[str, TrainedModel]) -> N
         if name != "teacher" and model.identity == models["teacher"].identity:
             raise RecipeError(
                 explain(
-                    f"{name}.model: this is the teacher, layers and weights.",
+                    f"{name}.model: identical to the teacher, in layers and weights.",
                     received=f"{model.settings.model}, taught by {recipe.teacher.model}",
                     expected="another model",
                 )
@@ -124,9 +124,9 @@ def _check_top_k(recipe: Recipe, source: data.DataSource) -> None:
     if top_k is not None and not source.task.has_classes:
         raise RecipeError(
             explain(
-                "cache.top_k: this is for classes that exclude each other.",
+                "cache.top_k: the classes of the task are not exclusive.",
                 received=f"{top_k}, and the task {source.task.name!r}",
-                expected="cache.top_k: null, which keeps whole rows",
+                expected="cache.top_k: null, which keeps all outputs",
             )
         )
     if top_k is not None and top_k >= source.num_classes:
@@ -135,7 +135,7 @@ def _check_top_k(recipe: Recipe, source: data.DataSource) -> None:
                 "cache.top_k: invalid value.",
                 received=top_k,
                 expected=f"1 to {source.num_classes - 1}, fewer than the {source.num_classes} classes of the data",
-                fix="cache.top_k: null keeps whole rows.",
+                fix="cache.top_k: null keeps all classes.",
             )
         )
 

@@ -54,7 +54,7 @@ def trained_models(recipe: Recipe) -> dict[str, Training]:
 def _check_exists(name: str) -> None:
     if not Path(name).exists():
         expected = "a .keras or .tflite file, or a SavedModel folder"
-        raise ConfigurationError(explain("the file is not there.", received=name, expected=expected))
+        raise ConfigurationError(explain("file not found.", received=name, expected=expected))
 
 
 def _check_ensemble_settings(teacher: Any) -> None:
@@ -62,9 +62,9 @@ def _check_ensemble_settings(teacher: Any) -> None:
         if getattr(teacher, name) != default and not teacher.ensemble_with:
             raise RecipeError(
                 explain(
-                    f"teacher.{name}: this is for an ensemble, and the teacher is alone.",
+                    f"teacher.{name}: applies to ensembles only, and the recipe has a single teacher.",
                     received=getattr(teacher, name),
-                    expected=f"teacher.ensemble_with: [b.keras, ...] beside it, or no teacher.{name}",
+                    expected=f"teacher.ensemble_with: [b.keras, ...] as well, or no teacher.{name}",
                 )
             )
 
@@ -72,7 +72,7 @@ def _check_ensemble_settings(teacher: Any) -> None:
 def _check_folder(folder: Path) -> None:
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not existing.is_dir():
-        raise ConfigurationError(explain("this is not a folder.", received=str(existing), expected="a folder"))
+        raise ConfigurationError(explain("not a folder.", received=str(existing), expected="a folder"))
     try:
         if not os.access(existing, os.W_OK):
             raise PermissionError
@@ -80,7 +80,7 @@ def _check_folder(folder: Path) -> None:
             pass
     except OSError:
         raise ConfigurationError(
-            explain("nothing can be written there.", received=str(existing), expected="a folder of your own")
+            explain("the folder is not writable.", received=str(existing), expected="a writable folder")
         ) from None
 
 

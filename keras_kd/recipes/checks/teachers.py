@@ -32,7 +32,7 @@ def check_teacher(recipe: Recipe, models: dict[str, keras.Model], source: data.D
         if recipe.drop and recipe.guidance != "all":
             raise ConfigurationError(
                 explain(
-                    "a single teacher cannot be left out.",
+                    "a single teacher cannot be dropped.",
                     received=f"drop: {recipe.drop:g}, guidance: {recipe.guidance}",
                     expected="drop: 0, or guidance: all",
                 )
@@ -50,7 +50,7 @@ def _check_guidance(recipe: Recipe, teacher: Teacher, models: dict[str, keras.Mo
         if settings is not None and settings.losses is not None:
             raise ConfigurationError(
                 explain(
-                    "with several teachers the losses are the soft targets of each.",
+                    "several teachers support soft targets only.",
                     received=f"guidance: all and {section}.losses",
                     expected="no losses, or guidance: previous",
                 )

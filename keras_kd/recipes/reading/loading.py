@@ -60,7 +60,7 @@ def _set(settings: dict[str, Any], override: str) -> None:
     *parents, last = key.split(".")
     key = printable(key)
     if len(parents) >= MAX_DEPTH or not override.partition("=")[0].isprintable():
-        raise RecipeError(explain("Invalid --set.", received=key, expected="a key that a recipe has"))
+        raise RecipeError(explain("Invalid --set.", received=key, expected="a key of the recipe"))
     section = settings
     for parent in parents:
         if section.get(parent) is None:
@@ -69,9 +69,9 @@ def _set(settings: dict[str, Any], override: str) -> None:
         if not isinstance(section, dict):
             raise RecipeError(
                 explain(
-                    f"{key}: {_shown(parent)} has no keys below it.",
+                    f"{key}: {_shown(parent)} is not a section.",
                     received=_shown(override),
-                    expected="KEY=VALUE, with a key that a recipe has",
+                    expected="KEY=VALUE, where KEY is a key of the recipe",
                 )
             )
     section[last] = parse(text, f"{key}: {_shown(text)} is not valid YAML")

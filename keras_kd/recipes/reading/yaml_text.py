@@ -80,7 +80,7 @@ def parse(text: str, problem: str) -> Any:
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2025-13-01
         raise RecipeError(f"{problem}: {_first_line(error)}.") from None
     except (LookupError, TypeError, AttributeError, OverflowError):  # raised by PyYAML for a tag such as `!!int ""`
-        raise RecipeError(f"{problem}: a value is not of the type that its tag names.") from None
+        raise RecipeError(f"{problem}: a value does not match its tag.") from None
 
 
 def _unshared(value: Any) -> Any:
@@ -144,7 +144,7 @@ class _Loader(yaml.SafeLoader):
             raise _refusal(f"a value of more than {_MAX_DIGITS} characters that is not text", node.start_mark)
         found = _CONTROL.search(value) if isinstance(value, str) else None
         if found:
-            raise _refusal(f"the character {found[0]!r} has no place in a recipe", node.start_mark)
+            raise _refusal(f"the character {found[0]!r} is not allowed", node.start_mark)
         return value
 
     def construct_whole_number(self, node):
@@ -159,7 +159,7 @@ def _check_keys(node: yaml.MappingNode) -> None:
     for key, _ in node.value:
         name = key.value if isinstance(key, yaml.ScalarNode) else id(key)
         if name in seen:
-            raise _refusal(f"the key {name!r} comes twice", key.start_mark)
+            raise _refusal(f"duplicate key {name!r}", key.start_mark)
         seen.add(name)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from keras_kd import data
 from keras_kd.chain.progress import RunProgress
+from keras_kd.data.sources import records
 from keras_kd.evaluation.roles import Role
 from keras_kd.recipes.assembly import Assembly
 from keras_kd.recipes.engine.context import Context
@@ -52,7 +53,7 @@ def teacher_in_memory(
     shapes = teacher.output_shapes or {}
     is_same = isinstance(teacher, FrozenTeacher) and not recipe.augment and losses is None and len(shapes) == 1
     num_bytes = 4 * split.num_examples * sum(_size(shape) for shape in shapes.values())
-    if not is_same or num_bytes > data.splits.MEMORY_LIMIT_BYTES:
+    if not is_same or num_bytes > records.MEMORY_LIMIT_BYTES:
         return teacher
     with progress.stage(f"{name}, teacher", total=split.num_examples) as stage:
         logits = predict(teacher, split, lambda steps: stage.advance(steps=steps))

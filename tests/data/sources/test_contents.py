@@ -5,7 +5,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from keras_kd.data import Mixup, Pipeline, open_source, splits
+from keras_kd.data import Mixup, Pipeline, open_source
+from keras_kd.data.sources import records
 from keras_kd.data.sources.contents import check_class_names, check_pixel_range, rows_not_finite
 from keras_kd.errors import ConfigurationError
 
@@ -64,11 +65,11 @@ def test_an_array_on_disk_is_looked_at_as_it_is_read(tmp_path):
         next(batches)
 
 
-@pytest.mark.parametrize("limit", [splits.MEMORY_LIMIT_BYTES, 0], ids=["in memory", "streamed"])
+@pytest.mark.parametrize("limit", [records.MEMORY_LIMIT_BYTES, 0], ids=["in memory", "streamed"])
 def test_a_tf_dataset_is_looked_at(monkeypatch, limit):
     import tensorflow as tf
 
-    monkeypatch.setattr(splits, "MEMORY_LIMIT_BYTES", limit)
+    monkeypatch.setattr(records, "MEMORY_LIMIT_BYTES", limit)
     dataset = tf.data.Dataset.from_tensor_slices((spoiled(np.nan, [41]), Y))
     with pytest.raises(ConfigurationError, match="x has values.*in row 41"):
         list(Pipeline(dataset, batch_size=16).epoch(0))
@@ -239,9 +240,9 @@ def test_a_header_that_promises_more_than_there_is(tmp_path):
     ("arrays", "message"),
     [
         ({"x": X[:0], "y": Y[:0]}, "at least one"),
-        ({"x": X[:, :0], "y": Y}, r"'x' in .* does not hold examples.*\(60, 0, 4, 1\)"),
-        ({"x": X[:, 0, 0, 0], "y": Y}, r"does not hold examples.*\(60,\)"),
-        ({"x": np.array(5.0), "y": Y}, "does not hold examples"),
+        ({"x": X[:, :0], "y": Y}, r"'x' in .* has an invalid shape.*\(60, 0, 4, 1\)"),
+        ({"x": X[:, 0, 0, 0], "y": Y}, r"has an invalid shape.*\(60,\)"),
+        ({"x": np.array(5.0), "y": Y}, "has an invalid shape"),
         ({"x": X.astype(object), "y": Y}, "The array 'x' in .* pickled objects"),
         ({"x": X, "y": Y.astype(object)}, "The array 'y' in .* pickled objects"),
         ({"x": X.astype(complex), "y": Y}, "complex128"),

@@ -117,11 +117,15 @@ def test_a_regression_is_cut_with_the_same_range_in_each_part(write_npz):
         ({"x": TABLE, "y": TARGETS}, "classification", "does not fit the examples|does not hold classes"),
         ({"x": TABLE, "y": HOT + 1}, "multi_label", "not multi-hot. Received: 2"),
         ({"x": TABLE, "y": np.array(["a"] * N)}, "regression", "does not hold regression targets.*<U1"),
-        ({"x": TABLE, "y": np.full(N, np.inf)}, "regression", "not finite numbers"),
+        ({"x": TABLE, "y": np.full(N, np.inf)}, "regression", "not finite in float32"),
         ({"x": IMAGES, "y": np.full_like(MASKS, -1)}, "segmentation", "has no label"),
         ({"x": IMAGES, "y": HOT, "class_names": np.array(["a", "b"])}, "multi_label", "3 names, one per output"),
         ({"x": TABLE, "y": TARGETS}, "ranking", "Unknown task. Received: 'ranking'"),
-        ({"x_train": IMAGES, "y_train": MASKS, "x_test": IMAGES, "y_test": MASKS[:, :3]}, None, "different kinds"),
+        (
+            {"x_train": IMAGES, "y_train": MASKS, "x_test": IMAGES, "y_test": MASKS[:, :3]},
+            None,
+            "different shapes or dtypes",
+        ),
     ],
 )
 def test_what_does_not_fit_is_named(write_npz, arrays, task, message):
@@ -131,5 +135,8 @@ def test_what_does_not_fit_is_named(write_npz, arrays, task, message):
 
 def test_other_sources_are_classifications():
     assert open_source("digits", task="classification").fingerprint == open_source("digits").fingerprint
-    with pytest.raises(ConfigurationError, match="'digits' holds one class per example. Received: task 'regression'"):
+    with pytest.raises(
+        ConfigurationError,
+        match="'digits' has one class per example, which other tasks do not support. Received: task 'regression'",
+    ):
         open_source("digits", task="regression")

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from keras_kd.data import calibration_samples, evaluation_batches, open_source, splits
+from keras_kd.data import calibration_samples, evaluation_batches, open_source
+from keras_kd.data.sources import records
 from keras_kd.errors import ConfigurationError
 
 
@@ -98,7 +99,7 @@ def test_subsets_give_rows_in_the_order_asked_for(data_dir, rows):
 
 def test_a_subset_out_of_order_has_to_fit_into_memory(data_dir, monkeypatch):
     train = open_source("tfds:local_digits", data_dir=data_dir).train
-    monkeypatch.setattr(splits, "MEMORY_LIMIT_BYTES", 100 * 64)
+    monkeypatch.setattr(records, "MEMORY_LIMIT_BYTES", 100 * 64)
     assert train.subset(range(99, -1, -1), "small").labels().shape == (100,)
     assert train.subset(range(101), "ascending").labels().shape == (101,)
     with pytest.raises(ConfigurationError, match=r"ascending order.*np\.sort"):
@@ -108,7 +109,7 @@ def test_a_subset_out_of_order_has_to_fit_into_memory(data_dir, monkeypatch):
 def test_a_streamed_split_gives_the_same_as_a_small_one(data_dir, monkeypatch):
     source = open_source("tfds:local_digits", data_dir=data_dir)
     x, y = source.train.arrays()
-    monkeypatch.setattr(splits, "MEMORY_LIMIT_BYTES", 100 * 64)
+    monkeypatch.setattr(records, "MEMORY_LIMIT_BYTES", 100 * 64)
     streamed = open_source("tfds:local_digits", data_dir=data_dir).train
     parts = list(evaluation_batches(streamed, 50).as_numpy_iterator())
     np.testing.assert_array_equal(np.concatenate([part[0] for part in parts]), x)
@@ -173,14 +174,14 @@ def test_a_failed_download_says_what_to_do(tmp_path, monkeypatch):
         ("tfds:local_nothing", {}, "cannot open this data set: Dataset local_nothing not found.*catalog"),
         ("tfds:bad name", {}, "cannot open this data set"),
         ("tfds:local_digits", {"train": "training"}, "Unknown split 'training'.*of train, test"),
-        ("tfds:local_digits", {"train": "train[a:]"}, "'train' is no split of 'local_digits'"),
+        ("tfds:local_digits", {"train": "train[a:]"}, "Invalid 'train' split of 'local_digits'"),
         ("tfds:local_digits", {"train": "train[:0]"}, "is empty"),
         ("tfds:local_digits", {"train": "train"}, "'train' and 'validation' share examples"),
         ("tfds:local_digits", {"validation": "train[90%:]"}, "share examples.*each with its own slice"),
         ("tfds:local_digits", {"validation": "test"}, "'validation' and 'test' share examples"),
         ("tfds:local_digits", {"validation": 0.1}, "a split expression"),
         ("tfds:local_digits", {"image_size": -1}, "in pixels"),
-        ("tfds:local_parts", {}, "no split 'train'.*one, two"),
+        ("tfds:local_parts", {}, "no 'train' split.*one, two"),
     ],
 )
 def test_bad_settings(data_dir, source, settings, message):

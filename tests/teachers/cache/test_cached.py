@@ -144,10 +144,10 @@ def test_top_k_trains(build, images, remainder):
 def test_a_streamed_source_gives_the_same_cache(build, images, monkeypatch):
     import tensorflow as tf
 
-    from keras_kd.data import splits
+    from keras_kd.data.sources import records
 
     in_memory = build(Pipeline(images, augment=AUGMENT))
-    monkeypatch.setattr(splits, "MEMORY_LIMIT_BYTES", 0)
+    monkeypatch.setattr(records, "MEMORY_LIMIT_BYTES", 0)
     streamed = Pipeline(tf.data.Dataset.from_tensor_slices(images), augment=AUGMENT)
     assert not streamed.examples.random_access
     cached = build(streamed, path=in_memory.path.with_name("streamed"))
