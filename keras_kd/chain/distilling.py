@@ -52,8 +52,8 @@ def distill_chain(
     An assistant of intermediate size helps a student that is much smaller than its teacher. With `guidance="all"`, each
     model learns from all models before it, by the mean of one soft-target term per teacher.
 
-    With a `folder`, finished models are saved there (`training-1.keras`, `training-2.keras` and so on). A second call with
-    the same arguments resumes an interrupted run and gives the same result. The initial weights are part of the
+    With a `folder`, finished models are saved there (`training-1.keras`, `training-2.keras` and so on). A second call
+    with the same arguments resumes an interrupted run and gives the same result. The initial weights are part of the
     arguments: pass functions, which are seeded here, or call `keras.utils.set_random_seed` before building the models.
     A model whose training is interrupted gets its initial weights back.
 

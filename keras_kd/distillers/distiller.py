@@ -2,39 +2,32 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 import warnings
 from collections.abc import Callable
 from typing import Any
 
 import keras
-from keras import ops
 
-from keras_kd.data.pipeline_inputs import inputs_of
-from keras_kd.distillers import checks, feeding, notices, objective
+from keras_kd.distillers import checks, notices
+from keras_kd.distillers.contract import StepContract, Trackers
 from keras_kd.distillers.defaults import check_targets, provisional_terms, terms_that_follow
-from keras_kd.distillers.objective import LogValue, Parts
+from keras_kd.distillers.keras_methods import KerasMethods
 from keras_kd.distillers.supervision import check_supervised_loss
 from keras_kd.distillers.terms import build_terms, check_names, names_read
-from keras_kd.distillers.trackers import Trackers
-from keras_kd.distillers.unlabeled import LabelDeclarations, Unlabeled
-from keras_kd.errors import ConfigurationError, Notice, explain
-from keras_kd.features import ModelOutputs, find_heads, find_place, forward, inner_taps, name_outputs, output_shapes
+from keras_kd.distillers.unlabeled import LabelDeclarations
+from keras_kd.errors import ConfigurationError, Notice
+from keras_kd.features import ModelOutputs, find_heads, find_place, inner_taps, name_outputs, output_shapes
 from keras_kd.features.tracing import ensure_built, trace
 from keras_kd.hyperparameters import DEFAULT_ALPHA, DEFAULT_TEMPERATURE, Hyperparameter
-from keras_kd.keras_private import compiled_loss, compiled_metrics
-from keras_kd.losses import Context
 from keras_kd.losses import get as get_loss
-from keras_kd.losses.reduction import PerExample, Reduction
 from keras_kd.serialization import deserialize, register, serialize
-from keras_kd.teachers import AbsentTeacher, Batch, as_teacher, check_fingerprint
+from keras_kd.teachers import AbsentTeacher, as_teacher, check_fingerprint
 
 _ALPHA_HINT = "Alpha is the weight of the TEACHER; student_loss_weight of keras.distillation is 1 - alpha."
 
 
 @register
-class Distiller(checks.training_step(), keras.Model):
+class Distiller(StepContract, KerasMethods, checks.training_step(), keras.Model):
     """Trains a student on labels and on a teacher's outputs for the same inputs.
 
     `loss = (1 - alpha) * supervised + alpha * sum(weight * term) + sum(student.losses)`, with an alpha of 1 for
@@ -99,16 +92,16 @@ class Distiller(checks.training_step(), keras.Model):
         self.student_outputs = student_outputs
         self._alpha = Hyperparameter("alpha", alpha, at_least=0.0, at_most=1.0, fix=_ALPHA_HINT)
         self._temperature = Hyperparameter("temperature", temperature, at_least=1e-3)
-        is_to_be_seen = isinstance(student, keras.Sequential) and not student.built  # in the first batch
-        self._heads = None if is_to_be_seen else find_heads(student, student_outputs, role="student")
+        has_no_layers_yet = isinstance(student, keras.Sequential) and not student.built  # until the first batch
+        self._heads = None if has_no_layers_yet else find_heads(student, student_outputs, role="student")
         self._student_shapes = output_shapes(student)
         self._compiled_loss = None
         self._teacher = as_teacher(teacher)
         self._terms_are_chosen = losses is not None
         self._take_terms(self._make_terms(losses))
         if self._heads is not None:
-            notices.say_where_logits_come_from(self.teacher, self._heads, stacklevel=2)
-        notices.say_what_was_projected(self.terms, stacklevel=2)
+            notices.show_where_logits_come_from(self.teacher, self._heads, stacklevel=2)
+        notices.show_projectors(self.terms, stacklevel=2)
         if student.built:
             self.built = True
 
@@ -157,15 +150,10 @@ class Distiller(checks.training_step(), keras.Model):
             value = as_teacher(value)
         super().__setattr__(name, value)
 
-    # Methods that Keras calls.
+    # Building, compiling, saving.
 
     def build(self, input_shape):
         """Does nothing: the student is built by its first call, the losses once shapes are known."""
-
-    def call(self, inputs, training=None):
-        """The student's outputs."""
-        inputs = inputs_of(inputs)
-        return self.student(inputs if self.student_inputs is None else self.student_inputs(inputs))
 
     def compile(self, optimizer="rmsprop", loss=None, **settings):
         """Compiles like `keras.Model.compile`, for the student; without a `loss`, only the teacher is used.
@@ -180,7 +168,7 @@ class Distiller(checks.training_step(), keras.Model):
         checks.check_can_learn(self.student, self.teacher)
         if settings.get("jit_compile") is True and not self.teacher.supports_jit:
             raise ConfigurationError("jit_compile=True, but the teacher has layers that XLA cannot compile.")
-        self._compiled_loss = _AsGiven(loss)
+        self._compiled_loss = _Untracked(loss)
         if self._student_is_known:
             self._follow_the_loss()
         super().compile(optimizer=optimizer, loss=loss, **settings)
@@ -189,58 +177,6 @@ class Distiller(checks.training_step(), keras.Model):
         self.compile(**deserialize(config))
         if self.built:
             self.optimizer.build(self.trainable_variables)
-
-    @functools.wraps(keras.Model.fit)
-    def fit(self, *args, **settings):
-        return super().fit(**feeding.for_fit(_by_name(keras.Model.fit, args, settings)))
-
-    @functools.wraps(keras.Model.evaluate)
-    def evaluate(self, *args, **settings):
-        return super().evaluate(**feeding.with_arrays(_by_name(keras.Model.evaluate, args, settings)))
-
-    @functools.wraps(keras.Model.predict)
-    def predict(self, *args, **settings):
-        return super().predict(**feeding.with_arrays(_by_name(keras.Model.predict, args, settings)))
-
-    def export(self, *args, **settings):
-        """Always raises: export the student instead.
-
-        Raises:
-            ConfigurationError: always.
-        """
-        raise ConfigurationError(
-            explain(
-                "A Distiller is for training; the model to export is its student.",
-                received="distiller.export(...)",
-                fix="Use distiller.student.export(...), or keras_kd.export.export_tflite(distiller.student, path).",
-            )
-        )
-
-    def test_step(self, *args):
-        *state, data = args  # JAX passes its state first
-        results = super().test_step(*state, tuple(Batch.of(data)[:3]))
-        if compiled_loss(self) is None:
-            (results[0] if state else results).pop("loss")  # no compiled loss to report
-        return results
-
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        if compiled_loss(self) is None:
-            return ops.zeros(())
-        return super().compute_loss(x, y, y_pred, sample_weight, training)
-
-    @property
-    def metrics_variables(self):
-        """The variables of the compiled metrics and of the running means in the logs."""
-        return [*super().metrics_variables, *self.trackers.variables]
-
-    def get_metrics_result(self):
-        if compiled_metrics(self) is not None and not compiled_metrics(self).built:
-            return {}  # no labeled batch yet
-        return super().get_metrics_result()
-
-    def reset_metrics(self):
-        super().reset_metrics()
-        self.trackers.reset()
 
     def get_config(self):
         return {
@@ -266,108 +202,9 @@ class Distiller(checks.training_step(), keras.Model):
         distiller._terms_are_chosen = not are_default
         return distiller
 
-    # The contract of a step. Nothing here takes a gradient or handles replicas; only `prepare_batch` and `update_logs`
-    # change state.
+    # The terms, once the outputs of the student are known.
 
-    @property
-    def frozen_state(self) -> list[Any]:
-        """The variables that a step reads but never changes: the teacher's, alpha, temperature, weights of the terms.
-
-        They are not among the trainable, non-trainable, optimizer or metrics variables of the distiller, and are not
-        saved with it. A backend without mutable variables passes their values into the step (`keras.StatelessScope`).
-        """
-        hyperparameters = [self._alpha, self._temperature, *(h for term in self.terms for h in term.hyperparameters)]
-        variables = [*self.teacher.variables, *(hyperparameter.variable for hyperparameter in hyperparameters)]
-        own = {id(variable) for variable in self.variables}
-        return list({id(variable): variable for variable in variables if id(variable) not in own}.values())
-
-    def prepare_batch(self, data: Any) -> Batch:
-        """The batch from an item of a Keras iterator; the first one shows the outputs of a student without a graph."""
-        batch = Batch.of(data)
-        if not self._student_is_known:
-            self._get_to_know_the_student(batch.x)
-        return batch
-
-    def teach(self, batch: Batch) -> ModelOutputs:
-        """The teacher's logits and the inner layers that the terms read, without a gradient."""
-        if self.teacher_inputs is not None:
-            batch = batch._replace(x=self.teacher_inputs(batch.x))
-        return objective.checked_outputs(self.teacher, self.teacher(batch, self._teacher_taps))
-
-    def study(self, x: Any) -> tuple[Any, ModelOutputs]:
-        """One forward pass of the student in training mode: its raw outputs, and its logits and taps."""
-        outputs, logits, taps = forward(self, self._heads, x, places=self._student_places, training=True)
-        return outputs, ModelOutputs(logits, taps)
-
-    def loss_and_parts(
-        self, batch: Batch, targets: ModelOutputs, *, step: Any, studied: tuple[Any, ModelOutputs] | None = None
-    ) -> Parts:
-        """The loss of a batch and its named parts, without a gradient; changes no state of its own.
-
-        State that the layers of student and terms update in their forward pass (moving statistics, seeds, memories) is
-        in non-trainable variables of the distiller; `keras.StatelessScope(collect_losses=True)` carries it.
-
-        Args:
-            batch: from `prepare_batch`.
-            targets: from `teach`, or the outputs of any other model in the same form.
-            step: the optimizer step at which schedules are evaluated.
-            studied: the result of `study` for the same batch, if already computed; None computes it.
-        """
-        outputs, student = self.study(batch.x) if studied is None else studied
-        alpha, temperature = self._alpha.at(step), self._temperature.at(step)
-        unlabeled = self._unlabeled(batch)
-        losses = objective.losses_per_example(
-            self.terms,
-            targets,
-            student,
-            labels=unlabeled.labels_for_terms(batch.y),
-            sample_weight=batch.sample_weight,
-            context=Context(step=step, temperature=temperature, ids=batch.ids, view=batch.view),
-        )
-        values, distillation = objective.distill(self.terms, losses, 1.0 if batch.y is None else alpha, unlabeled)
-        supervised = self._supervised_loss(batch, outputs, unlabeled)
-        size = ops.cast(ops.shape(keras.tree.flatten(batch.x)[0])[0], "float32")
-        loss = objective.combine(0.0 if supervised is None else supervised, distillation, self._regularization(), alpha)
-        return Parts(loss, outputs, _log_values(loss, supervised, values, size, unlabeled), alpha)
-
-    def update_logs(self, batch: Batch, parts: Parts, *, num_replicas: int = 1) -> dict[str, Any]:
-        """Updates compiled metrics and running means with a batch; returns the logs so far.
-
-        Args:
-            batch: from `prepare_batch`.
-            parts: of that batch.
-            num_replicas: the number by which the losses were divided; the logs undo the division.
-        """
-        logs = {}
-        if batch.y is not None:
-            weights = self._unlabeled(batch).metric_weights(batch.sample_weight)
-            logs = self.compute_metrics(batch.x, batch.y, parts.outputs, sample_weight=weights)
-        for name, (value, size) in parts.logs.items():
-            logs[name] = self.trackers.update(name, value * num_replicas, size)
-        return logs | {"alpha": parts.alpha}
-
-    def _unlabeled(self, batch: Batch) -> Unlabeled:
-        """Which examples of a batch have no label, as declared by the compiled loss."""
-        return self._label_declarations.find(batch.y)
-
-    def _supervised_loss(self, batch: Batch, outputs: Any, unlabeled: Unlabeled) -> Any:
-        """The compiled loss, or None if the batch has no labels or no loss was compiled."""
-        if batch.y is None or compiled_loss(self) is None:
-            return None
-        return compiled_loss(self)(batch.y, outputs, unlabeled.loss_weights(batch.sample_weight))
-
-    def _regularization(self) -> Any:
-        """The sum of the losses added by layers, divided among replicas as Keras does with other losses."""
-        total = sum((ops.sum(ops.cast(loss, "float32")) for loss in self.losses), start=ops.zeros(()))
-        return Reduction(name="regularization")(PerExample(total))
-
-    # Construction.
-
-    @property
-    def _student_is_known(self):
-        return self._heads is not None and self._student_shapes is not None
-
-    def _get_to_know_the_student(self, x):
+    def _inspect_student(self, x):
         """Finds the final layers of a student that is unbuilt or has no layer graph, from the first batch."""
         ensure_built(self, x)
         heads = find_heads(self.student, self.student_outputs, role="student")
@@ -377,7 +214,7 @@ class Distiller(checks.training_step(), keras.Model):
         self._student_shapes = {name: (None, *shape[1:]) for name, shape in shapes.items()}
         self._heads = {name: heads.get(name) or heads["*"] for name in shapes}
         checks.check_can_learn(self.student, self.teacher)
-        notices.say_where_logits_come_from(self.teacher, self._heads, stacklevel=2)
+        notices.show_where_logits_come_from(self.teacher, self._heads, stacklevel=2)
         self._take_terms(self.terms if self._terms_are_chosen else self._make_terms(None))
         self._follow_the_loss()
 
@@ -428,26 +265,8 @@ class Distiller(checks.training_step(), keras.Model):
             self.make_train_function(force=True)
 
 
-def _log_values(
-    loss: Any, supervised: Any, values: dict[str, Any], size: Any, unlabeled: Unlabeled
-) -> dict[str, LogValue]:
-    """The parts of the loss by their names in the logs, each with its number of examples."""
-    logs = {"loss": LogValue(loss, size)}
-    if supervised is not None:
-        logs["student_loss"] = LogValue(supervised, size * unlabeled.loss_share())
-    logs["distillation_loss"] = LogValue(sum(values.values(), start=ops.zeros(())), size)
-    return logs | {name: LogValue(value, size) for name, value in values.items()}
-
-
-class _AsGiven:
-    """Holds a dict or list that Keras would wrap if it were a plain attribute."""
+class _Untracked:
+    """Holds the argument `loss`: Keras would wrap a dict or list that is a plain attribute."""
 
     def __init__(self, value):
         self.value = value
-
-
-def _by_name(method: Any, args: tuple, settings: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of a call to a method of `keras.Model`, by name."""
-    bound = inspect.signature(method).bind(None, *args, **settings).arguments
-    named = {name: value for name, value in list(bound.items())[1:] if name != "kwargs"}
-    return named | bound.get("kwargs", {})

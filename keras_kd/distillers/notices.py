@@ -1,4 +1,4 @@
-"""Notices about choices that a distiller makes for the user, shown once."""
+"""Notices of choices that a distiller makes for the user, each shown once."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from keras_kd.losses import DistillationLoss
 from keras_kd.teachers import Teacher
 
 
-def say_where_logits_come_from(teacher: Teacher, heads: dict[str, Head], stacklevel: int) -> None:
-    """Lists the final activations whose inputs are taken as the logits."""
+def show_where_logits_come_from(teacher: Teacher, heads: dict[str, Head], stacklevel: int) -> None:
+    """Notifies of the final activations whose inputs are taken as the logits."""
     student = {name: head.activation for name, head in heads.items()}
     ends = [
         f"the {role}'s {name!r} ends in {activation}"
@@ -21,15 +21,15 @@ def say_where_logits_come_from(teacher: Teacher, heads: dict[str, Head], stackle
         if activation != "linear"
     ]
     if ends:
-        _say("Distillation uses logits, taken before the final activation: " + ", ".join(ends) + ".", stacklevel)
+        _notify("Distillation uses logits, taken before the final activation: " + ", ".join(ends) + ".", stacklevel)
 
 
-def say_what_was_projected(terms: list[DistillationLoss], stacklevel: int) -> None:
-    """Lists the chosen projectors."""
-    picked = [f"{term.name}: {term.projection}" for term in terms if term.projection]
-    if picked:
-        _say("Projectors from the student's features to the teacher's shape: " + "; ".join(picked) + ".", stacklevel)
+def show_projectors(terms: list[DistillationLoss], stacklevel: int) -> None:
+    """Notifies of the chosen projectors."""
+    chosen = [f"{term.name}: {term.projection}" for term in terms if term.projection]
+    if chosen:
+        _notify("Projectors from the student's features to the teacher's shape: " + "; ".join(chosen) + ".", stacklevel)
 
 
-def _say(message: str, stacklevel: Any) -> None:
+def _notify(message: str, stacklevel: Any) -> None:
     warnings.warn(message, Notice, stacklevel=stacklevel + 2)

@@ -1,9 +1,9 @@
-"""Computes the loss of a step and its named parts from the terms. Pure: no assignments, no gradients."""
+"""Computes the loss of a step from the terms. Pure: no assignments, no gradients."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any
 
 from keras import ops
 
@@ -14,30 +14,6 @@ from keras_kd.losses import Context, DistillationLoss
 from keras_kd.losses.reduction import PerExample
 from keras_kd.serialization import nearest
 from keras_kd.teachers import Teacher
-
-
-class LogValue(NamedTuple):
-    """A value for the logs, and the number of examples over which it is the mean."""
-
-    value: Any
-    size: Any
-
-
-class Parts(NamedTuple):
-    """The contribution of one batch to a step, computed by `Distiller.loss_and_parts`.
-
-    Attributes:
-        loss: the scalar to minimize.
-        outputs: the student's outputs as its model returns them, for the compiled metrics.
-        logs: scalars by name, each with the number of examples over which it is the mean. Terms are logged before
-            alpha.
-        alpha: the weight of the teacher at this step, a scalar.
-    """
-
-    loss: Any
-    outputs: Any
-    logs: dict[str, LogValue]
-    alpha: Any
 
 
 def combine(supervised: Any, distillation: Any, regularization: Any, alpha: Any) -> Any:
@@ -110,7 +86,7 @@ def checked_outputs(teacher: Teacher, outputs: Any) -> ModelOutputs:
         return outputs
     raise ConfigurationError(
         explain(
-            f"{type(teacher).__name__} does not return its outputs and taps apart.",
+            f"{type(teacher).__name__} must return its outputs and taps in a ModelOutputs.",
             received=f"a {type(outputs).__name__}",
             expected="keras_kd.teachers.ModelOutputs",
             fix="Return ModelOutputs({'output': logits}, {path: features}).",
@@ -137,9 +113,9 @@ def select(model: ModelOutputs, name: str | tuple[str, ...] | None, term: Distil
         return outputs[name]
     raise ConfigurationError(
         explain(
-            f"The loss {term.name!r} does not say which {role} output it reads."
+            f"The {role} has several outputs, and the loss {term.name!r} does not name the one to read."
             if name is None
-            else f"The loss {term.name!r} reads something from the {role} that does not exist.",
+            else f"The loss {term.name!r} reads an output or layer that the {role} does not have.",
             received=repr(name),
             expected="one of " + ", ".join(map(repr, outputs)),
             fix=(nearest(name, outputs) if name else "") or f"Pass {role}=... to the loss.",
