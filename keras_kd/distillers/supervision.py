@@ -40,10 +40,10 @@ def check_supervised_loss(loss: Any, heads: dict[str, Head]) -> None:
         expects_logits = _expects_logits(losses[name])
         if expects_logits is None or head.activation == "probabilities" or expects_logits == head.is_logits:
             continue
-        gives, takes = ("logits", "probabilities") if head.is_logits else ("probabilities", "logits")
+        returned, expected = ("logits", "probabilities") if head.is_logits else ("probabilities", "logits")
         raise ConfigurationError(
             explain(
-                f"The loss expects {takes}, but the student's {name!r} returns {gives} (final activation: "
+                f"The loss expects {expected}, but the student's {name!r} returns {returned} (final activation: "
                 f"{head.activation}): it would train wrongly and silently.",
                 received=f"loss={loss!r}",
                 expected=f"from_logits={head.is_logits}",

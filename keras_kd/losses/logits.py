@@ -66,11 +66,11 @@ def binary_soft_targets(teacher_logits: Any, student_logits: Any, temperature: A
 
 def _diverge(teacher_log: Any, student_log: Any, divergence: str) -> Any:
     """The divergence between two distributions over the last axis, given as log-probabilities."""
-    check_choice("divergence", divergence, DIVERGENCES)
     if divergence == "kl":
         return non_negative(_kl(teacher_log, student_log))
     if divergence == "reverse_kl":
         return non_negative(_kl(student_log, teacher_log))
+    check_choice("divergence", divergence, DIVERGENCES)
     return non_negative((_kl_to_mixture(teacher_log, student_log) + _kl_to_mixture(student_log, teacher_log)) / 2.0)
 
 
