@@ -2,16 +2,13 @@
 
 import errno
 import re
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
-from typer.testing import CliRunner
 
 import keras_kd as kd
 from keras_kd import interruption
-from keras_kd.cli.commands import app
 from keras_kd.errors import ExportError, RecipeError
 from keras_kd.evaluation.report import Report
 from keras_kd.evaluation.summary import ModelRow
@@ -23,18 +20,6 @@ import keras
 def dense(input_shape, num_classes):
     return keras.Sequential([keras.Input(input_shape), keras.layers.Flatten(), keras.layers.Dense(num_classes)])
 """
-
-
-@pytest.fixture
-def invoke(tmp_path, monkeypatch):
-    """Runs a command in this process, in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.path", list(sys.path))
-    try:
-        runner = CliRunner(mix_stderr=False)
-    except TypeError:  # click >= 8.2 always separates stdout and stderr
-        runner = CliRunner()
-    return lambda *arguments: runner.invoke(app, list(arguments), catch_exceptions=False)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """`keras-kd` in its own process: what it loads, what it prints where, and how Ctrl-C ends it."""
 
+import json
 import os
 import random
 import signal
@@ -34,32 +35,41 @@ def own_models(tmp_path):
 # Imports
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code", "part"),
-    [
-        (["--version"], 0, "."),
-        (["--help"], 0, "diagnose"),
-        (["init", "mine.yaml"], 0, "Wrote mine.yaml"),
-        (["run", "--set", "student.modle=x"], 2, "Did you mean 'model'?"),
-        (["run", "--set", "student.model=digits_studnet"], 2, "Did you mean 'digits_student'?"),
-        (["run", "--set", "distillation.losses=[soft_target]"], 2, "Did you mean 'soft_targets'?"),
-        (["run", "none.yaml"], 2, "No such file"),
-        (["diagnose", "--set", "seed=x"], 2, "seed: invalid value"),
-        (["cache", "build", "none.yaml"], 2, "No such file"),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
-)
-def test_commands_without_need_of_a_backend_load_none(start, tmp_path, arguments, code, part):
+WITHOUT_BACKEND = [
+    (["--version"], 0, "."),
+    (["--help"], 0, "diagnose"),
+    (["init", "mine.yaml"], 0, "Wrote mine.yaml"),
+    (["run", "--set", "student.modle=x"], 2, "Did you mean 'model'?"),
+    (["run", "--set", "student.model=digits_studnet"], 2, "Did you mean 'digits_student'?"),
+    (["run", "--set", "distillation.losses=[soft_target]"], 2, "Did you mean 'soft_targets'?"),
+    (["run", "none.yaml"], 2, "No such file"),
+    (["diagnose", "--set", "seed=x"], 2, "seed: invalid value"),
+    (["cache", "build", "none.yaml"], 2, "No such file"),
+]
+IN_ONE_PROCESS = """
+import contextlib, io, json, sys
+from keras_kd.cli.main import main
+results = []
+for arguments in json.loads(sys.argv[1]):
+    sys.argv, text = ["keras-kd", *arguments], io.StringIO()
+    with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
+        try:
+            main()
+        except SystemExit as error:
+            results.append((error.code, text.getvalue()))
+print(json.dumps({"results": results, "loaded": [m for m in ("keras", "tensorflow", "jax") if m in sys.modules]}))
+"""
+
+
+def test_commands_without_need_of_a_backend_load_none(start, tmp_path):
     """TensorFlow takes seconds to load; a typo is reported first."""
-    script = (
-        "import sys; from keras_kd.cli.main import main; sys.argv[0] = 'keras-kd'\n"
-        "try: main()\n"
-        "finally: print([name for name in ('keras', 'tensorflow', 'jax') if name in sys.modules])"
-    )
-    done = start(sys.executable, "-c", script, *arguments, cwd=tmp_path).wait()
-    assert done.returncode == code, done
-    assert done.stdout.endswith("[]\n")
-    assert part in words(done.stdout + done.stderr)
+    commands = json.dumps([arguments for arguments, _, _ in WITHOUT_BACKEND])
+    done = start(sys.executable, "-c", IN_ONE_PROCESS, commands, cwd=tmp_path).wait()
+    assert done.returncode == 0, done
+    printed = json.loads(done.stdout)
+    assert printed["loaded"] == []
+    for (arguments, code, part), (returned, text) in zip(WITHOUT_BACKEND, printed["results"], strict=True):
+        assert returned == code and part in words(text), (arguments, returned, text)
 
 
 def test_an_invalid_recipe_in_a_terminal(start, tmp_path):
@@ -136,7 +146,7 @@ def stuck(recipe, console, overwrite):
     console.print("at work")
     {}
 
-keras_kd.cli.recipe.initialize_backend = lambda: None
+keras_kd.cli.recipe.check_keras = keras_kd.cli.recipe.initialize_backend = lambda: None  # load no TensorFlow
 sys.modules["keras_kd.recipes.runs"] = types.SimpleNamespace(run=stuck)
 sys.argv = ["keras-kd", "run"]
 main()
