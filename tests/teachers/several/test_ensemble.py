@@ -210,9 +210,12 @@ def test_logit_weights_are_the_best(activation):
         return -(targets * np.log(sigmoid(z)) + (1 - targets) * np.log(1 - sigmoid(z))).sum(-1).mean()
 
     learned = logit_weights(logits, targets, activation)
-    simplex = {"type": "eq", "fun": lambda w: w.sum() - 1}
-    best = minimize(value, np.ones(3) / 3, bounds=[(0, 1)] * 3, constraints=simplex, tol=1e-12)
-    assert value(learned) == pytest.approx(best.fun, abs=2e-6) and learned.sum() == pytest.approx(1)
+    steps = 1e-5 * np.eye(3)
+    slopes = np.array([(value(learned + step) - value(learned - step)) / 2e-5 for step in steps])
+    distance = (
+        learned @ slopes - slopes.min()
+    )  # of a convex function on the simplex: at least its excess over the minimum
+    assert distance < 1e-5 and learned.sum() == pytest.approx(1) and learned.min() >= 0
 
 
 @pytest.mark.parametrize("combine", ["probabilities", "logits"])
