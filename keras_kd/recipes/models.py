@@ -39,6 +39,15 @@ def build(name: str, source: data.DataSource, seed: int) -> keras.Model:
         if source.vocabulary_size is not None:
             available["vocabulary_size"] = source.vocabulary_size
         return _call(import_function(name), name, **available)
+    if len(shape) != 3 or num_classes < 2:
+        raise ConfigurationError(
+            explain(
+                f"The reference model {name!r} does not fit the data: it maps an image to two or more outputs.",
+                received=f"examples of shape {shape}, {num_classes} output(s)",
+                expected="examples (height, width, channels) and at least two outputs",
+                fix="Name a function that builds a model for these data, as module:function.",
+            )
+        )
     return models.build(name, input_shape=shape, num_classes=num_classes)
 
 

@@ -181,6 +181,7 @@ def test_a_regression_says_nothing_of_classes_or_noise(finished_run):
         ),
         ("regression", {"cache": {"top_k": 1}}, "cache.top_k: the classes of the task are not exclusive"),
         ("regression", {"data": {"task": "classification"}}, "data: .*does not"),
+        ("regression", {"student": {"model": "digits_student"}}, "student.model: The reference model 'digits_student'"),
         ("regression", {"data": {"task": "ranking"}}, "data: Unknown task. Received: 'ranking'"),
         ("segmentation", {"augment": ["mixup"]}, "augment: Mixup computes shares of classes"),
         (

@@ -168,10 +168,12 @@ def _check_same_examples(path: Path, parts: Mapping[str, Records]) -> None:
 
 def _stored_labels(path: Path, suffix: str, headers: Mapping[str, Header]) -> np.ndarray:
     labels, num_examples = load(path, f"y{suffix}"), headers[f"x{suffix}"].shape[0]
-    if labels.ndim < 1 or len(labels) != num_examples or num_examples == 0:
+    is_matched = labels.ndim > 0 and len(labels) == num_examples
+    if not is_matched or num_examples == 0:
+        problem = "are empty" if is_matched else "have different numbers of examples"
         raise ConfigurationError(
             explain(
-                f"'x{suffix}' and 'y{suffix}' in {path} do not have the same number of examples.",
+                f"'x{suffix}' and 'y{suffix}' in {path} {problem}.",
                 received=f"shapes {headers[f'x{suffix}'].shape} and {labels.shape}",
                 expected="one label per example, and at least one example",
             )
@@ -213,7 +215,7 @@ def _class_names(
         raise ConfigurationError(
             explain(
                 f"The labels in {path} do not match its classes.",
-                received=f"labels up to {num_outputs - 1}, {len(names)} class name(s)",
+                received=f"labels up to {num_outputs - 1}" + f", {len(names)} class names" * ("class_names" in headers),
                 expected=f"{num_outputs} names, one per output" if is_exact else wanted,
             )
         )

@@ -73,8 +73,8 @@ def check_pixel_range(what: str, lowest: float, highest: float, value_range: tup
             f"The pixels of {what} are far outside 'value_range', and floating-point numbers are not scaled.",
             received=f"values from {lowest:g} to {highest:g}, value_range ({low:g}, {high:g})",
             expected="values in or near the range",
-            fix=f"Scale them before saving (x / 255 for pixels of 0..255, or store them as uint8); or, where the model "
-            f"is to get them as they are, pass value_range=({min(lowest, 0):g}, {highest:g}).",
+            fix=f"Scale them before saving (x / 255 for pixels of 0..255, or store them as uint8); or, if the model "
+            f"expects unscaled pixels, pass value_range=({min(lowest, 0):g}, {highest:g}).",
         )
     )
 

@@ -76,7 +76,8 @@ def test_pixels_are_read_on_first_use(write_npz, tmp_path):
     [
         ({"images": X, "y": Y}, "the keys images, y.*x_train, y_train"),
         ({"x_train": X, "y_train": Y, "x_test": X}, "Add y_test"),
-        ({"x": X, "y": Y[:10]}, "one label per example"),
+        ({"x": X, "y": Y[:10]}, "different numbers of examples.*one label per example"),
+        ({"x": X[:0], "y": Y[:0]}, "'x' and 'y' in .* are empty"),
         ({"x": X, "y": np.eye(3)[Y]}, r"classification \(one-hot rows\), regression \(floating point targets\).*task:"),
         ({"x": X, "y": Y - 1}, r"Received: -1 in row 0 and 19 more"),
         ({"x": X, "y": Y.astype(float)}, r"y \(60,\) of float64.*classification \(one whole number.*regression"),
@@ -85,7 +86,7 @@ def test_pixels_are_read_on_first_use(write_npz, tmp_path):
         ({"x": Y[:, None] - 1, "y": Y}, "not token ids. Received: -1 to 1"),
         ({"x": X.astype(np.int32), "y": Y}, r"Received: int32.*astype\(np\.uint8\)"),
         ({"x": X, "y": Y * 0}, "at least two classes"),
-        ({"x": X, "y": Y, "class_names": np.array(["a", "b"])}, r"2 class name\(s\)"),
+        ({"x": X, "y": Y, "class_names": np.array(["a", "b"])}, "labels up to 2, 2 class names"),
         ({"x": X, "y": Y, "class_names": np.array(["a", "b", "c"], object)}, "pickled objects"),
         ({"x_train": X, "y_train": Y, "x_test": X[:, :2], "y_test": Y}, "different shapes or dtypes"),
     ],
