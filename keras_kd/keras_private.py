@@ -38,6 +38,7 @@ __all__ = [
     "compiled_metrics",
     "copy_operation",
     "data_source",
+    "forget_compilation",
     "has_learning_rate_schedule",
     "holds_layers",
     "in_safe_mode",
@@ -214,6 +215,16 @@ def compiled_loss(model: keras.Model) -> Any:
 def compiled_metrics(model: keras.Model) -> Any:
     """The result of `compile(metrics=...)`, or None. Without this, metrics fail if no batch has labels."""
     return model._compile_metrics
+
+
+def forget_compilation(model: keras.Model) -> None:
+    """Undoes `compile`, for a model that is only saved from now on.
+
+    Keras has no way to save a compiled model without what it was compiled with. Without this the file of a model that
+    was trained with a loss of this package loads only where this package is imported.
+    """
+    model.compiled = False
+    model.optimizer = None
 
 
 def clear_losses(model: keras.layers.Layer) -> None:

@@ -1,5 +1,7 @@
-"""The links of the README and the docs resolve, and the examples of `coming_from_keras.md` run."""
+"""The links of the README and the docs resolve, and the examples of the pages that are complete programs run."""
 
+import contextlib
+import io
 import re
 from pathlib import Path
 
@@ -33,7 +35,13 @@ def test_the_readme_lists_every_page():
     assert {f"docs/{page.name}" for page in PAGES[1:]} <= linked
 
 
-def test_examples_for_keras_users_run():
-    code = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs/coming_from_keras.md").read_text(), flags=re.S | re.M)
-    assert len(code) == 2
-    exec(compile("\n".join(code), "coming_from_keras.md", "exec"), {})  # noqa: S102
+@pytest.mark.parametrize(("page", "num_blocks"), [("coming_from_keras.md", 2), ("surgery.md", 4), ("tasks.md", 2)])
+def test_examples_run(page, num_blocks):
+    """The blocks of a page are one program; a comment below a `print` is its output."""
+    code = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / page).read_text(), flags=re.S | re.M)
+    assert len(code) == num_blocks
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(compile("\n".join(code), page, "exec"), {})  # noqa: S102
+    for output in re.findall(r"^print\(.*\n# (.*)$", "\n".join(code), flags=re.M):
+        assert output in printed.getvalue().splitlines()

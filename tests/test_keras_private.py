@@ -145,6 +145,17 @@ def test_flash_attention_is_disabled_temporarily():
 # Training.
 
 
+def test_a_model_that_forgets_its_compilation_is_saved_without_it(tmp_path):
+    built = keras.Sequential([keras.Input((3,)), L.Dense(2)])
+    built.compile("adam", "mse")
+    built.fit(np.ones((4, 3)), np.ones((4, 2)), verbose=0)
+    keras_private.forget_compilation(built)
+    built.save(tmp_path / "m.keras")
+    again = keras.models.load_model(tmp_path / "m.keras")
+    assert not again.compiled
+    np.testing.assert_array_equal(again.get_weights()[0], built.get_weights()[0])
+
+
 def test_compiled_loss_and_metrics():
     built = model()
     assert keras_private.compiled_loss(built) is None and keras_private.compiled_metrics(built) is None

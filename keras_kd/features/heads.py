@@ -56,19 +56,19 @@ _LINEAR = Head("linear")
 
 
 def find_heads(model: keras.Model, outputs: str | None = None, *, role: str = "model") -> dict[str, Head]:
-    """What each output of a model is, by name.
+    """The head of each output of a model, by name.
 
     Args:
         model: any Keras model.
-        outputs: `"logits"`, `"softmax"` or `"sigmoid"` where the caller knows, or `"probabilities"` (of a softmax; of a
-            sigmoid where there is one output); None finds out from the last layers.
-        role: what to call the model in an error: `"teacher"` or `"student"`.
+        outputs: `"logits"`, `"softmax"` or `"sigmoid"` if the caller knows, or `"probabilities"` (of a softmax, or of a
+            sigmoid for a single output); None determines it from the last layers.
+        role: the name of the model in errors: `"teacher"` or `"student"`.
 
     Returns:
-        A head per output name; for a model without a symbolic graph a single entry `"*"` that stands for all.
+        A head per output name; for a model without a symbolic graph, a single entry `"*"` for all outputs.
 
     Raises:
-        ConfigurationError: it cannot be known.
+        ConfigurationError: the layers do not determine it.
     """
     if outputs is not None:
         check_choice(f"{role} outputs", outputs, ("logits", "probabilities", "softmax", "sigmoid"))
@@ -114,7 +114,7 @@ def _ask(model: keras.Model, role: str, tensor: Any = None) -> Head:
 
 @dataclasses.dataclass(frozen=True)
 class _Value:
-    """A tensor of the graph: its shape, and what it is, looked up when it matters."""
+    """A tensor of the graph: its shape, and its head, which is determined on demand."""
 
     shape: tuple[int | None, ...]
     head: Callable[[], Head | None]
@@ -146,7 +146,7 @@ def _find(tensor: Any, scope: _Scope | None = None) -> Head | None:
 
 
 def _of_operation(operation: Any, inputs: list[_Value], shape: tuple[int | None, ...]) -> Head | None:
-    """What an operation makes of its inputs."""
+    """The head of an operation's output, given its inputs."""
     kind = type(operation).__name__
     if kind in _ASK_ABOUT or not _is_of_keras(operation):
         return None
@@ -166,7 +166,7 @@ def _of_operation(operation: Any, inputs: list[_Value], shape: tuple[int | None,
 
 
 def _of_function(operation: Any, inputs: list[_Value], shape: tuple[int | None, ...]) -> Head | None:
-    """What an operation without weights makes of its inputs: of logits logits, of probabilities only what is known."""
+    """The head of an operation without weights: logits stay logits, probabilities only under known operations."""
     heads = [value.head() for value in inputs]
     if not heads or any(head is None for head in heads):
         return None
@@ -180,7 +180,7 @@ def _of_function(operation: Any, inputs: list[_Value], shape: tuple[int | None, 
 
 
 def _keeps(operation: Any, activation: str, inputs: list[_Value], shape: tuple[int | None, ...]) -> bool:
-    """Whether probabilities are probabilities still, a softmax's along the last axis."""
+    """Whether the operation maps probabilities to probabilities, those of a softmax along the last axis."""
     kind = type(operation).__name__
     if getattr(operation, "data_format", "channels_last") == "channels_first":
         return False
@@ -206,7 +206,7 @@ def _keeps_last_axis(operation: Any, before: tuple[int | None, ...], after: tupl
 
 
 def _of_wrapper(wrapper: Any, inputs: list[_Value], shape: tuple[int | None, ...]) -> Head | None:
-    """What a layer around another makes: that of the layer inside where it is known how that one is called."""
+    """The head of a wrapper: that of the layer inside, for wrappers that are known."""
     kind = type(wrapper).__name__
     if kind == "Bidirectional":
         heads = [_of_recurrent(layer) for layer in (wrapper.forward_layer, wrapper.backward_layer)]

@@ -1,4 +1,4 @@
-"""A model built again, layer by layer, with replacements."""
+"""Rebuilds a model layer by layer, with replacements."""
 
 from __future__ import annotations
 
@@ -59,6 +59,9 @@ def clone(
     if replace is not None and not isinstance(replace, Mapping) and not callable(replace):
         expected = "a function from a layer to its replacement, or a mapping of replacements by path"
         raise ConfigurationError(explain("Invalid 'replace'.", received=repr(replace), expected=expected))
+    if not callable(transfer):
+        expected = "a function of a replaced layer and its replacement"
+        raise ConfigurationError(explain("Invalid 'transfer'.", received=repr(transfer), expected=expected))
     function = _by_path(model, replace) if isinstance(replace, Mapping) else replace or (lambda layer: None)
     made = Clone(model, function, transfer)
     if isinstance(replace, Mapping):
@@ -67,7 +70,7 @@ def clone(
 
 
 class Clone:
-    """A copy of a model that knows what stands for each part of the original.
+    """A copy of a model, with the counterpart of each part of the original.
 
     Args:
         model: a graph of layers.
@@ -91,7 +94,7 @@ class Clone:
         check_shared_weights(self._copied())
 
     def counterpart(self, original: Any) -> Any:
-        """What stands for a layer, model or operation of the original; None if nothing does."""
+        """The counterpart of a layer, model or operation of the original; None if it has none."""
         return self._pairs.get(id(original), (None, None))[1]
 
     def _copied(self) -> Iterator[WeightPair]:
@@ -142,7 +145,7 @@ class Clone:
             kwargs = {name: value for name, value in kwargs.items() if value is not None}
         try:
             return keras.tree.flatten(copy(*args, **kwargs))
-        except Exception as error:  # the classes are anybody's
+        except Exception as error:  # layers may be custom classes
             if is_replaced:
                 received = f"a {type(copy).__name__} that raised {in_one_line(error)}"
                 raise _wrong_replacement(original, received, _called_as(args, kwargs)) from error
@@ -218,7 +221,7 @@ def copy_layer(layer: keras.layers.Layer, config: dict[str, Any] | None = None) 
         if isinstance(layer, keras.layers.Lambda):  # the function is in memory, it does not come from a file
             return type(layer).from_config(config, safe_mode=False)
         return type(layer).from_config(config)
-    except Exception as error:  # the classes are anybody's
+    except Exception as error:  # layers may be custom classes
         raise ConfigurationError(
             explain(
                 f"The configuration of layer {layer.name!r} does not rebuild it.",
@@ -236,6 +239,9 @@ def _class_of(model: keras.Model) -> type:
 
 
 def _by_path(model: keras.Model, replacements: Mapping[str, keras.layers.Layer]) -> Replace:
+    for path, layer in replacements.items():
+        if not isinstance(layer, keras.layers.Layer):
+            raise _wrong_replacement(find_place(model, path).operation, repr(layer), "a keras.layers.Layer")
     by_operation = {id(find_place(model, path).operation): layer for path, layer in replacements.items()}
     return lambda layer: by_operation.get(id(layer))
 

@@ -1,4 +1,4 @@
-"""Folding of batch normalization: in inference it is a scale and a shift, which the layer before it can do as well."""
+"""Folding of batch normalization: in inference it is a scale and a shift, which the preceding layer can absorb."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _FOLDS_INTO = (
 
 
 def fold(kernel: Any, bias: Any, gamma: Any, beta: Any, mean: Any, variance: Any, *, epsilon: float) -> tuple[Any, Any]:
-    """A kernel and a bias that do what a linear layer and the batch normalization behind it do.
+    """The kernel and bias that replace a linear layer and the batch normalization after it.
 
         scale = gamma / sqrt(variance + epsilon)
         kernel' = kernel * scale,    bias' = beta + (bias - mean) * scale
@@ -41,8 +41,8 @@ def fold(kernel: Any, bias: Any, gamma: Any, beta: Any, mean: Any, variance: Any
 
     Args:
         kernel: `[..., channels]`.
-        bias, gamma, beta, mean, variance: `[channels]`, or a number that stands for all.
-        epsilon: what the batch normalization adds to the variance.
+        bias, gamma, beta, mean, variance: `[channels]`, or one number for all channels.
+        epsilon: added to the variance by the batch normalization.
 
     Returns:
         Both in float64: the kernel in its shape, the bias `[channels]`.
@@ -91,11 +91,11 @@ def _float64(variable: Any) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class Folding:
-    """What of a model's batch normalization can be folded; prints as `31 of 33 batch normalizations`.
+    """The batch normalizations of a model that can be folded; prints as `31 of 33 batch normalizations`.
 
     Attributes:
-        pairs: the path of each batch normalization that can be folded, and the layer and itself.
-        kept: the path of each of the others, and why.
+        pairs: for the path of each batch normalization that can be folded, the preceding layer and the normalization.
+        kept: for the path of each of the others, the reason.
     """
 
     pairs: dict[str, tuple[keras.layers.Layer, layers.BatchNormalization]]
@@ -105,9 +105,9 @@ class Folding:
         return f"{len(self.pairs)} of {len(self.pairs) + len(self.kept)} batch normalizations"
 
     def read(self, places: Iterable[Place]) -> frozenset[str]:
-        """The paths of those between which and their layer one of `places` listens.
+        """The paths of the batch normalizations whose input is captured by one of `places`.
 
-        The output of the batch normalization is the same after folding, that of the layer is not.
+        Folding keeps the output of the batch normalization, but changes the output of the layer before it.
         """
         heard = {(id(place.operation), "output" if place.point == "preactivation" else place.point) for place in places}
         return frozenset(
@@ -117,7 +117,7 @@ class Folding:
         )
 
     def without(self, paths: Iterable[str], reason: str) -> Folding:
-        """The same with some left as they are."""
+        """The same folding without some of the batch normalizations."""
         left = dict.fromkeys(paths, reason)
         return Folding({path: pair for path, pair in self.pairs.items() if path not in left}, self.kept | left)
 

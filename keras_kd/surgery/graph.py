@@ -1,4 +1,4 @@
-"""A model read as a graph: each layer by path, what it reads, what reads it, and how often it runs."""
+"""Reads a model as a graph: each layer by path, its inputs, its readers, and its calls."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from keras_kd.errors import ConfigurationError, explain
 from keras_kd.features.outputs import is_graph
 from keras_kd.features.paths import layers_by_path
 from keras_kd.keras_private import Call, call_that_made, calls_of
+from keras_kd.serialization import look_up
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,11 +21,11 @@ class GraphNode:
     """A layer, nested model or `keras.ops` operation in a graph.
 
     Attributes:
-        path: as in `kd.taps`; of an operation that is shared, the first one.
+        path: as in `kd.taps`; for a shared operation, its first path.
         operation: the layer or operation.
         calls: each run of it, in order; more than one if it is shared.
-        inbound: the paths of what it reads, within the same model.
-        outbound: the paths of what reads it, within the same model.
+        inbound: the paths of the operations it reads, within the same model.
+        outbound: the paths of the operations that read it, within the same model.
     """
 
     path: str
@@ -37,14 +38,14 @@ class GraphNode:
 class Graph:
     """The nodes of a model and of the models nested in it, by path.
 
-    A nested model is a node of the model around it, and has nodes of its own inside. Layers with code of their own are
-    nodes, the layers inside them are not.
+    A nested model is a node of the outer model and has its own nodes inside. Wrappers and custom layers are nodes, but
+    the layers inside them are not.
 
     Args:
         model: a Functional or built Sequential model; it is only read.
 
     Raises:
-        ConfigurationError: a model with code of its own, whose graph is not known.
+        ConfigurationError: a subclassed model, which has no graph.
     """
 
     def __init__(self, model: keras.Model):
@@ -68,7 +69,7 @@ class Graph:
         self._by_operation = {id(node.operation): node for node in self.nodes.values()}
 
     def __getitem__(self, path: str) -> GraphNode:
-        return self.nodes[path]
+        return look_up("path in the graph", path, self.nodes)
 
     def __iter__(self) -> Iterator[GraphNode]:
         return iter(self.nodes.values())
@@ -89,7 +90,7 @@ def read_graph(model: keras.Model) -> Graph:
         model: a Functional or built Sequential model.
 
     Raises:
-        ConfigurationError: a model with code of its own, whose graph is not known.
+        ConfigurationError: a subclassed model, which has no graph.
 
     >>> x = keras.Input((4,), name="x")
     >>> y = keras.layers.Dense(2, name="dense")(x)

@@ -23,11 +23,11 @@ _FLOATING = ("float16", "bfloat16", "float32", "float64", "mixed_float16", "mixe
 
 
 class Copies:
-    """A model's copies in one precision: one with all folded that can be, and one for each set of inner layers that
-    are asked for and that folding would have changed.
+    """A model's copies in one precision: one that is folded completely, and one for each set of captured inner layers
+    that folding would change.
 
     Attributes:
-        folding: what is folded where no such layer is asked for.
+        folding: what is folded if no such layer is captured.
     """
 
     def __init__(self, model: keras.Model, precision: str, folding: Folding):
@@ -36,7 +36,7 @@ class Copies:
         self._made = {frozenset(): Copy(model, precision, folding)}
 
     def prepare(self, places: Iterable[Place]) -> None:
-        """Makes the copy in which all of `places` are as in the model. It stays: a traced step may hold it."""
+        """Creates the copy in which all of `places` are as in the model. It is kept, since a traced step may use it."""
         read = self.folding.read(places)
         if read not in self._made:
             folding = self.folding.without(read, "a loss reads what enters it")
@@ -44,20 +44,20 @@ class Copies:
 
     @property
     def variables(self) -> list[keras.Variable]:
-        """Those of all copies made so far."""
+        """The variables of all copies so far."""
         return [variable for copy in self._made.values() for variable in copy.model.variables]
 
     def find(self, places: Iterable[Place]) -> Copy | None:
-        """That copy, where it was prepared and has all of `places`."""
+        """The copy that `prepare` made for these places; None if it lacks one of them."""
         copy = self._made.get(self.folding.read(places))
         return copy if copy and all(copy.operation(place.operation) is not None for place in places) else None
 
 
 def make_copies(model: keras.Model, precision: str, *, fold: bool) -> Copies | None:
-    """The copies of a teacher; None, and a `Notice` that says why, where it has to run as it is.
+    """The copies of a teacher; None and a `Notice` with the reason if it must run unchanged.
 
     Args:
-        model: any Keras model; it is left as it is.
+        model: any Keras model; it is not changed.
         precision: one of `PRECISIONS`.
         fold: whether to fold batch normalization.
     """
@@ -66,7 +66,7 @@ def make_copies(model: keras.Model, precision: str, *, fold: bool) -> Copies | N
         return _say_as_it_is(model, f"a {type(model).__name__} is no graph of layers that could be built again")
     try:
         return Copies(model, precision, folding if fold else folding.without(folding.pairs, "fold=False"))
-    except Exception as error:  # the layers are anybody's, and as it is the teacher is as right
+    except Exception as error:  # layers may be custom classes, and the original gives the same outputs
         return _say_as_it_is(model, f"{type(error).__name__}: {error}")
 
 
@@ -76,15 +76,15 @@ def _say_as_it_is(model: keras.Model, reason: str) -> None:
 
 
 class Copy:
-    """A plain model built again, layer by layer under the same names: its own weights, precision and folding.
+    """A model rebuilt layer by layer under the same names, with its own weights, precision and folding.
 
     Args:
-        model: a Functional or Sequential model; it is left as it is.
+        model: a Functional or Sequential model; it is not changed.
         precision: one of `PRECISIONS`.
         folding: which batch normalizations to fold; an identity takes the place of each.
 
     Raises:
-        TypeError, ValueError, NotImplementedError: a layer that cannot be made again from its configuration.
+        ConfigurationError: a layer that its configuration does not rebuild.
 
     Attributes:
         model: the copy, not compiled.
@@ -99,7 +99,7 @@ class Copy:
         self.model = self._clone.model
 
     def operation(self, original: Any) -> Any:
-        """What stands for a layer or an operation of the original; None if nothing does."""
+        """The counterpart of a layer or an operation of the original; None if it has none."""
         return self._clone.counterpart(original)
 
     def heads(self, heads: dict[str, Head]) -> dict[str, Head]:
@@ -122,13 +122,13 @@ class Copy:
         return copy_layer(original, config)
 
     def _policy(self, operation: Any) -> str | None:
-        """Norms keep weights of float32 (they compute in it anyway), and so does whatever makes the outputs."""
+        """The policy of a layer. Norms keep float32 weights (they compute in float32), and so do the output layers."""
         if self._precision == "float32":
             return "float32"
         kind = type(operation).__module__
         if id(operation) in self._heads:
             return "float32"
-        if ".layers.preprocessing." in kind:  # what comes in may be large numbers that differ little
+        if ".layers.preprocessing." in kind:  # inputs may be large numbers with small differences
             return None
         return "mixed_bfloat16" if ".layers.normalization." in kind else "bfloat16"
 
@@ -140,7 +140,7 @@ class Copy:
 
 
 class _Folded(layers.Layer):
-    """In the place of a batch normalization, and called as one: gives what it is given."""
+    """Takes the place of a folded batch normalization and returns its input."""
 
     def __init__(self, **settings: Any):
         super().__init__(**settings)
@@ -172,7 +172,7 @@ def _heads(model: keras.Model) -> set[int]:
 
 
 def _with_policy(config: Any, policy: str | None) -> Any:
-    """A layer's configuration, those inside it too, with `policy` for every plain floating-point one."""
+    """A layer's configuration, including inner layers, with `policy` for every plain floating-point policy."""
     if policy is None:
         return config
     if isinstance(config, (list, tuple)):

@@ -1,4 +1,4 @@
-"""The state of one layer, moved to another: all of it to a copy, weights of the same names to a replacement."""
+"""Transfers the state of a layer: all of it to a copy, weights of the same names to a replacement."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from keras_kd.keras_private import all_layers, inner_layers, set_trainable_flag
 def copy_state(original: keras.layers.Layer, copy: keras.layers.Layer) -> None:
     """Gives a copy made from a layer's configuration all state of that layer: weights, vocabularies, trainable flags.
 
-    The state goes the way that it goes through a file, because layers hold more than weights: `Normalization` computes
+    The state is transferred as in saving and loading, because layers have more than weights: `Normalization` computes
     constants from them, and a lookup has a table.
 
     Raises:
-        ConfigurationError: the copy is not made of the same parts.
+        ConfigurationError: the copy has other inner layers.
     """
     pairs = list(zip(all_layers(original), all_layers(copy), strict=False))
     if [type(layer) for layer in all_layers(original)] != [type(layer) for layer in all_layers(copy)]:
         raise ConfigurationError(
             explain(
-                f"The copy of {original.name!r} is not made of the same parts.",
+                f"The copy of {original.name!r} has other inner layers.",
                 received=", ".join(type(layer).__name__ for layer in all_layers(copy)),
                 expected=", ".join(type(layer).__name__ for layer in all_layers(original)),
-                fix=f"Let {type(original).__name__}.get_config tell all that its __init__ needs.",
+                fix=f"Let {type(original).__name__}.get_config return every argument of its __init__.",
             )
         )
     for one, other in pairs:
@@ -76,10 +76,10 @@ def carry_weights(original: keras.layers.Layer, replacement: keras.layers.Layer)
     if missing:
         raise ConfigurationError(
             explain(
-                f"The replacement of {original.name!r} has no place for some of its weights.",
+                f"The replacement of {original.name!r} lacks some of its weights.",
                 received=f"a {type(replacement).__name__} with weights {shapes}",
                 expected=", ".join(f"{name} of shape {tuple(weights[name].shape)}" for name in missing),
-                fix="Pass transfer=function, called with the layer and its replacement, to fill it otherwise.",
+                fix="Pass transfer=function to fill it; the function gets the layer and its replacement.",
             )
         )
     for name, weight in weights.items():

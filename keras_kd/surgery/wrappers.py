@@ -69,7 +69,7 @@ def copy_around(layer: keras.layers.Layer, pairs: Sequence[Pair]) -> keras.layer
         with keras.saving.custom_object_scope({_STAND_IN: StandIn, **_own_classes(made)}):
             copy = type(layer).from_config(config)
         _put_in_place(layer, copy, pairs)
-    except Exception as error:  # the classes are anybody's
+    except Exception as error:  # layers may be custom classes
         raise ConfigurationError(
             explain(
                 f"{layer.name!r} cannot be built around the layers that replace those inside it.",

@@ -1,4 +1,4 @@
-"""Tasks: what kind of problem a model solves, said once for labels, losses, models, measures and reports."""
+"""Tasks: the kind of problem a model solves, defined once for labels, losses, models, measures and reports."""
 
 from keras_kd.tasks.base import Inputs, Scores, Task, get, names, registry
 from keras_kd.tasks.finding import find

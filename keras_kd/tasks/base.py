@@ -1,4 +1,4 @@
-"""What kind of problem a model solves: one small class per task, registered by name."""
+"""The kind of problem that a model solves: one small class per task, registered by name."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ registry = Registry("task")
 
 @dataclass(frozen=True)
 class Inputs:
-    """What is known of the inputs before they are read: the shape `[n, ...]` and the dtype in which they are stored."""
+    """The shape `[n, ...]` and the dtype of the stored inputs, known before they are read."""
 
     shape: tuple[int, ...]
     dtype: np.dtype
 
     @property
     def are_token_ids(self) -> bool:
-        """Whether these are sequences of whole numbers, `[n, t]`; uint8 is the dtype of pixels."""
+        """Whether these are sequences of integers, `[n, t]`; uint8 is the dtype of pixels."""
         return self.dtype.kind in "iu" and self.dtype != np.uint8 and len(self.shape) == 2
 
 
@@ -35,10 +35,9 @@ class Scores:
 
     Attributes:
         values: the measures of the task by name, NaN where the examples do not define one.
-        agreement: the share of decisions, 0 to 1, on which the reference decides alike; None without one, and for
-            numbers, which hardly ever agree.
-        confusion: counts `[true class, predicted class]`, integers `[C, C]`; None where classes do not exclude each
-            other.
+        agreement: the share of decisions, 0 to 1, that equal those of the reference; None without a reference, and for
+            numbers, which are rarely equal.
+        confusion: counts `[true class, predicted class]`, integers `[C, C]`; None if classes are not exclusive.
         num_examples: the number of examples.
     """
 
@@ -56,15 +55,14 @@ class Task(abc.ABC):
     """Base of all tasks. To add one, write a subclass and put `@registry.register` on top.
 
     Attributes:
-        measures: what a report shows, the headline first.
-        activations: the last activations that fit, as `keras_kd.features.Head` names them.
-        has_classes: whether an output is one of several classes that exclude each other: then there is a confusion
-            matrix, and a diagnosis of the teacher.
+        measures: the measures that a report shows, the headline first.
+        activations: the valid last activations, as `keras_kd.features.Head` names them.
+        has_classes: whether the classes are exclusive, as a confusion matrix and the teacher's diagnosis require.
         has_positions: whether each example has a label for each of its positions.
         unlabeled_in_files: whether labels may be missing in a data file.
-        unit: the plural noun for the examples, or None where the inputs decide ("images", "sentences", "examples").
-        position_unit: the plural noun for what is labeled within an example, or None.
-        curve: the metric, next to the loss, that a report draws by epoch.
+        unit: the plural noun for the examples; None if it depends on the inputs ("images", "sentences", "examples").
+        position_unit: the plural noun for the labeled parts of an example, or None.
+        curve: the metric that a report draws by epoch, next to the loss.
     """
 
     measures: ClassVar[tuple[Measure, ...]]
@@ -86,7 +84,7 @@ class Task(abc.ABC):
 
     @property
     def headline(self) -> Measure:
-        """The first measure: the one that the summary of a report compares."""
+        """The first measure, which the summary of a report compares."""
         return self.measures[0]
 
     # Labels.
@@ -94,19 +92,19 @@ class Task(abc.ABC):
     @classmethod
     @abc.abstractmethod
     def found_in(cls, inputs: Inputs, labels: np.ndarray) -> str | None:
-        """Why arrays can be of this task, such as `"one class number per image"`; None where they cannot."""
+        """Why arrays fit this task, such as `"one class number per image"`; None if they do not."""
 
     @abc.abstractmethod
     def read(self, labels: Any, *, what: str = "y", num_outputs: int | None = None) -> np.ndarray:
-        """The labels in the form that this package works with, a missing one marked.
+        """Checks labels and converts them to the form used in this package, in which missing ones are marked.
 
         Args:
-            labels: in any of the forms that the task knows, `[n, ...]`.
+            labels: in any of the forms that the task accepts, `[n, ...]`.
             what: the name of the labels in errors.
-            num_outputs: of the model, where known.
+            num_outputs: of the model, if known.
 
         Raises:
-            ConfigurationError: labels that are not of this task.
+            ConfigurationError: labels of another form, or values out of range.
         """
 
     @abc.abstractmethod
@@ -115,14 +113,14 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def unlabeled(self, labels: np.ndarray) -> np.ndarray:
-        """An array like `labels` in which every label is missing."""
+        """An array of the same shape and dtype in which every label is missing."""
 
     @abc.abstractmethod
     def num_outputs(self, labels: np.ndarray) -> int:
-        """The size of the last axis of a model's output that these labels ask for."""
+        """The size of the last axis of a model's output that these labels require."""
 
     def strata(self, labels: np.ndarray) -> np.ndarray:
-        """Int64 `[n]`: the groups that splits and samples keep the shares of; one group unless a task has better."""
+        """Int64 `[n]`: the groups whose shares splits and samples keep; a single group by default."""
         return np.zeros(len(labels), np.int64)
 
     def mixed(self, labels: np.ndarray, partners: np.ndarray, share: np.ndarray, num_outputs: int) -> np.ndarray:
@@ -134,14 +132,14 @@ class Task(abc.ABC):
             num_outputs: as `num_outputs` returns it for the whole data set.
 
         Raises:
-            ConfigurationError: a task whose labels cannot be mixed.
+            ConfigurationError: the labels of this task cannot be mixed.
         """
         raise ConfigurationError(
             explain(
-                f"Examples of {self.name} cannot be mixed: their labels have no mixture.",
+                f"Labels of the task {self.name!r} cannot be averaged.",
                 received="an augmentation that mixes two examples",
-                expected="one that changes a single example",
-                fix="Leave mixup and cutmix out.",
+                expected="an augmentation of single examples",
+                fix="Remove mixup and cut_mix.",
             )
         )
 
@@ -149,25 +147,25 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def loss(self, *, from_logits: bool, mixed: bool = False) -> Any:
-        """The supervised loss, a `keras.losses.Loss` that leaves missing labels out.
+        """The supervised loss, a `keras.losses.Loss` that ignores missing labels.
 
         Args:
             from_logits: whether the model's outputs are logits.
-            mixed: whether the labels are what `mixed` returns.
+            mixed: whether the labels are mixed, see `mixed`.
         """
 
     @abc.abstractmethod
     def metrics(self, *, from_logits: bool) -> list[Any]:
-        """What `compile` takes as metrics; the one named `curve` is drawn in reports."""
+        """The metrics for `compile`; the one named `curve` is drawn in reports."""
 
     def loss_of_guessing(self, num_outputs: int) -> float | None:
-        """The loss of a model that has learned nothing; None where it depends on the targets."""
+        """The loss of an untrained model; None if it depends on the targets."""
         return None
 
     # The model.
 
     def output_shape(self, label_shape: tuple[int, ...], num_outputs: int) -> tuple[int | None, ...]:
-        """The shape that a model's output has to have, `[batch, ...]`.
+        """The required shape of a model's output, `[batch, ...]`.
 
         Args:
             label_shape: of the labels as `read` returns them, without the axis of the examples.
@@ -184,11 +182,11 @@ class Task(abc.ABC):
         *,
         role: str = "model",
     ) -> None:
-        """Raises `ConfigurationError` where a model's outputs do not fit the task and its labels.
+        """Raises `ConfigurationError` if a model's outputs do not fit the task and its labels.
 
         Args:
-            shape: of the output, `[batch, ...]`; None for a size that is not fixed.
-            activation: of the last layer: `"linear"`, `"softmax"`, `"sigmoid"`; None where it is not known.
+            shape: of the output, `[batch, ...]`; None for a variable size.
+            activation: of the last layer: `"linear"`, `"softmax"`, `"sigmoid"`; None if unknown.
             label_shape, num_outputs: see `output_shape`.
             role: the name of the model in the error, such as `"student"`.
         """
@@ -217,19 +215,19 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def scored(self, outputs: Any, labels: Any, *, from_logits: bool | None = None) -> tuple[np.ndarray, ...]:
-        """What the measures are computed from: decisions or numbers, and the labels, missing ones left out or marked.
+        """The inputs of the measures: decisions or numbers, and the labels, without missing ones or with these marked.
 
         Args:
             outputs: of a model, `[n, ...]`.
-            labels: in any form that `read` knows.
-            from_logits: whether outputs are logits; needed where a threshold decides.
+            labels: in any form that `read` accepts.
+            from_logits: whether outputs are logits; required by tasks that decide by a threshold.
 
         Raises:
             ConfigurationError: outputs that do not fit the labels, NaN, or no examples.
         """
 
     def decisions(self, outputs: Any, *, from_logits: bool | None = None) -> np.ndarray | None:
-        """What is compared when two models are compared with each other; None for numbers."""
+        """The decisions in which two models are compared; None for numbers."""
         return None
 
     def measure(self, outputs: Any, labels: Any, reference: Any = None, *, from_logits: bool | None = None) -> Scores:
@@ -237,9 +235,9 @@ class Task(abc.ABC):
 
         Args:
             outputs: `[n, ...]`.
-            labels: in any form that `read` knows.
+            labels: in any form that `read` accepts.
             reference: the outputs of another model on the same examples, in the same form.
-            from_logits: whether outputs are logits; needed where a threshold decides.
+            from_logits: whether outputs are logits; required by tasks that decide by a threshold.
 
         Raises:
             ConfigurationError: see `scored`.
@@ -253,11 +251,11 @@ class Task(abc.ABC):
         )
 
     def confusion(self, outputs: Any, scored: tuple[np.ndarray, ...]) -> np.ndarray | None:
-        """The confusion matrix, where there is one."""
+        """The confusion matrix; None if the classes are not exclusive."""
         return None
 
     def agreement(self, outputs: Any, others: Any, *, from_logits: bool | None = None) -> float | None:
-        """The share of decisions, 0 to 1, that two models have in common, right or wrong; None for numbers.
+        """The share of decisions, 0 to 1, in which two models agree, right or wrong; None for numbers.
 
         Raises:
             ConfigurationError: outputs of different shapes.
@@ -281,7 +279,7 @@ class Task(abc.ABC):
 
 
 def not_comparable(shape: tuple[int, ...], other: tuple[int, ...]) -> ConfigurationError:
-    """The error for predictions of two models that are not about the same."""
+    """The error for predictions of two models for different examples or classes."""
     return ConfigurationError(
         explain(
             "These predictions cannot be compared.",

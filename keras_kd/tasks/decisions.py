@@ -10,7 +10,7 @@ from keras_kd.errors import ConfigurationError, explain
 
 
 def class_ids(predictions: Any, *, from_logits: bool | None = None) -> tuple[np.ndarray, int | None]:
-    """The predicted classes, integers `[n]` or `[n, ...]`, and the number of classes (None where classes were given).
+    """The predicted classes, integers `[n]` or `[n, ...]`, and the number of classes (None for predicted classes).
 
     Args:
         predictions: `[n, ..., C]` logits or probabilities; `[n, 1]` or `[n]` floats for two classes; or `[n]` integers,
@@ -53,7 +53,7 @@ def applies(scores: Any, *, from_logits: bool | None) -> np.ndarray:
 
 
 def finite(predictions: Any) -> np.ndarray:
-    """The predictions as an array, or `ConfigurationError` where there are none, or NaN or infinity among them."""
+    """Predictions as an array. Raises `ConfigurationError` if they are empty or contain NaN or infinity."""
     predictions = np.asarray(predictions)
     if predictions.ndim < 1 or not predictions.size:
         raise ConfigurationError(
@@ -71,7 +71,7 @@ def finite(predictions: Any) -> np.ndarray:
 
 
 def check_probabilities(scores: np.ndarray) -> None:
-    """Raises `ConfigurationError` where a number is outside 0..1."""
+    """Raises `ConfigurationError` if a number is outside 0..1."""
     if scores.min() < 0 or scores.max() > 1:
         problem, fix = "These predictions are not probabilities.", "Pass from_logits=True if they are logits."
         received = f"values from {scores.min():.3g} to {scores.max():.3g}"

@@ -1,4 +1,4 @@
-"""The task of a data set, found from its arrays; what could be of two tasks has to be named."""
+"""Infers the task of a data set from its arrays; ambiguous labels require the name of the task."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from keras_kd.tasks.base import Inputs, Task, registry
 
 
 def find(inputs: Inputs, labels: np.ndarray) -> tuple[Task, str]:
-    """The only task that the arrays can be of, and why.
+    """The only task that the arrays fit, and why.
 
     Args:
         inputs: shape and dtype of x.

@@ -14,8 +14,31 @@ from keras_kd.errors import ConfigurationError, explain
 UNLABELED = -1
 """The class number of a missing label; `keras.losses.SparseCategoricalCrossentropy(ignore_class=-1)` skips it."""
 
+_NUMBER_CLASSES = "Number the classes from 0, as np.unique(y, return_inverse=True)[1] does."
+
 MAX_CLASSES = 2**20
 """Class numbers from here on are refused: a name and a one-hot column for each class have to fit into memory."""
+
+
+def label_array(labels: Any, what: str = "y") -> np.ndarray:
+    """Labels as an array `[n, ...]`.
+
+    Raises:
+        ConfigurationError: rows of different lengths, or no array at all.
+    """
+    try:
+        array = np.asarray(labels)
+    except ValueError:
+        raise _unusable(
+            f"Rows of different lengths in {what}.",
+            f"a {type(labels).__name__} of rows",
+            "rows of one length",
+            "Pad them, and mark the padding as missing (-1).",
+        ) from None
+    if array.ndim == 0:
+        received = f"{type(labels).__name__} {labels!r}"
+        raise _unusable(f"Invalid labels in {what}.", received, "one label per example, [n] or [n, ...]")
+    return array
 
 
 def is_one_hot(labels: np.ndarray) -> bool:
@@ -55,7 +78,7 @@ def class_numbers(
     >>> class_numbers([[0, 1], [0, 0], [1, 0]]).tolist(), class_numbers([[2], [-1]], (2,)).tolist()
     ([1, -1, 0], [2, -1])
     """
-    labels = np.asarray(labels)
+    labels = label_array(labels, what)
     if positions is None:
         positions = labels.shape[:-1] if labels.ndim > 1 else labels.shape
     width = labels.shape[-1] if labels.shape[:-1] == tuple(positions) and labels.ndim == len(positions) + 1 else None
@@ -66,7 +89,7 @@ def class_numbers(
     else:
         rows = "C" if num_classes is None else str(num_classes)
         raise _unusable(
-            f"{what} does not fit the examples.",
+            f"Invalid shape of labels in {what}.",
             f"shape {labels.shape}",
             f"shape {tuple(positions)}, or one-hot rows {(*positions, rows)}".replace("'", ""),
         )
@@ -88,10 +111,10 @@ def check_class_numbers(what: str, labels: np.ndarray, num_classes: int | None =
     if len(bad):
         rows = len(np.unique(bad[:, 0]))
         raise _unusable(
-            f"{what} has labels that do not name a class.",
+            f"Class numbers out of range in {what}.",
             f"{labels[tuple(bad[0])]} in row {bad[0][0]}" + (f" and {rows - 1} more" if rows > 1 else ""),
-            f"whole numbers, 0..{limit - 1}" + (", or -1 for a missing label" * missing),
-            "Number the classes from 0, as np.unique(y, return_inverse=True)[1] does." if num_classes is None else None,
+            f"integers, 0..{limit - 1}" + (", or -1 for a missing label" * missing),
+            _NUMBER_CLASSES if num_classes is None else None,
         )
 
 
@@ -104,15 +127,17 @@ def multi_hot(labels: Any, num_labels: int | None = None, *, what: str = "y") ->
     >>> multi_hot([[1, 0, -1]]).tolist()
     [[1.0, 0.0, -1.0]]
     """
-    labels = np.asarray(labels)
+    labels = label_array(labels, what)
     if labels.ndim != 2 or num_labels not in (None, labels.shape[1]):
         columns = "C" if num_labels is None else num_labels
-        raise _unusable(f"{what} is not multi-hot.", f"shape {labels.shape}", f"one row per example, [n, {columns}]")
+        raise _unusable(
+            f"Invalid multi-hot labels in {what}.", f"shape {labels.shape}", f"one row per example, [n, {columns}]"
+        )
     known = np.isin(labels, (0, 1, UNLABELED))
     if not known.all():
         row, column = np.argwhere(~known)[0]
         raise _unusable(
-            f"{what} is not multi-hot.",
+            f"Invalid multi-hot labels in {what}.",
             f"{labels[row, column]} in row {row}",
             "1 where a label applies, 0 where it does not, -1 where it is missing",
         )
@@ -125,23 +150,25 @@ def real_targets(labels: Any, num_targets: int | None = None, *, what: str = "y"
     Raises:
         ConfigurationError: another shape, infinity, or numbers that float32 cannot hold.
     """
-    labels = np.asarray(labels)
+    labels = label_array(labels, what)
     if labels.dtype.kind not in "iuf" or labels.ndim not in (1, 2):
         raise _unusable(
-            f"{what} does not hold regression targets.",
+            f"Invalid regression targets in {what}.",
             f"shape {labels.shape} of {labels.dtype}",
             "real numbers, shape [n] or [n, d], NaN for a missing one",
         )
-    targets = labels.reshape(len(labels), -1)
+    targets = labels[:, None] if labels.ndim == 1 else labels
     if num_targets not in (None, targets.shape[1]):
-        raise _unusable(f"{what} does not fit the outputs.", f"{targets.shape[1]} targets", f"{num_targets} targets")
+        raise _unusable(
+            f"Invalid number of targets in {what}.", f"{targets.shape[1]} targets", f"{num_targets} targets"
+        )
     with np.errstate(over="ignore"):
         targets = targets.astype(np.float32)
     if np.isinf(targets).any():
         row = np.argwhere(np.isinf(targets))[0][0]
         raise _unusable(
-            f"{what} has targets beyond float32.",
-            f"infinity or more than 3.4e38 in row {row}",
+            f"Targets out of the range of float32 in {what}.",
+            f"infinity or a magnitude above 3.4e38 in row {row}",
             "finite numbers, or NaN",
         )
     return targets
@@ -149,16 +176,21 @@ def real_targets(labels: Any, num_targets: int | None = None, *, what: str = "y"
 
 def _from_one_hot(what: str, labels: np.ndarray) -> np.ndarray:
     if not (np.isin(labels, (0, 1)).all() and (labels.sum(axis=-1) <= 1).all()):
-        raise _unusable(f"{what} does not hold classes.", "rows that are not one-hot", "class numbers or one-hot rows")
+        raise _unusable(
+            f"Invalid class numbers in {what}.", "rows that are not one-hot", "class numbers or one-hot rows"
+        )
     return np.where(labels.any(axis=-1), labels.argmax(axis=-1), UNLABELED)
 
 
 def _whole(what: str, labels: np.ndarray) -> np.ndarray:
-    if labels.dtype.kind not in "biuf" or not np.array_equal(labels, np.round(labels)):
+    is_number = labels.dtype.kind in "biuf"
+    if not is_number or not np.array_equal(labels, np.round(labels)):
+        has_nan = labels.dtype.kind == "f" and np.isnan(labels).any()
         raise _unusable(
-            f"{what} does not hold classes.",
-            f"{labels.dtype} with fractions" if labels.dtype.kind == "f" else f"dtype {labels.dtype}",
-            "whole numbers or one-hot rows",
+            f"Invalid class numbers in {what}.",
+            f"{labels.dtype} with {'NaN' if has_nan else 'fractions'}" if is_number else f"dtype {labels.dtype}",
+            "integers or one-hot rows",
+            f"Mark missing labels by {UNLABELED}." if has_nan else None if is_number else _NUMBER_CLASSES,
         )
     return labels
 

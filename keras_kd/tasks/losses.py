@@ -1,4 +1,4 @@
-"""Supervised losses that leave missing labels out, for the tasks whose Keras loss cannot."""
+"""Supervised losses that ignore missing labels, for tasks whose Keras loss cannot."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from keras_kd.serialization import register
 
 @register
 class BinaryCrossentropy(keras.losses.BinaryCrossentropy):
-    """`keras.losses.BinaryCrossentropy` over the known labels: -1 is a missing one.
+    """`keras.losses.BinaryCrossentropy` over the known labels; -1 marks a missing one.
 
-    The value of an example is the mean over its known labels, 0 where it has none.
+    The value of an example is the mean over its known labels, 0 if it has none.
     """
 
     @staticmethod
     def is_known(y_true):
-        """Bool, like `y_true`: which labels are there."""
+        """Bool, like `y_true`: which labels are known."""
         return ops.cast(y_true, "float32") >= 0
 
     def call(self, y_true, y_pred):
@@ -29,14 +29,14 @@ class BinaryCrossentropy(keras.losses.BinaryCrossentropy):
 
 @register
 class MeanSquaredError(keras.losses.MeanSquaredError):
-    """`keras.losses.MeanSquaredError` over the known targets: NaN is a missing one.
+    """`keras.losses.MeanSquaredError` over the known targets; NaN marks a missing one.
 
-    The value of an example is the mean over its known targets, 0 where it has none.
+    The value of an example is the mean over its known targets, 0 if it has none.
     """
 
     @staticmethod
     def is_known(y_true):
-        """Bool, like `y_true`: which targets are there."""
+        """Bool, like `y_true`: which targets are known."""
         return ops.logical_not(ops.isnan(y_true))
 
     def call(self, y_true, y_pred):

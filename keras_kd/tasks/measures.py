@@ -1,7 +1,7 @@
-"""How good predictions are: pure functions on valid NumPy arrays, scikit-learn's wherever it has them.
+"""Measures of predictions: pure functions on valid NumPy arrays, from scikit-learn wherever it has them.
 
-The tasks select what is labeled and turn outputs into decisions; NaN stands for a measure that these examples do not
-define, such as R^2 of a single example.
+The tasks select what is labeled and turn outputs into decisions. NaN means that the examples do not define a measure,
+such as R^2 of a single example.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Measure:
         name: its key in `report.json`.
         title: the heading of its column, without the percent sign.
         compute: from what `Task.scored` returns to a number.
-        short: the heading where room is scarce.
+        short: the heading for narrow tables.
         higher_is_better: the direction.
         is_share: whether it lies in 0..1 and is shown in percent.
         is_proportion: whether it is a share of independent examples, so that a binomial interval holds for it.
@@ -42,7 +42,7 @@ class Measure:
 
 
 def accuracy(predicted: np.ndarray, true: np.ndarray) -> float:
-    """The share of classes `[m]` that are right."""
+    """The share of correct classes `[m]`."""
     from sklearn.metrics import accuracy_score
 
     return float(accuracy_score(true, predicted)) if len(true) else math.nan
@@ -75,8 +75,8 @@ def mean_average_precision(scores: np.ndarray, decided: np.ndarray, true: np.nda
     """The average precision of each label, averaged over the labels that apply to at least one example.
 
     Args:
-        scores: `[n, C]`, in which higher means likelier.
-        decided: not read.
+        scores: `[n, C]`, higher for likelier labels.
+        decided: unused.
         true: `[n, C]` of 1, 0 and -1 (missing, left out).
     """
     from sklearn.metrics import average_precision_score
@@ -95,7 +95,7 @@ def micro_f1(scores: np.ndarray, decided: np.ndarray, true: np.ndarray) -> float
 
 
 def exact_match(scores: np.ndarray, decided: np.ndarray, true: np.ndarray) -> float:
-    """The share of examples whose known labels are all decided rightly; those without a known label are left out."""
+    """The share of examples whose known labels are all predicted correctly, of those with a known label."""
     known = true >= 0
     rows = known.any(axis=1)
     right = ((decided == (true == 1)) | ~known).all(axis=1)

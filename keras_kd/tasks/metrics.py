@@ -1,4 +1,4 @@
-"""Keras metrics that leave missing labels out, for the curves of a training."""
+"""Keras metrics that ignore missing labels, for training curves."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from keras_kd.serialization import register
 
 @register
 class PositionAccuracy(keras.metrics.Mean):
-    """The share of labeled positions whose class is right: labels `[b, ...]` of class numbers, -1 for none."""
+    """The share of labeled positions that are classified correctly: class numbers `[b, ...]`, -1 for no label."""
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         y_true = ops.cast(y_true, "int32")
@@ -20,7 +20,7 @@ class PositionAccuracy(keras.metrics.Mean):
 
 @register
 class LabelAccuracy(keras.metrics.Mean):
-    """The share of known labels that are decided rightly: labels `[b, C]` of 1 and 0, -1 for none.
+    """The share of known labels that are predicted correctly: labels `[b, C]` of 1 and 0, -1 for a missing one.
 
     Args:
         threshold: of the outputs: 0.5 for probabilities, 0 for logits.
@@ -41,7 +41,7 @@ class LabelAccuracy(keras.metrics.Mean):
 
 @register
 class AbsoluteError(keras.metrics.Mean):
-    """The mean of `|prediction - target|` over the known targets: `[b, d]`, NaN for none."""
+    """The mean of `|prediction - target|` over the known targets `[b, d]`, NaN for a missing one."""
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         y_true, y_pred = ops.cast(y_true, "float32"), ops.cast(y_pred, "float32")

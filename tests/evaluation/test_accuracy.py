@@ -112,9 +112,9 @@ def test_calibration_error_is_finite_at_large_logits():
     ("call", "message"),
     [
         (lambda: accuracy(LOGITS, TRUE[:5]), "Received: 5 labels, 8 predictions"),
-        (lambda: accuracy(LOGITS, TRUE + 1), r"Received: 3 in row 6 and 1 more. Expected: whole numbers, 0\.\.2"),
+        (lambda: accuracy(LOGITS, TRUE + 1), r"Received: 3 in row 6 and 1 more. Expected: integers, 0\.\.2"),
         (lambda: accuracy(LOGITS, TRUE - 2), "Received: -2 in row 0 and 3 more"),
-        (lambda: accuracy(LOGITS, TRUE + 0.5), "does not hold classes. Received: float64 with fractions"),
+        (lambda: accuracy(LOGITS, TRUE + 0.5), "Invalid class numbers in y. Received: float64 with fractions"),
         (lambda: accuracy(PREDICTED - 1, TRUE), "predicted class is out of range"),
         (lambda: accuracy(LOGITS, np.full((8, 3), 0.5)), "not one-hot"),
         (lambda: accuracy(LOGITS * np.nan, TRUE), "Received: 8 such rows"),

@@ -3,6 +3,8 @@
 import functools
 import io
 import json
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -126,6 +128,17 @@ def test_a_recipe_of_the_task_runs_to_its_report(finished_run, name):
     assert all(measure.title in page for measure in task.measures)
     assert "Traceback" not in page and "cannot be drawn" not in page
     assert (folder / "run" / "teacher_diagnosis.json").exists() == task.has_classes
+
+
+def test_the_models_of_every_task_load_in_plain_keras(finished_run):
+    """In one process that never imports this package, with the compile state that `load_model` restores by default."""
+    files = [str(file) for name in MODELS for file in sorted((finished_run(name)[0] / "run").rglob("*.keras"))]
+    assert len(files) >= 3 * len(MODELS)
+    code = (
+        "import sys, keras; [keras.models.load_model(file) for file in sys.argv[1:]]; print('keras_kd' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *files], capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines()[-1:] == ["False"], done.stderr[-2000:]
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -140,7 +140,7 @@ def test_other_shapes_with_a_transfer_of_ones_own():
     def narrow(original, replacement):
         replacement.set_weights([np.asarray(original.kernel)[:, :3], np.asarray(original.bias)[:3]])
 
-    with pytest.raises(ConfigurationError, match=r"'inner' has no place.*kernel.*\(6, 3\).*kernel of shape \(6, 4\)"):
+    with pytest.raises(ConfigurationError, match=r"'inner' lacks some.*kernel.*\(6, 3\).*kernel of shape \(6, 4\)"):
         clone(model, {"body/inner": L.Dense(3)}, transfer=kd.surgery.carry_weights)
     inner = keras.Sequential([keras.Input((6,)), L.Dense(4, name="inner")])
     shake(inner)
@@ -209,6 +209,9 @@ def block_inside():
         ),
         (lambda: clone(make("shared"), lambda layer: layer), "a layer of the model itself"),
         (lambda: clone(make("shared"), lambda layer: "dense"), "Received: 'dense'"),
+        (lambda: clone(make("shared"), {"tower": None}), "replacement of 'tower' does not fit. Received: None"),
+        (lambda: clone(make("shared"), transfer=3), "Invalid 'transfer'. Received: 3"),
+        (lambda: kd.surgery.read_graph(make("shared"))["towr"], "Unknown path in the graph.*Did you mean 'tower'"),
         (lambda: clone(make("sequential"), same_for_all(L.ReLU())), "the replacement of another layer"),
         (
             lambda: clone(make("masked"), {"both/forward_layer": L.GRU(4)}),

@@ -130,9 +130,9 @@ def test_without_any_label_every_measure_is_undefined(name):
         ("regression", np.zeros((3, 2)), [1.0, 2.0, 3.0], "one target per output"),
         ("regression", np.full((1, 1), np.nan), [1.0], "NaN or infinity"),
         ("multi_label", np.zeros((3, 2)), np.zeros((3, 3)), "one label per output"),
-        ("multi_label", np.full((1, 2), 0.5), [[1, 2]], "is not multi-hot. Received: 2 in row 0"),
+        ("multi_label", np.full((1, 2), 0.5), [[1, 2]], "Invalid multi-hot labels in y. Received: 2 in row 0"),
         ("segmentation", np.zeros((2, 4, 4, 3)), np.zeros((2, 3, 4), int), r"shape \(2, 3, 4\)"),
-        ("segmentation", np.zeros((2, 4, 4, 3)), np.zeros((2, 4), int), r"class for each of the pixels.*\[n, height"),
+        ("segmentation", np.zeros((2, 4, 4, 3)), np.zeros((2, 4), int), r"Invalid labels of pixels.*\[n, height"),
         ("token_classification", np.zeros((2, 4, 3)), np.full((2, 4), 3), r"3 in row 0 and 1 more.*0\.\.2, or -1"),
     ],
 )

@@ -55,6 +55,33 @@ def test_what_could_be_two_tasks_or_none_is_refused(inputs, labels, message):
         tasks.find(inputs, labels)
 
 
+@pytest.mark.parametrize("name", tasks.names())
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([[0, 1], [1]], "Rows of different lengths in labels. Received: a list of rows.*Pad them"),
+        (3, r"Invalid labels in labels. Received: int 3.*one label per example"),
+        (None, "Received: NoneType None"),
+    ],
+)
+def test_labels_that_are_not_an_array_are_refused(name, labels, message):
+    with pytest.raises(ConfigurationError, match=message):
+        tasks.get(name).read(labels, what="labels")
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (np.array([0.0, np.nan]), r"float64 with NaN.*integers or one-hot rows.*Mark missing labels by -1"),
+        (np.array([0.5, 1.0]), "float64 with fractions"),
+        (np.array(["cat", "dog"]), r"dtype <U3.*np.unique\(y, return_inverse=True\)"),
+    ],
+)
+def test_labels_that_are_not_classes_are_explained(labels, message):
+    with pytest.raises(ConfigurationError, match=message):
+        tasks.get("classification").read(labels)
+
+
 FORMS = {
     "classification": ([[0, 1], [1, 0], [0, 0]], [1, 0, -1], np.int64),
     "multi_label": ([[0, 1], [1, -1], [0, 0]], [[0, 1], [1, -1], [0, 0]], np.float32),
@@ -149,7 +176,7 @@ def test_mixed_labels():
     np.testing.assert_array_equal(mixed, [[0.75, 0], [0.5, -1]])  # all zeros differ from a missing label
     mixed = tasks.Regression().mixed(np.array([[4.0], [np.nan]]), np.array([[0.0], [1.0]]), share, 1)
     np.testing.assert_array_equal(mixed, [[3], [np.nan]])
-    with pytest.raises(ConfigurationError, match="Examples of segmentation cannot be mixed"):
+    with pytest.raises(ConfigurationError, match="task .segmentation. cannot be averaged"):
         tasks.Segmentation().mixed(None, None, None, 2)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from keras_kd import data, export
 from keras_kd.chain.progress import RunProgress
+from keras_kd.keras_private import forget_compilation
 from keras_kd.recipes.assembly import Assembly
 from keras_kd.recipes.engine.artifact import Artifact
 from keras_kd.recipes.engine.folder import RunFolder, removed_on_error
@@ -62,7 +63,8 @@ class Context:
         return data.calibration_samples(self.assembly.source.train, recipe.export.calibration_samples, seed=recipe.seed)
 
     def save_model(self, makes: Artifact, model: keras.Model, **record: Any) -> Artifact:
-        """Saves a Keras model made by a stage as a draft; returns its artifact."""
+        """Saves a Keras model made by a stage as a draft, without compile state; returns its artifact."""
+        forget_compilation(model)
         return self._saved(makes, model.save, record)
 
     def save_text(self, makes: Artifact, text: str, **record: Any) -> Artifact:

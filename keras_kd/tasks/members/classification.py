@@ -12,12 +12,12 @@ from keras_kd.errors import ConfigurationError, explain
 from keras_kd.tasks import measures
 from keras_kd.tasks.base import Inputs, Task, not_comparable, registry
 from keras_kd.tasks.decisions import class_ids
-from keras_kd.tasks.labels import UNLABELED, class_numbers, is_one_hot
+from keras_kd.tasks.labels import UNLABELED, class_numbers, is_one_hot, label_array
 from keras_kd.tasks.measures import Measure
 
 
 class ClassTask(Task):
-    """What tasks of exclusive classes have in common, whether per example or per position; -1 is a missing label."""
+    """The common base of tasks with exclusive classes, per example or per position; -1 marks a missing label."""
 
     has_classes = True
 
@@ -41,7 +41,7 @@ class ClassTask(Task):
         return math.log(max(num_outputs, 2))
 
     def scored(self, outputs, labels, *, from_logits=None):
-        """Predicted and true classes, both `[m]`, of what has a label."""
+        """Predicted and true classes, both `[m]`, where a label is known."""
         predicted, num_classes = class_ids(outputs, from_logits=from_logits)
         true = class_numbers(labels, _positions(predicted, labels), num_classes)
         known = true != UNLABELED
@@ -98,6 +98,7 @@ class Classification(ClassTask):
 
     def read(self, labels, *, what="y", num_outputs=None):
         """Int64 `[n]`, -1 for a missing label."""
+        labels = label_array(labels, what)
         return class_numbers(labels, (len(labels),), num_outputs, what=what)
 
     def strata(self, labels):
@@ -125,7 +126,7 @@ def _positions(predicted: np.ndarray, labels: Any) -> tuple[int, ...]:
     if len(predicted) != len(labels):
         received = f"{len(labels)} labels, {len(predicted)} predictions"
         raise ConfigurationError(
-            explain("Labels and predictions do not fit.", received=received, expected="one label each")
+            explain("The numbers of labels and predictions differ.", received=received, expected="one label each")
         )
     return predicted.shape
 

@@ -85,7 +85,9 @@ class MultiLabel(Task):
         if outputs.shape != true.shape:
             received = f"labels of shape {true.shape}, predictions of shape {outputs.shape}"
             raise ConfigurationError(
-                explain("Labels and predictions do not fit.", received=received, expected="one label per output")
+                explain(
+                    "The shapes of labels and predictions differ.", received=received, expected="one label per output"
+                )
             )
         return outputs, applies(outputs, from_logits=from_logits), true
 

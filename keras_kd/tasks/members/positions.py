@@ -1,4 +1,4 @@
-"""What tasks with a class per position have in common: pixels of an image, tokens of a sentence."""
+"""The common base of tasks with a class per position: pixels of an image, tokens of a sentence."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from keras_kd.errors import ConfigurationError, explain
-from keras_kd.tasks.labels import UNLABELED, check_class_numbers, class_numbers
+from keras_kd.tasks.labels import UNLABELED, check_class_numbers, class_numbers, label_array
 from keras_kd.tasks.members.classification import ClassTask
 
 
@@ -29,17 +29,17 @@ class PositionTask(ClassTask):
 
     def read(self, labels, *, what="y", num_outputs=None):
         """Int32 of `num_axes` axes, the examples first; -1 at a position without a label."""
-        labels = np.asarray(labels)
+        labels = label_array(labels, what)
         is_column = labels.ndim == self.num_axes + 1 and labels.shape[-1] == 1
         labels = labels[..., 0] if is_column else labels
         if labels.ndim != self.num_axes or labels.dtype.kind not in "biuf":
             axes = ", ".join(("n", "height", "width") if self.num_axes == 3 else ("n", "tokens"))
             raise ConfigurationError(
                 explain(
-                    f"{what} does not hold a class for each of the {self.position_unit}.",
+                    f"Invalid labels of {self.position_unit} in {what}.",
                     received=f"shape {labels.shape} of {labels.dtype}",
                     expected=f"class numbers [{axes}]",
-                    fix="One-hot labels become class numbers with y.argmax(-1).",
+                    fix="Convert one-hot labels with y.argmax(-1)." if labels.ndim == self.num_axes + 1 else None,
                 )
             )
         if self.ignore_class != UNLABELED:

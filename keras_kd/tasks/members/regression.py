@@ -53,7 +53,7 @@ class Regression(Task):
         return labels.shape[1]
 
     def strata(self, labels):
-        """Ten groups of about the same size by the first target, in ascending order; missing ones are a group more."""
+        """Ten groups of about equal size by the first target, in ascending order; missing ones form another group."""
         targets = labels[:, 0]
         known = np.flatnonzero(~np.isnan(targets))
         groups = np.full(len(targets), -1, np.int64)
@@ -84,6 +84,8 @@ class Regression(Task):
         if outputs.shape != true.shape:
             received = f"targets of shape {true.shape}, predictions of shape {outputs.shape}"
             raise ConfigurationError(
-                explain("Targets and predictions do not fit.", received=received, expected="one target per output")
+                explain(
+                    "The shapes of targets and predictions differ.", received=received, expected="one target per output"
+                )
             )
         return outputs, true

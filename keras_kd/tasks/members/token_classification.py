@@ -18,8 +18,8 @@ class TokenClassification(PositionTask):
     """One class per token. Inputs: token ids `[n, t]`. Labels: class numbers `[n, t]`, -1 (or `ignore_class`) for
     padding and for tokens without a label. A model ends in logits `[n, t, C]`, or in their softmax.
 
-    What a model computes at padding is left out of the supervised loss and of the measures. A model that masks padding
-    (`Embedding(mask_zero=True)`) leaves it out of the distillation, too.
+    The outputs at padding are excluded from the supervised loss and from the measures. If the model masks padding
+    (`Embedding(mask_zero=True)`), they are excluded from the distillation as well.
 
     Args:
         ignore_class: the class number that the stored labels give to padding, such as -100.

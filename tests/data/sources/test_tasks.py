@@ -112,11 +112,11 @@ def test_a_regression_is_cut_with_the_same_range_in_each_part(write_npz):
 @pytest.mark.parametrize(
     ("arrays", "task", "message"),
     [
-        ({"x": IMAGES, "y": MASKS[:, 0, 0]}, "segmentation", r"class for each of the pixels.*\(60,\)"),
+        ({"x": IMAGES, "y": MASKS[:, 0, 0]}, "segmentation", r"Invalid labels of pixels.*\(60,\)"),
         ({"x": IDS, "y": TAGS[..., None] == np.arange(4)}, "token_classification", r"y\.argmax\(-1\)"),
-        ({"x": TABLE, "y": TARGETS}, "classification", "does not fit the examples|does not hold classes"),
-        ({"x": TABLE, "y": HOT + 1}, "multi_label", "not multi-hot. Received: 2"),
-        ({"x": TABLE, "y": np.array(["a"] * N)}, "regression", "does not hold regression targets.*<U1"),
+        ({"x": TABLE, "y": TARGETS}, "classification", "Invalid class numbers|Invalid shape of labels"),
+        ({"x": TABLE, "y": HOT + 1}, "multi_label", "Invalid multi-hot labels in .*Received: 2"),
+        ({"x": TABLE, "y": np.array(["a"] * N)}, "regression", "Invalid regression targets in 'y'.*<U1"),
         ({"x": TABLE, "y": np.full(N, np.inf)}, "regression", "not finite in float32"),
         ({"x": IMAGES, "y": np.full_like(MASKS, -1)}, "segmentation", "has no label"),
         ({"x": IMAGES, "y": HOT, "class_names": np.array(["a", "b"])}, "multi_label", "3 names, one per output"),
