@@ -11,7 +11,7 @@ import keras
 
 from keras_kd.errors import ConfigurationError, ExportError, Notice, check_choice, explain
 from keras_kd.export import Converter, ExportResult, export_tflite
-from keras_kd.export.tflite import check_format, check_target
+from keras_kd.export._checks import check_format, check_target
 
 _HIGHER_IS_BETTER = ("acc", "auc", "f1", "f_", "iou", "precision", "recall")
 _LOWER_IS_BETTER = ("loss", "error", "entropy", "divergence", "mae", "mape", "mse", "msle")

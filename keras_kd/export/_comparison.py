@@ -35,8 +35,8 @@ def compare(
     for name, reference in expected.items():
         output = received.get(name)
         if output is None or output.shape != reference.shape:
-            shape = "nothing" if output is None else f"shape {output.shape}"
-            problem = f"The TFLite file gives another output {name!r} than the Keras model."
+            shape = "no such output" if output is None else f"shape {output.shape}"
+            problem = f"Output {name!r} of the TFLite file does not match that of the Keras model."
             raise ExportError(explain(problem, received=shape, expected=f"shape {reference.shape}"))
         differences.append(_largest_difference(name, reference, output, exact=exact))
         if reference.ndim > 1 and reference.shape[-1] > 1:
@@ -48,14 +48,14 @@ def _largest_difference(name: str, reference: np.ndarray, output: np.ndarray, *,
     exact = exact and reference.dtype.kind == "f"  # an index may change if two values are tied
     reference, output = reference.astype(np.float64), output.astype(np.float64)
     if not np.isfinite(output).all():
-        fix = None if np.isfinite(reference).all() else "The Keras model gives them too."
-        raise ExportError(explain(f"The TFLite file gives NaN or infinity for output {name!r}.", fix=fix))
+        fix = None if np.isfinite(reference).all() else "The Keras model returns them too."
+        raise ExportError(explain(f"The TFLite file returns NaN or infinity for output {name!r}.", fix=fix))
     difference = float(np.abs(reference - output).max())
     limit = 1e-5 + FLOAT32_TOLERANCE * float(np.abs(reference).max())
     if exact and difference > limit:
         raise ExportError(
             explain(
-                f"The float32 TFLite file does not compute what the Keras model does, in output {name!r}.",
+                f"Output {name!r} of the float32 TFLite file differs from that of the Keras model.",
                 received=f"a largest difference of {difference:.3g}",
                 expected=f"at most {limit:.3g}, 1% of the largest output",
                 fix="Look for a layer that is random at inference, or that depends on the batch.",
@@ -82,5 +82,5 @@ def _run_file(file: Path, samples: dict[str, np.ndarray]) -> dict[str, np.ndarra
         model = Model(file, num_threads=1)
         return model.predict({name: array for name, array in samples.items() if name in model.inputs})
     except ConfigurationError as error:
-        fix = "Its kernels lack something that the converter wrote: try another `format`."
+        fix = "Its kernels do not support what the converter wrote: try another `format`."
         raise ExportError(explain(f"LiteRT cannot run the converted file: {error}", fix=fix)) from error

@@ -37,7 +37,7 @@ def read_samples(name: str, data: Any, inputs: list[ModelInput]) -> dict[str, np
     named = dict(zip((one.name for one in inputs), arrays, strict=True))
     sizes = {key: len(array) for key, array in named.items()}
     if len(set(sizes.values())) > 1:
-        problem = f"{name!r} has another number of examples for each input."
+        problem = f"The inputs in {name!r} have different numbers of examples."
         raise ConfigurationError(explain(problem, received=sizes, expected="equal numbers"))
     return named
 
@@ -65,14 +65,14 @@ def _split(name: str, data: Any, inputs: list[ModelInput]) -> list[np.ndarray]:
     if isinstance(data, Mapping):
         keys = [one.name if one.name in data else one.key for one in inputs]
         if set(keys) != set(data):
-            problem = f"{name!r} does not have the model's inputs as its keys."
+            problem = f"The keys of {name!r} must be the model's inputs."
             raise ConfigurationError(explain(problem, received=sorted(data), expected=sorted(keys)))
         parts = [data[key] for key in keys]
     else:
         parts = list(data) if isinstance(data, (list, tuple)) else [data]
     if len(parts) != len(inputs):
         names = [one.name for one in inputs]
-        problem = f"{name!r} does not fit the model's inputs."
+        problem = f"{name!r} must have one array for each input of the model."
         raise ConfigurationError(explain(problem, received=f"{len(parts)} arrays", expected=f"one for each of {names}"))
     return [_check(name, part, one) for part, one in zip(parts, inputs, strict=True)]
 
@@ -98,9 +98,9 @@ def _gather(name: str, data: Any, inputs: list[ModelInput]) -> list[np.ndarray]:
 def _check_equal_sizes(name: str, parts: tuple[np.ndarray, ...], one: ModelInput) -> None:
     shapes = sorted({part.shape[1:] for part in parts})
     if len(shapes) > 1:
-        problem = f"{name!r} has examples of several sizes for input {one.name!r}, and a TFLite file takes one."
+        problem = f"{name!r} has examples of several sizes for input {one.name!r}; a TFLite file takes a single size."
         received = ", ".join(map(str, shapes))
-        raise ConfigurationError(explain(problem, received=received, expected="one size, that of the phone"))
+        raise ConfigurationError(explain(problem, received=received, expected="the size that the phone will use"))
 
 
 def _check(name: str, part: Any, one: ModelInput) -> np.ndarray:
@@ -128,12 +128,12 @@ def _check_values(name: str, array: np.ndarray, wanted: np.dtype) -> None:
         if broken.any():
             rows = np.unique(np.nonzero(broken)[0])
             received = f"examples {', '.join(map(str, rows[:5]))}{' ...' if len(rows) > 5 else ''} (counted from 0)"
-            problem = f"{name!r} holds NaN or infinity."
+            problem = f"{name!r} contains NaN or infinity."
             raise ConfigurationError(explain(problem, received=received, expected="finite numbers"))
     elif wanted.kind in "iu" and array.size:
         limits = np.iinfo(wanted)
         if array.min() < limits.min or array.max() > limits.max:
-            problem = f"{name!r} holds integers that do not fit into {wanted}."
+            problem = f"{name!r} contains integers outside the range of {wanted}."
             received, expected = f"{array.min()}..{array.max()}", f"{limits.min}..{limits.max}"
             raise ConfigurationError(explain(problem, received=received, expected=expected))
 
@@ -150,7 +150,7 @@ def check_ranges(calibration: dict[str, np.ndarray], samples: dict[str, np.ndarr
         low, high = float(array.min()), float(array.max())
         fix = "Pass real inputs, scaled as in training, both as 'calibration' and as 'samples'."
         if low == high:
-            problem = f"The calibration of input {name!r} has one value throughout, so its range is not known."
+            problem = f"The calibration of input {name!r} has a single value, so its range is unknown."
             raise ConfigurationError(explain(problem, received=f"{low:g}", expected="real samples", fix=fix))
         largest, other = max(abs(low), abs(high)), float(np.abs(samples[name]).max())
         if max(largest, other) > _OTHER_SCALE * min(largest, other):
@@ -160,5 +160,5 @@ def check_ranges(calibration: dict[str, np.ndarray], samples: dict[str, np.ndarr
 
 
 def _empty(name: str) -> str:
-    fix = "Pass some hundred real samples; a generator that was already used up is empty too."
+    fix = "Pass a few hundred real samples. A generator that was used before is empty."
     return explain(f"{name!r} is empty.", received="0 examples", expected="at least 1", fix=fix)

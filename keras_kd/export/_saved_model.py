@@ -44,8 +44,8 @@ def model_inputs(model: keras.Model) -> list[ModelInput]:
         ConfigurationError: the model is not built, or is subclassed and has several inputs.
     """
     if not isinstance(model, keras.Model) or not model.built:
-        built = " that is not built" if isinstance(model, keras.Model) else ""
-        problem, fix = "'model' cannot be exported.", "Give it an `Input` layer, or call it once on a batch."
+        built = ", which is not built" if isinstance(model, keras.Model) else ""
+        problem, fix = "`model` must be a built Keras model.", "Give it an `Input` layer, or call it once on a batch."
         received = f"{type(model).__name__}{built}"
         raise ConfigurationError(explain(problem, received=received, expected="a built keras.Model", fix=fix))
     if not _is_symbolic(model):
@@ -67,7 +67,7 @@ def _subclassed_input(model: keras.Model) -> ModelInput:
     if not isinstance(shape, Sequence) or not all(size is None or isinstance(size, int) for size in shape):
         raise ConfigurationError(
             explain(
-                "The inputs of this subclassed model are not known.",
+                "The inputs of this subclassed model are unknown.",
                 received=f"{type(model).__name__}, built with {shape or model.get_build_config()}",
                 expected="a functional model, a Sequential, or a subclassed model with one input",
                 fix="Wrap it: `keras.Model(inputs, model(inputs))`.",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import gzip
-import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,10 +14,10 @@ import keras
 import numpy as np
 
 from keras_kd import files
-from keras_kd.errors import ConfigurationError, ExportError, check_integer, explain
+from keras_kd.errors import ExportError, check_integer, explain
+from keras_kd.export._checks import check_exportable, check_format, check_target
 from keras_kd.export._comparison import compare
 from keras_kd.export._conversion import Converter, resave_in_child, run_converter
-from keras_kd.export._exportable import check_exportable
 from keras_kd.export._samples import check_ranges, random_samples, read_samples
 from keras_kd.export._saved_model import (
     ModelInput,
@@ -28,7 +27,7 @@ from keras_kd.export._saved_model import (
     with_known_shapes,
     write_saved_model,
 )
-from keras_kd.litert import Format, float_operators, get_format
+from keras_kd.litert import Format, float_operators
 
 MAX_COMPARED = 256
 NUM_RANDOM = 16
@@ -129,8 +128,7 @@ def export_tflite(
     >>> result.num_samples, result.agreement
     (20, 1.0)
     """
-    path = check_target(path)
-    form = check_format(format, calibration)
+    path, form = check_target(path), check_format(format, calibration)
     check_integer("batch_size", batch_size, at_least=1)
     plain, inputs = _prepare_model(model)
     calibration, inputs = _read_calibration(calibration, inputs)
@@ -138,15 +136,10 @@ def export_tflite(
     if form.needs_calibration:
         check_ranges(calibration, samples)
 
-    with _owned(converter, isolate=isolate) as converter:
-        try:
-            with files.replacing(path) as draft:
-                content = _convert(plain, inputs, form, calibration, batch_size, converter)
-                draft.write_bytes(content)
-                exact = form.is_exact and plain is model
-                difference, agreement = compare(model, draft, samples, exact=exact)
-        except OSError as error:
-            raise ExportError(explain(f"The TFLite file {path} could not be written: {error}.")) from error
+    with _owned(converter, isolate=isolate) as converter, _replacing(path) as draft:
+        content = _convert(plain, inputs, form, calibration, batch_size, converter)
+        draft.write_bytes(content)
+        difference, agreement = compare(model, draft, samples, exact=form.is_exact and plain is model)
     return ExportResult(
         path=path,
         format=form.name,
@@ -160,55 +153,14 @@ def export_tflite(
     )
 
 
-def check_format(format: str, calibration: Any) -> Format:
-    """The format with this name.
-
-    Raises:
-        ConfigurationError: an unknown name, or no calibration samples for a format that needs them.
-    """
-    form = get_format(format)
-    if form.needs_calibration and calibration is None:
-        raise ConfigurationError(
-            explain(
-                f"The format {format!r} needs 'calibration'.",
-                received="None",
-                expected="some hundred real samples, scaled as the model takes them",
-                fix="For example a part of the training images: `calibration=x_train[:200]`.",
-            )
-        )
-    return form
-
-
-def check_target(path: str | Path) -> Path:
-    """The path of the file to write; raises `ConfigurationError` if it cannot be the path of a TFLite file."""
-    if not isinstance(path, (str, os.PathLike)):
-        expected = "the path of a .tflite file"
-        raise ConfigurationError(explain("'path' is not a path.", received=repr(path), expected=expected))
-    path = Path(path)
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A temporary file that replaces `path` at the end; raises `ExportError` if the disk is full or not writable."""
     try:
-        if "\0" in str(path):  # pathlib treats such a path as a missing file
-            raise ValueError("a zero byte in it")
-        is_folder, file_above = path.is_dir(), next((above for above in path.parents if above.is_file()), None)
-    except (OSError, ValueError) as error:  # not a valid file name
-        expected = "the path of a .tflite file"
-        raise ConfigurationError(
-            explain(
-                f"'path' cannot be written: {error.args[-1]}.", received=f"{str(path)[:60]!r}...", expected=expected
-            )
-        ) from None
-    if file_above is not None:
-        raise ConfigurationError(
-            explain("'path' is below a file.", received=str(file_above), expected="a folder there")
-        )
-    if is_folder:
-        raise ConfigurationError(
-            explain("'path' is a folder.", received=path, expected="a file to write", fix="Add a file name.")
-        )
-    if path.suffix.lower() != ".tflite":
-        problem, expected = "'path' does not name a TFLite file.", "a name that ends in .tflite"
-        fix = f"For example {str(path.with_suffix('.tflite'))!r}."
-        raise ConfigurationError(explain(problem, received=repr(str(path)), expected=expected, fix=fix))
-    return path
+        with files.replacing(path) as draft:
+            yield draft
+    except OSError as error:
+        raise ExportError(explain(f"The TFLite file {path} could not be written: {error}.")) from error
 
 
 @contextlib.contextmanager

@@ -228,7 +228,7 @@ def test_a_failed_export_keeps_the_training_and_the_old_file(
 
 
 @pytest.mark.parametrize(
-    ("format", "message"), [("int8", "needs 'calibration'"), ("int4", "'int4'.*one of 'float32', 'float16'")]
+    ("format", "message"), [("int8", "needs `calibration`"), ("int4", "'int4'.*one of 'float32', 'float16'")]
 )
 def test_incompatible_settings_are_rejected_before_training(path, format, message):
     with pytest.raises(ConfigurationError, match=message):
@@ -238,7 +238,7 @@ def test_incompatible_settings_are_rejected_before_training(path, format, messag
 @pytest.mark.parametrize("name", ["best.keras", "student", "student.tflite/"])
 def test_an_unsuitable_path_is_rejected_before_training(name, tmp_path):
     (tmp_path / "student.tflite").mkdir()
-    with pytest.raises(ConfigurationError, match="does not name a TFLite file|is a folder"):
+    with pytest.raises(ConfigurationError, match="must name a TFLite file|is a folder"):
         TFLiteExport(tmp_path / name)
 
 
