@@ -71,10 +71,10 @@ def say(console: Console, text: str) -> None:
 
 def show(report, folder: Path, console: Console) -> None:
     """Prints the table, the summary, and the location of the files."""
-    from keras_kd.evaluation.report import table
+    from keras_kd.evaluation.table import terminal_table
 
     console.print()
-    console.print(table(report, console.width))
+    console.print(terminal_table(report, console.width))
     for sentence in report.summary or ():
         console.print(f"• {sentence}", highlight=False)
     console.print(f"\nFiles: {folder}    Report: {folder / 'report.html'}", highlight=False, soft_wrap=True)

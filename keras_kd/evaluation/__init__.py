@@ -9,11 +9,12 @@ from keras_kd.evaluation.accuracy import (
     measure,
 )
 from keras_kd.evaluation.benchmark import Latency, compare_latency, measure_latency
+from keras_kd.evaluation.page import write_html
 from keras_kd.evaluation.reliability import reliability
-from keras_kd.evaluation.report import Report, write_html, write_json
+from keras_kd.evaluation.report import Report, write_json
 from keras_kd.evaluation.roles import Role
+from keras_kd.evaluation.rows import ModelRow
 from keras_kd.evaluation.runners import KerasRunner, Runner, TFLiteRunner, file_sizes
-from keras_kd.evaluation.summary import ModelRow
 from keras_kd.tasks import Scores
 
 __all__ = [

@@ -121,7 +121,7 @@ def _probabilities(predictions: np.ndarray, from_logits: bool) -> np.ndarray:
     """Probabilities [n, C], computed in float64."""
     predictions = np.asarray(predictions)
     if predictions.dtype.kind in "iu":
-        problem, expected = "Classes have no confidence.", "logits or probabilities"
+        problem, expected = "Class numbers contain no confidence.", "logits or probabilities"
         raise ConfigurationError(explain(problem, received=f"{predictions.dtype} predictions", expected=expected))
     scores = predictions.astype(np.float64)
     if scores.ndim == 1 or scores.shape[1] == 1:

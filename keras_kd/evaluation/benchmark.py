@@ -140,9 +140,9 @@ def _check_settings(runners: Mapping[str, Runner], sample: np.ndarray, **numbers
         check = check_number if name == "min_seconds" else check_integer
         check(name, number, at_least=1 if name in ("min_runs", "rounds") else 0)
     if not runners:
-        problem, expected = "There is nothing to time.", "at least one"
+        problem, expected = "`runners` is empty.", "at least one"
         raise ConfigurationError(explain(problem, received="no runners", expected=expected))
     if np.ndim(sample) < 1 or len(sample) != 1:
-        problem, fix = "'sample' is not one example.", "Take one with its batch axis: `x[:1]`."
+        problem, fix = "`sample` must be a batch of one example.", "Keep the batch axis: `x[:1]`."
         received = f"shape {np.shape(sample)}"
         raise ConfigurationError(explain(problem, received=received, expected="(1, ...)", fix=fix))

@@ -62,8 +62,12 @@ def check_confusion(matrix: Any, class_names: Sequence[str]) -> np.ndarray:
     counts = np.asarray(matrix)
     if counts.shape != (len(class_names), len(class_names)):
         received = f"shape {counts.shape} for {len(class_names)} class names"
-        expected = "one row and one column per class"
-        raise ConfigurationError(explain("The confusion matrix does not fit.", received=received, expected=expected))
+        expected = f"shape {(len(class_names),) * 2}"
+        raise ConfigurationError(
+            explain(
+                "The confusion matrix must have one row and one column per class.", received=received, expected=expected
+            )
+        )
     return counts
 
 
@@ -130,7 +134,7 @@ def soft_targets(
     if logits.shape != (len(images), len(class_names)):
         raise ConfigurationError(
             explain(
-                "The logits do not fit the images and the class names.",
+                "The shape of the logits must match the images and the class names.",
                 received=f"logits {logits.shape}, {len(images)} images, {len(class_names)} class names",
                 expected="logits [images, classes]",
             )
@@ -161,7 +165,7 @@ def size_accuracy(
     beats in both size and quality. `measure` defines the quality; None means accuracy. The axis is oriented so that up
     is better.
     """
-    noun, is_share, higher = ("accuracy", True, True) if measure is None else _about(measure)
+    noun, is_share, higher = ("accuracy", True, True) if measure is None else _scale_of(measure)
     drawn = [row for row in rows if row.num_bytes]
     with in_style():
         figure = new_figure(5.0)
@@ -185,7 +189,7 @@ def size_accuracy(
         return as_svg(figure, "size-accuracy", f"{noun[0].upper()}{noun[1:]} against file size. {listing}.")
 
 
-def _about(measure: Measure) -> tuple[str, bool, bool]:
+def _scale_of(measure: Measure) -> tuple[str, bool, bool]:
     return measure.noun, measure.is_share, measure.higher_is_better
 
 

@@ -34,7 +34,7 @@ def reliability(diagnosis: Diagnosis, *, data: str | None = None) -> str:
         data = "train" if diagnosis.validation is None else "validation"
     findings = getattr(diagnosis, check_choice("data", data, _NAMES))
     if findings is None:
-        problem, fix = f"The teacher was not asked about {_NAMES[data]}.", "Pass them to `diagnose`."
+        problem, fix = f"The diagnosis does not cover the {_NAMES[data]}.", "Pass them to `diagnose`."
         raise ConfigurationError(explain(problem, received=f"data={data!r}", fix=fix))
     title = (
         f"{findings.num_examples:,} examples of the {_NAMES[data]}: accuracy {findings.accuracy:.1%}, "
@@ -59,7 +59,7 @@ def _draw_accuracy(axes: Any, bins: ReliabilityBins) -> None:
     axes.bar(edges, accuracy, width, align="edge", color=BLUE, alpha=0.75, label="accuracy")
     axes.hlines(confidence, edges, edges + width, color=ORANGE, linewidth=2.4, label="confidence, and the gap to it")
     axes.vlines(edges + width / 2, accuracy, confidence, color=ORANGE, linewidth=1.2)
-    axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1.2, linestyle=(0, (4, 3)), label="as sure as right")
+    axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1.2, linestyle=(0, (4, 3)), label="accuracy = confidence")
     axes.set(ylabel="accuracy", ylim=(0, 1.02))
     axes.yaxis.set_major_formatter(_percent)
 

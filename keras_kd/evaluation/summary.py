@@ -8,68 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from keras_kd.errors import check_number
 from keras_kd.evaluation.caveats import unlike
 from keras_kd.evaluation.roles import Role
+from keras_kd.evaluation.rows import ModelRow, shipped_student, title_of, with_id, with_role
 from keras_kd.evaluation.scale import Scale, percent
 from keras_kd.quantities import human_bytes
-
-
-@dataclass(frozen=True)
-class ModelRow:
-    """One model of the report.
-
-    Attributes:
-        id: identifies the model; unique among the rows.
-        title: the displayed name, such as `"distilled, int8 TFLite"`; nothing depends on it.
-        role: the purpose of the model; the headline and the comparisons depend on it.
-        parameters: the number of weights.
-        values: the measures of the task on the whole test split by name, such as `{"accuracy": 0.97}`; None for a
-            measure that is undefined on the test examples.
-        num_bytes: the size of the TFLite file.
-        gzip_bytes: the size of that file after gzip.
-        agreement: the share of the test split, 0 to 1, on which its prediction is that of the model it was made from.
-        latency_p50_ms: the median time for one example.
-        latency_p95_ms: the 95th percentile of the time for one example.
-        runtime: the runtime of the timing, such as `"LiteRT, 1 thread"`.
-        note: a remark for the reader.
-        derived_from: the id of the model that it was made from; None for a model trained from its own start.
-        labels: the number of labeled training examples; None for all of them.
-        format: the format of an exported file, such as `"int8"`.
-    """
-
-    id: str
-    title: str
-    role: Role
-    parameters: int
-    values: dict[str, float | None]
-    num_bytes: int | None = None
-    gzip_bytes: int | None = None
-    agreement: float | None = None
-    latency_p50_ms: float | None = None
-    latency_p95_ms: float | None = None
-    runtime: str | None = None
-    note: str = ""
-    derived_from: str | None = None
-    labels: int | None = None
-    format: str | None = None
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "role", Role(self.role))
-        for name in ("agreement", "parameters", "num_bytes", "gzip_bytes", "latency_p50_ms", "latency_p95_ms"):
-            value = getattr(self, name)
-            if value is not None or name == "parameters":
-                check_number(name, value, at_least=0, at_most=1 if name == "agreement" else math.inf)
-        for name, value in self.values.items():
-            if value is not None:
-                check_number(name, value)
-
-    def __getitem__(self, name: str) -> float | None:
-        """A measure of the task by name."""
-        return self.values[name]
 
 
 def summarize(rows: Sequence[ModelRow], scale: Scale, *, diverged: Mapping[str, float] | None = None) -> list[str]:
@@ -102,8 +47,10 @@ def warnings_first(rows: Sequence[ModelRow], scale: Scale, diverged: Mapping[str
     ]
     if at_chance := [row for row in rows if scale.at_chance(row)]:
         names = "; ".join(f"{row.title} {scale.shown(row)}" for row in at_chance)
-        always = f"always naming the most frequent class ({scale.show(scale.chance)})"
-        sentences.append(f"No better than {always}, as far as {scale.test_size:,} test {scale.unit} can tell: {names}.")
+        always = f"always predicting the most frequent class ({scale.show(scale.chance)})"
+        sentences.append(
+            f"No better than {always}, within the noise of {scale.test_size:,} test {scale.unit}: {names}."
+        )
     return sentences
 
 
@@ -111,34 +58,6 @@ class _Fact(NamedTuple):
     phrase: str  # "is 61x smaller than the teacher"
     figure: str  # "61x smaller"
     caption: str  # "23.4 KiB instead of 1.4 MiB"
-
-
-def with_id(rows: Sequence[ModelRow], id: str | None) -> ModelRow | None:
-    return next((row for row in rows if row.id == id), None)
-
-
-def with_role(rows: Sequence[ModelRow], role: Role, labels: int | None = None) -> ModelRow | None:
-    """The first row with this role and number of labels."""
-    return next((row for row in rows if row.role is role and row.labels == labels), None)
-
-
-def title_of(rows: Sequence[ModelRow], id: str) -> str:
-    """The title of a row; the id itself if there is no such row."""
-    row = with_id(rows, id)
-    return id if row is None else row.title
-
-
-def shipped_student(rows: Sequence[ModelRow]) -> ModelRow | None:
-    """The student for the phone: the smallest file made from the distilled student, else that student."""
-    student = with_role(rows, Role.DISTILLED)
-    files = [row for row in rows if row.role is Role.EXPORTED and row.num_bytes and _root(rows, row) is student]
-    return min(files, key=lambda row: row.num_bytes, default=student)
-
-
-def _root(rows: Sequence[ModelRow], row: ModelRow) -> ModelRow:
-    """The model at the start of the row's chain of `derived_from`."""
-    source = with_id(rows, row.derived_from)
-    return row if source is None else _root(rows, source)
 
 
 def _format(row: ModelRow) -> str:
@@ -215,7 +134,7 @@ def likeness(rows: Sequence[ModelRow], conditions: Mapping[str, Mapping[str, Any
 
     Args:
         rows: the models.
-        conditions: the conditions of each training by row id: initial weights, images, views, steps and so on.
+        conditions: the conditions of each training by row id: initial weights, examples, views, steps and so on.
     """
     sentences = []
     for condition, *pair in compared(rows):
@@ -223,8 +142,9 @@ def likeness(rows: Sequence[ModelRow], conditions: Mapping[str, Mapping[str, Any
         if None in known:
             continue
         differences = unlike(*known)
-        same = f"With {condition}, the students alone and distilled had the same {', '.join(known[0])}."
-        other = f"With {condition}, the students alone and distilled differ in more than the teacher: "
+        both = f"With {condition}, the student alone and the distilled student"
+        same = f"{both} were trained with the same {', '.join(known[0])}."
+        other = f"{both} differ in more than the teacher: "
         sentences.append(f"{other}{', '.join(differences)}." if differences else same)
     return sentences
 
@@ -273,8 +193,8 @@ def _cost_of_export(small: ModelRow, keras_student: ModelRow, scale: Scale) -> s
         share = percent(small.agreement, scale.test_size)
         same = f"predicts the same class as the Keras student on {share}% of the test {scale.decided}"
         if not scale.measure.is_proportion and scale.position_unit is None:  # independent labels
-            same = f"decides as the Keras student does on {share}% of the labels"
-        agreement = f"; it {same}"
+            same = f"makes the same decision as the Keras student on {share}% of the labels"
+        agreement = f"; the file {same}"
     return f"Exporting to {_format(small)} {change}{agreement}."
 
 

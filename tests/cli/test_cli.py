@@ -11,7 +11,7 @@ import keras_kd as kd
 from keras_kd import interruption
 from keras_kd.errors import ExportError, RecipeError
 from keras_kd.evaluation.report import Report
-from keras_kd.evaluation.summary import ModelRow
+from keras_kd.evaluation.rows import ModelRow
 
 CHATTER = ("Traceback", "tensorflow", "cuda", "oneDNN", "rebuild TensorFlow", "E0000", "I0000", "WARNING")
 MODULE = """

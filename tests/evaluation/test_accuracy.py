@@ -122,7 +122,7 @@ def test_calibration_error_is_finite_at_large_logits():
         (lambda: accuracy(np.zeros((2, 4, 4, 3)), TRUE[:2]), r"shape \(2,\). Expected: shape \(2, 4, 4\)"),
         (lambda: agreement(LOGITS, LOGITS[:5]), "cannot be compared"),
         (lambda: agreement(LOGITS, LOGITS[:, :2]), "cannot be compared"),
-        (lambda: expected_calibration_error(PREDICTED, TRUE, from_logits=False), "Classes have no confidence"),
+        (lambda: expected_calibration_error(PREDICTED, TRUE, from_logits=False), "Class numbers contain no confidence"),
         (lambda: expected_calibration_error(LOGITS, TRUE, from_logits=False), "not probabilities"),
         (lambda: expected_calibration_error(LOGITS, TRUE, from_logits=True, num_bins=2.5), "'num_bins'"),
     ],

@@ -108,8 +108,8 @@ def test_it_reads_well():
     ("options", "message"),
     [
         ({"sample": np.zeros((2, 2))}, r"Received: shape \(2, 2\). Expected: \(1, ...\)"),
-        ({"sample": np.zeros(())}, "'sample' is not one example"),
-        ({"runners": {}}, "nothing to time"),
+        ({"sample": np.zeros(())}, "`sample` must be a batch of one example"),
+        ({"runners": {}}, "`runners` is empty"),
         ({"rounds": 0}, "'rounds'"),
         ({"min_runs": 0}, "'min_runs'"),
         ({"min_runs": 2.5}, "'min_runs'.*whole number"),

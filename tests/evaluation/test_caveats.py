@@ -8,10 +8,11 @@ from scipy.stats import binomtest
 
 from keras_kd.evaluation import Report
 from keras_kd.evaluation.caveats import chance_level, diverged, is_at_chance
-from keras_kd.evaluation.report import highlights, render_html
+from keras_kd.evaluation.page import highlights, render_html
 from keras_kd.evaluation.roles import Role
+from keras_kd.evaluation.rows import ModelRow
 from keras_kd.evaluation.scale import Scale
-from keras_kd.evaluation.summary import ModelRow, likeness, summarize
+from keras_kd.evaluation.summary import likeness, summarize
 from keras_kd.tasks import Classification
 
 TEACHER, SCRATCH, DISTILLED, INT8 = "teacher", "student from scratch", "student distilled", "distilled, int8 TFLite"
@@ -58,7 +59,9 @@ def test_at_chance_where_scipy_s_interval_reaches_it(right, size):
 def test_accuracy_at_chance_is_said_first_and_not_praised():
     made = report((36, 36, 36, 36))
     first, against, gain, exporting = made.summary
-    assert first.startswith("No better than always naming the most frequent class (10.0%), as far as 360 test examples")
+    assert first.startswith(
+        "No better than always predicting the most frequent class (10.0%), within the noise of 360 test examples"
+    )
     assert first.endswith(f"{TEACHER} 10.0%; {SCRATCH} 10.0%; {DISTILLED} 10.0%; {INT8} 10.0%.")
     assert against.endswith("is 4.0x smaller than the teacher and no better than guessing (nor is the teacher).")
     assert gain == "With all labels, neither student is better than guessing (10.0% and 10.0%, alone and distilled)."
@@ -70,7 +73,7 @@ def test_accuracy_at_chance_is_said_first_and_not_praised():
 
 def test_one_that_learned_nothing_among_others_that_did():
     first, *others = report((350, 36, 340, 340)).summary
-    assert first.endswith(f"tell: {SCRATCH} 10.0%.")
+    assert first.endswith(f"examples: {SCRATCH} 10.0%.")
     assert others == summarize(rows(350, 36, 340, 340), Scale(Classification().headline, 360))
 
 
@@ -105,14 +108,14 @@ def test_a_diverged_training_is_said_first():
     assert again.summary == made.summary
 
 
-ALIKE = {"first weights": "sha256:1", "images": "train", "views": 2, "steps": 500}
+ALIKE = {"initial weights": "sha256:1", "examples": "train", "views": 2, "steps": 500}
 
 
 def test_unlike_arms_are_named():
     models = rows(350, 340, 345, 345)
-    both = "With all labels, the students alone and distilled"
+    both = "With all labels, the student alone and the distilled student"
     same = likeness(models, {"scratch": ALIKE, "distilled": dict(ALIKE)})
-    assert same == [f"{both} had the same first weights, images, views, steps."]
+    assert same == [f"{both} were trained with the same initial weights, examples, views, steps."]
     unlike = likeness(models, {"scratch": ALIKE, "distilled": ALIKE | {"views": 8, "steps": 400}})
     assert unlike == [f"{both} differ in more than the teacher: views (2; 8), steps (500; 400)."]
     assert likeness(models, {"scratch": ALIKE}) == likeness(models, {}) == []

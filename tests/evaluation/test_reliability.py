@@ -99,7 +99,7 @@ def test_ids_of_both_pictures_never_meet(diagnosis):
 
 
 def test_what_was_not_measured_is_not_drawn():
-    with pytest.raises(ConfigurationError, match="not asked about validation data.*data='validation'.*diagnose"):
+    with pytest.raises(ConfigurationError, match="does not cover the validation data.*data='validation'.*diagnose"):
         reliability(_diagnosis(train=_answers()), data="validation")
     with pytest.raises(ConfigurationError, match="'test'.*one of 'validation', 'train'"):
         reliability(_diagnosis(train=_answers()), data="test")

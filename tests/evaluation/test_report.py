@@ -16,19 +16,13 @@ from scipy.stats import binomtest
 
 from keras_kd.errors import ConfigurationError
 from keras_kd.evaluation import plots
-from keras_kd.evaluation.report import (
-    Report,
-    highlights,
-    markdown_table,
-    render_html,
-    table,
-    write_html,
-    write_json,
-)
+from keras_kd.evaluation.page import highlights, render_html, write_html
+from keras_kd.evaluation.report import Report, write_json
 from keras_kd.evaluation.roles import Role
+from keras_kd.evaluation.rows import ModelRow
 from keras_kd.evaluation.scale import Scale, is_within_noise
-from keras_kd.evaluation.summary import ModelRow
 from keras_kd.evaluation.summary import summarize as summarize_rows
+from keras_kd.evaluation.table import markdown_table, terminal_table
 from keras_kd.tasks import Classification
 from keras_kd.teachers.calibration import wilson_interval
 
@@ -155,8 +149,8 @@ def test_summary_against_numbers_by_hand():
         # (330 - 300) / 360 = 8.33 points
         "With 100 labels, distillation adds 8.3 points (30 of 360 test examples).",
         # 358 / 360 = 99.44%
-        "Exporting to int8 costs 0.3 points (1 of 360 test examples, within the noise); it predicts the same class as "
-        "the Keras student on 99.4% of the test examples.",
+        "Exporting to int8 costs 0.3 points (1 of 360 test examples, within the noise); the file predicts the same "
+        "class as the Keras student on 99.4% of the test examples.",
     ]
 
 
@@ -356,7 +350,7 @@ def test_what_the_user_wrote_is_text():
 
 def test_the_page_has_every_section_and_only_with_something_in_it():
     headings = ["In short", "Models", "Size against accuracy", "Training", "Soft targets of the teacher"]
-    headings += ["Which classes are confused", "How it was made"]
+    headings += ["Which classes are confused", "Settings and environment"]
     assert re.findall("<h2>(.*)</h2>", render_html(_report())) == headings
     bare = Report("Bare", [model("only", "only", Role.MODEL, 10, 0.5, 0.5)], 20, ["a", "b"])
     assert re.findall("<h2>(.*)</h2>", render_html(bare)) == ["Models"]
@@ -388,7 +382,7 @@ def test_markdown_table():
         f"| int8\\|4 | 7,000 (1/61) | **15.6 KiB** | **8.79 KiB** | 96.1 {int8} | 0.961 | 99.4 | **0.050/0.060** |",
         f"| student from scratch | 7,000 (1/61) | – | – | 95.0 {scratch} | 0.950 | – | – |",
     ]
-    assert lines[6].startswith("360 test examples: one example is 0.28 points, and a measured 97.8% stands for")
+    assert lines[6].startswith("360 test examples: one example is 0.28 points. A measured accuracy of 97.8% has")
     assert lines[6].endswith("Student from scratch: of old.")
 
 
@@ -405,7 +399,7 @@ LATENCY = {80: "0.050", 100: "0.050/0.060"}
 def test_the_terminal_table_fits(width):
     """Each row fits on one line, however many parameters the teacher has."""
     console = Console(width=width, record=True, file=io.StringIO())
-    console.print(table(_report(rows=[replace(TEACHER, parameters=23_587_712), *ROWS[1:]]), width))
+    console.print(terminal_table(_report(rows=[replace(TEACHER, parameters=23_587_712), *ROWS[1:]]), width))
     lines = console.export_text().splitlines()
     assert "…" not in "".join(lines) and max(map(len, lines)) <= width
     for row in ROWS:
@@ -417,7 +411,7 @@ def test_the_terminal_table_fits(width):
 
 def test_a_wide_terminal_shows_all_columns():
     console = Console(width=120, record=True, file=io.StringIO())
-    console.print(table(_report(), 120))
+    console.print(terminal_table(_report(), 120))
     text = console.export_text()
     assert all(head in text for head in ("gzip", "p50/p95 ms", "Agree", "F1")) and "8.79 KiB" in text
 

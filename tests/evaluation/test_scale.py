@@ -1,10 +1,18 @@
-"""Sentences and table for tasks other than classification: direction, units, and no statement about noise."""
+"""Sentences and table for tasks other than classification: direction, units, intervals, noise."""
 
+import types
+
+import numpy as np
 import pytest
+from scipy import stats
 
-from keras_kd.evaluation.report import Report, highlights, markdown_table, render_html
+from keras_kd import tasks
+from keras_kd.evaluation.page import highlights, render_html
+from keras_kd.evaluation.report import Report
 from keras_kd.evaluation.roles import Role
-from keras_kd.evaluation.summary import ModelRow
+from keras_kd.evaluation.rows import ModelRow
+from keras_kd.evaluation.scale import jackknife_interval, replicates
+from keras_kd.evaluation.table import markdown_table
 
 
 def report(task, values, unit="examples", **more):
@@ -39,11 +47,11 @@ def test_shares_of_positions_are_points_without_noise():
     assert made.summary == [
         "The int8 student is 4.0x smaller than the teacher and 6.0 points worse in mean IoU (84.0% instead of 90.0%).",
         "With all labels, distillation adds 5.0 points of mean IoU (85.0% instead of 80.0%).",
-        "Exporting to int8 costs 1.0 points (84.0% instead of 85.0%); it predicts the same class as the Keras student "
-        "on 98.5% of the test pixels.",
+        "Exporting to int8 costs 1.0 points (84.0% instead of 85.0%); the file predicts the same class as the Keras "
+        "student on 98.5% of the test pixels.",
     ]
     text = markdown_table(made)
-    assert "200 test images. No interval is computed for mean IoU" in text and "95%" not in text
+    assert "200 test images. The mean IoU has no interval here" in text and "95%" not in text
 
 
 @pytest.mark.parametrize("task", ["regression", "segmentation"])
@@ -64,3 +72,97 @@ def test_a_large_loss_of_a_regression_is_not_a_divergence():
     assert "diverged" not in Report("t", rows, 9, ["0"], task="regression", histories=falling).summary[0]
     rising = {"t": {"loss": [3.0, 400.0]}}
     assert "diverged" in Report("t", rows, 9, ["0"], task="regression", histories=rising).summary[0]
+
+
+# Intervals by the jackknife
+
+
+def errors(count, seed):
+    return np.random.default_rng(seed).normal(size=(count, 1))
+
+
+def rmse_interval(residuals):
+    zeros = np.zeros_like(residuals)
+    values = replicates(tasks.get("regression"), residuals, zeros)
+    return jackknife_interval(float(np.sqrt(np.mean(residuals**2))), values)
+
+
+def test_the_interval_of_a_mean_is_students_interval_of_the_group_means():
+    """Leaving out one of 20 equal groups changes a mean by what the mean of that group differs, over 19."""
+    groups = np.random.default_rng(0).normal(size=20)
+    without = [np.delete(groups, index).mean() for index in range(20)]
+    expected = stats.t.interval(0.95, 19, loc=groups.mean(), scale=groups.std(ddof=1) / np.sqrt(20))
+    np.testing.assert_allclose(jackknife_interval(groups.mean(), without), expected, rtol=1e-12)
+
+
+def test_the_interval_of_an_rmse_is_near_that_of_the_bootstrap():
+    residuals = errors(2000, seed=1)
+    low, high = rmse_interval(residuals)
+    bootstrap = stats.bootstrap(
+        (residuals[:, 0],),
+        lambda x, axis: np.sqrt(np.mean(x**2, axis=axis)),
+        n_resamples=999,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    assert high - low == pytest.approx(bootstrap.high - bootstrap.low, rel=0.4)
+
+
+def test_about_95_of_100_intervals_contain_the_true_value():
+    contain = [low <= 1.0 <= high for low, high in (rmse_interval(errors(200, seed)) for seed in range(300))]
+    assert 0.92 < np.mean(contain) < 0.98
+
+
+@pytest.mark.parametrize("count", [2, 7, 20, 25])
+def test_each_example_is_left_out_once(count):
+    seen = []
+    measure = types.SimpleNamespace(is_proportion=False, compute=lambda ids: seen.append(ids) or 0.5)
+    task = types.SimpleNamespace(headline=measure, scored=lambda outputs, labels, from_logits: (outputs,))
+    assert replicates(task, np.arange(count), np.zeros(count)) == [0.5] * min(count, 20)
+    left_out = [np.setdiff1d(np.arange(count), ids) for ids in seen]
+    assert sorted(np.concatenate(left_out)) == list(range(count))
+    assert {len(ids) for ids in left_out} <= {count // len(seen), -(-count // len(seen))}
+
+
+def test_shares_of_examples_and_undefined_values_have_no_replicates():
+    y = np.arange(40) % 2
+    assert replicates(tasks.get("classification"), np.eye(2)[y], y, from_logits=False) == []
+    one = np.full((4, 1), np.nan)
+    one[0] = 1.0  # the only target
+    assert replicates(tasks.get("regression"), np.zeros((4, 1)), one) == []
+
+
+@pytest.mark.parametrize("task", ["multi_label", "segmentation", "token_classification"])
+def test_other_tasks_have_replicates(task):
+    rng = np.random.default_rng(0)
+    shape = {"multi_label": (60, 3), "segmentation": (60, 4, 4), "token_classification": (60, 5)}[task]
+    labels = rng.integers(0, 2, shape)
+    outputs = rng.normal(size=shape if task == "multi_label" else (*shape, 2))
+    kind = tasks.get(task)
+    values = replicates(kind, outputs, labels, from_logits=True)
+    value = kind.measure(outputs, labels, from_logits=True)[kind.headline.name]
+    low, high = jackknife_interval(value, values)
+    assert len(values) == 20 and 0 < low < value < high < 1
+
+
+def with_replicates(row, spread):
+    value = row.values["root_mean_squared_error"]
+    row.replicates.extend(value + spread * np.linspace(-1, 1, 20))
+    return row
+
+
+def test_a_small_difference_is_within_the_noise_of_the_paired_examples():
+    """Both students vary by the same amount without the same groups: their difference is known well."""
+    made = report("regression", [0.5, 0.75, 0.625, 0.6875])
+    teacher, alone, distilled, small = (
+        with_replicates(row, spread) for row, spread in zip(made.rows, (0.1, 0.02, 0.02, 0.01), strict=True)
+    )
+    scale = made.scale
+    assert not scale.is_within_noise(distilled, alone) and scale.is_within_noise(small, teacher)
+    assert "within the noise" not in scale.proof(distilled, alone)
+    assert scale.proof(small, teacher) == "0.6875 instead of 0.5, within the noise"
+    low, high = scale.interval(teacher)
+    assert low == 0 and high > 0.5  # an RMSE is not negative
+    text = markdown_table(made)
+    assert f"0.625 ({scale.interval(distilled)[0]:.3f}–{scale.interval(distilled)[1]:.3f})" in text
+    assert "A measured RMSE of 0.5 has a 95% interval of 0 to" in text

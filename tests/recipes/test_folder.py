@@ -188,7 +188,7 @@ def test_the_folder_of_another_recipe_is_refused_and_left_as_it_is(folder):
     with folder.held(MINE):
         pass
     before = {path: path.read_bytes() for path in folder.path.rglob("*") if path.is_file()}
-    message = r"results of another recipe lie there. Received: .*: data digits -> npz:other.npz\..*--overwrite"
+    message = r"contains the results of another recipe. Received: .*: data digits -> npz:other.npz\..*--overwrite"
     with pytest.raises(RecipeError, match=message), folder.held(THEIRS):
         pass
     assert {path: path.read_bytes() for path in folder.path.rglob("*") if path.is_file()} == before
@@ -235,7 +235,7 @@ def test_what_is_replaced_is_said(folder):
     assert stamps.replaces(folder, piece("teacher", after), {}) == "epochs 25 -> 3, distillation.alpha 0.5 -> 0.9"
     assert stamps.replaces(folder, piece("teacher", before | {"data fingerprint": "b"}), {}) == "the data changed"
     file.write_text("somebody's")
-    assert stamps.replaces(folder, piece("teacher", before), {}) == "not the file that this run wrote"
+    assert stamps.replaces(folder, piece("teacher", before), {}) == "not written by this run"
 
 
 def test_a_damaged_stamp_is_a_stage_that_was_not_finished(folder):

@@ -101,12 +101,13 @@ def test_what_differs_with_few_labels_is_said(trained):
     assert [len(batches) for batches in alone["epochs"].values()] == [2, 2, 2]
     assert distilled["epochs"] == arms[SCRATCH][0]["epochs"]
     assert len(images(alone)) == 200  # two views of 100 repetitions
-    assert unlike(says_alone, says_distilled) == ["images (the 20 labeled ones, repeated; all, 20 of them labeled)"]
+    assert unlike(says_alone, says_distilled) == ["examples (the 20 labeled ones, repeated; all, 20 of them labeled)"]
 
 
 def test_a_finished_report_says_how_its_arms_were_trained(finished):
     page, report = (finished[0] / "report.html").read_text(), finished[1]
-    same = "With all labels, the students alone and distilled had the same first weights, images, views, seed, steps,"
-    other = "With 50 labels, the students alone and distilled differ in more than the teacher: images (the 50 labeled"
+    both = "the student alone and the distilled student"
+    same = f"With all labels, {both} were trained with the same initial weights, examples, views, seed, steps,"
+    other = f"With 50 labels, {both} differ in more than the teacher: examples (the 50 labeled"
     assert same in page and other in page
     assert report.conditions[SCRATCH] == report.conditions[DISTILLED]

@@ -73,7 +73,7 @@ def test_examples_are_whole_whatever_the_order_of_a_subset(kind):
     split = kind(test.name, test.records, test.scaling)
     x, y = split.arrays()
     outputs = np.random.default_rng(0).normal(size=(len(x), 10))
-    examples = soft_target_examples(None, outputs, split)
+    examples = soft_target_examples(outputs, split)
     entropies = []
     for example in examples:
         (index,) = np.flatnonzero((outputs == example["logits"]).all(axis=1))

@@ -290,14 +290,14 @@ def test_a_teacher_that_lies_in_the_folder_is_used_as_it_is(start, asked, folder
     assert artifacts[TEACHER].record == {} and asked == []
     assert same(run.context.teacher.model.get_weights(), weights_of(teacher_file))
     assert files(folder) == before
-    assert f"teacher: loaded {folder / 'teacher.keras'}, which was there before." in run.said()
+    assert f"teacher: loaded {folder / 'teacher.keras'}, which was in the run folder." in run.said()
 
 
 def test_a_teacher_that_replaced_the_trained_one_is_used(copy, start, asked, teacher_file):
     shutil.copy(teacher_file, copy / "teacher.keras")
     run = start(copy, FEW)
     assert run.run()[TEACHER].record == {}
-    assert "which was there before" in run.said()
+    assert "which was in the run folder" in run.said()
     assert (copy / "teacher.keras").read_bytes() == teacher_file.read_bytes()
     assert asked == TAUGHT
 
@@ -475,7 +475,7 @@ def test_a_changed_setting_says_what_it_replaces(copy, start, asked):
 def test_the_folder_of_another_recipe_is_refused(override, copy, make_recipe, asked):
     before = files(copy)
     for work in (recipes.run, recipes.diagnose_teacher):
-        with pytest.raises(RecipeError, match="results of another recipe lie there.*->.*--overwrite"):
+        with pytest.raises(RecipeError, match="contains the results of another recipe.*->.*--overwrite"):
             work(make_recipe(copy, FEW, override))
     assert files(copy) == before and asked == []
 
@@ -488,4 +488,4 @@ def test_a_file_of_an_earlier_student_does_not_stay_beside_a_new_one(copy, start
     run = start(copy, FEW, FLOAT32, "distillation.alpha=0.7")
     run.run(*MODELS)
     assert not (copy / "student_int8.tflite").exists() and (copy / "student_float32.tflite").exists()
-    assert "student_int8.tflite: removed, it was made from an earlier model." in run.said()
+    assert "student_int8.tflite: removed because it was made from an earlier model." in run.said()

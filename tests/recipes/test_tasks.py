@@ -17,7 +17,7 @@ from rich.console import Console
 from keras_kd import evaluation, export, litert, recipes, tasks
 from keras_kd.data import open_source
 from keras_kd.errors import Notice, RecipeError
-from keras_kd.evaluation.report import markdown_table
+from keras_kd.evaluation.table import markdown_table
 from keras_kd.recipes.task import gives_logits
 
 N = 160
@@ -176,11 +176,12 @@ def test_token_ids_stay_whole_in_the_file(finished_run):
         assert tensor.dtype == np.int32
 
 
-def test_a_regression_says_nothing_of_classes_or_noise(finished_run):
+def test_a_regression_has_an_interval_and_no_classes(finished_run):
     folder, report, _ = finished_run("regression")
     assert not len(report.confusion) and not report.soft_targets
     text = " ".join([*report.summary, markdown_table(report)])
-    assert "RMSE" in text and "accura" not in text and "within the noise" not in text and "Agreement" not in text
+    assert "A measured RMSE of" in text and "accura" not in text and "Agreement" not in text
+    assert all(len(row.replicates) == min(20, report.test_size) for row in report.rows)
 
 
 @pytest.mark.parametrize(

@@ -60,17 +60,17 @@ class RunFolder:
         known = self._identity()
         if known is None:
             others = [file.name for pattern in _RESULTS for file in sorted(self.path.glob(pattern))]
-            problem, received = "files lie there that no run of this recipe wrote", ", ".join(others)
+            problem, received = "the folder contains files that no run of this recipe wrote", ", ".join(others)
         else:
-            problem = "the results of another recipe lie there"
+            problem = "the folder contains the results of another recipe"
             received = ", ".join(changes(known, identity))
         if received:
             raise RecipeError(
                 explain(
                     f"output_dir: {problem}.",
                     received=f"{self.path}: {received}",
-                    expected="a folder of this recipe's own",
-                    fix="Name another folder, or replace what lies there with --overwrite.",
+                    expected="a new folder, or one of this recipe",
+                    fix="Choose another folder, or replace the existing results with --overwrite.",
                 )
             )
 

@@ -79,4 +79,4 @@ def _discard_outdated(stages: Sequence[Stage], context: Context) -> None:
     contents = {id: artifact.digest for id, artifact in context.artifacts.items()}
     for id, file in context.folder.outdated({stage.id for stage in stages}, contents):
         if context.folder.discard(id):
-            context.progress.say(f"{file.name}: removed, it was made from an earlier model.")
+            context.progress.say(f"{file.name}: removed because it was made from an earlier model.")

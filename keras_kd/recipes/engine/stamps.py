@@ -43,10 +43,10 @@ def replaces(folder: RunFolder, stage: Stage, read: Mapping[str, str | None]) ->
         return None
     stamp = folder.stamp(stage.id)
     if stamp is None or not folder.wrote(stage.id, file):
-        return "not the file that this run wrote"
+        return "not written by this run"
     before = stamp["settings"] | _as_settings(stamp["inputs"], stamp["read"])
     after = plain(stage.settings) | _as_settings(_keys(stage), read)
-    return ", ".join(changes(before, after)) or "left half finished"
+    return ", ".join(changes(before, after)) or "not finished"
 
 
 def finish(folder: RunFolder, stage: Stage, artifact: Artifact, read: Mapping[str, str | None]) -> None:

@@ -57,7 +57,7 @@ class Cache(Stage):
         teacher = teacher_of_stages(self.inputs, context)
         num_views, path = self.settings["views"], self._folder(context, teacher)
         examples = source.train.num_examples
-        context.progress.say(f"{self.makes.title}: {examples:,} examples x {num_views} view(s).")
+        context.progress.say(f"{self.makes.title}: {examples:,} examples x {num_views} view{'s' * (num_views != 1)}.")
         with context.progress.stage(self.makes.title, total=num_views * examples) as stage:
             cached = CachedTeacher.build(
                 teacher,

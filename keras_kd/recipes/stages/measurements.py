@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -19,8 +20,8 @@ from keras_kd import data, evaluation, tasks
 from keras_kd.evaluation.plots import softened
 from keras_kd.evaluation.report import plain
 from keras_kd.evaluation.roles import MODELS, Role
-from keras_kd.evaluation.summary import ModelRow
-from keras_kd.features import find_heads
+from keras_kd.evaluation.rows import ModelRow
+from keras_kd.evaluation.scale import replicates
 from keras_kd.features.logits import logits_from_probabilities
 from keras_kd.recipes.assembly import Assembly
 from keras_kd.recipes.engine.artifact import Artifact
@@ -62,72 +63,79 @@ class Measurements(Stage):
     def measure(self, context: Context) -> dict[str, Any]:
         """Rows, confusion matrix, soft targets, and the environment of the measurement."""
         test, task = context.assembly.source.test, context.assembly.task
-        models, files = self._models(context), self._files(context)
+        files = self._files(context)
         runners = {
             id: evaluation.TFLiteRunner(file, num_threads=self.settings["num_threads"]) for id, file in files.items()
         }
-        with context.progress.stage("measure", total=len(models) + len(runners)) as stage:
-            outputs, sizes, logits = {}, {}, {}
-            for source in models:
-                model = _model(source, context)
-                sizes[source.id] = count_parameters(model)
-                outputs[source.id] = _predict(model, test)
-                logits[source.id] = gives_logits(model) if isinstance(model, keras.Model) else True
-                if source.makes.role is Role.TEACHER:
-                    teacher = model
-                stage.advance(source.makes.title)
-            for source in self._exported:
-                outputs[source.id] = _outputs(runners[source.id], test)
-                sizes[source.id] = sizes[source.makes.derived_from]
-                logits[source.id] = logits[source.makes.derived_from]
-                stage.advance(source.makes.title)
+        with context.progress.stage("measure", total=len(self._sources)) as stage:
+            predictions = self._predictions(context, runners, stage)
+            scores = self._scores(context, predictions, stage)
             stage.note("latency")
             sample, _ = test.subset(np.array([0]), name="one example").arrays()
             latencies = evaluation.compare_latency(runners, sample)
-        scores = {source.id: self._scores(source, outputs, logits, context) for source in (*models, *self._exported)}
-        rows = [self._row(source, scores[source.id], sizes, files, latencies) for source in (*models, *self._exported)]
-        shipped = self._exported[-1].id
         measured = {
-            "rows": [asdict(row) for row in rows],
+            "rows": [
+                asdict(self._row(source, predictions[source.id], scores[source.id], files, latencies))
+                for source in self._sources
+            ],
             "test_size": test.num_examples,
             "task": task.kind.name,
             "unit": task.source.unit,
             "environment": environment(),
         }
-        if scores[shipped].confusion is not None:
-            measured |= {"confusion": scores[shipped].confusion, "confusion_of": shipped}
-        if "teacher" in outputs and task.is_classification:
-            examples = soft_target_examples(teacher, outputs["teacher"], test)
+        shipped = self._sources[-1].id
+        if scores[shipped].quality.confusion is not None:
+            measured |= {"confusion": scores[shipped].quality.confusion, "confusion_of": shipped}
+        if "teacher" in predictions and task.is_classification:
+            examples = soft_target_examples(predictions["teacher"].logits(), test)
             measured["soft_targets"] = {"temperatures": [1, 4, 20], "examples": examples}
         return measured
 
     @property
-    def _exported(self) -> list[Stage]:
-        return [stage for stage in self.inputs if stage.makes.role is Role.EXPORTED]
-
-    def _models(self, context: Context) -> list[Stage]:
-        return [stage for stage in self.inputs if stage.makes.role in MODELS]
+    def _sources(self) -> list[Stage]:
+        """The stages with a row in the report: the models, then the files."""
+        models = [stage for stage in self.inputs if stage.makes.role in MODELS]
+        return models + [stage for stage in self.inputs if stage.makes.role is Role.EXPORTED]
 
     def _files(self, context: Context) -> dict[str, Path]:
         """The `.tflite` files by stage id; without the teacher's file if it cannot be converted."""
         known = [stage for stage in self.inputs if stage.makes.kind == "tflite" and context.file(stage.id)]
         return {stage.id: context.file(stage.id) for stage in known}
 
-    def _scores(
-        self, source: Stage, outputs: dict[str, np.ndarray], logits: dict[str, bool], context: Context
-    ) -> tasks.Scores:
-        """The measures of a model or file, and the agreement of a file with the model it was made from."""
-        made, labels = source.makes, context.assembly.source.test.labels()
-        reference = outputs[made.derived_from] if made.role is Role.EXPORTED else None
-        return context.assembly.task.measure(outputs[source.id], labels, reference, from_logits=logits[source.id])
+    def _predictions(
+        self, context: Context, runners: Mapping[str, evaluation.Runner], progress: Any
+    ) -> dict[str, _Predictions]:
+        """The predictions of all models and files for the test split, by stage id."""
+        test, predictions = context.assembly.source.test, {}
+        for source in self._sources:
+            if source.makes.role is Role.EXPORTED:
+                origin = predictions[source.makes.derived_from]
+                predictions[source.id] = dataclasses.replace(origin, outputs=_outputs(runners[source.id], test))
+            else:
+                predictions[source.id] = _predict(_model(source, context), test)
+            progress.advance(source.makes.title)
+        return predictions
+
+    def _scores(self, context: Context, predictions: Mapping[str, _Predictions], progress: Any) -> dict[str, _Scores]:
+        """The measures of all models and files by stage id, and the agreement of a file with its origin."""
+        task, labels, scores = context.assembly.task, context.assembly.source.test.labels(), {}
+        for source in self._sources:
+            progress.note(source.makes.title)
+            made, own = source.makes, predictions[source.id]
+            reference = predictions[made.derived_from].outputs if made.role is Role.EXPORTED else None
+            quality = task.measure(own.outputs, labels, reference, from_logits=own.from_logits)
+            scores[source.id] = _Scores(
+                quality, replicates(task.kind, own.outputs, labels, from_logits=own.from_logits)
+            )
+        return scores
 
     def _row(
         self,
         source: Stage,
-        quality: tasks.Scores,
-        sizes: dict[str, int],
-        files: dict[str, Path],
-        latencies: dict[str, evaluation.Latency],
+        predictions: _Predictions,
+        scores: _Scores,
+        files: Mapping[str, Path],
+        latencies: Mapping[str, evaluation.Latency],
     ) -> ModelRow:
         """The row of a model or file; the teacher's row takes size and latency from the teacher's file."""
         made = source.makes
@@ -143,16 +151,36 @@ class Measurements(Stage):
             derived_from=made.derived_from,
             labels=made.labels,
             format=source.settings["format"] if made.role is Role.EXPORTED else None,
-            parameters=sizes[source.id],
-            values=quality.values,
+            parameters=predictions.parameters,
+            values=scores.quality.values,
+            replicates=scores.replicates,
             num_bytes=num_bytes,
             gzip_bytes=gzip_bytes,
-            agreement=quality.agreement,
+            agreement=scores.quality.agreement,
             latency_p50_ms=latency and latency.p50_ms,
             latency_p95_ms=latency and latency.p95_ms,
             runtime=latency and f"LiteRT, {latency.num_threads} thread{'s' * (latency.num_threads != 1)}",
             note="size and latency of its float32 TFLite file" if own in files else "",
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Predictions:
+    """The outputs `[examples, ..., outputs]` of a model or file for the test split."""
+
+    outputs: np.ndarray
+    from_logits: bool
+    parameters: int
+
+    def logits(self) -> np.ndarray:
+        return self.outputs if self.from_logits else np.asarray(logits_from_probabilities(self.outputs, "softmax"))
+
+
+class _Scores(NamedTuple):
+    """The measures of a model or file, and its headline measure without each of some groups of examples."""
+
+    quality: tasks.Scores
+    replicates: list[float]
 
 
 def _model(source: Stage, context: Context) -> Any:
@@ -162,11 +190,12 @@ def _model(source: Stage, context: Context) -> Any:
     return context.teacher.model if isinstance(context.teacher, FrozenTeacher) else context.teacher
 
 
-def _predict(model: Any, split: data.Split) -> np.ndarray:
-    """The outputs of a Keras model, or the logits of a teacher that is not one, `[examples, ..., outputs]`."""
+def _predict(model: Any, split: data.Split) -> _Predictions:
+    """The outputs of a Keras model, or the logits of a teacher that is not one."""
+    parameters = count_parameters(model)
     if not isinstance(model, keras.Model):
-        return predict(model, split)
-    return _outputs(evaluation.KerasRunner(model), split)
+        return _Predictions(predict(model, split), True, parameters)
+    return _Predictions(_outputs(evaluation.KerasRunner(model), split), gives_logits(model), parameters)
 
 
 def _outputs(runner: evaluation.Runner, split: data.Split) -> np.ndarray:
@@ -183,15 +212,9 @@ def count_parameters(model: Any) -> int:
     return count_parameters(model.model) if isinstance(model, FrozenTeacher) else 0
 
 
-def soft_target_examples(
-    teacher: Any, outputs: np.ndarray, split: data.Split, num_examples: int = 4
-) -> list[dict[str, Any]]:
+def soft_target_examples(logits: np.ndarray, split: data.Split, num_examples: int = 4) -> list[dict[str, Any]]:
     """Test examples of different classes on which the teacher's soft targets have the highest entropy."""
-    if isinstance(teacher, keras.Model):
-        (head,) = find_heads(teacher, role="teacher").values()
-        if not head.is_logits:
-            outputs = np.asarray(logits_from_probabilities(outputs, "softmax"))
-    soft = softened(outputs, temperature=4.0)
+    soft = softened(logits, temperature=4.0)
     entropy = -np.sum(soft * np.log(soft + 1e-12), axis=-1)
     labels, chosen = split.labels(), []
     for index in np.argsort(-entropy):
@@ -201,7 +224,7 @@ def soft_target_examples(
             break
     in_order = sorted(chosen)  # the reading order, independent of the display order
     inputs = dict(zip(in_order, split.subset(np.array(in_order), name="soft targets").arrays()[0], strict=True))
-    return [{"image": _scaled(inputs[i]), "label": int(labels[i]), "logits": outputs[i].tolist()} for i in chosen]
+    return [{"image": _scaled(inputs[i]), "label": int(labels[i]), "logits": logits[i].tolist()} for i in chosen]
 
 
 def environment() -> dict[str, Any]:

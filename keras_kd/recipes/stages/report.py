@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from keras_kd import files
+from keras_kd.evaluation import page
 from keras_kd.evaluation import report as reports
 from keras_kd.evaluation.report import Report
 from keras_kd.evaluation.roles import MODELS, Role
-from keras_kd.evaluation.summary import ModelRow
+from keras_kd.evaluation.rows import ModelRow
 from keras_kd.recipes.engine.artifact import Artifact
 from keras_kd.recipes.engine.context import Context
 from keras_kd.recipes.engine.stage import Stage
@@ -40,7 +41,7 @@ class ReportFiles(Stage):
         files.write(folder / "labels.txt", "\n".join(report.class_names) + "\n")
         files.write(folder / "history.json", json.dumps(report.histories, indent=1))
         reports.write_json(report, folder / "report.json")
-        reports.write_html(report, folder / "report.html")
+        page.write_html(report, folder / "report.html")
         return dataclasses.replace(self.makes)
 
     def report(self, context: Context) -> Report:

@@ -67,7 +67,7 @@ class FoundTeacher(Stage):
         super().__init__("teacher", settings={f"file{FINGERPRINT}": digest(file)}, makes=_MAKES)
 
     def run(self, context: Context) -> Artifact:
-        context.progress.say(f"teacher: loaded {context.folder.path / FILE}, which was there before.")
+        context.progress.say(f"teacher: loaded {context.folder.path / FILE}, which was in the run folder.")
         return dataclasses.replace(self.makes, is_complete=False)
 
 

@@ -112,7 +112,7 @@ class Training(Stage):
         """Compiles and fits; returns the history and the conditions that compared students must share."""
         assembly, settings = context.assembly, self._model.settings
         student = getattr(model, "student", model)
-        first_weights = fingerprint(student)
+        initial_weights = fingerprint(student)
         batches = pipeline(assembly.recipe, split, settings, assembly.source.num_classes, self._views)
         mixed = any(isinstance(step, data.Mixing) for step in batches.augment)
         model.compile(
@@ -135,7 +135,7 @@ class Training(Stage):
             resume=self._resume(context),
             validation_data=data.evaluation_batches(assembly.source.validation, settings.batch_size, one_hot=one_hot),
         )
-        conditions = {"first weights": first_weights} | _conditions(model, batches, settings, split)
+        conditions = {"initial weights": initial_weights} | _conditions(model, batches, settings, split)
         return {"history": assembly.task.history(history, split.labels()), "conditions": conditions}
 
 
@@ -145,7 +145,7 @@ def _conditions(
     """The conditions under which the training ran."""
     fresh = "a fresh one each epoch" if batches.views is None else batches.views
     return {
-        "images": split.name,
+        "examples": split.name,
         "views": fresh if batches.augment else 1,
         "seed": batches.seed,
         "steps": int(model.optimizer.iterations),
