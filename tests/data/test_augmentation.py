@@ -281,6 +281,6 @@ class Filled(Dim):
         (lambda: CutMix(probability=-1), "Invalid 'probability'. Received: -1."),
     ],
 )
-def test_errors_say_what_came_and_what_was_expected(make, words):
+def test_errors_state_what_was_received_and_expected(make, words):
     with pytest.raises(ConfigurationError, match=words):
         make()

@@ -218,7 +218,7 @@ def test_beta_is_finite_at_any_alpha(alpha):
         (lambda: Draws(0, [0], 0).beta("n", 0.0), "Invalid 'alpha'. Received: 0.0."),
     ],
 )
-def test_errors_say_what_came_and_what_was_expected(make, words):
+def test_errors_state_what_was_received_and_expected(make, words):
     with pytest.raises(ConfigurationError, match=words):
         make()
 

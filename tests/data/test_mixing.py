@@ -95,7 +95,7 @@ def test_mixup_of_one_hot_masks_is_the_formula():
 
 
 @every_mixing
-def test_only_as_many_are_mixed_as_the_probability_says(mixing):
+def test_the_share_of_mixed_examples_is_the_probability(mixing):
     x, partner, draws = pairs(1000, (4, 4, 1))
     mixed, share = type(mixing)(alpha=4.0, probability=0.3).mix(x, partner, draws)
     alone = share == 1.0

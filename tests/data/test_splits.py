@@ -33,7 +33,7 @@ ROWS = {
 
 
 @pytest.mark.parametrize("rows", ROWS.values(), ids=ROWS)
-def test_subset_gives_rows_in_the_order_asked_for(train, rows):
+def test_subset_gives_rows_in_the_requested_order(train, rows):
     x, y = train.arrays()
     wanted = np.array(rows, np.int64)
     subset = train.subset(rows, "some")

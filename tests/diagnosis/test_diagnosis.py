@@ -231,7 +231,7 @@ def test_a_teacher_that_reads_the_labels():
     assert diagnose(Knowing(), (logits, labels), progress=False).train.accuracy == 1.0
 
 
-def test_answers_that_travel_are_asked_by_row_number():
+def test_offline_outputs_are_requested_by_row_number():
     logits, labels = chances(size=10)
     teacher = Recorded(logits)
     data = tf.data.Dataset.from_tensor_slices((logits, labels)).batch(4)
@@ -241,7 +241,7 @@ def test_answers_that_travel_are_asked_by_row_number():
     assert found == diagnose(echo(), (logits, labels), progress=False)
 
 
-def test_answers_that_came_along_are_not_asked_again():
+def test_outputs_in_the_batch_are_not_computed_again():
     from keras_kd.data.pipeline_inputs import PipelineInputs
 
     logits, labels = chances(size=10)
@@ -262,7 +262,7 @@ def test_answers_stored_for_one_set_are_not_taken_for_another():
     assert stored == diagnose(Recorded(logits), validation=(logits, labels), progress=False)
 
 
-def test_a_missing_teacher_says_so():
+def test_a_missing_teacher_is_reported():
     with pytest.raises(TeacherError, match="loaded without its teacher"):
         diagnose(AbsentTeacher(None, None, "sha256:0"), chances(size=4), progress=False)
 
@@ -509,7 +509,7 @@ def test_reads_as_a_table():
     assert max(map(len, rows.values())) < 80 or "Warning" in max(rows.values(), key=len)
 
 
-def test_an_end_of_the_range_is_said():
+def test_an_end_of_the_temperature_range_is_reported():
     labels = np.arange(50) % CLASSES
     diagnosis = diagnose(echo(), validation=(as_logits(labels, 4.0), labels), progress=False)
     assert "Calibrated best at T = 0.05 (an end of the range searched)" in str(diagnosis)

@@ -199,7 +199,7 @@ def test_labels_without_a_class_per_example_are_refused():
         ContrastiveKD()(*features(2), context=Context(labels=np.zeros((2, 3, 3))))
 
 
-def test_the_memory_holds_the_last_present_rows():
+def test_the_memory_contains_the_last_present_rows():
     loss = ContrastiveKD(embedding_size=8, memory_size=4)
     first, second, third = features(2, seed=1), features(3, seed=2), features(2, seed=3)
     loss(*first, context=Context(labels=np.array([0, 1])))

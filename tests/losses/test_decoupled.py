@@ -132,7 +132,7 @@ def test_works_in_a_graph_without_a_batch_size():
     assert float(value) == pytest.approx(expected([0, 1, 2], 4.0)(teacher, student).mean(), rel=1e-5)
 
 
-def test_without_labels_the_target_is_what_the_teacher_says():
+def test_without_labels_the_target_is_the_teacher_s_prediction():
     teacher, student = draw(3, 4)
     context = Context(labels=np.argmax(teacher, -1))
     assert float(DecoupledKD()(teacher, student)) == float(DecoupledKD()(teacher, student, context=context))

@@ -245,7 +245,7 @@ def test_another_backend_is_refused_before_anything_else(make_recipe, tmp_path, 
         ("teacher.ensemble_with=[a.onnx]", "teacher.ensemble_with.0: invalid value. .*a .keras file"),
     ],
 )
-def test_what_no_run_can_mean_is_refused_by_the_schema(override, message, make_recipe, tmp_path):
+def test_invalid_settings_are_refused_by_the_schema(override, message, make_recipe, tmp_path):
     with pytest.raises(RecipeError, match=message) as caught:
         make_recipe(tmp_path / "run", override)
     assert "\n" not in str(caught.value)

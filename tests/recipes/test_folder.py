@@ -209,7 +209,7 @@ def test_results_that_no_run_wrote_are_not_replaced(folder, name):
     assert [path.name for path in folder.path.rglob("*")] == [name]
 
 
-def test_a_teacher_that_was_put_there_is_no_foreign_result(folder):
+def test_a_teacher_placed_in_the_folder_is_accepted(folder):
     folder.path.mkdir(parents=True)
     (folder.path / "teacher.keras").write_text("theirs")
     with folder.held(MINE):
@@ -226,7 +226,7 @@ def test_what_a_kill_left_half_written_is_swept(folder):
         assert sorted(path.name for path in folder.state.iterdir()) == ["lock", "recipe.json"]
 
 
-def test_what_is_replaced_is_said(folder):
+def test_what_is_replaced_is_reported(folder):
     file = folder.path / "teacher.keras"
     assert stamps.replaces(folder, piece("teacher", KEY), {}) is None
     before = {"epochs": 25, "seed": 0, "distillation": {"alpha": 0.5, "losses": None}, "data fingerprint": "a"}

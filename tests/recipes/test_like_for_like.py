@@ -86,7 +86,7 @@ def test_alone_and_distilled_see_the_same(overrides, views, num_images, trained)
     assert (says_alone["steps"], says_alone["views"]) == (6, views)
 
 
-def test_a_cache_that_holds_more_views_changes_nothing(trained):
+def test_a_cache_with_more_views_changes_nothing(trained):
     """The cache of an earlier run holds more views than this recipe requests."""
     trained(AUGMENT, "cache={views: 3}")
     arms = trained(AUGMENT, "cache={views: 2}")
@@ -94,7 +94,7 @@ def test_a_cache_that_holds_more_views_changes_nothing(trained):
     assert len(images(arms[DISTILLED][0])) == 200
 
 
-def test_what_differs_with_few_labels_is_said(trained):
+def test_differences_with_few_labels_are_reported(trained):
     arms = trained("few_labels={num_labels: 20}", AUGMENT, "cache={views: 2}")
     (alone, says_alone), (distilled, says_distilled) = (arms[f"few_{arm}"] for arm in ("scratch", "distilled"))
     assert alone["start"] == distilled["start"] == arms[SCRATCH][0]["start"]
@@ -104,7 +104,7 @@ def test_what_differs_with_few_labels_is_said(trained):
     assert unlike(says_alone, says_distilled) == ["examples (the 20 labeled ones, repeated; all, 20 of them labeled)"]
 
 
-def test_a_finished_report_says_how_its_arms_were_trained(finished):
+def test_a_finished_report_states_how_its_arms_were_trained(finished):
     page, report = (finished[0] / "report.html").read_text(), finished[1]
     both = "the student alone and the distilled student"
     same = f"With all labels, {both} were trained with the same initial weights, examples, views, seed, steps,"

@@ -54,7 +54,7 @@ def test_the_default_recipe_is_what_its_comments_say():
     assert recipes.load().folder == Path("saved_models/digits")
 
 
-def test_every_key_stands_in_the_default_recipe_with_its_default():
+def test_the_default_recipe_contains_every_key_with_its_default():
     """`keras-kd init` shows every key."""
     recipe = recipes.load()
     for section in (recipe, recipe.data, recipe.teacher, recipe.student, recipe.few_labels, recipe.export):
@@ -122,7 +122,7 @@ def test_a_given_teacher_needs_no_epochs(load):
     assert load(MINIMAL, "teacher={model: teacher.keras}").teacher.model == "teacher.keras"
 
 
-def test_a_byte_order_mark_is_no_part_of_the_recipe(load):
+def test_a_byte_order_mark_is_ignored(load):
     assert load(b"\xef\xbb\xbf" + MINIMAL.encode()).seed == 0
 
 
@@ -260,7 +260,7 @@ def test_a_bad_file_is_explained(load, text, parts):
         assert part in message
 
 
-def test_all_wrong_keys_are_said_at_once(load):
+def test_all_wrong_keys_are_reported_at_once(load):
     message = refusal(load, MINIMAL, "sed=1", "student.epochs=0", "export.formats=[int4]", "distillation.alpha=x")
     lines = message.splitlines()
     assert [line.split(":")[0] for line in lines] == ["sed", "student.epochs", "distillation.alpha", "export.formats.0"]
@@ -308,7 +308,7 @@ HUGE = {
 
 
 @pytest.mark.parametrize(("text", "part"), HUGE.values(), ids=HUGE)
-def test_whatever_a_file_holds_is_refused_at_once(load, text, part):
+def test_a_file_with_any_content_is_refused_quickly(load, text, part):
     """Without these bounds each took minutes, gigabytes, or the interpreter's stack."""
     begin = time.process_time()
     message = refusal(load, text)
@@ -334,7 +334,7 @@ def test_what_is_not_a_file_is_refused_at_once(name):
     assert message.startswith("Cannot read the recipe: ")
 
 
-def test_a_pipe_that_nobody_writes_to_is_refused(tmp_path):
+def test_a_pipe_without_a_writer_is_refused(tmp_path):
     os.mkfifo(tmp_path / "pipe.yaml")
     assert "it is not a regular file" in refusal(recipes.load, tmp_path / "pipe.yaml")
 

@@ -71,7 +71,7 @@ def uninterrupted(start_recipe, tmp_path_factory):
         "before_the_state_is_cleared",
     ],
 )
-def test_a_training_goes_on_from_its_last_save(moment, moments, uninterrupted, start_recipe, tmp_path, monkeypatch):
+def test_a_training_resumes_from_its_last_save(moment, moments, uninterrupted, start_recipe, tmp_path, monkeypatch):
     """With dropout and Adam; saved epochs are not trained again."""
     monkeypatch.setattr(training, "SAVE_EVERY_SECONDS", 0.0)
     run_eagerly(monkeypatch)

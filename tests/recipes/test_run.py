@@ -151,7 +151,7 @@ def test_the_soft_targets_are_of_test_images_of_different_classes(finished):
     assert np.shape(examples[0]["image"]) == (8, 8, 1)
 
 
-def test_what_is_said(finished):
+def test_the_messages_of_a_run(finished):
     _, _, said = finished
     students = ("student from scratch", "student distilled", "scratch, 50 labels", "distilled, 50 labels")
     for stage in ("teacher", *students, "export distilled, int8 TFLite", "measure"):
@@ -214,7 +214,7 @@ TAUGHT = [DISTILLED, FEW_DISTILLED]
         ("export.num_threads=2", []),
     ],
 )
-def test_only_what_a_change_concerns_is_trained_again(override, trained, copy, start, asked):
+def test_only_stages_that_depend_on_a_change_are_trained_again(override, trained, copy, start, asked):
     start(copy, FEW, override).run()
     assert asked == trained
 
@@ -281,7 +281,7 @@ def test_a_teacher_that_cannot_be_exported_costs_its_size_and_latency_only(finis
 # Teachers from elsewhere.
 
 
-def test_a_teacher_that_lies_in_the_folder_is_used_as_it_is(start, asked, folder, teacher_file):
+def test_a_teacher_in_the_folder_is_used_unchanged(start, asked, folder, teacher_file):
     folder.mkdir()
     shutil.copy(teacher_file, folder / "teacher.keras")
     before = files(folder)
@@ -463,7 +463,7 @@ def test_weights_that_are_not_finite_end_the_run(example_models):
         check_weights(model, "teacher")
 
 
-def test_a_changed_setting_says_what_it_replaces(copy, start, asked):
+def test_a_changed_setting_reports_what_it_replaces(copy, start, asked):
     run = start(copy, FEW, "teacher.epochs=1", "distillation.alpha=0.7")
     run.run()
     assert "teacher.keras: epochs 3 -> 1, trained again." in run.said()

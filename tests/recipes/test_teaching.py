@@ -72,7 +72,7 @@ def test_a_cached_run_is_the_live_one(tmp_path, run_recipe):
         np.testing.assert_allclose(live, cached, atol=2e-3)
 
 
-def test_a_cache_holds_the_layers_that_the_losses_read(tmp_path, make_recipe):
+def test_a_cache_contains_the_layers_that_the_losses_read(tmp_path, make_recipe):
     overrides = ["teacher.model=digits_teacher", "teacher.epochs=1", "student.model=digits_student", "cache={}"]
     loss = "distillation.losses=[soft_targets, {name: hint, teacher: block_3_out, student: block_4_relu}]"
     path = recipes.build_cache(make_recipe(tmp_path / "run", *QUICK, *overrides, loss))

@@ -186,7 +186,7 @@ def test_a_cut_off_image_is_named_when_the_folder_is_opened(folder, suffix, imag
         open_source(f"folder:{folder}", image_size=image_size)
 
 
-def test_what_stands_after_a_whole_image_does_not_matter(folder):
+def test_bytes_after_a_complete_image_are_ignored(folder):
     image = folder / "digit_5" / "more.jpg"
     Image.new("L", (8, 8), 9).save(image)
     image.write_bytes(image.read_bytes() + b"\n")

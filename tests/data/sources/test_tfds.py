@@ -82,7 +82,7 @@ def test_defaults(data_dir, name, settings, expected):
 
 
 @pytest.mark.parametrize("rows", [[5, 90, 300], [300, 5, 90], [300, 5, 5, 90, 300], [5, 5, 90]])
-def test_subsets_give_rows_in_the_order_asked_for(data_dir, rows):
+def test_subsets_give_rows_in_the_requested_order(data_dir, rows):
     train = open_source("tfds:local_digits", data_dir=data_dir).train
     x, y = train.arrays()
     subset = train.subset(rows, "some")
@@ -156,7 +156,7 @@ def test_a_prepared_data_set_is_used_in_any_version(tmp_path, digit_images):
     assert sizes(open_source("tfds:cifar10", data_dir=tmp_path)) == [90, 10, 100]
 
 
-def test_a_failed_download_says_what_to_do(tmp_path, monkeypatch):
+def test_a_failed_download_explains_what_to_do(tmp_path, monkeypatch):
     import tensorflow_datasets as tfds
 
     def fail(self, **kwargs):
