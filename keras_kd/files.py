@@ -82,6 +82,20 @@ def move(draft: Path, file: Path) -> None:
     draft.replace(file)
 
 
+def check_space(file: Path, num_bytes: int) -> None:
+    """Raises `OSError` if `file` cannot take this many bytes; leaves no file behind.
+
+    For writers that do not survive a full disk: HDF5 crashes the process when it closes the file.
+    """
+    try:
+        with file.open("wb") as opened:
+            if hasattr(os, "posix_fallocate"):  # not on macOS
+                os.posix_fallocate(opened.fileno(), 0, max(1, num_bytes))
+    finally:
+        with contextlib.suppress(OSError):
+            file.unlink()
+
+
 def remove_partial(folder: Path) -> None:
     """Deletes the temporary files of killed processes in a folder. No other process may be writing there."""
     for file in folder.glob(f"{_PARTIAL}*"):

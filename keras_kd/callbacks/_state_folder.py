@@ -51,11 +51,25 @@ class StateFolder:
         self._good: list[int] = []
 
     def save(
-        self, epoch: int, write_weights: Callable[[Path], Any], state: dict[str, Any], arrays: dict[str, np.ndarray]
+        self,
+        epoch: int,
+        write_weights: Callable[[Path], Any],
+        state: dict[str, Any],
+        arrays: dict[str, np.ndarray],
+        *,
+        num_bytes: int = 1,
     ) -> None:
-        """Writes a state, reads it back, and only then removes the oldest one."""
+        """Writes a state, reads it back, and only then removes the oldest one.
+
+        Args:
+            epoch: the number of completed epochs.
+            write_weights: writes the weight file.
+            state, arrays: what else to save.
+            num_bytes: the approximate size of the weight file; `OSError` is raised if the disk has less space.
+        """
         self.path.mkdir(parents=True, exist_ok=True)
         weights = self.path / f"epoch-{epoch}.weights.h5"
+        files.check_space(weights, num_bytes)
         write_weights(weights)
         written = [weights]
         if arrays:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 import weakref
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_kd.callbacks import _callback_state, _identity
@@ -18,6 +20,7 @@ from keras_kd.data import Pipeline
 from keras_kd.errors import ConfigurationError, Notice, explain
 from keras_kd.keras_private import set_initial_epoch
 
+_BYTES_PER_VARIABLE = 4096
 _NUMBERS_SEEN: weakref.WeakKeyDictionary[keras.Model, _identity.Flat] = weakref.WeakKeyDictionary()
 
 
@@ -227,7 +230,7 @@ class Resume(keras.callbacks.Callback):
             "callbacks": _callback_state.pack(_callback_state.states(self._others), arrays),
         }
         try:
-            self._files.save(epoch, self.model.save_weights, state, arrays)
+            self._files.save(epoch, self.model.save_weights, state, arrays, num_bytes=_file_size(self.model))
         except OSError as error:
             self._files.drop(epoch)
             warnings.warn(
@@ -260,6 +263,13 @@ def _check_ready(model: keras.Model) -> None:
             fix="Compile it." if model.built else "Add an `Input` layer, or call the model once on a batch.",
         )
     )
+
+
+def _file_size(model: keras.Model) -> int:
+    """The approximate size of the weight file in bytes; HDF5 adds some kilobytes per variable."""
+    variables = [*model.variables, *model.optimizer.variables]
+    sizes = (math.prod(variable.shape) * np.dtype(variable.dtype).itemsize for variable in variables)
+    return sum(sizes) + _BYTES_PER_VARIABLE * len(variables)
 
 
 def _only(flat: dict[str, Any], names: list[str]) -> dict[str, Any]:

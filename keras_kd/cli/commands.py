@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -67,4 +68,4 @@ def init(
     if problem is not None:
         typer.echo(problem, err=True)
         raise typer.Exit(2)
-    typer.echo(f"Wrote {path}. Run it with: keras-kd run {path}")
+    typer.echo(f"Wrote {path}. Run it with: keras-kd run {shlex.quote(str(path))}")

@@ -16,11 +16,8 @@ from keras_kd.cli.interrupts import EXIT_CODE
 from keras_kd.errors import KerasKDError, RecipeError, TrainingError
 
 _RESUMES = "Finished work was saved: after fixing this, run the same command to resume."
-_SYSTEM_ERRORS = {
-    getattr(errno, name)
-    for name in "ENOSPC EDQUOT EROFS EACCES EPERM EIO EMFILE ENFILE ENOMEM ENAMETOOLONG ENOTDIR EISDIR ENXIO".split()
-    if hasattr(errno, name)
-}
+_NAMES = "ENOSPC EDQUOT EFBIG EROFS EACCES EPERM EIO EMFILE ENFILE ENOMEM ENAMETOOLONG ENOTDIR EISDIR ENXIO"
+_SYSTEM_ERRORS = {getattr(errno, name) for name in _NAMES.split() if hasattr(errno, name)}
 
 
 def is_system_error(error: BaseException) -> bool:

@@ -1,5 +1,8 @@
 """The files of a state are complete or absent, verified when read, and never replaced by damaged ones."""
 
+import contextlib
+import errno
+
 import numpy as np
 import pytest
 
@@ -90,4 +93,26 @@ def test_the_files_of_a_failed_save_are_removed(two):
         files.save(3, lambda file: (_ for _ in ()).throw(OSError("full")), {}, {})
     (two / "epoch-3.weights.h5").write_bytes(b"half")
     files.drop(3)
+    assert present(two) == {1, 2}
+
+
+@contextlib.contextmanager
+def largest_file(num_bytes):
+    """Limits the size of files in this process, which fails like a full disk."""
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_is_found_before_the_weights_are_written(two):
+    """HDF5 crashes the process when it closes a file on a full disk."""
+    files, written = StateFolder(two), []
+    files.load()
+    with largest_file(10_000), pytest.raises(OSError) as caught:
+        files.save(3, written.append, {}, {}, num_bytes=20_000)
+    assert caught.value.errno == errno.EFBIG and written == []
     assert present(two) == {1, 2}

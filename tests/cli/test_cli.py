@@ -92,6 +92,10 @@ def test_init_writes_the_default_recipe(invoke, tmp_path, started):
     assert started[0] == started[1] == kd.recipes.load()
 
 
+def test_init_quotes_the_path_in_the_command(invoke):
+    assert invoke("init", "my recipé.yaml").stdout.endswith("keras-kd run 'my recipé.yaml'\n")
+
+
 def test_init_overwrites_only_with_force(invoke, tmp_path):
     (tmp_path / "mine.yaml").write_text("precious")
     result = invoke("init", "mine.yaml")
