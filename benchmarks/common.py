@@ -62,15 +62,23 @@ def markdown(header: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
 
-def write(name: str, results: dict, table: str) -> None:
-    """Writes `results/NAME.json` and puts the table into docs/benchmarks.md between the markers of that name."""
+def write(name: str, results: dict, table: str, command: str | None = None) -> None:
+    """Writes `results/NAME.json` and puts the table into docs/benchmarks.md between the markers of that name.
+
+    Args:
+        name: of the results and the markers.
+        results: with the `environment` of an earlier run, if they were not measured now.
+        table: in Markdown.
+        command: what measures it; None for `python benchmarks/NAME.py`.
+    """
     RESULTS.mkdir(exist_ok=True)
     results = {"environment": environment(), **results}
     (RESULTS / f"{name}.json").write_text(json.dumps(results, indent=1) + "\n")
     about = results["environment"]
+    backend = " on JAX" if about.get("backend") == "jax" else f", TensorFlow {about['tensorflow']}"
     note = (
-        f"{about['date']}, {about['machine']}, Python {about['python']}, Keras {about['keras']}, "
-        f"TensorFlow {about['tensorflow']}. `python benchmarks/{name}.py`, [json](../benchmarks/results/{name}.json)."
+        f"{about['date']}, {about['machine']}, Python {about['python']}, Keras {about['keras']}{backend}. "
+        f"`{command or f'python benchmarks/{name}.py'}`, [json](../benchmarks/results/{name}.json)."
     )
     block = f"<!-- {name} -->\n{table}\n\n{note}\n<!-- /{name} -->"
     text = DOCS.read_text() if DOCS.exists() else "# Benchmarks\n"

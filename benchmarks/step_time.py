@@ -1,13 +1,14 @@
 """The cost of a distillation step: plain student, our Distiller, Keras' own, and teacher inference alone.
 
     python benchmarks/step_time.py [--rounds 9] [--pairs NAME ...]
-    python benchmarks/step_time.py --backend jax [--rounds 9] [--pairs NAME ...]
+    python benchmarks/step_time.py --backend jax [--rounds 9] [--pairs NAME ...] [--write-only]
     python benchmarks/step_time.py --whole-epochs [--rounds 5] [--pairs NAME ...] [--scratch FILE.json]
 
-The second form compares our step with plain student and teacher on JAX, and writes results/step_time_jax.json,
-including the machine's load. The third times whole epochs of `fit(x, y)` on arrays, as a user writes it, where
-tf.data's autotuner may delay the end of an epoch. It saves after each row and resumes after an interruption;
-`--scratch` keeps the rows in a separate file and leaves the results and the docs unchanged.
+The second form compares our step with plain student and teacher on JAX, and writes results/step_time_jax.json and its
+table, including the machine's load; `--write-only` writes the table from that file without measuring. The third times
+whole epochs of `fit(x, y)` on arrays, as a user writes it, where tf.data's autotuner may delay the end of an epoch. It
+saves after each row and resumes after an interruption; `--scratch` keeps the rows in a separate file and leaves the
+results and the docs unchanged.
 
 All run in one process, in turn, over the same batches; ratios are computed per round. On logits, Keras' Distiller gets
 `loss=KLDivergence()`, with which it computes the correct value. On features, both use the mean squared error of the
@@ -171,14 +172,12 @@ def contenders_on_jax(pair):
     }
 
 
-def run_on_jax(names, num_rounds):
-    """Times the pairs and writes results/step_time_jax.json."""
-    results = {"environment": environment() | {"backend": "jax"}, "pairs": {}}
+def run_on_jax(names, num_rounds, results):
     for name in names:
         pair = PAIRS[name]
         seconds = rounds(contenders_on_jax(pair), num_rounds, warmup=2)
         floor = total(seconds["plain student"], seconds["teacher inference"])
-        results["pairs"][name] = {
+        results[name] = {
             "pair": dataclasses.asdict(pair),
             "rounds": num_rounds,
             "load": os.getloadavg(),
@@ -186,8 +185,24 @@ def run_on_jax(names, num_rounds):
             "ratios": {"ours / (plain + teacher)": ratio(seconds["keras_kd"], floor)},
             "median_ms_per_step": {key: 1000 * median(value) / pair.steps for key, value in seconds.items()},
         }
-        print(name, show(results["pairs"][name]["ratios"]["ours / (plain + teacher)"]), os.getloadavg(), flush=True)
-        (RESULTS / "step_time_jax.json").write_text(json.dumps(results, indent=1) + "\n")
+        yield
+
+
+def main_on_jax(names, num_rounds, write_only):
+    """Measures and writes the table of JAX."""
+    file = RESULTS / "step_time_jax.json"
+    results = json.loads(file.read_text()) if file.exists() else {"pairs": {}}
+    if not write_only:
+        results["environment"] = environment() | {"backend": "jax"}
+        for _ in run_on_jax(names, num_rounds, results["pairs"]):
+            save_on_jax(results)
+    save_on_jax(results)
+
+
+def save_on_jax(results):
+    loads = {name: f"{row['load'][0]:.1f}" for name, row in results["pairs"].items()}
+    rows = table("pair, per step", PAIRS, results["pairs"], "median_ms_per_step", "ms", 1, {"load": loads})
+    write("step_time_jax", results, rows, "python benchmarks/step_time.py --backend jax")
 
 
 def run_steps(names, num_rounds, results):
@@ -232,8 +247,9 @@ def median(values):
     return sorted(values)[len(values) // 2]
 
 
-def table(first, order, results, measured, unit, digits):
-    """One row per pair in `order` that was measured, in this run or earlier."""
+def table(first, order, results, measured, unit, digits, more=None):
+    """One row per pair in `order` that was measured, in this run or earlier; `more` has columns of text by pair."""
+    more = more or {}
     done = [name for name in order if name in results]
     if not done:
         return ""
@@ -243,10 +259,11 @@ def table(first, order, results, measured, unit, digits):
             name,
             *(f"{value:.{digits}f}" for value in results[name][measured].values()),
             *map(show, results[name]["ratios"].values()),
+            *(column[name] for column in more.values()),
         ]
         for name in done
     ]
-    return markdown([first, *(f"{key}, {unit}" for key in some[measured]), *some["ratios"]], rows)
+    return markdown([first, *(f"{key}, {unit}" for key in some[measured]), *some["ratios"], *more], rows)
 
 
 def main():
@@ -256,10 +273,13 @@ def main():
     parser.add_argument("--backend", choices=["tensorflow", "jax"], default="tensorflow")
     parser.add_argument("--whole-epochs", action="store_true")
     parser.add_argument("--scratch", type=Path)
+    parser.add_argument("--write-only", action="store_true")
     arguments = parser.parse_args()
     if arguments.backend == "jax":
-        run_on_jax(arguments.pairs or PAIRS, arguments.rounds or 9)
+        main_on_jax(arguments.pairs or PAIRS, arguments.rounds or 9, arguments.write_only)
         return
+    if arguments.write_only:
+        parser.error("--write-only requires --backend jax")
     before = arguments.scratch or RESULTS / "step_time.json"
     results = json.loads(before.read_text()) if before.exists() else {}
     results = {key: results.get(key, {}) for key in ("pairs", "epochs")}
