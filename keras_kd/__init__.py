@@ -65,12 +65,13 @@ def check_keras() -> None:
         if getattr(error, "name", None) == "keras":
             raise
         backend = os.environ.get("KERAS_BACKEND", "(not set; the backend in ~/.keras/keras.json is used)")
+        install = "pip install 'keras_kd[jax]', or set" if getattr(error, "name", None) in ("jax", "jaxlib") else "Set"
         raise ConfigurationError(
             explain(
                 f"Keras cannot load its backend: {error}.",
                 received=f"KERAS_BACKEND={backend}",
                 expected="an installed backend: 'tensorflow' or 'jax' (for the losses alone, any)",
-                fix="Set KERAS_BACKEND=tensorflow before the first import of keras.",
+                fix=f"{install} KERAS_BACKEND=tensorflow before the first import of keras.",
             )
         ) from error
 

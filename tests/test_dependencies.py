@@ -16,7 +16,6 @@ NOT_IMPORTED = {
     "tensorflow-model-optimization",
     "tf-keras",
 }
-BACKENDS = {"jax"}  # installed by users of that KERAS_BACKEND; all users need TensorFlow for the export
 
 SETTINGS = configparser.ConfigParser()
 SETTINGS.read(ROOT / "setup.cfg", encoding="utf-8")
@@ -28,7 +27,9 @@ def lines(section, option):
 
 
 PACKAGE = lines("options", "install_requires")
+JAX = lines("options.extras_require", "jax")
 TESTS = lines("options.extras_require", "test")
+OWN_EXTRA = "keras_kd[jax]"
 
 
 def name(text):
@@ -53,15 +54,17 @@ def imports(folder):
 
 
 def test_the_package_declares_what_it_imports_and_nothing_else():
-    assert set(imports("keras_kd")) - BACKENDS == names(PACKAGE) - NOT_IMPORTED
+    assert set(imports("keras_kd")) == (names(PACKAGE) - NOT_IMPORTED) | names(JAX)
+    assert names(JAX) == {"jax"}  # users of TensorFlow, which everyone needs for the export, do without it
 
 
 @pytest.mark.parametrize("folder", ["tests", "benchmarks"])
 def test_the_test_extra_declares_what_the_tests_import(folder):
-    assert set(imports(folder)) <= names(PACKAGE + TESTS)
+    assert OWN_EXTRA in TESTS  # the version of JAX is written once
+    assert set(imports(folder)) <= names(PACKAGE + JAX + TESTS)
 
 
-@pytest.mark.parametrize("requirement", PACKAGE + TESTS)
+@pytest.mark.parametrize("requirement", [*PACKAGE, *JAX, *(line for line in TESTS if line != OWN_EXTRA)])
 def test_a_requirement_is_a_name_with_a_lower_bound(requirement):
     """The only form that `.ci/run` turns into `name==version`; otherwise the oldest version would not be tested."""
     assert re.fullmatch(r"[\w-]+>=\d+(\.\d+)*(,<\d+(\.\d+)*)?", requirement)

@@ -34,7 +34,8 @@ def check_backend() -> None:
                 "The Distiller has no training step for this backend.",
                 received=f"keras.backend.backend() == {keras.backend.backend()!r}",
                 expected=" or ".join(map(repr, BACKENDS)),
-                fix="Set KERAS_BACKEND=tensorflow or KERAS_BACKEND=jax before the first import of keras.",
+                fix="Before the first import of keras, set KERAS_BACKEND=tensorflow, or KERAS_BACKEND=jax after "
+                "pip install 'keras_kd[jax]'.",
             )
         )
 

@@ -102,16 +102,19 @@ def test_a_distiller_is_not_exported():
         distiller.export("somewhere")
 
 
-@pytest.mark.parametrize("backend", ["torch", "elephant"])
-def test_another_backend_is_named(backend):
+@pytest.mark.parametrize(
+    ("backend", "advice"), [("torch", "Set"), ("elephant", "Set"), ("jax", "'keras_kd[jax]', or set")]
+)
+def test_a_missing_backend_is_named(backend, advice):
     if backend == "torch" and importlib.util.find_spec("torch"):
         pytest.skip("the message is about a package that is missing")
     code = (
+        "import sys; sys.modules['jax'] = None  # as if it were not installed\n"
         "import keras_kd as kd\ntry:\n    kd.Distiller(None, None)\nexcept kd.errors.ConfigurationError as e: print(e)"
     )
     environment = {**os.environ, "KERAS_BACKEND": backend}
     result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
-    assert backend in result.stdout and "KERAS_BACKEND=tensorflow" in result.stdout, result.stderr
+    assert backend in result.stdout and f"{advice} KERAS_BACKEND=tensorflow" in result.stdout, result.stderr
 
 
 def test_a_backend_without_a_training_step_is_named(monkeypatch):
