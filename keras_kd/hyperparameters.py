@@ -19,8 +19,8 @@ DEFAULT_TEMPERATURE = 4.0
 class Hyperparameter:
     """A number held in a non-trainable variable, or a schedule of the optimizer step.
 
-    A compiled step that reads `at(step)` uses a new number immediately, without a retrace. A model that holds this
-    plain object neither trains nor saves it.
+    A compiled step that reads `at(step)` uses a new number immediately, without a retrace; `schedule` is a constant in
+    it. A model that holds this plain object neither trains nor saves it.
 
     Args:
         name: for messages.
@@ -30,11 +30,11 @@ class Hyperparameter:
         fix: advice for the error message.
 
     Attributes:
+        schedule: the schedule, or None for a number.
         variable: stores the number; a backend without mutable variables passes it into the step.
 
     >>> alpha = Hyperparameter("alpha", 0.9, at_least=0, at_most=1)
     >>> alpha.set(0.5)
-    False
     >>> float(alpha.at(step=0))
     0.5
     """
@@ -42,7 +42,7 @@ class Hyperparameter:
     def __init__(self, name: str, value: Any, *, at_least=-float("inf"), at_most=float("inf"), fix=None):
         self.name = name
         self._range = {"at_least": at_least, "at_most": at_most, "fix": fix}
-        self._schedule: schedules.Schedule | LearningRateSchedule | None = None
+        self.schedule: schedules.Schedule | LearningRateSchedule | None = None
         self._number = 0.0
         self.variable = keras.Variable(
             0.0, trainable=False, dtype="float32", aggregation="only_first_replica", name=name
@@ -52,31 +52,26 @@ class Hyperparameter:
     @property
     def value(self) -> float | schedules.Schedule | LearningRateSchedule:
         """The number or schedule that was set."""
-        return self._number if self._schedule is None else self._schedule
+        return self._number if self.schedule is None else self.schedule
 
-    def set(self, value: Any) -> bool:
+    def set(self, value: Any) -> None:
         """Sets a number, a schedule, or a schedule's name with settings.
-
-        Returns:
-            Whether a compiled step must be traced again to use the new value.
 
         Raises:
             ConfigurationError: neither a number in the range nor a schedule.
         """
-        before = self._schedule
         is_schedule = isinstance(value, (schedules.Schedule, LearningRateSchedule, dict, str))
         schedule = schedules.get(value) if is_schedule else None
         if schedule is None:
             self._number = check_number(self.name, value, **self._range)
             self.variable.assign(self._number)
-        self._schedule = schedule
-        return schedule != before
+        self.schedule = schedule
 
     def at(self, step: Any) -> Any:
         """The value at an optimizer step, a float32 scalar tensor; a schedule is clipped to the allowed range."""
-        if self._schedule is None:
+        if self.schedule is None:
             return ops.convert_to_tensor(self.variable)
-        value = ops.cast(self._schedule(step), "float32")
+        value = ops.cast(self.schedule(step), "float32")
         return ops.clip(value, self._range["at_least"], self._range["at_most"])
 
     def get_config(self) -> Any:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import keras
@@ -17,7 +19,9 @@ from keras_kd.teachers import Batch
 State = tuple[list[Any], list[Any], list[Any], list[Any]]
 
 
-class FedBatch(NamedTuple):
+@functools.partial(jax.tree_util.register_dataclass, data_fields=["frozen", "data"], meta_fields=["trace"])
+@dataclasses.dataclass(frozen=True)
+class FedBatch:
     """A batch, with the values that the step reads but never changes.
 
     They are passed in with the batch because Keras donates the buffers of its own four groups of state.
@@ -25,26 +29,32 @@ class FedBatch(NamedTuple):
     Attributes:
         frozen: the values of the distiller's frozen variables.
         data: an item of a Keras iterator.
+        trace: identifies the train function. `jax.jit` reuses the program of an equal function, which a bound method
+            is, for equal static arguments: without this a function made again would not be traced again.
     """
 
     frozen: list[Any]
     data: Any
+    trace: Any = None
 
 
 class TrainingStep:
     """The methods of a `Distiller` that Keras calls on JAX. Every variable read by a step is a program argument."""
 
     def make_train_function(self, force=False):
-        _own_buffers(self.frozen_state, self.variables)
         if self.train_function is None or force:
             super().make_train_function(force=True)
             self._passed_in = _PassedIn(self.frozen_state)
             self.train_function = _with_frozen_state(self, self.train_function)
 
+    def attach_state(self, state, iterator):
+        """Assigns the state to the variables, which Keras empties during an epoch and reads to make a train function."""
+        _put_back(self, state)
+
     def train_step(self, state, data):
         """Takes one step, from `(state, batch)` to `(logs, new state)`, with the state in Keras' order."""
         trainable, non_trainable, optimizer_state, metrics = state
-        frozen, data = data if isinstance(data, FedBatch) else ([], data)
+        frozen, data = (data.frozen, data.data) if isinstance(data, FedBatch) else ([], data)
         batch = self.prepare_batch(data)
         self._check_labels_are_known(batch)
         fixed = [
@@ -56,10 +66,13 @@ class TrainingStep:
         with _Scope(fixed, unknown):
             targets = self.teach(batch)
 
+        reached: set[int] = set()
+
         def scaled_loss(trainable):
+            recorded = [_recorded(value, index, reached) for index, value in enumerate(trainable)]
             mapping = [
                 *fixed,
-                *_pairs(self.trainable_variables, trainable),
+                *_pairs(self.trainable_variables, recorded),
                 *_pairs(self.metrics_variables, metrics),  # the compiled loss tracks a mean per output
             ]
             with _Scope(mapping, unknown) as scope:
@@ -76,6 +89,7 @@ class TrainingStep:
         if unknown and frozen:
             raise _NotPassedIn(list(unknown.values()))
         if trainable:
+            gradients = [gradient if index in reached else None for index, gradient in enumerate(gradients)]
             trainable, optimizer_state = self.optimizer.stateless_apply(optimizer_state, gradients, trainable)
         with _Scope(_pairs(self.metrics_variables, metrics), unknown) as scope:
             logs = self.update_logs(batch, parts)
@@ -160,6 +174,22 @@ class _NotPassedIn(Exception):
         self.variables = variables
 
 
+def _recorded(value: Any, index: int, reached: set[int]) -> Any:
+    """The value, unchanged; adds `index` to `reached` when a gradient flows back to it.
+
+    The gradient of a variable without a path to the loss is None on TensorFlow, and Keras' optimizers leave the
+    variable as it is. JAX returns zeros, with which weight decay and momentum would change it.
+    """
+
+    def backward(_, gradient):
+        reached.add(index)
+        return (gradient,)
+
+    identity = jax.custom_vjp(lambda value: value)
+    identity.defvjp(lambda value: (value, None), backward)
+    return identity(value)
+
+
 def _with_frozen_state(distiller: Any, function: Callable[..., Any]) -> Callable[..., Any]:
     """A train function that passes in the current values of the frozen variables with each batch.
 
@@ -167,14 +197,17 @@ def _with_frozen_state(distiller: Any, function: Callable[..., Any]) -> Callable
     are restored.
     """
 
-    frozen = distiller._passed_in.variables
+    frozen, trace = distiller._passed_in.variables, object()
+    _place(frozen)
 
     def train_function(state: State, iterator: Iterator[Any]) -> tuple[Any, State]:
         seen: list[Any] = []
         try:
             while True:
+                _own_buffers(frozen, state)
                 try:
-                    return function(state, _fed(iterator, seen, frozen))
+                    values = [variable.value for variable in frozen]
+                    return function(state, (FedBatch(values, data, trace) for data in _batches(iterator, seen)))
                 except _NotPassedIn as error:  # the first time the step is traced
                     frozen.extend(error.variables)
         except BaseException:
@@ -184,17 +217,12 @@ def _with_frozen_state(distiller: Any, function: Callable[..., Any]) -> Callable
     return train_function
 
 
-def _fed(iterator: Iterator[Any], seen: list[Any], frozen: list[Any]) -> Iterator[FedBatch]:
+def _batches(iterator: Iterator[Any], seen: list[Any]) -> Iterator[Any]:
     """The batches `seen` in an earlier attempt, then those of the iterator, which are added to `seen`."""
-    values = [variable.value for variable in frozen]
-    for data in tuple(seen):
-        yield FedBatch(values, data)
-    while True:
-        try:
-            seen.append(next(iterator))
-        except StopIteration:
-            return
-        yield FedBatch(values, seen[-1])
+    yield from tuple(seen)
+    for data in iterator:
+        seen.append(data)
+        yield data
 
 
 def _put_back(distiller: Any, state: State) -> None:
@@ -210,18 +238,36 @@ def _put_back(distiller: Any, state: State) -> None:
                 variable.assign(value)
 
 
-def _own_buffers(frozen: Iterable[Any], trained: Iterable[Any]) -> None:
-    """Copies frozen values that share a buffer with a trained variable (`assign` shares), since that one is donated."""
-    donated = {id(variable.value) for variable in trained}
+def _place(variables: Iterable[Any]) -> None:
+    """Moves variables that were created before `keras.distribution.set_distribution` to all of its devices."""
+    distribution = keras.distribution.distribution()
+    for variable in variables if distribution is not None else ():
+        if isinstance(variable.value.sharding, jax.sharding.SingleDeviceSharding):
+            layout = distribution.get_variable_layout(variable)
+            variable.assign(keras.distribution.distribute_tensor(variable.value, layout))
+
+
+def _own_buffers(frozen: Iterable[Any], state: State) -> None:
+    """Copies frozen values that share a buffer with the state (`assign` shares), since the state's are donated."""
+    donated = {id(value) for group in state for value in group}
     for variable in frozen:
         if id(variable.value) in donated:
             variable.assign(jax.numpy.copy(variable.value))
 
 
 def _first(iterator: Any) -> Any:
-    """The first batch of a Keras epoch iterator, which Keras resets afterwards."""
-    _, _, batches = next(iter(iterator))
-    return batches[0] if isinstance(batches, (list, tuple)) else next(batches)
+    """The first batch of a Keras epoch iterator, which Keras resets afterwards.
+
+    Raises:
+        ConfigurationError: there is none.
+    """
+    try:
+        _, _, batches = next(iter(iterator))
+        return batches[0] if isinstance(batches, (list, tuple)) else next(batches)
+    except StopIteration:
+        raise ConfigurationError(
+            explain("The data have no batches.", received="no examples", expected="at least one example")
+        ) from None
 
 
 def _pairs(variables: Iterable[Any], values: Iterable[Any]) -> list[tuple[Any, Any]]:

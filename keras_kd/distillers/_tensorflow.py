@@ -10,6 +10,9 @@ import tensorflow as tf
 class TrainingStep:
     """The methods of a `Distiller` that Keras calls on TensorFlow."""
 
+    def attach_state(self, iterator: Any) -> None:
+        """Does nothing: on TensorFlow, the variables always hold their values."""
+
     def train_step(self, data: Any) -> dict[str, Any]:
         """Takes one step and returns the logs. The teacher runs outside the tape, the student once inside it."""
         optimizer = self.optimizer

@@ -88,14 +88,23 @@ class StepContract:
         They are not among the trainable, non-trainable, optimizer or metrics variables of the distiller, and are not
         saved with it. A backend without mutable variables passes their values into the step (`keras.StatelessScope`).
         """
-        hyperparameters = [self._alpha, self._temperature, *(h for term in self.terms for h in term.hyperparameters)]
-        variables = [*self.teacher.variables, *(hyperparameter.variable for hyperparameter in hyperparameters)]
+        variables = [*self.teacher.variables, *(hyperparameter.variable for hyperparameter in self._hyperparameters)]
         own = {id(variable) for variable in self.variables}
         return list({id(variable): variable for variable in variables if id(variable) not in own}.values())
 
     @property
     def _student_is_known(self) -> bool:
         return self._heads is not None and self._student_shapes is not None
+
+    @property
+    def traced_settings(self) -> list[Any]:
+        """What is a constant in a compiled step, to be compared with what it was when the step was traced."""
+        schedules = [hyperparameter.schedule for hyperparameter in self._hyperparameters]
+        return [self.teacher, self.teacher.traced_settings, self.teacher_inputs, self.student_inputs, *schedules]
+
+    @property
+    def _hyperparameters(self):
+        return [self._alpha, self._temperature, *(own for term in self.terms for own in term.hyperparameters)]
 
     def prepare_batch(self, data: Any) -> Batch:
         """The batch from an item of a Keras iterator; the first one shows what a student without a graph returns."""

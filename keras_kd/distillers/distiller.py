@@ -114,7 +114,7 @@ class Distiller(StepContract, KerasMethods, checks.training_step(), keras.Model)
 
     @alpha.setter
     def alpha(self, value):
-        self._set(self._alpha, value)
+        self._alpha.set(value)
 
     @property
     def temperature(self):
@@ -123,7 +123,7 @@ class Distiller(StepContract, KerasMethods, checks.training_step(), keras.Model)
 
     @temperature.setter
     def temperature(self, value):
-        self._set(self._temperature, value)
+        self._temperature.set(value)
 
     @property
     def teacher(self):
@@ -143,7 +143,6 @@ class Distiller(StepContract, KerasMethods, checks.training_step(), keras.Model)
         except ConfigurationError:
             self._teacher = previous
             raise
-        self._retrace()
 
     def __setattr__(self, name, value):
         if name == "teacher":  # Keras would track a model before the property above sees it
@@ -255,14 +254,6 @@ class Distiller(StepContract, KerasMethods, checks.training_step(), keras.Model)
             ModelOutputs(self._student_shapes, student_taps),
         )
         return tuple(teacher_taps), tuple(find_place(self.student, path) for path in student_taps)
-
-    def _set(self, hyperparameter, value):
-        if hyperparameter.set(value):
-            self._retrace()
-
-    def _retrace(self):
-        if getattr(self, "train_function", None) is not None:
-            self.make_train_function(force=True)
 
 
 class _Untracked:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -44,6 +45,17 @@ class KerasMethods:
             )
         )
 
+    def make_train_function(self, force=False):
+        """Makes a train function that is traced again, even in the middle of a `fit`, if `traced_settings` change.
+
+        A compiled step reads numbers such as alpha from variables. Schedules, the teacher and its settings are
+        constants in it: without a new trace, the step would silently compute with the old ones.
+        """
+        force = force or self.train_function is None or not self.train_function.is_current
+        super().make_train_function(force=force)
+        if force:
+            self.train_function = _TracedFunction(self, self.train_function)
+
     def test_step(self, *args):
         *state, data = args  # JAX passes its state first
         results = super().test_step(*state, tuple(Batch.of(data)[:3]))
@@ -55,6 +67,26 @@ class KerasMethods:
         if compiled_loss(self) is None:
             return ops.zeros(())
         return super().compute_loss(x, y, y_pred, sample_weight, training)
+
+
+class _TracedFunction:
+    """A train function that is replaced by a new one if the settings have changed since it was made."""
+
+    def __init__(self, model: Any, function: Callable[..., Any]):
+        self._model = model
+        self._function = function
+        self._settings = model.traced_settings
+
+    @property
+    def is_current(self) -> bool:
+        return self._model.traced_settings == self._settings
+
+    def __call__(self, *arguments):
+        if self.is_current:
+            return self._function(*arguments)
+        self._model.attach_state(*arguments)
+        self._model.make_train_function(force=True)
+        return self._model.train_function(*arguments)
 
 
 def _by_name(method: Any, args: tuple, settings: dict[str, Any]) -> dict[str, Any]:

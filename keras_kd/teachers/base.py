@@ -99,6 +99,11 @@ class Teacher(abc.ABC):
         return []
 
     @property
+    def traced_settings(self) -> Any:
+        """Settings that are constants in a compiled step; the step is traced again when they differ."""
+        return ()
+
+    @property
     def supports_jit(self) -> bool:
         """Whether XLA can compile the teacher."""
         return True

@@ -116,7 +116,7 @@ def joint_probabilities(log_conditionals: Any, weights: Any, known: np.ndarray) 
         `[..., classes]`, `log q(c)`.
     """
     log_weights = _log(beside(weights, log_conditionals))
-    asked = _log(_rows(known, log_conditionals))
+    inside = _log(_rows(known, log_conditionals))
     numerator = ops.logsumexp(log_weights + log_conditionals, axis=0)
     if known.all(axis=-1).any():
         generalists = _log(_rows(known.all(axis=-1, keepdims=True), log_conditionals))
@@ -125,8 +125,8 @@ def joint_probabilities(log_conditionals: Any, weights: Any, known: np.ndarray) 
         start = _least_squares(log_conditionals, np.asarray(weights), known)
 
     def step(_, log_q):
-        log_sets = ops.logsumexp(asked + log_q[None], axis=-1, keepdims=True)
-        log_q = numerator - ops.logsumexp(asked + log_weights - log_sets, axis=0)
+        log_sets = ops.logsumexp(inside + log_q[None], axis=-1, keepdims=True)
+        log_q = numerator - ops.logsumexp(inside + log_weights - log_sets, axis=0)
         return ops.log_softmax(log_q, axis=-1)
 
     log_q = ops.fori_loop(0, NUM_STEPS, step, ops.log_softmax(start, axis=-1))
@@ -170,8 +170,8 @@ def _least_squares(log_conditionals: Any, weights: np.ndarray, known: np.ndarray
     inverse = np.linalg.pinv(np.diag(known.sum(axis=1)) - known.astype("float64") @ shares.T)
     rows, shares = _rows(known, log_conditionals), _rows(shares, log_conditionals)
     logs = rows * log_conditionals
-    apart = ops.sum(rows * (ops.sum(shares * logs, axis=0) - logs), axis=-1, keepdims=True)
-    shifts = ops.tensordot(ops.cast(inverse, logs.dtype), apart, axes=1)
+    differences = ops.sum(rows * (ops.sum(shares * logs, axis=0) - logs), axis=-1, keepdims=True)
+    shifts = ops.tensordot(ops.cast(inverse, logs.dtype), differences, axes=1)
     return ops.sum(shares * (logs + shifts), axis=0)
 
 

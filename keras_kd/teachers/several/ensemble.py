@@ -49,7 +49,7 @@ class Ensemble(Group):
     >>> models = [keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)]) for _ in range(2)]
     >>> ensemble = Ensemble(models, weights=[3, 1])
     >>> ensemble.weights, ensemble.output_shapes
-    ([0.75, 0.25], {'output': (None, 3)})
+    ((0.75, 0.25), {'output': (None, 3)})
     """
 
     def __init__(
@@ -66,13 +66,30 @@ class Ensemble(Group):
         super().__init__(members, inputs=inputs)
         self.combine = check_choice("combine", combine, combining.COMBINATIONS)
         self.activation = check_choice("activation", activation, combining.ACTIVATIONS)
-        self.weights = self._normalized(weights)
-        self._learns = weights == "learned"
         self.classes = None if classes is None else subsets.check_ids(self.one_for_each("classes", classes))
         self.num_classes = subsets.count(self.classes, num_classes, [member.output_shapes for member in self.members])
-        self._check_subsets()
+        self.weights = weights
         self._check_activations()
         self._shapes = self._find_shapes()
+
+    @property
+    def weights(self) -> tuple[float, ...] | str | None:
+        """The normalized weight of each member, a rule, or None for equal weights.
+
+        They may be set at any time; a distiller uses the new ones at the next step.
+        """
+        return self._weights
+
+    @weights.setter
+    def weights(self, value: Sequence[float] | str | None):
+        weights = self._normalized(value)
+        self._check_subsets(weights)
+        self._weights = weights
+        self._learns = weights == "learned"
+
+    @property
+    def traced_settings(self) -> Any:
+        return [self.weights, self.combine, super().traced_settings]
 
     def __call__(self, batch: Batch, taps: Sequence[str] = ()) -> ModelOutputs:
         if self.weights == "learned":
@@ -83,7 +100,7 @@ class Ensemble(Group):
                     fix="Call ensemble.learn(x, y) with labeled data before the distillation.",
                 )
             )
-        outputs, inner = self.ask(batch, taps)
+        outputs, inner = self.run_members(batch, taps)
         named = self._by_name(outputs)
         return ModelOutputs({name: self._combined(name, logits, batch.y) for name, logits in named.items()}, inner)
 
@@ -116,14 +133,12 @@ class Ensemble(Group):
             )
         logits, targets = labeled(self._all_logits(x, batch_size), y, self.activation)
         if not len(targets):
-            raise ConfigurationError(
-                explain("There is nothing to learn the weights from.", received="no row with a label")
-            )
+            raise ConfigurationError(explain("The weights are learned from labels.", received="no row with a label"))
         if self.combine == "probabilities":
             learned = mixture_weights(log_likelihoods(logits, targets, self.activation))
         else:
             learned = logit_weights(logits, targets, self.activation)
-        self.weights = [float(weight) for weight in learned]
+        self._weights = tuple(float(weight) for weight in learned)
         return self
 
     @property
@@ -140,7 +155,7 @@ class Ensemble(Group):
 
     def get_settings(self) -> dict[str, Any]:
         return {
-            "weights": self.weights,
+            "weights": list(self.weights) if isinstance(self.weights, tuple) else self.weights,
             "combine": self.combine,
             **super().get_settings(),
             "classes": self.classes,
@@ -150,12 +165,12 @@ class Ensemble(Group):
 
     # Outputs.
 
-    def _by_name(self, answers: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    def _by_name(self, outputs: list[dict[str, Any]]) -> dict[str, list[Any]]:
         """The members' logits (or shapes) for each of the ensemble's outputs."""
-        names = [list(named) for named in answers]
+        names = [list(named) for named in outputs]
         if all(len(own) == 1 for own in names):
             name = names[0][0] if all(own == names[0] for own in names) else ONLY_OUTPUT
-            return {name: [next(iter(named.values())) for named in answers]}
+            return {name: [next(iter(named.values())) for named in outputs]}
         for index, own in enumerate(names):
             if set(own) != set(names[0]):
                 raise ConfigurationError(
@@ -166,7 +181,7 @@ class Ensemble(Group):
                         fix="Use a Panel, where each member keeps its own outputs.",
                     )
                 )
-        return {name: [named[name] for named in answers] for name in names[0]}
+        return {name: [named[name] for named in outputs] for name in names[0]}
 
     def _combined(self, name: str, logits: list[Any], labels: Any) -> Any:
         self._check_shapes(name, [tuple(z.shape) for z in logits])
@@ -188,8 +203,8 @@ class Ensemble(Group):
         return self._equal if self.weights is None else self.weights
 
     @property
-    def _equal(self) -> list[float]:
-        return [1.0 / len(self.members)] * len(self.members)
+    def _equal(self) -> tuple[float, ...]:
+        return (1.0 / len(self.members),) * len(self.members)
 
     def _all_logits(self, x: Any, batch_size: int) -> np.ndarray:
         """The members' logits for all of `x`, `[members, n, ...]`."""
@@ -198,7 +213,7 @@ class Ensemble(Group):
         for start in range(0, num_examples, batch_size):
             rows = slice(start, start + batch_size)
             part = keras.tree.map_structure(lambda array, rows=rows: ops.convert_to_tensor(array[rows]), x)
-            named = self._by_name(self.ask(Batch(part), ())[0])
+            named = self._by_name(self.run_members(Batch(part), ())[0])
             if len(named) > 1:
                 raise ConfigurationError(
                     explain("Weights are learned for one output.", received=f"members with {sorted(named)}")
@@ -208,26 +223,27 @@ class Ensemble(Group):
 
     # Checks at construction.
 
-    def _normalized(self, weights: Any) -> list[float] | str | None:
+    def _normalized(self, weights: Any) -> tuple[float, ...] | str | None:
         if weights is None or isinstance(weights, str):
             return check_choice("weights", weights, [None, *RULES])
         weights = self.one_for_each("weights", weights)
         numbers = [check_number(f"weights[{i}]", weight, at_least=0.0) for i, weight in enumerate(weights)]
         if sum(numbers) == 0:
-            raise ConfigurationError(explain("Nobody counts.", received=f"weights={weights}", expected="a sum above 0"))
-        return [number / sum(numbers) for number in numbers]
+            raise ConfigurationError(
+                explain("All ensemble weights are zero.", received=f"weights={weights}", expected="a sum above 0")
+            )
+        return tuple(number / sum(numbers) for number in numbers)
 
-    def _check_subsets(self) -> None:
-        """Raises if `classes` is not meaningful with the other settings, or leaves a class without a teacher."""
+    def _check_subsets(self, weights: tuple[float, ...] | str | None) -> None:
+        """Raises if `classes` cannot be combined with these weights and the other settings."""
         if self.classes is None:
             return
-        if isinstance(self.weights, str) or (self.combine, self.activation) == ("logits", "softmax"):
-            received = f"weights={self.weights!r}, combine={self.combine!r}, activation={self.activation!r}"
+        if isinstance(weights, str) or (self.combine, self.activation) == ("logits", "softmax"):
             raise ConfigurationError(
                 explain(
-                    "Teachers of some classes each cannot be combined in this way: their entropies, losses and logits "
-                    "are about different classes.",
-                    received=received,
+                    "Members that know different classes cannot be combined in this way: their entropies, losses and "
+                    "logits are not comparable.",
+                    received=f"weights={weights!r}, combine={self.combine!r}, activation={self.activation!r}",
                     expected="weights that are numbers or None, and combine='probabilities' (or activation='sigmoid')",
                 )
             )
@@ -239,8 +255,8 @@ class Ensemble(Group):
                 if activation in combining.ACTIVATIONS and activation != self.activation:
                     raise ConfigurationError(
                         explain(
-                            f"Member {index} does not go with activation={self.activation!r}.",
-                            received=f"{name!r} that ends in {activation}",
+                            f"Member {index} does not fit activation={self.activation!r}.",
+                            received=f"an output {name!r} that ends in {activation}",
                             fix=f"Ensemble(..., activation={activation!r}), or a Panel where these differ.",
                         )
                     )
@@ -264,7 +280,7 @@ class Ensemble(Group):
                         f"The members' outputs {name!r} differ in shape.",
                         received=", ".join(map(str, shapes)),
                         expected="the same number of classes",
-                        fix="Say with classes=[...] which classes each one knows, or use a Panel.",
+                        fix="List the classes that each member knows in classes=[...], or use a Panel.",
                     )
                 )
         else:

@@ -41,7 +41,7 @@ class Group(Teacher):
         self.inputs = self.one_for_each("inputs", inputs)
         self.labels = list(map(str, range(len(self.members)))) if labels is None else list(labels)
 
-    def ask(self, batch: Batch, taps: Sequence[str]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    def run_members(self, batch: Batch, taps: Sequence[str]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         """The logits of each member by output name, and the inner layers by the group's paths."""
         outputs, inner = [], {}
         for label, member, prepare in zip(self.labels, self.members, self.inputs, strict=True):
@@ -76,6 +76,10 @@ class Group(Teacher):
         return [variable for member in self.members for variable in member.variables]
 
     @property
+    def traced_settings(self) -> Any:
+        return [member.traced_settings for member in self.members]
+
+    @property
     def supports_jit(self) -> bool:
         return all(member.supports_jit for member in self.members)
 
@@ -83,8 +87,8 @@ class Group(Teacher):
     def fingerprint(self) -> str:
         """A SHA-256 over the members' fingerprints and the settings, as `sha256:` and 64 hex digits."""
         settings = {name: value for name, value in self.get_settings().items() if name != "members"}
-        told = [type(self).__name__, [member.fingerprint for member in self.members], settings]
-        return files.fingerprint(files.digest_of_json(told))
+        identity = [type(self).__name__, [member.fingerprint for member in self.members], settings]
+        return files.fingerprint(files.digest_of_json(identity))
 
     def get_settings(self) -> dict[str, Any]:
         """The config without the members."""
@@ -108,9 +112,9 @@ class Group(Teacher):
             return list(values)
         raise ConfigurationError(
             explain(
-                f"Invalid {name!r}.",
+                f"{name!r} needs one value per member.",
                 received=repr(values),
-                expected=f"a list with one for each of the {len(self.members)} teachers",
+                expected=f"a list of {len(self.members)}",
             )
         )
 
@@ -129,10 +133,11 @@ class Group(Teacher):
             if member.runs_outside_step:
                 raise ConfigurationError(
                     explain(
-                        f"A teacher whose answers travel with the batches cannot be part of {type(self).__name__}.",
+                        "The outputs of this teacher are attached to the batches; it cannot be part of "
+                        f"{type(self).__name__}.",
                         received=f"a {type(member).__name__} as member {index}",
                         expected="teachers that run inside the training step",
-                        fix="Make the group of the live teachers, and cache the ensemble instead.",
+                        fix=f"Combine the live teachers in {type(self).__name__}, then cache the result.",
                     )
                 )
         return members

@@ -49,7 +49,7 @@ class Panel(Group):
         _check_names(self.labels)
 
     def __call__(self, batch: Batch, taps: Sequence[str] = ()) -> ModelOutputs:
-        outputs, inner = self.ask(batch, taps)
+        outputs, inner = self.run_members(batch, taps)
         return ModelOutputs(self._named(outputs), inner)
 
     @property
@@ -76,4 +76,6 @@ class Panel(Group):
 def _check_names(names: list[Any]) -> None:
     if all(isinstance(name, str) and "/" not in name for name in names) and len(set(names)) == len(names):
         return
-    raise ConfigurationError(explain("Invalid 'names'.", received=repr(names), expected="names without '/', each once"))
+    raise ConfigurationError(
+        explain("'names' are the members' prefixes in paths.", received=repr(names), expected="unique text without '/'")
+    )

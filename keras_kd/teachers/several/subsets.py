@@ -23,9 +23,9 @@ def check_ids(classes: Sequence[Any]) -> list[list[int] | None]:
         if ids is not None and not _is_id_list(ids):
             raise ConfigurationError(
                 explain(
-                    f"Invalid 'classes' of member {index}.",
+                    f"'classes' of member {index} must be class ids.",
                     received=repr(classes[index]),
-                    expected="class ids from 0, each once, or None for all",
+                    expected="unique class ids from 0, or None for all",
                 )
             )
     return plain
@@ -47,7 +47,7 @@ def count(classes: Classes | None, num_classes: int | None, shapes: Sequence[dic
         if num_classes is None:
             return None
         raise ConfigurationError(
-            explain("'num_classes' goes with 'classes'.", received=f"num_classes={num_classes}, classes=None")
+            explain("'num_classes' requires 'classes'.", received=f"num_classes={num_classes}, classes=None")
         )
     if num_classes is not None:
         num_classes = check_integer("num_classes", num_classes, at_least=1)
@@ -66,7 +66,7 @@ def check_widths(classes: Classes, num_classes: int, shapes: Sequence[tuple[int 
         if shape[-1] != width:
             raise ConfigurationError(
                 explain(
-                    f"Member {index} does not have as many outputs as 'classes' has ids for it.",
+                    f"The number of outputs of member {index} differs from its number of ids in 'classes'.",
                     received=f"outputs of shape {shape}",
                     expected=f"{width} outputs",
                 )
@@ -81,9 +81,11 @@ def _check_all_known(classes: Classes, num_classes: int) -> None:
     beyond = sorted(ids - every)
     raise ConfigurationError(
         explain(
-            f"'classes' has ids beyond num_classes={num_classes}." if beyond else "Nobody knows some of the classes.",
+            f"'classes' has ids beyond num_classes={num_classes}."
+            if beyond
+            else "No member knows some of the classes.",
             received=f"{beyond or sorted(every - ids)}",
-            expected=f"the classes 0 to {num_classes - 1}, each known to at least one teacher",
+            expected=f"the classes 0 to {num_classes - 1}, each known to at least one member",
         )
     )
 

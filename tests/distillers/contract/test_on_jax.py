@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
+import every_loss
 import keras
 import numpy as np
 import pytest
@@ -88,11 +89,25 @@ def test_equal_weights_stay_equal_for_twenty_steps(folder, on_jax):
     assert max(moved) > 1e-3
 
 
+@pytest.fixture(scope="module")
+def on_tensorflow(folder):
+    return every_loss.run(folder)
+
+
+@pytest.mark.parametrize("name", every_loss.NAMES)
+def test_every_loss_has_equal_values_and_gradients(folder, on_jax, on_tensorflow, name):
+    trained, logs = on_tensorflow
+    for step, (own, theirs) in enumerate(zip(logs[name], on_jax["every_loss"][name], strict=True)):
+        assert own == pytest.approx(theirs, rel=1e-4, abs=1e-6), step
+    assert_close(trained[name], weights(folder, f"every_loss_{name}"), atol=1e-5)
+
+
 def test_training_on_jax_does_not_load_tensorflow(on_jax):
     assert on_jax["loaded_tensorflow"] is False
 
 
 def test_two_devices_agree_with_one(folder, on_jax):
+    """The teacher was created before the distribution was set."""
     assert on_jax["num_devices"] == 2
     assert_close(weights(folder, "devices"), weights(folder, "arrays"), atol=1e-6)
 

@@ -2,14 +2,16 @@
 
 import contextlib
 
+import every_loss
 import keras
 import numpy as np
 import pytest
 
 import keras_kd as kd
 from keras_kd import losses
+from keras_kd.errors import ConfigurationError
 from keras_kd.losses.multi_teacher import soft_targets_per_teacher
-from keras_kd.teachers import Ensemble, Panel
+from keras_kd.teachers import Batch, Ensemble, Panel
 
 L = keras.layers
 IS_JAX = keras.backend.backend() == "jax"
@@ -143,6 +145,13 @@ def test_the_teacher_is_neither_changed_nor_saved(data, tmp_path):
     assert not {id(v) for v in teacher.variables} & {id(v) for v in distiller.variables}
 
 
+@pytest.mark.skipif(not IS_JAX, reason="Keras' own error on TensorFlow")
+def test_data_without_a_batch_are_refused(data):
+    x, y = data
+    with pytest.raises(ConfigurationError, match="no batches.*at least one example"):
+        distiller_of(network(8), network(4)).fit(x[:0], y[:0], verbose=0)
+
+
 def test_a_step_that_fails_leaves_the_student_as_it_was(data):
     x, y = data
     student = network(4)
@@ -165,7 +174,7 @@ def test_a_student_that_starts_from_its_teacher_does_not_take_its_buffers(data):
         np.testing.assert_array_equal(one, other)
 
 
-def test_a_variable_that_only_a_loss_knows_may_change(data):
+def test_a_variable_that_only_a_loss_reads_may_change(data):
     x, y = data
     factor = keras.Variable(1.0, trainable=False)
 
@@ -178,6 +187,74 @@ def test_a_variable_that_only_a_loss_knows_may_change(data):
         factor.assign(value)
         values.append(distiller.train_on_batch(x, y, return_dict=True)["scaled"])
     assert values[1] == pytest.approx(3 * values[0], rel=1e-5)
+
+
+def test_a_changed_setting_takes_effect_at_the_next_step(data):
+    """Settings that are constants in a compiled step: the weights of an ensemble, and schedules in place of numbers."""
+    x, y = data
+    ensemble = Ensemble([network(8, norm=False), network(6, norm=False)], weights="learned").learn(x, y)
+    student = network(4, norm=False)
+    term = losses.Weighted(losses.SoftTargets(temperature=2.0), 2.0)
+    distiller = distiller_of(ensemble, student, losses=[term], compiled={"optimizer": keras.optimizers.SGD(0.0)})
+
+    def check(weight):
+        logs = distiller.train_on_batch(x, y, return_dict=True)
+        soft = losses.soft_targets(ensemble(Batch(x)).outputs["output"], student(x), temperature=2.0)
+        assert logs["soft_targets"] == pytest.approx(weight * float(keras.ops.mean(soft)), rel=1e-5)
+        values.append(logs["soft_targets"])
+        return logs
+
+    values = []
+    check(2.0)
+    ensemble.learn(x, np.argmax(ensemble.members[1](Batch(x)).outputs["output"], axis=-1))
+    check(2.0)
+    ensemble.weights = [9, 1]
+    check(2.0)
+    term.weight = kd.schedules.Linear(3.0, 1.0, steps=10)
+    check(3.0 - 0.2 * 3)
+    term.weight = 2.0
+    distiller.alpha = kd.schedules.Linear(1.0, 0.0, steps=10)
+    assert check(2.0)["alpha"] == pytest.approx(0.6)
+    assert len({round(value, 4) for value in values[:4]}) == 4
+
+
+def test_a_callback_replaces_numbers_by_schedules_between_two_steps_of_fit(data):
+    x, y = data
+    term = losses.Weighted(losses.SoftTargets(), 2.0)
+
+    class Change(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            if batch == 1:
+                term.weight = kd.schedules.Linear(1.0, 0.0, steps=4)
+                self.model.alpha = kd.schedules.Linear(1.0, 0.0, steps=5)
+
+        def on_train_batch_end(self, batch, logs=None):
+            seen.append(float(logs["alpha"]))
+
+    seen = []
+    distiller = distiller_of(network(8), network(4), losses=[term], alpha=0.5, compiled={"optimizer": "sgd"})
+    distiller.fit(x, y, batch_size=16, callbacks=[Change()], verbose=0)
+    assert seen == pytest.approx([0.5, 0.8, 0.6])
+    assert term.weight == kd.schedules.Linear(1.0, 0.0, steps=4)
+
+
+def test_a_variable_without_a_path_to_the_loss_stays_as_it_is(data):
+    """On JAX its gradient is zero rather than None; weight decay would shrink it."""
+    x, y = data
+
+    def model():
+        inputs = keras.Input((6,))
+        return keras.Model(inputs, {"kind": L.Dense(NUM_CLASSES)(inputs), "unused": L.Dense(2, name="unused")(inputs)})
+
+    student = model()
+    terms = [losses.SoftTargets(teacher="kind", student="kind")]
+    compiled = {"optimizer": keras.optimizers.AdamW(0.1, weight_decay=0.5), "loss": {"kind": from_logits()}}
+    distiller = distiller_of(model(), student, losses=terms, compiled=compiled)
+    before = student.get_weights()
+    with pytest.warns(UserWarning, match="Gradients do not exist for variables .*unused"):
+        distiller.fit(x, {"kind": y}, batch_size=16, verbose=0)
+    moved = [np.abs(a - b).max() for a, b in zip(before, student.get_weights(), strict=True)]
+    assert moved[0] > 0.01 and moved[2:] == [0.0, 0.0]
 
 
 def test_batches_without_labels(data):
@@ -258,7 +335,7 @@ def test_mixed_precision(data, policy):
     assert_same_weights(student, plain, atol=0.03)
 
 
-def test_several_teachers_and_a_student_that_shows_itself_in_the_first_batch(data):
+def test_several_teachers_and_a_student_built_by_its_first_batch(data):
     x, y = data
     student = keras.Sequential([L.Dense(4, activation="relu"), L.Dense(NUM_CLASSES)])
     teachers = Ensemble([network(8), network(6)], weights="confidence")
@@ -300,48 +377,17 @@ def test_the_state_of_a_training_resumes_bit_for_bit(data, tmp_path):
     assert_same_weights(whole, resumed, atol=0)
 
 
-def test_every_kind_of_loss_learns_in_one_step_without_a_leak():
+@pytest.mark.parametrize("name", every_loss.NAMES)
+def test_every_kind_of_loss_learns_in_one_step_without_a_leak(name):
     """All in one step, since compiling takes longer than computing; on JAX no tracer outlives it."""
-
-    def model(width):
-        inputs = keras.Input((6, 6, 1))
-        x = L.Conv2D(width, 3, padding="same", name="first")(inputs)
-        x = L.BatchNormalization(name="norm")(x)
-        x = L.ReLU(name="relu")(x)
-        x = L.Conv2D(width, 3, strides=2, padding="same", activation="relu", name="second")(x)
-        x = L.GlobalAveragePooling2D(name="pool")(x)
-        return keras.Model(inputs, L.Dense(NUM_CLASSES, name="head")(x))
-
-    maps, vector, pair = ({"teacher": n, "student": n} for n in ("relu", "pool", ["relu", "second"]))
-    decay = kd.schedules.Cosine(1.0, 0.0, steps=10)
-    terms = [
-        losses.SoftTargets(),
-        losses.DecoupledKD(),
-        losses.LogitRegression(),
-        losses.LogitStandardization(losses.SoftTargets(name="inner")),
-        losses.CorrelationKD(),
-        losses.Weighted(losses.SoftTargets(name="weighted"), decay, examples="confidence"),
-        losses.Hint(**maps),
-        losses.AttentionTransfer(**maps),
-        losses.NeuronSelectivity(**maps),
-        losses.VariationalInformation(**maps),
-        losses.FlowOfSolution(**pair),
-        losses.KnowledgeReview(**pair, channels=4),
-        losses.SimilarityPreserving(**vector),
-        losses.RelationalKD(**vector),
-        losses.ProbabilisticTransfer(**vector),
-        losses.ContrastiveKD(**vector, memory_size=8),
-    ]
-    rng = np.random.default_rng(0)
-    x, y = rng.normal(size=(8, 6, 6, 1)).astype("float32"), np.arange(8) % NUM_CLASSES
-    distiller = distiller_of(model(6), model(4), losses=terms)
-    learned = {term.name: [np.array(w) for w in term.get_weights()] for term in terms}
+    distiller, data = every_loss.make(name)
+    before = {term.name: [np.array(w) for w in term.get_weights()] for term in distiller.terms}
     with no_leaks():
-        logs = distiller.train_on_batch(x, y, return_dict=True)
+        logs = distiller.train_on_batch(*data, return_dict=True)
     assert all(np.isfinite(value) for value in logs.values())
-    for term in terms:
+    for term in distiller.terms:
         after = term.get_weights()
-        assert not after or any((a != b).any() for a, b in zip(learned[term.name], after, strict=True)), term.name
+        assert not after or any((a != b).any() for a, b in zip(before[term.name], after, strict=True)), term.name
 
 
 def no_leaks():

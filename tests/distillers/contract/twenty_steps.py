@@ -8,6 +8,7 @@ import os
 import sys
 from pathlib import Path
 
+import every_loss
 import keras
 import numpy as np
 
@@ -51,6 +52,7 @@ def write_inputs(folder):
         if name == "teacher":  # the statistics read in inference mode
             weights = [w + 0.1 * np.random.default_rng(1).random(w.shape, "float32") for w in weights]
         np.savez(folder / f"{name}.npz", *weights)
+    every_loss.write_weights(folder)
 
 
 def start(folder, name, width):
@@ -60,8 +62,8 @@ def start(folder, name, width):
     return made
 
 
-def train(folder, data, *, cached=False):
-    teacher, student = start(folder, "teacher", 8), start(folder, "student", 4)
+def train(folder, data, *, teacher=None, cached=False):
+    teacher, student = teacher or start(folder, "teacher", 8), start(folder, "student", 4)
     if cached:
         teacher = kd.teachers.CachedTeacher.build(teacher, data, folder / "cache", views=2, progress=False)
         data = data.with_teacher(teacher)
@@ -83,19 +85,28 @@ def run(folder):
 
 
 def run_on_devices(folder):
-    """Repeats the training on arrays with each batch split across the devices."""
+    """Repeats the training on arrays, with the batches split across the devices; the teacher exists before."""
+    teacher = start(folder, "teacher", 8)
     keras.distribution.set_distribution(keras.distribution.DataParallel())
     try:
-        return train(folder, arrays())[0]
+        return train(folder, arrays(), teacher=teacher)[0]
     finally:
         keras.distribution.set_distribution(None)
 
 
 def main(folder):
     students, histories = run(folder)
+    weights, logs = every_loss.run(folder)
+    for name, trained in weights.items():
+        np.savez(folder / f"every_loss_{name}_trained.npz", *trained)
     loaded_tensorflow = "tensorflow" in sys.modules
     devices = keras.distribution.list_devices()
-    results = {"histories": histories, "loaded_tensorflow": loaded_tensorflow, "num_devices": len(devices)}
+    results = {
+        "histories": histories,
+        "every_loss": logs,
+        "loaded_tensorflow": loaded_tensorflow,
+        "num_devices": len(devices),
+    }
     (folder / "results.json").write_text(json.dumps(results))
     x, _ = arrays()
     np.save(folder / "predicted.npy", students["arrays"].predict(x, verbose=0))

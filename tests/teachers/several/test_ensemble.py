@@ -1,4 +1,4 @@
-"""Several teachers as one, against the formulas in float64 NumPy, and in training."""
+"""Several teachers combined into one, against the formulas in float64 NumPy, and in training."""
 
 import keras
 import numpy as np
@@ -18,10 +18,10 @@ from keras_kd.teachers.several.learned_weights import logit_weights, mixture_wei
 LABELS = np.array([2, 0, 1, 3])
 
 
-class Says(Teacher):
+class Constant(Teacher):
     """A teacher that returns the same logits for every batch."""
 
-    fingerprint = "says"
+    fingerprint = "constant"
     output_shapes = None
 
     def __init__(self, logits, name="output"):
@@ -44,12 +44,12 @@ def sigmoid(z):
     return 1 / (1 + np.exp(-z))
 
 
-def ask(ensemble, y=None):
+def outputs_of(ensemble, y=None):
     return np.asarray(ensemble(Batch(np.zeros((4, 1)), y)).outputs["output"])
 
 
 def of(logits, **settings):
-    return Ensemble([Says(z) for z in logits], **settings)
+    return Ensemble([Constant(z) for z in logits], **settings)
 
 
 # Means.
@@ -60,52 +60,54 @@ def test_means_are_the_formulas(weights):
     logits = draw(3, 4, 5)
     w = np.ones(3) / 3 if weights is None else np.array(weights) / sum(weights)
     mean = np.einsum("k,knc->nc", w, logits)
-    np.testing.assert_allclose(ask(of(logits, weights=weights, combine="logits")), mean, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(outputs_of(of(logits, weights=weights, combine="logits")), mean, rtol=1e-5, atol=1e-6)
     pool = np.einsum("k,knc->nc", w, softmax(logits))
-    np.testing.assert_allclose(ask(of(logits, weights=weights)), np.log(pool), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(outputs_of(of(logits, weights=weights)), np.log(pool), rtol=1e-5, atol=1e-6)
     pool = np.einsum("k,knc->nc", w, sigmoid(logits))
-    odds = ask(of(logits, weights=weights, activation="sigmoid"))
+    odds = outputs_of(of(logits, weights=weights, activation="sigmoid"))
     np.testing.assert_allclose(odds, np.log(pool / (1 - pool)), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
 @pytest.mark.parametrize("combine", ["probabilities", "logits"])
 @pytest.mark.parametrize("weights", [None, [1, 3], "confidence", "label_loss"])
-def test_equal_members_are_as_one(weights, combine, activation):
+def test_equal_members_equal_one_member(weights, combine, activation):
     logits = draw(4, 5)
-    said = ask(of([logits, logits], weights=weights, combine=combine, activation=activation), np.eye(5)[LABELS])
+    combined = outputs_of(
+        of([logits, logits], weights=weights, combine=combine, activation=activation), np.eye(5)[LABELS]
+    )
     one = np.log(softmax(logits)) if (combine, activation) == ("probabilities", "softmax") else logits
-    np.testing.assert_allclose(said, one, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(combined, one, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
 @pytest.mark.parametrize("weights", [[1, 2, 5], "confidence", "label_loss"])
-def test_the_order_of_members_does_not_count(weights, activation):
+def test_the_order_of_members_does_not_matter(weights, activation):
     logits = draw(3, 4, 5)
     order = [2, 0, 1]
     turned = [weights[i] for i in order] if isinstance(weights, list) else weights
-    said = [
-        ask(of(z, weights=w, activation=activation), np.eye(5)[LABELS])
+    combined = [
+        outputs_of(of(z, weights=w, activation=activation), np.eye(5)[LABELS])
         for z, w in ((logits, weights), (logits[order], turned))
     ]
-    np.testing.assert_allclose(*said, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(*combined, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("size", [60.0, 1e4])
 @pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
 @pytest.mark.parametrize("combine", ["probabilities", "logits"])
-def test_a_weight_of_zero_is_no_member_even_where_all_are_sure(combine, activation, size):
+def test_a_weight_of_zero_removes_a_member_even_if_all_are_certain(combine, activation, size):
     logits = np.array([[[size, -size, 0.0]], [[-size, size, -size]]])
-    said = ask(of(logits, weights=(1, 0), combine=combine, activation=activation))
+    combined = outputs_of(of(logits, weights=(1, 0), combine=combine, activation=activation))
     first = logits[0] - size if (combine, activation) == ("probabilities", "softmax") else logits[0]
-    np.testing.assert_allclose(said, first, rtol=1e-6)
+    np.testing.assert_allclose(combined, first, rtol=1e-6)
 
 
 @pytest.mark.parametrize("settings", [{}, {"weights": "confidence"}, {"weights": "label_loss"}, {"combine": "logits"}])
 @pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
 def test_saturated_members_give_finite_logits(settings, activation):
     logits = [[[60.0, -60.0, 0.0], [60.0, 60.0, -60.0]], [[-60.0, 60.0, -60.0], [60.0, -60.0, -60.0]]]
-    assert np.isfinite(ask(of(logits, activation=activation, **settings), np.eye(3)[:2])).all()
+    assert np.isfinite(outputs_of(of(logits, activation=activation, **settings), np.eye(3)[:2])).all()
 
 
 # Per-example weights.
@@ -129,8 +131,8 @@ def test_confidence_is_the_formula(activation, num_teachers):
     w = weigh(entropy / entropy.sum(0)) if num_teachers > 1 else np.ones_like(entropy)
     if num_teachers == 2:  # in proportion to 1 / H
         np.testing.assert_allclose(w, (1 / entropy) / (1 / entropy).sum(0))
-    said = ask(of(logits, weights="confidence", combine="logits", activation=activation))
-    np.testing.assert_allclose(said, (w * logits).sum(0), rtol=1e-4, atol=1e-5)
+    combined = outputs_of(of(logits, weights="confidence", combine="logits", activation=activation))
+    np.testing.assert_allclose(combined, (w * logits).sum(0), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("form", ["numbers", "column", "one_hot"])
@@ -140,8 +142,8 @@ def test_label_loss_is_the_formula(form):
     w = weigh(np.exp(losses) / np.exp(losses).sum(0))
     assert w.sum(0) == pytest.approx(np.ones((4, 1)))
     y = {"numbers": LABELS, "column": LABELS[:, None], "one_hot": np.eye(5)[LABELS]}[form]
-    said = ask(of(logits, weights="label_loss", combine="logits"), y)
-    np.testing.assert_allclose(said, (w * logits).sum(0), rtol=1e-4, atol=1e-5)
+    combined = outputs_of(of(logits, weights="label_loss", combine="logits"), y)
+    np.testing.assert_allclose(combined, (w * logits).sum(0), rtol=1e-4, atol=1e-5)
 
 
 def test_label_loss_of_independent_outputs():
@@ -151,34 +153,34 @@ def test_label_loss_of_independent_outputs():
     losses = -(np.where(y == 1, np.log(p), 0) + np.where(y == 0, np.log(1 - p), 0)).sum(-1, keepdims=True)
     w = weigh(np.exp(losses) / np.exp(losses).sum(0))
     assert w[0, 2] == 0.5  # this row has no labels
-    said = ask(of(logits, weights="label_loss", combine="logits", activation="sigmoid"), y)
-    np.testing.assert_allclose(said, (w * logits).sum(0), rtol=1e-4, atol=1e-5)
+    combined = outputs_of(of(logits, weights="label_loss", combine="logits", activation="sigmoid"), y)
+    np.testing.assert_allclose(combined, (w * logits).sum(0), rtol=1e-4, atol=1e-5)
     single = of(logits[..., :1], weights="label_loss", activation="sigmoid")
-    np.testing.assert_array_equal(ask(single, y[:, 0]), ask(single, y[:, :1]))
+    np.testing.assert_array_equal(outputs_of(single, y[:, 0]), outputs_of(single, y[:, :1]))
 
 
 def test_rows_without_a_label_have_equal_weights():
     logits = draw(3, 4, 5)
     ensemble = of(logits, weights="label_loss", combine="logits")
-    np.testing.assert_allclose(ask(ensemble), logits.mean(0), rtol=1e-4, atol=1e-6)
-    some, all_ = ask(ensemble, [2, -1, 1, -1]), ask(ensemble, LABELS)
+    np.testing.assert_allclose(outputs_of(ensemble), logits.mean(0), rtol=1e-4, atol=1e-6)
+    some, all_ = outputs_of(ensemble, [2, -1, 1, -1]), outputs_of(ensemble, LABELS)
     np.testing.assert_allclose(some[[1, 3]], logits.mean(0)[[1, 3]], rtol=1e-4, atol=1e-6)
     np.testing.assert_array_equal(some[[0, 2]], all_[[0, 2]])
     blank = np.eye(5)[LABELS] * [[1], [0], [1], [0]]
-    np.testing.assert_array_equal(ask(ensemble, blank), some)
+    np.testing.assert_array_equal(outputs_of(ensemble, blank), some)
 
 
 def test_dense_outputs_have_weights_per_position():
     logits = draw(2, 4, 3, 5)
     labels = np.random.default_rng(1).integers(-1, 5, (4, 3))
-    said = ask(of(logits, weights="label_loss"), labels)
-    flat = ask(of(logits.reshape(2, 12, 5), weights="label_loss"), labels.ravel())
-    np.testing.assert_allclose(said.reshape(12, 5), flat, rtol=1e-6)
+    combined = outputs_of(of(logits, weights="label_loss"), labels)
+    flat = outputs_of(of(logits.reshape(2, 12, 5), weights="label_loss"), labels.ravel())
+    np.testing.assert_allclose(combined.reshape(12, 5), flat, rtol=1e-6)
 
 
 def test_labels_of_another_shape_are_refused():
     with pytest.raises(ConfigurationError, match=r"\(4, 3\).*\(4, 5\)"):
-        ask(of(draw(2, 4, 5), weights="label_loss"), np.zeros((4, 3)))
+        outputs_of(of(draw(2, 4, 5), weights="label_loss"), np.zeros((4, 3)))
 
 
 # Weights from labels.
@@ -231,7 +233,7 @@ def test_learning_the_weights(make_model, digits, combine):
     y[:50] = -1
     assert ensemble.learn(digits[0][600:800], y, batch_size=64) is ensemble
     assert ensemble.weights[1] > 0.8 and sum(ensemble.weights) == pytest.approx(1)
-    assert ensemble.get_config()["weights"] == ensemble.weights and ensemble.fingerprint != before
+    assert ensemble.get_config()["weights"] == list(ensemble.weights) and ensemble.fingerprint != before
     alone = Ensemble([bad, good], weights="learned", combine=combine)
     alone.learn(digits[0][650:800], np.eye(10)[digits[1][650:800]])
     assert alone.weights == pytest.approx(ensemble.weights, rel=1e-5)
@@ -252,23 +254,25 @@ def test_learning_from_independent_outputs():
 # Teachers for subsets of the classes.
 
 
-def test_a_teacher_of_all_classes_says_how_likely_the_subset_of_another_is():
+def test_a_teacher_of_all_classes_determines_the_mass_of_a_subset():
     p, inside = softmax(draw(4, 5)), softmax(draw(4, 2, seed=1))
-    said = softmax(ask(of([np.log(p), np.log(inside)], classes=[None, [3, 1]], weights=[1, 3], num_classes=5)))
-    np.testing.assert_allclose(said[:, [0, 2, 4]], p[:, [0, 2, 4]], rtol=1e-5)
-    mass = p[:, [3, 1]].sum(-1, keepdims=True)  # inside the subset both count, the first by its mass there
+    combined = softmax(
+        outputs_of(of([np.log(p), np.log(inside)], classes=[None, [3, 1]], weights=[1, 3], num_classes=5))
+    )
+    np.testing.assert_allclose(combined[:, [0, 2, 4]], p[:, [0, 2, 4]], rtol=1e-5)
+    mass = p[:, [3, 1]].sum(-1, keepdims=True)  # inside the subset both contribute, the first by its mass there
     blend = mass * (0.25 * p[:, [3, 1]] + 0.75 * inside) / (0.25 * mass + 0.75)
-    np.testing.assert_allclose(said[:, [3, 1]], blend, rtol=1e-5)
+    np.testing.assert_allclose(combined[:, [3, 1]], blend, rtol=1e-5)
 
 
-def test_teachers_that_do_not_contradict_each_other_are_put_together_exactly():
+def test_consistent_teachers_are_combined_exactly():
     q = softmax(draw(4, 6, size=4.0))
     classes = [[0, 1], [1, 2], [4, 2], [4, 5, 3]]
     logits = [np.log(q[:, ids]) + shift for shift, ids in enumerate(classes)]
-    np.testing.assert_allclose(softmax(ask(of(logits, classes=classes))), q, rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(softmax(outputs_of(of(logits, classes=classes))), q, rtol=1e-3, atol=1e-6)
 
 
-def test_contradictions_are_settled_as_the_formula_says():
+def test_contradictions_are_resolved_by_the_formula():
     classes, w = [[0, 1, 2], [2, 3, 0], [1, 3]], np.array([0.5, 0.3, 0.2])
     logits = [draw(1, len(ids), seed=number, size=1.0) for number, ids in enumerate(classes)]
 
@@ -277,36 +281,38 @@ def test_contradictions_are_settled_as_the_formula_says():
         return -sum(w[k] * (softmax(logits[k][0]) * np.log(q[i] / q[i].sum())).sum() for k, i in enumerate(classes))
 
     best = minimize(value, np.zeros(4), tol=1e-12)
-    said = np.asarray(combine_subsets(logits, w, classes, 4))[0]
-    np.testing.assert_allclose(softmax(said), softmax(best.x), atol=1e-5)
+    combined = np.asarray(combine_subsets(logits, w, classes, 4))[0]
+    np.testing.assert_allclose(softmax(combined), softmax(best.x), atol=1e-5)
 
 
-def test_groups_that_nobody_compares_have_a_mass_by_their_number_of_classes():
+def test_unconnected_groups_have_a_mass_by_their_number_of_classes():
     one, other = draw(4, 2), draw(4, 3)
-    said = softmax(ask(of([one, other], classes=[[4, 0], [1, 2, 3]], weights=[9, 1])))
-    np.testing.assert_allclose(said[:, [4, 0]], 0.4 * softmax(one), rtol=1e-5)
-    np.testing.assert_allclose(said[:, [1, 2, 3]], 0.6 * softmax(other), rtol=1e-5)
+    combined = softmax(outputs_of(of([one, other], classes=[[4, 0], [1, 2, 3]], weights=[9, 1])))
+    np.testing.assert_allclose(combined[:, [4, 0]], 0.4 * softmax(one), rtol=1e-5)
+    np.testing.assert_allclose(combined[:, [1, 2, 3]], 0.6 * softmax(other), rtol=1e-5)
 
 
 def test_subsets_of_all_classes_are_the_mean_of_probabilities():
     logits = draw(2, 4, 5)
     order = [4, 2, 0, 1, 3]
-    said = ask(of([logits[0], logits[1][:, order]], classes=[None, order], weights=[1, 3]))
-    np.testing.assert_allclose(said, ask(of(logits, weights=[1, 3])), rtol=1e-4, atol=1e-5)
+    combined = outputs_of(of([logits[0], logits[1][:, order]], classes=[None, order], weights=[1, 3]))
+    np.testing.assert_allclose(combined, outputs_of(of(logits, weights=[1, 3])), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("combine", ["probabilities", "logits"])
 def test_subsets_of_independent_outputs(combine):
     one, other = draw(4, 2), draw(4, 2, seed=1)
-    said = ask(of([one, other], classes=[[0, 1], [2, 1]], activation="sigmoid", combine=combine, weights=[1, 3]))
-    both = ask(of([one[:, 1:], other[:, 1:]], weights=[1, 3], activation="sigmoid", combine=combine))
-    np.testing.assert_allclose(said, np.concatenate([one[:, :1], both, other[:, :1]], -1), rtol=1e-5, atol=1e-6)
+    combined = outputs_of(
+        of([one, other], classes=[[0, 1], [2, 1]], activation="sigmoid", combine=combine, weights=[1, 3])
+    )
+    both = outputs_of(of([one[:, 1:], other[:, 1:]], weights=[1, 3], activation="sigmoid", combine=combine))
+    np.testing.assert_allclose(combined, np.concatenate([one[:, :1], both, other[:, :1]], -1), rtol=1e-5, atol=1e-6)
 
 
 def test_saturated_subsets_are_finite_distributions():
     logits = [[[60.0, -60.0, 0.0]], [[-60.0, 60.0]], [[60.0, -60.0]]]
-    said = ask(of(logits, classes=[[0, 1, 2], [0, 1], [1, 3]], weights=[0, 1, 0]))
-    assert np.isfinite(said).all() and softmax(said).sum() == pytest.approx(1)
+    combined = outputs_of(of(logits, classes=[[0, 1, 2], [0, 1], [1, 3]], weights=[0, 1, 0]))
+    assert np.isfinite(combined).all() and softmax(combined).sum() == pytest.approx(1)
 
 
 # Members.
@@ -340,15 +346,15 @@ def test_outputs_of_the_same_names_are_combined_one_by_one():
     assert ensemble.output_shapes == {"a": (None, 3), "b": (None, 4)}
     assert ensemble.activations == {"a": "linear", "b": "linear"}
     x = draw(4, 2).astype("float32")
-    said = ensemble(Batch(x, {"a": LABELS % 3})).outputs
-    one = Ensemble([Says(model(x)["a"]) for model in models], combine="logits", weights="label_loss")
-    np.testing.assert_allclose(said["a"], one(Batch(x, LABELS % 3)).outputs["output"], rtol=1e-6)
-    said = ensemble(Batch(x, {"a": LABELS % 3, "c": LABELS})).outputs
-    np.testing.assert_allclose(said["b"], (models[0](x)["b"] + models[1](x)["b"]) / 2, rtol=1e-5, atol=1e-6)
+    combined = ensemble(Batch(x, {"a": LABELS % 3})).outputs
+    one = Ensemble([Constant(model(x)["a"]) for model in models], combine="logits", weights="label_loss")
+    np.testing.assert_allclose(combined["a"], one(Batch(x, LABELS % 3)).outputs["output"], rtol=1e-6)
+    combined = ensemble(Batch(x, {"a": LABELS % 3, "c": LABELS})).outputs
+    np.testing.assert_allclose(combined["b"], (models[0](x)["b"] + models[1](x)["b"]) / 2, rtol=1e-5, atol=1e-6)
 
 
-class Travels(OfflineTeacher):
-    fingerprint, output_shapes, outputs_for, decode = "travels", None, None, None
+class Attached(OfflineTeacher):
+    fingerprint, output_shapes, outputs_for, decode = "attached", None, None, None
 
 
 @pytest.mark.parametrize(
@@ -357,36 +363,36 @@ class Travels(OfflineTeacher):
         ([], {}, "list of teachers"),
         ("t.keras", {}, "list of teachers.*t.keras"),
         ([1], {}, "must be a model or a teacher"),
-        ([Travels()], {}, "Travels as member 0.*cache the ensemble instead"),
-        (2, {"weights": [1]}, "'weights'.*one for each of the 2"),
+        ([Attached()], {}, "Attached as member 0.*then cache the result"),
+        (2, {"weights": [1]}, "'weights'.*one value per member"),
         (2, {"weights": [1, -1]}, "weights.1.*-1"),
         (2, {"weights": [0, 0]}, "sum above 0"),
         (2, {"weights": "entropy"}, "'entropy'.*'confidence'"),
         (2, {"combine": "votes"}, "'votes'"),
         (2, {"activation": "tanh"}, "'tanh'"),
-        (2, {"inputs": [None]}, "'inputs'.*2 teachers"),
-        (2, {"num_classes": 3}, "'num_classes' goes with 'classes'"),
-        (2, {"classes": [None, [0, 0]]}, "member 1.*each once"),
-        (2, {"classes": [[0, 1], [3]]}, r"Nobody knows.*\[2\]"),
+        (2, {"inputs": [None]}, "'inputs'.*a list of 2"),
+        (2, {"num_classes": 3}, "'num_classes' requires 'classes'"),
+        (2, {"classes": [None, [0, 0]]}, "member 1.*unique"),
+        (2, {"classes": [[0, 1], [3]]}, r"No member knows.*\[2\]"),
         (2, {"classes": [[0, 1], [3]], "num_classes": 3}, r"beyond num_classes=3.*\[3\]"),
         (2, {"classes": [[0, 1], [2]], "weights": "confidence"}, "weights='confidence'"),
         (2, {"classes": [[0, 1], [2]], "combine": "logits"}, "combine='logits'"),
     ],
 )
-def test_settings_that_do_not_fit_are_refused(members, settings, message):
-    members = [Says([[0.0, 1.0]])] * members if isinstance(members, int) else members
+def test_invalid_settings_are_refused(members, settings, message):
+    members = [Constant([[0.0, 1.0]])] * members if isinstance(members, int) else members
     with pytest.raises(ConfigurationError, match=message):
         Ensemble(members, **settings)
 
 
-def test_members_that_do_not_fit_are_refused(make_model):
+def test_incompatible_members_are_refused(make_model):
     def vector(width, activation=None):
         return keras.Sequential([keras.Input((2,)), keras.layers.Dense(width, activation=activation)])
 
     for members, settings, message in (
         ([two_outputs(), two_outputs("a", "c")], {}, r"\['a', 'b'\] of member 0, \['a', 'c'\] of member 1.*Panel"),
         ([vector(3), vector(4)], {}, r"\(None, 3\), \(None, 4\).*classes="),
-        ([vector(3), vector(4)], {"classes": [[0, 1, 2], [3]]}, r"Member 1.*4\).*1 outputs"),
+        ([vector(3), vector(4)], {"classes": [[0, 1, 2], [3]]}, r"member 1.*4\).*1 outputs"),
         ([vector(3, "sigmoid")], {}, "activation='softmax'.*sigmoid"),
         ([vector(1)], {}, "single output.*'sigmoid'"),
     ):
@@ -416,7 +422,7 @@ def double(x):
         ({"classes": [None, [9, 3, 5]]}, False),
     ],
 )
-def test_it_teaches(make_model, digits, settings, jit_compile):
+def test_a_student_learns_from_it(make_model, digits, settings, jit_compile):
     members = [make_model(4, activation="softmax"), make_model(8)]
     if "classes" in settings:
         members[1] = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(3)])
@@ -442,7 +448,7 @@ def test_it_teaches(make_model, digits, settings, jit_compile):
     assert len(distiller.trainable_variables) == len(student.trainable_variables)
 
 
-def test_the_step_sees_what_the_ensemble_says(make_model, digits):
+def test_the_step_uses_the_outputs_of_the_ensemble(make_model, digits):
     ensemble, student = Ensemble([make_model(4), make_model(8)], weights="label_loss"), make_model(4)
     distiller = kd.Distiller(ensemble, student, temperature=2.0)
     distiller.compile(keras.optimizers.SGD(0.0), loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
@@ -499,10 +505,10 @@ def test_config_and_fingerprint(make_model, tmp_path):
 
 
 def test_it_is_compiled_only_where_all_members_can_be():
-    teacher = Says([[0.0, 1.0]])
+    teacher = Constant([[0.0, 1.0]])
     assert Ensemble([teacher]).supports_jit
 
-    class Slow(Says):
+    class Slow(Constant):
         supports_jit = False
 
     assert not Ensemble([teacher, Slow([[0.0, 1.0]])]).supports_jit

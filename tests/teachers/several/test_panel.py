@@ -1,4 +1,4 @@
-"""Several teachers side by side, each with its own loss."""
+"""Several teachers with separate outputs, each with its own loss."""
 
 import keras
 import numpy as np
@@ -49,21 +49,21 @@ def test_a_path_needs_a_member(make_model, name):
         Panel([make_model(4)]).inner_taps([name])
 
 
-class Travels(OfflineTeacher):
-    fingerprint, output_shapes, outputs_for, decode = "travels", None, None, None
+class Attached(OfflineTeacher):
+    fingerprint, output_shapes, outputs_for, decode = "attached", None, None, None
 
 
 @pytest.mark.parametrize(
-    ("names", "message"), [(["a"], "one for each of the 2"), (["a", "a"], "each once"), (["a/b", "c"], "without '/'")]
+    ("names", "message"), [(["a"], "one value per member"), (["a", "a"], "unique"), (["a/b", "c"], "without '/'")]
 )
-def test_names_that_do_not_fit_are_refused(make_model, names, message):
+def test_invalid_names_are_refused(make_model, names, message):
     with pytest.raises(ConfigurationError, match=message):
         Panel([make_model(4), make_model(4)], names=names)
 
 
-def test_traveling_answers_are_refused():
-    with pytest.raises(ConfigurationError, match="part of Panel.*cache the ensemble"):
-        Panel([Travels()])
+def test_a_member_with_attached_outputs_is_refused():
+    with pytest.raises(ConfigurationError, match="part of Panel.*cache the result"):
+        Panel([Attached()])
 
 
 @pytest.mark.parametrize("jit_compile", [False, True])
