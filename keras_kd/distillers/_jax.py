@@ -48,7 +48,7 @@ class TrainingStep:
             self.train_function = _with_frozen_state(self, self.train_function)
 
     def attach_state(self, state, iterator):
-        """Assigns the state to the variables, which Keras empties during an epoch and reads to make a train function."""
+        """Assigns the state to the variables, which Keras empties during an epoch and reads to make a function."""
         _put_back(self, state)
 
     def train_step(self, state, data):

@@ -89,7 +89,9 @@ def run_on_devices(folder):
     teacher = start(folder, "teacher", 8)
     keras.distribution.set_distribution(keras.distribution.DataParallel())
     try:
-        return train(folder, arrays(), teacher=teacher)[0]
+        student, _ = train(folder, arrays(), teacher=teacher)
+        assert all(len(variable.value.devices()) == 2 for variable in teacher.variables), "copied at every step"
+        return student
     finally:
         keras.distribution.set_distribution(None)
 
