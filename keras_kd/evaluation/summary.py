@@ -101,6 +101,7 @@ def _quality(row: ModelRow, teacher: ModelRow, scale: Scale) -> _Fact | None:
     figure = f"{scale.sign(row, teacher)}{difference}"
     if noun != "accuracy":
         word = "better" if scale.is_better(row, teacher) else "worse"
+        caption = caption if scale.measure.is_proportion else f"{noun}: {proof}"
         return _Fact(f"{difference} {word} in {noun} ({proof})", figure, caption)
     word = "more" if scale.is_better(row, teacher) else "less"
     return _Fact(f"{difference} {word} accurate ({proof})", figure, f"{caption}; {proof}")

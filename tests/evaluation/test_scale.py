@@ -161,6 +161,7 @@ def test_a_small_difference_is_within_the_noise_of_the_paired_examples():
     assert not scale.is_within_noise(distilled, alone) and scale.is_within_noise(small, teacher)
     assert "within the noise" not in scale.proof(distilled, alone)
     assert scale.proof(small, teacher) == "0.6875 instead of 0.5, within the noise"
+    assert highlights(type(made)("t", made.rows, 200, ["0"], task="regression"))[1][1].endswith("within the noise")
     low, high = scale.interval(teacher)
     assert low == 0 and high > 0.5  # an RMSE is not negative
     text = markdown_table(made)
