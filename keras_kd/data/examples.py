@@ -14,7 +14,7 @@ from keras_kd.data.sources import records
 from keras_kd.data.sources.contents import check_finite
 from keras_kd.data.splits import Split
 from keras_kd.errors import ConfigurationError, explain
-from keras_kd.tasks import Task
+from keras_kd.tasks import Classification, Task
 
 _CHUNK = 256
 
@@ -85,10 +85,10 @@ class ArrayExamples(Examples):
         parts = keras.tree.map_structure(lambda array: array[ids], self._parts)
         if self._on_disk:  # checked on reading, to avoid reading the file twice
             check_parts(parts, ids, self.task)
-        return _with_positions_read(keras.tree.map_structure(_single_precision, parts), self.task)
+        return _with_labels_read(keras.tree.map_structure(_single_precision, parts), self.task)
 
     def labels(self):
-        return _with_positions_read(self._parts, self.task)[1]
+        return _with_labels_read(self._parts, self.task)[1]
 
     @property
     def fingerprint(self):
@@ -155,7 +155,7 @@ class StreamedExamples(Examples):
     def stream(self):
         for ids, parts in self._dataset.as_numpy_iterator():
             check_parts(parts, ids, self.task)
-            yield ids, _with_positions_read(parts, self.task)
+            yield ids, _with_labels_read(parts, self.task)
 
     @property
     def num_bytes_each(self):
@@ -209,9 +209,9 @@ def check_parts(parts: tuple[Any, ...], ids: np.ndarray | None = None, task: Tas
             check_finite(name, np.asarray(leaf), ids)
 
 
-def _with_positions_read(parts: tuple[Any, ...], task: Task | None) -> tuple[Any, ...]:
-    """The parts with labels of positions as a named task reads them: -1 for a missing one, whatever marks it in `y`."""
-    if len(parts) == 1 or task is None or not task.has_positions:
+def _with_labels_read(parts: tuple[Any, ...], task: Task | None) -> tuple[Any, ...]:
+    """The parts with labels as a named task reads them; those of a classification may stay one-hot."""
+    if len(parts) == 1 or task is None or isinstance(task, Classification):
         return parts
     return (parts[0], task.read(parts[1]), *parts[2:])
 

@@ -21,6 +21,7 @@ class BinaryCrossentropy(keras.losses.BinaryCrossentropy):
         return ops.cast(y_true, "float32") >= 0
 
     def call(self, y_true, y_pred):
+        y_true = with_axis_of(y_true, y_pred)
         known = ops.cast(self.is_known(y_true), y_pred.dtype)
         y_true = ops.cast(y_true, y_pred.dtype)
         values = super().call((y_true * known)[..., None], y_pred[..., None])
@@ -40,10 +41,16 @@ class MeanSquaredError(keras.losses.MeanSquaredError):
         return ops.logical_not(ops.isnan(y_true))
 
     def call(self, y_true, y_pred):
+        y_true = with_axis_of(y_true, y_pred)
         known = self.is_known(y_true)
         y_true = ops.where(known, ops.cast(y_true, y_pred.dtype), ops.cast(0, y_pred.dtype))
         values = super().call(y_true[..., None], y_pred[..., None])
         return _mean_of_known(values, ops.cast(known, y_pred.dtype))
+
+
+def with_axis_of(y_true, y_pred):
+    """`y_true`, `[..., 1]` if `y_pred` has one axis more, beside which it would broadcast to a matrix."""
+    return y_true[..., None] if len(y_true.shape) == len(y_pred.shape) - 1 else y_true
 
 
 def _mean_of_known(values, known):

@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_kd.serialization import register
+from keras_kd.tasks.losses import with_axis_of
 
 
 @register
@@ -44,7 +45,7 @@ class AbsoluteError(keras.metrics.Mean):
     """The mean of `|prediction - target|` over the known targets `[b, d]`, NaN for a missing one."""
 
     def update_state(self, y_true, y_pred, sample_weight=None):
-        y_true, y_pred = ops.cast(y_true, "float32"), ops.cast(y_pred, "float32")
+        y_true, y_pred = ops.cast(with_axis_of(y_true, y_pred), "float32"), ops.cast(y_pred, "float32")
         known = ops.logical_not(ops.isnan(y_true))
         error = ops.abs(y_pred - ops.where(known, y_true, 0.0))
         return super().update_state(error, _weights(known, sample_weight))

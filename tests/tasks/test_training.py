@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from keras_kd import tasks
+from keras_kd.data import Pipeline
 
 rng = np.random.default_rng(3)
 LOGITS = rng.normal(size=(6, 4))
@@ -81,3 +82,15 @@ def test_losses_and_metrics_can_be_saved(task):
         if not isinstance(part, str):
             again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(part))
             assert again.get_config() == part.get_config()
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 1)])
+def test_targets_of_one_output_need_no_axis(shape):
+    """Targets `[n]` beside outputs `[n, 1]` would broadcast to a matrix."""
+    true, outputs = np.array([1.0, np.nan, 4.0], "float32"), np.array([[2.0], [9.0], [1.0]], "float32")
+    loss, metric = tasks.get("regression").loss(from_logits=True), tasks.get("regression").metrics(from_logits=True)[0]
+    assert float(loss(true.reshape(shape), outputs)) == pytest.approx((1.0 + 9.0) / 3)
+    metric.update_state(true.reshape(shape), outputs)
+    assert float(metric.result()) == pytest.approx((1.0 + 3.0) / 2)
+    y = Pipeline((outputs, true.reshape(shape)), task="regression", shuffle=False).batch([0, 1, 2])[1]
+    np.testing.assert_array_equal(y, true[:, None])
