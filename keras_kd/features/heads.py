@@ -147,6 +147,7 @@ def _find(tensor: Any, scope: _Scope | None = None) -> Head | None:
 
 def _of_operation(operation: Any, inputs: list[_Value], shape: tuple[int | None, ...]) -> Head | None:
     """The head of an operation's output, given its inputs."""
+    operation = getattr(operation, "equivalent_layer", operation)  # of a layer that runs another on changed weights
     kind = type(operation).__name__
     if kind in _ASK_ABOUT or not _is_of_keras(operation):
         return None
