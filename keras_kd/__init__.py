@@ -21,7 +21,16 @@ _NAMES = {
     "match_layers": "keras_kd.features",
     "taps": "keras_kd.features",
 }
-_SAVED_BY_NAME = ("distillers", "features", "losses", "schedules", "tasks.losses", "tasks.metrics", "teachers")
+_SAVED_BY_NAME = (
+    "compression",
+    "distillers",
+    "features",
+    "losses",
+    "schedules",
+    "tasks.losses",
+    "tasks.metrics",
+    "teachers",
+)
 
 __version__ = "0.1.0"
 
@@ -31,6 +40,7 @@ __all__ = [
     "born_again",
     "callbacks",
     "chain",
+    "compression",
     "data",
     "diagnosis",
     "distill_chain",

@@ -17,6 +17,7 @@ from keras_kd.recipes.checks.key import checking
 from keras_kd.recipes.checks.models import check_apart, check_builds, check_model, check_trainable
 from keras_kd.recipes.checks.settings import check_schedules, check_settings, trained_models
 from keras_kd.recipes.checks.teachers import check_losses, check_teacher
+from keras_kd.recipes.making import make_pruning
 from keras_kd.recipes.models import build, identity, is_file, load_file
 from keras_kd.recipes.reading.schema import Recipe, Training
 from keras_kd.recipes.task import RecipeTask
@@ -46,6 +47,7 @@ def assemble(recipe: Recipe) -> Assembly:
     teacher = check_teacher(recipe, built, source, task)
     check_losses(recipe, built, total_steps)
     _check_few_labels(recipe, source)
+    _check_compression(recipe, built["student"])
     return Assembly(
         recipe=recipe,
         source=source,
@@ -143,6 +145,12 @@ def _check_top_k(recipe: Recipe, source: data.DataSource) -> None:
 def _check_augment(recipe: Recipe, source: data.DataSource) -> None:
     """Raises `ConfigurationError` if an augmentation is unknown or does not fit the images."""
     data.Pipeline(source.train.subset(np.array([0]), "one"), augment=list(recipe.augment))
+
+
+def _check_compression(recipe: Recipe, student: keras.Model) -> None:
+    for index, settings in enumerate(recipe.compress):
+        with checking(f"compress.{index}"):
+            make_pruning(settings, total_steps=1).apply(student, verbose=False)
 
 
 def _check_few_labels(recipe: Recipe, source: data.DataSource) -> None:

@@ -11,6 +11,7 @@ from keras_kd.recipes.engine.folder import RunFolder
 from keras_kd.recipes.engine.stage import Stage
 from keras_kd.recipes.stages import (  # noqa: F401 - registers the stages of the package
     assistants,
+    compress,
     diagnosis,
     distilled,
     exports,

@@ -134,6 +134,20 @@ class FewLabels(Distillation):
     num_labels: int = Field(default=100, ge=1)
 
 
+class Pruning(Section):
+    """Pruning of the distilled student, see `keras_kd.compression.Pruning`.
+
+    The sparsity rises along a cubic curve over the first half of the training, and is kept in the second. It may be
+    left out for a pattern that has its own, such as `"2:4"`. Without a learning rate, it is that of the student.
+    """
+
+    name: Literal["pruning"]
+    epochs: int = Field(ge=1, le=1_000_000)
+    learning_rate: float | None = Field(default=None, gt=0, le=1000)
+    sparsity: float | None = Field(default=None, gt=0, lt=1)
+    pattern: str = "unstructured"
+
+
 Format = Literal[tuple(FORMATS)]
 _unique = AfterValidator(lambda values: tuple(dict.fromkeys(values)))
 
@@ -165,6 +179,7 @@ class Recipe(Section):
     cache: Cache | None = None
     distillation: Distillation = Distillation()
     few_labels: FewLabels | None = None
+    compress: Annotated[tuple[Pruning, ...], _list_as_tuple] = ()
     export: Export = Export()
 
     @model_validator(mode="before")

@@ -37,6 +37,7 @@ class Training(Stage):
         views: the number of views of an example; None means a fresh view each epoch.
         teachers: the stages whose artifacts are its teachers: none, one (possibly a cache), or several at once.
         distillation: the settings of the distillation.
+        continues: the stage whose model is trained further; None starts from the initial weights.
         settings: further settings that the result depends on.
     """
 
@@ -50,6 +51,7 @@ class Training(Stage):
         views: int | None,
         teachers: Sequence[Stage] = (),
         distillation: schema.Distillation | None = None,
+        continues: Stage | None = None,
         settings: Mapping[str, Any] | None = None,
     ):
         recipe = assembly.recipe
@@ -65,18 +67,28 @@ class Training(Stage):
         if teachers:
             own |= {"distillation": distillation.model_dump(), "drop": recipe.drop}
             own |= teaching_settings(teachers, assembly)
-        super().__init__(id, inputs=teachers, settings=own, makes=makes)
+        inputs = [*teachers, *([] if continues is None or continues in teachers else [continues])]
+        super().__init__(id, inputs=inputs, settings=own, makes=makes)
         self._model, self._views, self._distillation = model, views, distillation
+        self._teachers, self.continues = tuple(teachers), continues
 
     def split(self, assembly: Assembly) -> data.Split:
         """The training examples, all of them by default."""
         return assembly.source.train
 
+    def first_model(self, context: Context, total_steps: int) -> keras.Model:
+        """The model with which the training starts."""
+        return self._model.build()
+
+    def finished_model(self, model: keras.Model) -> keras.Model:
+        """The model that is saved, from the trained one."""
+        return model
+
     def run(self, context: Context) -> Artifact:
         model, split = self._build(context), self.split(context.assembly)
         keras.utils.set_random_seed(context.assembly.recipe.seed)
         record = self._train(context, model, split)
-        return context.save_model(self.makes, getattr(model, "student", model), **record)
+        return context.save_model(self.makes, self.finished_model(getattr(model, "student", model)), **record)
 
     def clean_up(self, context: Context) -> None:
         self._resume(context).clear()
@@ -93,15 +105,15 @@ class Training(Stage):
     def _build(self, context: Context) -> keras.Model:
         """The model with its initial weights, or its distiller."""
         assembly, settings = context.assembly, self._model.settings
-        model = self._model.build()
+        split, recipe = self.split(assembly), assembly.recipe
+        total_steps = settings.epochs * data.steps_per_epoch(split, settings.batch_size)
+        model = self.first_model(context, total_steps)
         if not model.built:
             model.build((None, *assembly.source.input_shape))
-        if not self.inputs:
+        if not self._teachers:
             return model
-        split, recipe = self.split(assembly), assembly.recipe
-        teacher = teacher_of_stages(self.inputs, context)
+        teacher = teacher_of_stages(self._teachers, context)
         teacher = teacher_in_memory(teacher, recipe, split, self._distillation.losses, context.progress, self.title)
-        total_steps = settings.epochs * data.steps_per_epoch(split, settings.batch_size)
         return make_distiller(teacher, model, self._distillation, total_steps, recipe.drop, recipe.seed)
 
     @property

@@ -1,0 +1,63 @@
+"""Compression of the distilled student, a stage for each technique, each trained with the same teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from keras_kd.compression import strip
+from keras_kd.evaluation.roles import Role
+from keras_kd.recipes.assembly import TrainedModel
+from keras_kd.recipes.engine.artifact import Artifact
+from keras_kd.recipes.engine.context import Context
+from keras_kd.recipes.engine.stage import Stage
+from keras_kd.recipes.making import make_pruning, views
+from keras_kd.recipes.reading.schema import Pruning
+from keras_kd.recipes.registry import register
+from keras_kd.recipes.stages.assistants import teachers_of_student
+from keras_kd.recipes.stages.training import Training
+
+
+@register("compress", phase="compression")
+def plan_compression(plan: Any, steps: tuple[Pruning, ...]) -> Iterator[Stage]:
+    """A training for each technique, from the weights of the one before it."""
+    before = plan["distilled"]
+    for number, step in enumerate(steps, start=1):
+        before = Compression(f"compressed_{number}", step, before, plan)
+        yield before
+
+
+class Compression(Training):
+    """Trains a compressed copy of a student, with the student's teacher."""
+
+    def __init__(self, id: str, step: Pruning, before: Stage, plan: Any):
+        assembly, student = plan.assembly, plan.assembly.models["student"]
+        changed = {"epochs": step.epochs, "learning_rate": step.learning_rate or student.settings.learning_rate}
+        super().__init__(
+            id,
+            model=TrainedModel(student.settings.model_copy(update=changed), student.build, student.identity),
+            assembly=assembly,
+            makes=Artifact(
+                role=Role.MODEL, title=_title(step), kind="keras", file=Path(f"{id}.keras"), derived_from=before.id
+            ),
+            views=views(assembly.recipe),
+            teachers=teachers_of_student(plan),
+            distillation=assembly.recipe.distillation,
+            continues=before,
+            settings={"technique": step.model_dump(exclude={"epochs", "learning_rate"})},
+        )
+        self._step = step
+
+    def first_model(self, context: Context, total_steps: int) -> keras.Model:
+        return make_pruning(self._step, total_steps).apply(context.model(self.continues.id), verbose=False)
+
+    def finished_model(self, model: keras.Model) -> keras.Model:
+        return strip(model)
+
+
+def _title(step: Pruning) -> str:
+    percent = "" if step.sparsity is None else f" {100 * step.sparsity:g}%"
+    return f"pruned{percent}{'' if step.pattern == 'unstructured' else f', {step.pattern}'}"

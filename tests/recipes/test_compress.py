@@ -1,0 +1,64 @@
+"""Stages that compress the distilled student."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_kd import errors
+from keras_kd.evaluation.roles import Role
+
+TWO = 'compress=[{name: pruning, sparsity: 0.5, epochs: 1}, {name: pruning, pattern: "2:4", sparsity: 0.8, epochs: 1}]'
+
+
+def zeros(file):
+    model = keras.models.load_model(file)
+    return {w.path: float(np.mean(w.numpy() == 0)) for w in model.weights if w.path.endswith("kernel")}
+
+
+def test_each_technique_is_a_row_and_the_last_one_is_exported(run_recipe, tmp_path):
+    folder = tmp_path / "run"
+    report, said = run_recipe(folder, TWO)
+    rows = {row.id: row for row in report.rows}
+    assert rows["compressed_1"].title == "pruned 50%" and rows["compressed_2"].title == "pruned 80%, 2:4"
+    assert rows["compressed_1"].derived_from == "distilled" and rows["compressed_2"].derived_from == "compressed_1"
+    exported = [row for row in report.rows if row.role is Role.EXPORTED]
+    assert exported and all(row.derived_from == "compressed_2" for row in exported)
+    assert zeros(folder / "compressed_1.keras") == pytest.approx(
+        dict.fromkeys(zeros(folder / "student.keras"), 0.5), abs=0.02
+    )
+    assert zeros(folder / "compressed_2.keras") == pytest.approx(
+        dict.fromkeys(zeros(folder / "student.keras"), 0.8), abs=0.02
+    )
+
+    _, said = run_recipe(folder, TWO)
+    for file in ("compressed_1.keras", "compressed_2.keras"):
+        assert f"{file}, trained before with these settings" in said
+
+
+def test_a_technique_depends_on_the_ones_before_it(start_recipe, tmp_path):
+    def keys(*overrides):
+        return {stage.id: stage.key() for stage in start_recipe(tmp_path / "run", *overrides).plan.stages}
+
+    before = keys(TWO)
+    after = keys(TWO.replace("sparsity: 0.8", "sparsity: 0.9"))
+    changed = {id for id in before if before[id] != after[id]}
+    assert changed == {"compressed_2", "export_float32", "export_int8", "measurements", "report"}
+
+
+@pytest.mark.parametrize(
+    "compress, message",
+    [
+        ("[{name: pruning, epochs: 1}]", "compress.0: 'sparsity' is missing"),
+        ("[{name: pruning, epochs: 1, sparsity: 1.5}]", "compress.0.sparsity"),
+        ("[{name: pruning, epochs: 1, sparsity: 0.2, pattern: '2:4'}]", "compress.0: Invalid 'sparsity'"),
+        ("[{name: pruning, epochs: 1, sparsity: 0.5, pattern: round}]", "compress.0: Unknown 'pattern'"),
+        ("[{name: pruning, epochs: 1, sparsity: 0.5, pattern: 99x99}]", "compress.0: No layer"),
+        ("[{name: prooning, epochs: 1}]", "compress.0.name"),
+        ("[{epochs: 1, sparsity: 0.5}]", "compress.0.name"),
+        ("{name: pruning, epochs: 1}", "compress"),
+    ],
+)
+def test_wrong_settings(start_recipe, tmp_path, compress, message):
+    with pytest.raises(errors.RecipeError) as error:
+        start_recipe(tmp_path / "run", f"compress={compress}")
+    assert str(error.value).startswith(message)
