@@ -223,16 +223,15 @@ def test_two_of_four_runs_along_the_inputs_of_every_kind_of_kernel(data):
     assert most(kernels["transposed/kernel"], [2]) == 2  # (width, outputs, inputs)
 
 
-def test_exported_as_it_is_stripped(data, tmp_path):
+def test_exported_without_the_masks(data, tmp_path):
     """The masks are folded into the kernels of a file, also if the model was not stripped."""
     model = MODELS["convolutional"]()
     x, y = data(model)
     sparse = compiled(Pruning(0.5, frequency=1).apply(model, verbose=False))
     sparse.train_on_batch(x, y)
-    for name, exported in (("sparse", sparse), ("small", strip(sparse))):
-        kd.export_tflite(exported, tmp_path / f"{name}.tflite", samples=x[:8])
-    sizes = [(tmp_path / f"{name}.tflite").stat().st_size for name in ("sparse", "small")]
-    assert sizes[0] <= 1.1 * sizes[1]
+    result = kd.export_tflite(sparse, tmp_path / "sparse.tflite", samples=x[:8])
+    stored = (tmp_path / "sparse.tflite").stat().st_size
+    assert result is not None and stored < 4 * model.count_params() + 20_000  # the masks would double the kernels
 
 
 def test_what_is_left_alone_is_reported_with_the_reason():
