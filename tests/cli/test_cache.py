@@ -54,6 +54,6 @@ def test_build_info_and_verify(trained, call):
 
 def test_errors_are_reported(call):
     nothing = call("cache", "build", "recipe.yaml")
-    assert nothing.exit_code == 2 and "cache: there is none to build" in nothing.stderr
+    assert nothing.exit_code == 2 and "cache: the recipe has no such section" in nothing.stderr
     missing = call("cache", "info", "nowhere")
     assert missing.exit_code == 1 and "No teacher cache found" in missing.stderr

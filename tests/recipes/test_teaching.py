@@ -86,7 +86,7 @@ def test_shares_of_a_cache(tmp_path, make_recipe):
         CachedTeacher.open(path)
     recipes.build_cache(recipe, shard=0, num_shards=2)
     assert CachedTeacher.open(path).describe()["shards"] == 2
-    with pytest.raises(RecipeError, match="none to build"):
+    with pytest.raises(RecipeError, match="the recipe has no such section"):
         recipes.build_cache(make_recipe(tmp_path / "run", *QUICK))
 
 
