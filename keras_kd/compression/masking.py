@@ -52,7 +52,7 @@ class Mask(keras.layers.Layer):
 
     def target(self, step: Any) -> Any:
         """The sparsity that the schedule asks for at a step of the training."""
-        return self.sparsity(ops.maximum(step - self.begin, 0))
+        return ops.clip(self.sparsity(ops.maximum(step - self.begin, 0)), 0.0, 1.0)
 
     def _is_due(self, step: Any) -> Any:
         past = step // self.calls - self.begin

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Collection
 from typing import Any
 
@@ -12,9 +13,11 @@ from keras_kd import schedules
 from keras_kd.compression.masking import Mask
 from keras_kd.compression.patterns import Blocks, NOfM, Pattern, get_pattern
 from keras_kd.compression.selection import matrix_view
-from keras_kd.compression.transform import Transform, reparametrized_layers
+from keras_kd.compression.transform import Transform, check_model, reparametrized_layers
 from keras_kd.errors import ConfigurationError, check_integer, check_number, explain
 from keras_kd.surgery.weights import weights_by_name
+
+_CHECKED_STEPS = (0, *(10**power for power in range(8)))
 
 
 class Pruning(Transform):
@@ -93,7 +96,12 @@ class Pruning(Transform):
 
 
 def sparsity(model: keras.Model) -> dict[str, float]:
-    """The fraction of exact zeros in each kernel of a model that is being pruned, by path of the layer and weight."""
+    """The fraction of exact zeros in each kernel of a model that is being pruned, by path of the layer and weight.
+
+    Raises:
+        ConfigurationError: the model was not made by `apply`.
+    """
+    check_model(model)
     found = {
         f"{path}/{name}": value
         for path, layer in reparametrized_layers(model).items()
@@ -121,9 +129,20 @@ def _schedule(sparsity: Any, pattern: Pattern) -> schedules.Schedule:
             )
         )
     sparsity = least if sparsity is None else sparsity
-    if isinstance(sparsity, (int, float)):
-        check_number("sparsity", sparsity, at_least=least, at_most=1.0, fix=f"{pattern} alone gives {least:g}.")
-    return schedules.get(sparsity)
+    if isinstance(sparsity, numbers.Real):
+        own = f"The pattern {pattern} alone gives {least:g}." if least else None
+        return schedules.get(float(check_number("sparsity", sparsity, at_least=least, at_most=1.0, fix=own)))
+    schedule = schedules.get(sparsity)
+    values = [float(schedule(step)) for step in _CHECKED_STEPS]
+    if not all(0.0 <= value <= 1.0 for value in values):
+        raise ConfigurationError(
+            explain(
+                "Invalid 'sparsity'.",
+                received=f"{sparsity!r}, which goes from {min(values):g} to {max(values):g}",
+                expected="a schedule with values from 0 to 1",
+            )
+        )
+    return schedule
 
 
 def _matrix_shape(view: Any, shape: tuple[int, ...]) -> tuple[int, int]:

@@ -62,7 +62,7 @@ class Transform(abc.ABC):
     """
 
     def __init__(self, skip: Collection[str] = ()):
-        self.skip = (skip,) if isinstance(skip, str) else tuple(skip)
+        self.skip = _paths(skip)
 
     @abc.abstractmethod
     def function(self, layer: keras.layers.Layer, weight: str, calls: int) -> keras.layers.Layer | str:
@@ -151,6 +151,7 @@ def strip(model: keras.Model) -> keras.Model:
     Raises:
         ConfigurationError: the model has no such layer.
     """
+    check_model(model)
     if not reparametrized_layers(model):
         raise ConfigurationError(
             explain(
@@ -177,10 +178,27 @@ def reparametrized_layers(model: keras.Model) -> dict[str, Reparametrized]:
     return {path: layer for path, layer in layers_by_path(model).items() if isinstance(layer, Reparametrized)}
 
 
+def check_model(model: Any) -> None:
+    """Raises `ConfigurationError` if this is not a Keras model."""
+    if not isinstance(model, keras.Model):
+        raise ConfigurationError(
+            explain("Only a model can be compressed or stripped.", received=repr(model), expected="a keras.Model")
+        )
+
+
+def _paths(skip: Any) -> tuple[str, ...]:
+    paths = (skip,) if isinstance(skip, str) else skip
+    if not isinstance(paths, (list, tuple, set, frozenset)) or not all(isinstance(path, str) for path in paths):
+        raise ConfigurationError(
+            explain("Invalid 'skip'.", received=repr(skip), expected="the paths of layers, such as ['head']")
+        )
+    return tuple(paths)
+
+
 def check_plain(model: Any) -> None:
     """Raises `ConfigurationError` if a model has compressed layers already."""
-    taken = reparametrized_layers(model) if isinstance(model, keras.Model) else {}
-    if taken:
+    check_model(model)
+    if taken := reparametrized_layers(model):
         raise ConfigurationError(
             explain(
                 f"{model.name!r} is compressed already.",

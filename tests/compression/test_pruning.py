@@ -273,7 +273,11 @@ def test_what_is_left_alone_is_reported_with_the_reason():
         (lambda m: Pruning(0.5).apply(Pruning(0.5).apply(m, verbose=False)), "compressed already"),
         (lambda m: strip(m), "nothing to strip"),
         (lambda m: sparsity(m), "not being pruned"),
-        (lambda m: Pruning(0.5).apply("model.keras"), "graph of layers"),
+        (lambda m: Pruning(kd.schedules.Linear(0.0, 3.0, steps=5)), "goes from 0 to 3"),
+        (lambda m: Pruning(0.5, skip=3), "skip"),
+        (lambda m: Pruning(0.5).apply("model.keras"), "a keras.Model"),
+        (lambda m: strip(3), "a keras.Model"),
+        (lambda m: sparsity(3), "a keras.Model"),
         (lambda m: Pruning(0.5).apply(Subclassed()), "graph of layers"),
     ],
 )
