@@ -36,7 +36,7 @@ def test_difference_and_agreement_are_those_of_the_two_outputs(three_units):
 
 
 def test_another_model_is_not_exact(three_units):
-    with pytest.raises(ExportError, match=r"output 'scores'.*largest difference of .*at most"):
+    with pytest.raises(ExportError, match=r"Output 'scores'.*largest difference of .*at most"):
         compare(dense(3), three_units[1], SAMPLES, exact=True)
 
 
@@ -51,8 +51,8 @@ def test_integer_outputs_need_not_be_exact(three_units, tmp_path):
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (dense(2), r"another output 'scores'.*Received: shape \(40, 3\). Expected: shape \(40, 2\)"),
-        (dense(3, name="logits"), "another output 'logits'.*Received: nothing"),
+        (dense(2), r"Output 'scores'.*does not match.*Received: shape \(40, 3\). Expected: shape \(40, 2\)"),
+        (dense(3, name="logits"), "Output 'logits'.*does not match.*Received: no such output"),
     ],
 )
 def test_other_outputs_are_refused(model, message, three_units):

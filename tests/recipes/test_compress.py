@@ -1,11 +1,15 @@
 """Stages that compress the distilled student."""
 
+import functools
+import shutil
+
 import keras
 import numpy as np
 import pytest
 
 from keras_kd import errors
 from keras_kd.evaluation.roles import Role
+from keras_kd.recipes.stages import training
 
 TWO = 'compress=[{name: pruning, sparsity: 0.5, epochs: 1}, {name: pruning, pattern: "2:4", sparsity: 0.8, epochs: 1}]'
 
@@ -33,6 +37,30 @@ def test_each_technique_is_a_row_and_the_last_one_is_exported(run_recipe, tmp_pa
     _, said = run_recipe(folder, TWO)
     for file in ("compressed_1.keras", "compressed_2.keras"):
         assert f"{file}, trained before with these settings" in said
+
+
+def test_interrupted_while_pruning(example_models, start_recipe, run_recipe, tmp_path, monkeypatch):
+    """Masks and the step of the schedule are restored; nothing depends on what ran before in the process."""
+    import moments
+
+    monkeypatch.setattr(training, "SAVE_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(keras.Model, "compile", functools.partialmethod(keras.Model.compile, run_eagerly=True))
+    wanted = (Role.TEACHER, Role.DISTILLED, Role.MODEL)
+    three = "compress=[{name: pruning, sparsity: 0.8, epochs: 3}]"
+    start_recipe(tmp_path / "whole", three).run(*wanted)
+    shutil.copytree(tmp_path / "whole", tmp_path / "broken")
+    (tmp_path / "broken" / "compressed_1.keras").unlink()
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        moments.in_an_epoch(patch, "compressed_1", end)
+        start_recipe(tmp_path / "broken", three).run(*wanted)
+    start_recipe(tmp_path / "broken", three).run(*wanted)
+    whole, broken = (keras.models.load_model(tmp_path / run / "compressed_1.keras") for run in ("whole", "broken"))
+    for one, other in zip(whole.get_weights(), broken.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def end():
+    raise KeyboardInterrupt
 
 
 def test_a_technique_depends_on_the_ones_before_it(start_recipe, tmp_path):

@@ -96,6 +96,7 @@ def environment():
     return os.environ | {"PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": "-1"}
 
 
+@pytest.mark.long
 def test_a_run_that_is_killed_again_and_again(start, finished, run_recipe, make_recipe, tmp_path):
     """Three attempts in their own processes end in SIGKILL; the fourth finishes."""
     folder = tmp_path / "run"

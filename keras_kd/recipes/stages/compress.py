@@ -52,6 +52,7 @@ class Compression(Training):
         self._step = step
 
     def first_model(self, context: Context, total_steps: int) -> keras.Model:
+        keras.utils.set_random_seed(context.assembly.recipe.seed)  # dropout draws a seed when a model is loaded
         return make_pruning(self._step, total_steps).apply(context.model(self.continues.id), verbose=False)
 
     def finished_model(self, model: keras.Model) -> keras.Model:
