@@ -35,7 +35,9 @@ def test_the_readme_lists_every_page():
     assert {f"docs/{page.name}" for page in PAGES[1:]} <= linked
 
 
-@pytest.mark.parametrize(("page", "num_blocks"), [("coming_from_keras.md", 2), ("surgery.md", 4), ("tasks.md", 2)])
+@pytest.mark.parametrize(
+    ("page", "num_blocks"), [("coming_from_keras.md", 2), ("compression.md", 1), ("surgery.md", 4), ("tasks.md", 2)]
+)
 def test_examples_run(page, num_blocks):
     """The blocks of a page are one program; a comment below a `print` is its output."""
     code = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / page).read_text(), flags=re.S | re.M)
