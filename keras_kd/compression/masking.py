@@ -8,7 +8,6 @@ import keras
 from keras import ops
 
 from keras_kd import schedules
-from keras_kd.compression import masks
 from keras_kd.compression.patterns import Pattern, get_pattern
 from keras_kd.compression.selection import MatrixView
 from keras_kd.serialization import deserialize, register, serialize
@@ -16,11 +15,11 @@ from keras_kd.serialization import deserialize, register, serialize
 
 @register
 class Mask(keras.layers.Layer):
-    """Multiplies a weight by a mask that follows a schedule of sparsities.
+    """Multiplies a weight by a mask whose sparsity follows a schedule.
 
     At step `begin` and every `frequency` steps after it, the mask keeps the weights of largest magnitude. A pruned
-    weight counts as 0 from then on, and gets no gradient through the mask, so that it stays pruned. Steps are forward
-    passes in training mode, divided by `calls`.
+    weight counts as 0 from then on, so that it stays pruned. Steps are forward passes in training mode, divided by
+    `calls`.
 
     Args:
         sparsity: the schedule of the fraction of zeros.
@@ -64,10 +63,6 @@ class Mask(keras.layers.Layer):
             scores = self.view.matrix(scores)
         kept = self.pattern.mask(scores, self.target(step // self.calls))
         return kept if self.view is None else self.view.kernel(kept, tuple(mask.shape))
-
-    def current_sparsity(self) -> float:
-        """The fraction of zeros now."""
-        return float(masks.actual_sparsity(self.mask))
 
     def get_config(self):
         return super().get_config() | {

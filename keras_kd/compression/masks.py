@@ -109,8 +109,3 @@ def n_of_m(scores: Any, sparsity: Any, n: int, m: int) -> Any:
     size = ops.cast(ops.size(scores), "int32")
     free = largest(ops.where(structure > 0, scores, -1.0), num_kept(size, sparsity))
     return structure * free
-
-
-def actual_sparsity(mask: Any) -> Any:
-    """The fraction of zeros of a mask."""
-    return 1.0 - ops.mean(ops.cast(mask, "float32"))

@@ -14,16 +14,16 @@ from keras_kd.surgery.weights import weights_by_name
 
 @register
 class Reparametrized(keras.layers.Wrapper):
-    """Runs a layer with some of its weights replaced by a function of them.
+    """Runs a layer with some of its weights replaced by functions of them.
 
-    The optimizer trains the weights of `layer`; the layer's own code, whatever it is, reads what `weights` makes of
-    them. Masks and other state belong to this layer, so that they are saved, loaded and passed into a compiled step
-    like any other weight.
+    The optimizer trains the weights of `layer`, while the layer's own code reads the results of these functions. Masks
+    and other state belong to this layer, so that they are saved, loaded and passed into a compiled step like any other
+    weight.
 
     Args:
         layer: the layer; built, or with a build configuration in `build_config`.
-        weights: by the name of a weight of the layer (`"kernel"`, `"query/kernel"`), a Keras layer from that weight to
-            what the layer reads instead, of the same shape. It is called with `training`.
+        weights: functions of weights as Keras layers, by the name of the weight (`"kernel"`, `"query/kernel"`). Each is
+            called with the weight and `training`, and returns a tensor of the same shape.
         build_config: as `layer.get_build_config()` gives it.
     """
 
@@ -71,7 +71,7 @@ class Reparametrized(keras.layers.Wrapper):
         return None
 
     def effective_weights(self) -> dict[str, Any]:
-        """What the layer reads for each replaced weight, by name, as tensors."""
+        """The values on which the layer runs in place of its own weights, by name, as tensors."""
         trained = self._trained.values
         return {
             name: function(ops.convert_to_tensor(trained[name]), training=False)
@@ -100,7 +100,7 @@ class _Untracked:
 
 
 class _Overlay(keras.StatelessScope):
-    """A scope in which some variables have other values; all else goes on as outside of it."""
+    """A scope in which some variables have other values; everything else works as it does outside."""
 
     def __init__(self, mapping: list[tuple[Any, Any]]):
         super().__init__(mapping, collect_losses=True, initialize_variables=False)

@@ -1,4 +1,4 @@
-"""A compression technique as a transform of models: `apply` makes a model trainable in it, `strip` ends it."""
+"""A compression technique as a transform of models: `apply` adds it to a model, `strip` leaves its result."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """Which layers a transform takes and which it leaves, and why; prints as a table."""
+    """Which weights of each layer are compressed, and why others are not; prints as a table."""
 
     rows: tuple[Row, ...]
 
     def __str__(self) -> str:
-        lines = [("layer", "class", "compressed", "left as it is")]
+        lines = [("layer", "class", "compressed", "not compressed")]
         lines += [(row.path, row.kind, ", ".join(row.weights) or "-", row.reason or "-") for row in self.rows]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         out = io.StringIO()
@@ -66,7 +66,7 @@ class Transform(abc.ABC):
 
     @abc.abstractmethod
     def function(self, layer: keras.layers.Layer, weight: str, calls: int) -> keras.layers.Layer | str:
-        """The layer that a weight of `layer` passes through, or why it is left alone.
+        """The layer that a weight of `layer` passes through, or the reason why it is not compressed.
 
         Args:
             layer: a layer of the user's model; it is only read.
@@ -123,7 +123,7 @@ class Transform(abc.ABC):
     def _functions(self, layer: Any, path: str, calls: int) -> tuple[Row, dict[str, keras.layers.Layer]]:
         kind, found = type(layer).__name__, kernels(layer)
         if path in self.skip:
-            return Row(path, kind, (), "in skip"), {}
+            return Row(path, kind, (), "listed in skip"), {}
         if not found:
             return Row(path, kind, (), "no trainable kernel"), {}
         made = {name: self.function(layer, name, calls) for name in found}

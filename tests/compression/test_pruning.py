@@ -249,7 +249,7 @@ def test_what_is_left_alone_is_reported_with_the_reason():
         "depthwise": "kernel: does not sum over inputs, which 2:4 needs",
         "norm": "no trainable kernel",
         "frozen": "no trainable kernel",
-        "left": "in skip",
+        "left": "listed in skip",
         "head": "",
     }
     assert all(word in str(report) for word in ("layer", "stem", "Conv2D", "fewer than the 4"))
