@@ -92,7 +92,7 @@ def test_int8_file_is_near_keras(net, int8_file, images):
 def test_values_beyond_the_calibrated_range_are_clipped(int8_file, images):
     runner = TFLiteRunner(int8_file)
     bright = np.full((1, 8, 8, 1), 1000, "float32")
-    assert [one.max() for one in runner.prepare(bright).values()] == [127]
+    assert [one.max() for one in contents(int8_file, bright)] == [127]
     np.testing.assert_array_equal(runner.predict(bright), runner.predict(bright * 10))
 
 
@@ -100,11 +100,29 @@ def test_run_takes_what_prepare_gives_and_returns_the_tensor_as_it_is(int8_file,
     runner = TFLiteRunner(int8_file)
     prepared = runner.prepare(images[:1])
     raw = runner.run(prepared)
-    assert ([one.dtype for one in prepared.values()], raw.dtype, raw.shape) == ([np.int8], np.int8, (1, 5))
+    assert ([one.dtype for one in contents(int8_file, images[:1])], raw.dtype, raw.shape) == (
+        [np.int8],
+        np.int8,
+        (1, 5),
+    )
     output = next(iter(litert.Model(int8_file).outputs.values()))
     scale, zero_point = output.scale, output.zero_point
     np.testing.assert_allclose((raw - float(zero_point)) * scale, runner.predict(images[:1]), rtol=1e-6)
-    assert [one.dtype for one in TFLiteRunner(float_file).prepare(images[:1]).values()] == [np.float32]
+    assert [one.dtype for one in contents(float_file, images[:1])] == [np.float32]
+
+
+def contents(file, x):
+    """The contents of the input tensors of a file."""
+    return list(litert.Model(file).encode(x)[0].values())
+
+
+def test_a_bound_run_gives_the_outputs_of_a_run_each_time(float_file, images):
+    model = litert.Model(float_file)
+    encoded, _ = model.encode(images[:1])
+    run, expected = model.bind(encoded), list(model.run(encoded).values())
+    for _ in range(3):
+        for one, other in zip(run(), expected, strict=True):
+            np.testing.assert_array_equal(one, other)
 
 
 def test_a_static_batch_that_does_not_divide_the_examples(net, export, images):
