@@ -18,7 +18,7 @@ from keras_kd.chain.progress import RunProgress
 from keras_kd.diagnosis import Diagnosis
 from keras_kd.errors import RecipeError, explain
 from keras_kd.evaluation.report import Report
-from keras_kd.recipes.checks.recipe import assemble
+from keras_kd.recipes.checks.recipe import check_recipe
 from keras_kd.recipes.engine import loop, stamps
 from keras_kd.recipes.engine.context import Context
 from keras_kd.recipes.engine.folder import RunFolder
@@ -48,7 +48,7 @@ def run(recipe: Recipe, console: Any = None, *, overwrite: bool = False) -> Repo
     """
     planned = _planned(recipe)
     with _working(planned, console, overwrite=overwrite) as context:
-        if found := planned.assembly.task.found():
+        if found := planned.checked.task.found():
             context.progress.say(found)
         loop.run(planned.stages, context)
         return Report.from_dict(json.loads(context.file("report").read_text("utf-8")))
@@ -96,7 +96,7 @@ def diagnose_teacher(recipe: Recipe, console: Any = None, *, overwrite: bool = F
         RecipeError, TrainingError, StorageError: see `run`.
     """
     planned = _planned(recipe)
-    task = planned.assembly.task.kind
+    task = planned.checked.task.kind
     if not task.has_classes:
         raise RecipeError(
             explain(
@@ -107,27 +107,27 @@ def diagnose_teacher(recipe: Recipe, console: Any = None, *, overwrite: bool = F
         )
     with _working(planned, console, overwrite=overwrite) as context:
         loop.run(planned.stages, context, only=[planned["teacher"], planned["diagnosis"]])
-        found = diagnosed(context.teacher, context.assembly)
+        found = diagnosed(context.teacher, context.checked)
         files.write(context.folder.path / "teacher_reliability.svg", evaluation.reliability(found))
     return found
 
 
 def _planned(recipe: Recipe) -> Plan:
-    assembly = assemble(recipe)
-    return plan(assembly, RunFolder(recipe.folder))
+    checked = check_recipe(recipe)
+    return plan(checked, RunFolder(recipe.folder))
 
 
 @contextlib.contextmanager
 def _working(planned: Plan, console: Any, *, overwrite: bool, shared: bool = False) -> Iterator[Context]:
     """The context of a run, with the folder locked against other runs and other recipes."""
-    recipe, progress = planned.assembly.recipe, RunProgress(console)
+    recipe, progress = planned.checked.recipe, RunProgress(console)
     identity = {"data": recipe.data.source, "teacher": recipe.teacher.model, "student": recipe.student.model}
     with (
         planned.folder.held(identity, overwrite=overwrite, shared=shared),
         progress,
         export.Converter() as converter,
     ):
-        yield Context(planned.assembly, planned.folder, progress, converter)
+        yield Context(planned.checked, planned.folder, progress, converter)
 
 
 def _teacher_is_ready(planned: Plan) -> bool:

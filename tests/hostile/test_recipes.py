@@ -4,7 +4,7 @@ import pytest
 
 from keras_kd import recipes
 from keras_kd.errors import RecipeError
-from keras_kd.recipes.checks.recipe import assemble
+from keras_kd.recipes.checks.recipe import check_recipe
 
 # Invalid values by key; each value is a row.
 VALUES = {
@@ -177,7 +177,7 @@ ROWS = [(key, value) for key, values in VALUES.items() for value in values]
 @pytest.mark.parametrize(("key", "value"), ROWS, ids=[f"{key}={value}" for key, value in ROWS])
 def test_an_invalid_value_is_rejected_with_its_key(key, value, refused):
     section = key.split(".")[0]
-    refused(lambda: assemble(recipes.load(None, [f"{key}={value}"])), RecipeError, [section])
+    refused(lambda: check_recipe(recipes.load(None, [f"{key}={value}"])), RecipeError, [section])
 
 
 # Files that are not recipes: the text, and the expected words of the message.
@@ -223,7 +223,7 @@ def test_text_that_is_not_a_recipe_is_rejected(text, refused, tmp_path_factory, 
     file = tmp_path_factory.mktemp("texts") / "recipe.yaml"
     file.write_text(text, "utf-8")
     words = next(word for known, word in TEXTS.values() if known == text)
-    refused(lambda: assemble(recipes.load(file)), RecipeError, [words])
+    refused(lambda: check_recipe(recipes.load(file)), RecipeError, [words])
 
 
 BYTES = {

@@ -12,7 +12,7 @@ from rich.console import Console
 from keras_kd import export, recipes
 from keras_kd.chain.progress import RunProgress
 from keras_kd.evaluation.roles import MODELS, Role
-from keras_kd.recipes.checks.recipe import assemble
+from keras_kd.recipes.checks.recipe import check_recipe
 from keras_kd.recipes.engine import loop
 from keras_kd.recipes.engine.context import Context
 from keras_kd.recipes.engine.folder import RunFolder
@@ -74,9 +74,9 @@ class Started:
 
     def __init__(self, recipe):
         self.console = Console(file=io.StringIO(), width=300)
-        self.plan = plan(assemble(recipe), RunFolder(recipe.folder))
+        self.plan = plan(check_recipe(recipe), RunFolder(recipe.folder))
         progress = RunProgress(self.console)
-        self.context = Context(self.plan.assembly, self.plan.folder, progress, export.Converter())
+        self.context = Context(self.plan.checked, self.plan.folder, progress, export.Converter())
 
     def run(self, *roles):
         """Runs the stages of the given roles, by default all models and caches; returns their artifacts by id."""

@@ -15,7 +15,7 @@ from keras_kd.chain.fitting import check_weights
 from keras_kd.errors import ExportError, Notice, RecipeError, TrainingError
 from keras_kd.evaluation.report import Report
 from keras_kd.evaluation.roles import MODELS, Role
-from keras_kd.recipes.checks.recipe import assemble
+from keras_kd.recipes.checks.recipe import check_recipe
 from keras_kd.recipes.stages import training
 from keras_kd.recipes.stages.few_labels import few_label_splits
 
@@ -334,9 +334,9 @@ def test_without_a_teacher_s_weight_distilling_is_training_alone(start, folder, 
 
 
 def test_few_labels_and_many_images(make_recipe, folder):
-    assembly = assemble(make_recipe(folder, FEW))
-    labeled, partly = few_label_splits(assembly)
-    whole = assembly.source.train
+    checked = check_recipe(make_recipe(folder, FEW))
+    labeled, partly = few_label_splits(checked)
+    whole = checked.source.train
     assert labeled.num_examples == partly.num_examples == whole.num_examples
     known = partly.labels() != data.UNLABELED
     assert known.sum() == 50

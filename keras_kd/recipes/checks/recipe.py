@@ -12,7 +12,7 @@ import numpy as np
 
 from keras_kd import data
 from keras_kd.errors import RecipeError, explain
-from keras_kd.recipes.assembly import Assembly, TrainedModel
+from keras_kd.recipes.checked import CheckedRecipe, TrainedModel
 from keras_kd.recipes.checks.key import checking
 from keras_kd.recipes.checks.models import check_apart, check_builds, check_model, check_trainable
 from keras_kd.recipes.checks.settings import check_schedules, check_settings, trained_models
@@ -24,7 +24,7 @@ from keras_kd.recipes.task import RecipeTask
 from keras_kd.teachers import FrozenTeacher, Teacher
 
 
-def assemble(recipe: Recipe) -> Assembly:
+def check_recipe(recipe: Recipe) -> CheckedRecipe:
     """Tries every part once, starting with quick checks before the data are opened; writes nothing.
 
     Raises:
@@ -48,21 +48,21 @@ def assemble(recipe: Recipe) -> Assembly:
     check_losses(recipe, built, total_steps)
     _check_few_labels(recipe, source)
     _check_compression(recipe, built["student"])
-    return Assembly(
+    return CheckedRecipe(
         recipe=recipe,
         source=source,
         task=task,
         models={name.replace(" ", "_"): model for name, model in models.items()},
-        teaching=_teaching(recipe, teacher, is_built="teacher" in built),
+        teacher_settings=_teacher_settings(recipe, teacher, is_built="teacher" in built),
         teacher_is_model=isinstance(teacher, FrozenTeacher),
         teacher_knows_one_set=teacher.knows_one_set,
     )
 
 
-def check_file(path: Path, role: str, assembly: Assembly) -> None:
+def check_file(path: Path, role: str, checked: CheckedRecipe) -> None:
     """Raises `RecipeError` if a `.keras` file that is not named in the recipe has no model that fits the data."""
     with checking(str(path)):
-        check_model(load_file(path), role, assembly.source, assembly.task)
+        check_model(load_file(path), role, checked.source, checked.task)
 
 
 def _build(
@@ -84,7 +84,7 @@ def _build(
     return models, built
 
 
-def _teaching(recipe: Recipe, teacher: Teacher, *, is_built: bool) -> dict[str, Any]:
+def _teacher_settings(recipe: Recipe, teacher: Teacher, *, is_built: bool) -> dict[str, Any]:
     """The settings that the teacher's outputs depend on, besides the weights of its own model."""
     settings = recipe.teacher.model_dump(include={"dtype", "ensemble_with", "weights", "combine"})
     if recipe.teacher.ensemble_with:

@@ -14,7 +14,7 @@ import numpy as np
 from keras_kd import data, export
 from keras_kd.chain.progress import RunProgress
 from keras_kd.keras_private import forget_compilation
-from keras_kd.recipes.assembly import Assembly
+from keras_kd.recipes.checked import CheckedRecipe
 from keras_kd.recipes.engine.artifact import Artifact
 from keras_kd.recipes.engine.folder import RunFolder, removed_on_error
 from keras_kd.recipes.making import teacher_of
@@ -26,7 +26,7 @@ class Context:
     """The context shared by the stages of one run.
 
     Attributes:
-        assembly: the checked recipe with its data and models.
+        checked: the checked recipe with its data and models.
         folder: the run folder.
         progress: the display of the run's progress.
         converter: converts models to `.tflite` files.
@@ -34,7 +34,7 @@ class Context:
         shard, num_shards: the share of a cache that this process builds.
     """
 
-    assembly: Assembly
+    checked: CheckedRecipe
     folder: RunFolder
     progress: RunProgress
     converter: export.Converter
@@ -54,13 +54,13 @@ class Context:
     @functools.cached_property
     def teacher(self) -> Teacher:
         """The recipe's teacher in its final form: its trained model or file, in its precision, or as an ensemble."""
-        return teacher_of(self.assembly.recipe, self.file("teacher"), self.assembly.source)
+        return teacher_of(self.checked.recipe, self.file("teacher"), self.checked.source)
 
     @functools.cached_property
     def calibration(self) -> np.ndarray:
         """The training examples on which the ranges of integer formats are measured."""
-        recipe = self.assembly.recipe
-        return data.calibration_samples(self.assembly.source.train, recipe.export.calibration_samples, seed=recipe.seed)
+        recipe = self.checked.recipe
+        return data.calibration_samples(self.checked.source.train, recipe.export.calibration_samples, seed=recipe.seed)
 
     def save_model(self, makes: Artifact, model: keras.Model, **record: Any) -> Artifact:
         """Saves a Keras model made by a stage as a draft, without compile state; returns its artifact."""

@@ -6,7 +6,7 @@ import dataclasses
 
 from keras_kd.evaluation.roles import Role
 from keras_kd.recipes import registry
-from keras_kd.recipes.assembly import Assembly
+from keras_kd.recipes.checked import CheckedRecipe
 from keras_kd.recipes.engine.folder import RunFolder
 from keras_kd.recipes.engine.stage import Stage
 from keras_kd.recipes.stages import (  # noqa: F401 - registers the stages of the package
@@ -28,12 +28,12 @@ class Plan:
     """The stages of a run, ordered so that each comes after the stages that it reads.
 
     Attributes:
-        assembly: the checked recipe.
+        checked: the checked recipe.
         folder: the run folder.
         stages: the stages planned so far.
     """
 
-    assembly: Assembly
+    checked: CheckedRecipe
     folder: RunFolder
     stages: list[Stage] = dataclasses.field(default_factory=list)
 
@@ -49,15 +49,15 @@ class Plan:
         return [stage for stage in self.stages if stage.makes.role in roles]
 
 
-def plan(assembly: Assembly, folder: RunFolder) -> Plan:
+def plan(checked: CheckedRecipe, folder: RunFolder) -> Plan:
     """All stages for a recipe.
 
     Raises:
         ValueError: two stages have the same id.
     """
-    planned = Plan(assembly, folder)
+    planned = Plan(checked, folder)
     for planner in registry.planners():
-        settings = assembly.recipe if planner.section is None else getattr(assembly.recipe, planner.section)
+        settings = checked.recipe if planner.section is None else getattr(checked.recipe, planner.section)
         if settings is None:
             continue
         for stage in planner.plan(planned, settings):

@@ -1,7 +1,7 @@
 """Finds misspelled names in a recipe before Keras and its backend are loaded, which takes seconds.
 
 The known names (models, losses, schedules, augmentations, optimizers) are parsed from the source of the modules that
-define them. `assemble` checks all names again with the modules loaded.
+define them. `check_recipe` checks all names again with the modules loaded.
 """
 
 from __future__ import annotations

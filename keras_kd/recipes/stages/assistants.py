@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_kd.evaluation.roles import Role
-from keras_kd.recipes.assembly import Assembly
+from keras_kd.recipes.checked import CheckedRecipe
 from keras_kd.recipes.engine.artifact import Artifact
 from keras_kd.recipes.engine.stage import Stage
 from keras_kd.recipes.making import views
@@ -21,15 +21,15 @@ def plan_assistants(plan: Any, recipe: Any) -> Iterator[Stage]:
     """A training for each assistant, and the caches of their teachers; the cache for the student comes last."""
     soft = recipe.distillation.model_copy(update={"losses": None})  # losses name layers of teacher and student
     above = plan.of(Role.TEACHER)
-    for id, model in plan.assembly.assistants.items():
-        teachers, caches = teachers_of_next(above, plan.assembly)
+    for id, model in plan.checked.assistants.items():
+        teachers, caches = teachers_of_next(above, plan.checked)
         yield from caches
         title, file = id.replace("_", " "), Path(".state", f"{id}.keras")
         makes = Artifact(role=Role.ASSISTANT, title=title, kind="keras", file=file)
         assistant = Training(
             id,
             model=model,
-            assembly=plan.assembly,
+            checked=plan.checked,
             makes=makes,
             views=views(recipe),
             teachers=teachers,
@@ -37,17 +37,17 @@ def plan_assistants(plan: Any, recipe: Any) -> Iterator[Stage]:
         )
         yield assistant
         above.append(assistant)
-    yield from teachers_of_next(above, plan.assembly)[1]
+    yield from teachers_of_next(above, plan.checked)[1]
 
 
-def teachers_of_next(above: Sequence[Stage], assembly: Assembly) -> tuple[Sequence[Stage], list[Stage]]:
+def teachers_of_next(above: Sequence[Stage], checked: CheckedRecipe) -> tuple[Sequence[Stage], list[Stage]]:
     """The teachers of the next model, the last of these or all of them; see `through_cache`."""
-    teachers = above if assembly.recipe.guidance == "all" else above[-1:]
-    return through_cache(tuple(teachers), assembly)
+    teachers = above if checked.recipe.guidance == "all" else above[-1:]
+    return through_cache(tuple(teachers), checked)
 
 
 def teachers_of_student(plan: Any) -> Sequence[Stage]:
     """The stages that the student learns from."""
     if caches := plan.of(Role.CACHE):
         return caches[-1:]
-    return teachers_of_next(plan.of(Role.TEACHER, Role.ASSISTANT), plan.assembly)[0]
+    return teachers_of_next(plan.of(Role.TEACHER, Role.ASSISTANT), plan.checked)[0]

@@ -9,51 +9,51 @@ from typing import Any
 
 from keras_kd.errors import TeacherError
 from keras_kd.evaluation.roles import Role
-from keras_kd.recipes.assembly import Assembly
+from keras_kd.recipes.checked import CheckedRecipe
 from keras_kd.recipes.engine.artifact import Artifact
 from keras_kd.recipes.engine.context import Context
 from keras_kd.recipes.engine.folder import FINGERPRINT, settings_key
 from keras_kd.recipes.engine.stage import Stage
 from keras_kd.recipes.making import pipeline, views
-from keras_kd.recipes.stages.teaching import teacher_of_stages, teaching_settings
+from keras_kd.recipes.stages.training_teacher import teacher_of_stages, teacher_settings
 from keras_kd.teachers import CachedTeacher, Teacher
 from keras_kd.teachers.cache.store import Store
 
 
-def through_cache(teachers: Sequence[Stage], assembly: Assembly) -> tuple[Sequence[Stage], list[Stage]]:
+def through_cache(teachers: Sequence[Stage], checked: CheckedRecipe) -> tuple[Sequence[Stage], list[Stage]]:
     """The teachers of the next model, or their cache if the recipe has one.
 
     Returns:
         The stages to read, and the stages to add to the plan.
     """
-    if assembly.recipe.cache is None:
+    if checked.recipe.cache is None:
         return teachers, []
-    cache = Cache(teachers, assembly)
+    cache = Cache(teachers, checked)
     return [cache], [cache]
 
 
 class Cache(Stage):
     """Writes a teacher's outputs for each view of each training example; an interrupted build resumes."""
 
-    def __init__(self, teachers: Sequence[Stage], assembly: Assembly):
-        recipe, names = assembly.recipe, [stage.id for stage in teachers]
+    def __init__(self, teachers: Sequence[Stage], checked: CheckedRecipe):
+        recipe, names = checked.recipe, [stage.id for stage in teachers]
         self.name = names[-1] if len(names) == 1 else f"up_to_{names[-1]}"
         self._root = Path(recipe.cache.folder) if recipe.cache.folder else None
         settings = {
             "seed": recipe.seed,
             "augment": recipe.augment,
-            f"data{FINGERPRINT}": assembly.source.fingerprint,
+            f"data{FINGERPRINT}": checked.source.fingerprint,
             "views": views(recipe) or 1,
             "cache": recipe.cache.model_dump(include={"top_k", "remainder"}),
             "layers": _named_layers(recipe),
-            **teaching_settings(teachers, assembly),
+            **teacher_settings(teachers, checked),
         }
         title = f"{self.name.replace('_', ' ')}, cache"
         makes = Artifact(role=Role.CACHE, title=title, kind="cache")
         super().__init__(f"cache_{self.name}", inputs=teachers, settings=settings, makes=makes)
 
     def run(self, context: Context) -> Artifact:
-        recipe, source = context.assembly.recipe, context.assembly.source
+        recipe, source = context.checked.recipe, context.checked.source
         teacher = teacher_of_stages(self.inputs, context)
         num_views, path = self.settings["views"], self._folder(context, teacher)
         examples = source.train.num_examples
@@ -87,7 +87,7 @@ class Cache(Stage):
 
     def _folder(self, context: Context, teacher: Teacher) -> Path:
         """The folder of this teacher and encoding, which no other teacher or encoding shares."""
-        cache = context.assembly.recipe.cache
+        cache = context.checked.recipe.cache
         root = self._root.absolute() if self._root else Path("teacher_cache")
         key = settings_key(teacher.fingerprint, cache.top_k, cache.remainder)
         return context.folder.path / root / f"{self.name}-{key}"

@@ -10,7 +10,7 @@ import keras
 
 from keras_kd.compression import strip
 from keras_kd.evaluation.roles import Role
-from keras_kd.recipes.assembly import TrainedModel
+from keras_kd.recipes.checked import TrainedModel
 from keras_kd.recipes.engine.artifact import Artifact
 from keras_kd.recipes.engine.context import Context
 from keras_kd.recipes.engine.stage import Stage
@@ -34,25 +34,25 @@ class Compression(Training):
     """Trains a compressed copy of a student, with the student's teacher."""
 
     def __init__(self, id: str, step: Pruning, before: Stage, plan: Any):
-        assembly, student = plan.assembly, plan.assembly.models["student"]
+        checked, student = plan.checked, plan.checked.models["student"]
         changed = {"epochs": step.epochs, "learning_rate": step.learning_rate or student.settings.learning_rate}
         super().__init__(
             id,
             model=TrainedModel(student.settings.model_copy(update=changed), student.build, student.identity),
-            assembly=assembly,
+            checked=checked,
             makes=Artifact(
                 role=Role.MODEL, title=_title(step), kind="keras", file=Path(f"{id}.keras"), derived_from=before.id
             ),
-            views=views(assembly.recipe),
+            views=views(checked.recipe),
             teachers=teachers_of_student(plan),
-            distillation=assembly.recipe.distillation,
+            distillation=checked.recipe.distillation,
             continues=before,
             settings={"technique": step.model_dump(exclude={"epochs", "learning_rate"})},
         )
         self._step = step
 
     def first_model(self, context: Context, total_steps: int) -> keras.Model:
-        keras.utils.set_random_seed(context.assembly.recipe.seed)  # dropout draws a seed when a model is loaded
+        keras.utils.set_random_seed(context.checked.recipe.seed)  # dropout draws a seed when a model is loaded
         return make_pruning(self._step, total_steps).apply(context.model(self.continues.id), verbose=False)
 
     def finished_model(self, model: keras.Model) -> keras.Model:

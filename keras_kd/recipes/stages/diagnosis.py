@@ -12,13 +12,13 @@ import numpy as np
 from keras_kd import data
 from keras_kd.diagnosis import Diagnosis, diagnose
 from keras_kd.evaluation.roles import Role
-from keras_kd.recipes.assembly import Assembly
+from keras_kd.recipes.checked import CheckedRecipe
 from keras_kd.recipes.engine.artifact import Artifact
 from keras_kd.recipes.engine.context import Context
 from keras_kd.recipes.engine.folder import FINGERPRINT
 from keras_kd.recipes.engine.stage import Stage
 from keras_kd.recipes.registry import register
-from keras_kd.recipes.stages.teaching import teaching_settings
+from keras_kd.recipes.stages.training_teacher import teacher_settings
 from keras_kd.teachers import Teacher
 
 MAX_DIAGNOSED = 2000
@@ -27,39 +27,39 @@ MAX_DIAGNOSED = 2000
 @register(phase="diagnosis")
 def plan_diagnosis(plan: Any, recipe: Any) -> Iterator[Stage]:
     """The diagnosis of the recipe's teacher, if its outputs are mutually exclusive classes."""
-    if plan.assembly.task.kind.has_classes:
-        yield TeacherDiagnosis(plan["teacher"], plan.assembly)
+    if plan.checked.task.kind.has_classes:
+        yield TeacherDiagnosis(plan["teacher"], plan.checked)
 
 
 class TeacherDiagnosis(Stage):
     """Diagnoses the teacher and writes the result to `teacher_diagnosis.json`."""
 
-    def __init__(self, teacher: Stage, assembly: Assembly):
+    def __init__(self, teacher: Stage, checked: CheckedRecipe):
         settings = {
-            "seed": assembly.recipe.seed,
-            f"data{FINGERPRINT}": assembly.source.fingerprint,
-            **teaching_settings([teacher], assembly),
+            "seed": checked.recipe.seed,
+            f"data{FINGERPRINT}": checked.source.fingerprint,
+            **teacher_settings([teacher], checked),
         }
         file = Path("teacher_diagnosis.json")
         makes = Artifact(role=Role.DIAGNOSIS, title="diagnosis of the teacher", kind="text", file=file)
         super().__init__("diagnosis", inputs=[teacher], settings=settings, makes=makes)
 
     def run(self, context: Context) -> Artifact:
-        found = diagnose_teacher(context.teacher, context.assembly)
+        found = diagnose_teacher(context.teacher, context.checked)
         notes = [f"teacher: {warning}" for warning in found.warnings]
         return context.save_text(self.makes, json.dumps(found.as_dict(), indent=1) + "\n", notes=notes)
 
 
-def diagnose_teacher(teacher: Teacher, assembly: Assembly) -> Diagnosis:
+def diagnose_teacher(teacher: Teacher, checked: CheckedRecipe) -> Diagnosis:
     """Diagnoses a teacher on up to 2,000 examples each of the training and of the validation split.
 
     A teacher that has outputs for the training examples only, by index, is diagnosed on the first of these.
     """
-    source = assembly.source
+    source = checked.source
     if teacher.knows_one_set:
         first = np.arange(min(source.train.num_examples, MAX_DIAGNOSED))
         return diagnose(teacher, source.train.subset(first, "train").arrays(), progress=False)
-    rng = np.random.default_rng(assembly.recipe.seed)
+    rng = np.random.default_rng(checked.recipe.seed)
     train, validation = (_sample(getattr(source, name), name, rng) for name in ("train", "validation"))
     return diagnose(teacher, train, validation=validation, progress=False)
 

@@ -20,8 +20,8 @@ def plan_distilled(plan: Any, recipe: Any) -> Iterator[Stage]:
     """The training of the student with its teacher: same start, order and views as without the teacher."""
     yield Training(
         "distilled",
-        model=plan.assembly.models["student"],
-        assembly=plan.assembly,
+        model=plan.checked.models["student"],
+        checked=plan.checked,
         makes=Artifact(role=Role.DISTILLED, title="student distilled", kind="keras", file=Path("student.keras")),
         views=views(recipe),
         teachers=teachers_of_student(plan),

@@ -13,23 +13,23 @@ from keras_kd import export
 from keras_kd.errors import ExportError
 from keras_kd.evaluation.roles import Role
 from keras_kd.litert import Format, get_format
-from keras_kd.recipes.assembly import Assembly
+from keras_kd.recipes.checked import CheckedRecipe
 from keras_kd.recipes.engine.artifact import Artifact
 from keras_kd.recipes.engine.context import Context
 from keras_kd.recipes.engine.folder import FINGERPRINT
 from keras_kd.recipes.engine.stage import Stage
 from keras_kd.recipes.registry import register
-from keras_kd.recipes.stages.teaching import teaching_settings
+from keras_kd.recipes.stages.training_teacher import teacher_settings
 
 
 @register("export", phase="export")
 def plan_exports(plan: Any, settings: Any) -> Iterator[Stage]:
     """A file of the teacher if it is a Keras model, and one of the student for each format."""
-    if plan.assembly.teacher_is_model:
-        yield TeacherExport(plan["teacher"], plan.assembly)
+    if plan.checked.teacher_is_model:
+        yield TeacherExport(plan["teacher"], plan.checked)
     student = _shipped(plan)
     for name in settings.formats:
-        yield Export(student, get_format(name), plan.assembly)
+        yield Export(student, get_format(name), plan.checked)
 
 
 def _shipped(plan: Any) -> Stage:
@@ -44,7 +44,7 @@ def _shipped(plan: Any) -> Stage:
 class Export(Stage):
     """Exports the student in one format."""
 
-    def __init__(self, source: Stage, format: Format, assembly: Assembly):
+    def __init__(self, source: Stage, format: Format, checked: CheckedRecipe):
         short = "distilled" if source.makes.role is Role.DISTILLED else source.makes.title
         makes = Artifact(
             role=Role.EXPORTED,
@@ -53,7 +53,7 @@ class Export(Stage):
             file=Path(f"student_{format.name}.tflite"),
             derived_from=source.id,
         )
-        super().__init__(f"export_{format.name}", inputs=[source], settings=_settings(format, assembly), makes=makes)
+        super().__init__(f"export_{format.name}", inputs=[source], settings=_settings(format, checked), makes=makes)
         self._format = format
 
     def prepare(self, context: Context) -> None:
@@ -79,7 +79,7 @@ class Export(Stage):
 class TeacherExport(Export):
     """Exports the teacher in float32; if that fails, the report lacks its size and latency."""
 
-    def __init__(self, teacher: Stage, assembly: Assembly):
+    def __init__(self, teacher: Stage, checked: CheckedRecipe):
         format = get_format("float32")
         makes = Artifact(
             role=Role.REFERENCE,
@@ -88,7 +88,7 @@ class TeacherExport(Export):
             file=Path(".state", "teacher_float32.tflite"),
             derived_from=teacher.id,
         )
-        settings = _settings(format, assembly) | teaching_settings([teacher], assembly)
+        settings = _settings(format, checked) | teacher_settings([teacher], checked)
         Stage.__init__(self, "export_teacher", inputs=[teacher], settings=settings, makes=makes)
         self._format = format
 
@@ -105,12 +105,12 @@ class TeacherExport(Export):
             return dataclasses.replace(self.makes, file=None, record={"notes": [note]}, is_complete=False)
 
 
-def _settings(format: Format, assembly: Assembly) -> dict[str, Any]:
+def _settings(format: Format, checked: CheckedRecipe) -> dict[str, Any]:
     if not format.needs_calibration:
         return {"format": format.name}
     return {
         "format": format.name,
-        f"data{FINGERPRINT}": assembly.source.fingerprint,
-        "seed": assembly.recipe.seed,
-        "calibration_samples": assembly.recipe.export.calibration_samples,
+        f"data{FINGERPRINT}": checked.source.fingerprint,
+        "seed": checked.recipe.seed,
+        "calibration_samples": checked.recipe.export.calibration_samples,
     }

@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_kd import data
 from keras_kd.evaluation.roles import Role
-from keras_kd.recipes.assembly import Assembly
+from keras_kd.recipes.checked import CheckedRecipe
 from keras_kd.recipes.engine.artifact import Artifact
 from keras_kd.recipes.engine.stage import Stage
 from keras_kd.recipes.making import views
@@ -23,9 +23,9 @@ from keras_kd.recipes.stages.training import Training
 def plan_few_labels(plan: Any, few: Any) -> Iterator[Stage]:
     """The student trained alone on the labeled examples, and distilled on all examples, most without a label."""
     shared = {
-        "model": plan.assembly.models["student"],
-        "assembly": plan.assembly,
-        "views": views(plan.assembly.recipe),
+        "model": plan.checked.models["student"],
+        "checked": plan.checked,
+        "views": views(plan.checked.recipe),
         "settings": {"num_labels": few.num_labels},
     }
     yield FewLabelsAlone("few_scratch", makes=_makes(Role.SCRATCH, "scratch", few.num_labels), **shared)
@@ -46,24 +46,24 @@ def _makes(role: Role, name: str, labels: int) -> Artifact:
 class FewLabelsAlone(Training):
     """Trains on the labeled examples alone."""
 
-    def split(self, assembly: Assembly) -> data.Split:
-        return few_label_splits(assembly)[0]
+    def split(self, checked: CheckedRecipe) -> data.Split:
+        return few_label_splits(checked)[0]
 
 
 class FewLabelsDistilled(Training):
     """Trains on all examples, most of them without a label."""
 
-    def split(self, assembly: Assembly) -> data.Split:
-        return few_label_splits(assembly)[1]
+    def split(self, checked: CheckedRecipe) -> data.Split:
+        return few_label_splits(checked)[1]
 
 
-def few_label_splits(assembly: Assembly) -> tuple[data.Split, data.Split]:
+def few_label_splits(checked: CheckedRecipe) -> tuple[data.Split, data.Split]:
     """The labeled examples, repeated to the size of the whole split; and the whole split without the other labels.
 
     Both give the same number of steps per epoch.
     """
-    train_split, num_labels = assembly.source.train, assembly.recipe.few_labels.num_labels
-    labeled, partly = data.few_labels(train_split, num_labels, assembly.recipe.seed)
+    train_split, num_labels = checked.source.train, checked.recipe.few_labels.num_labels
+    labeled, partly = data.few_labels(train_split, num_labels, checked.recipe.seed)
     repeated = np.sort(np.resize(np.arange(labeled.num_examples), train_split.num_examples))
     alone = labeled.subset(repeated, name=f"the {num_labels} labeled ones, repeated")
     return alone, partly.relabeled(partly.labels(), name=f"all, {num_labels} of them labeled")

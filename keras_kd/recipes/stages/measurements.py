@@ -23,13 +23,13 @@ from keras_kd.evaluation.roles import MODELS, Role
 from keras_kd.evaluation.rows import ModelRow
 from keras_kd.evaluation.scale import replicates
 from keras_kd.features.logits import logits_from_probabilities
-from keras_kd.recipes.assembly import Assembly
+from keras_kd.recipes.checked import CheckedRecipe
 from keras_kd.recipes.engine.artifact import Artifact
 from keras_kd.recipes.engine.context import Context
 from keras_kd.recipes.engine.folder import FINGERPRINT
 from keras_kd.recipes.engine.stage import Stage
 from keras_kd.recipes.registry import register
-from keras_kd.recipes.stages.teaching import BATCH_SIZE, predict, teaching_settings
+from keras_kd.recipes.stages.training_teacher import BATCH_SIZE, predict, teacher_settings
 from keras_kd.recipes.task import gives_logits
 from keras_kd.teachers import Ensemble, FrozenTeacher
 
@@ -37,19 +37,19 @@ from keras_kd.teachers import Ensemble, FrozenTeacher
 @register(phase="measure")
 def plan_measurements(plan: Any, recipe: Any) -> Iterator[Stage]:
     """The measurements of all models and files, except a teacher without outputs for the test split."""
-    hidden = {Role.TEACHER} if plan.assembly.teacher_knows_one_set else set()
+    hidden = {Role.TEACHER} if plan.checked.teacher_knows_one_set else set()
     measured = plan.of(*(MODELS - hidden), Role.EXPORTED, Role.REFERENCE)
-    yield Measurements(measured, plan.assembly)
+    yield Measurements(measured, plan.checked)
 
 
 class Measurements(Stage):
     """Measures its inputs on the test split."""
 
-    def __init__(self, measured: Sequence[Stage], assembly: Assembly):
+    def __init__(self, measured: Sequence[Stage], checked: CheckedRecipe):
         settings = {
-            f"data{FINGERPRINT}": assembly.source.fingerprint,
-            "num_threads": assembly.recipe.export.num_threads,
-            **teaching_settings(measured, assembly),
+            f"data{FINGERPRINT}": checked.source.fingerprint,
+            "num_threads": checked.recipe.export.num_threads,
+            **teacher_settings(measured, checked),
         }
         makes = Artifact(role=Role.MEASUREMENTS, title="measurements", kind="text", file=Path(".state", "rows.json"))
         super().__init__("measurements", inputs=measured, settings=settings, makes=makes)
@@ -62,7 +62,7 @@ class Measurements(Stage):
 
     def measure(self, context: Context) -> dict[str, Any]:
         """Rows, confusion matrix, soft targets, and the environment of the measurement."""
-        test, task = context.assembly.source.test, context.assembly.task
+        test, task = context.checked.source.test, context.checked.task
         files = self._files(context)
         runners = {
             id: evaluation.TFLiteRunner(file, num_threads=self.settings["num_threads"]) for id, file in files.items()
@@ -106,7 +106,7 @@ class Measurements(Stage):
         self, context: Context, runners: Mapping[str, evaluation.Runner], progress: Any
     ) -> dict[str, _Predictions]:
         """The predictions of all models and files for the test split, by stage id."""
-        test, predictions = context.assembly.source.test, {}
+        test, predictions = context.checked.source.test, {}
         for source in self._sources:
             if source.makes.role is Role.EXPORTED:
                 origin = predictions[source.makes.derived_from]
@@ -118,7 +118,7 @@ class Measurements(Stage):
 
     def _scores(self, context: Context, predictions: Mapping[str, _Predictions], progress: Any) -> dict[str, _Scores]:
         """The measures of all models and files by stage id, and the agreement of a file with its origin."""
-        task, labels, scores = context.assembly.task, context.assembly.source.test.labels(), {}
+        task, labels, scores = context.checked.task, context.checked.source.test.labels(), {}
         for source in self._sources:
             progress.note(source.makes.title)
             made, own = source.makes, predictions[source.id]

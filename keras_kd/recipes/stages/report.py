@@ -46,7 +46,7 @@ class ReportFiles(Stage):
 
     def report(self, context: Context) -> Report:
         """The report of the records of all stages."""
-        recipe, source = context.assembly.recipe, context.assembly.source
+        recipe, source = context.checked.recipe, context.checked.source
         measured = json.loads(context.file("measurements").read_text("utf-8"))
         titles = {stage.id: stage.makes.title for stage in self.titled}
         rows = [ModelRow(**row | {"title": titles[row["id"]]}) for row in measured.pop("rows")]

@@ -19,5 +19,5 @@ def plan_scratch(plan: Any, recipe: Any) -> Iterator[Stage]:
     """The training of the student alone."""
     file = Path(".state", "scratch.keras")
     makes = Artifact(role=Role.SCRATCH, title="student from scratch", kind="keras", file=file)
-    model = plan.assembly.models["student"]
-    yield Training("scratch", model=model, assembly=plan.assembly, makes=makes, views=views(recipe))
+    model = plan.checked.models["student"]
+    yield Training("scratch", model=model, checked=plan.checked, makes=makes, views=views(recipe))

@@ -29,17 +29,17 @@ def plan_teacher(plan: Any, recipe: Any) -> Iterator[Stage]:
     Raises:
         RecipeError: a `teacher.keras` that the user put into the run folder does not fit.
     """
-    assembly, file = plan.assembly, plan.folder.path / FILE
-    if "teacher" not in assembly.models:
+    checked, file = plan.checked, plan.folder.path / FILE
+    if "teacher" not in checked.models:
         yield ExternalTeacher(recipe.teacher.model)
     elif is_file(recipe.teacher.model):
-        yield GivenTeacher(recipe.teacher.model, assembly.models["teacher"].identity)
+        yield GivenTeacher(recipe.teacher.model, checked.models["teacher"].identity)
     elif file.exists() and not plan.folder.wrote("teacher", file):
-        check_file(file, "teacher", assembly)
+        check_file(file, "teacher", checked)
         yield FoundTeacher(file)
     else:
-        model = assembly.models["teacher"]
-        yield Training("teacher", model=model, assembly=assembly, makes=_MAKES, views=None)
+        model = checked.models["teacher"]
+        yield Training("teacher", model=model, checked=checked, makes=_MAKES, views=None)
 
 
 class GivenTeacher(Stage):

@@ -12,7 +12,7 @@ from keras_kd import data
 from keras_kd.callbacks import Resume
 from keras_kd.chain.fitting import fit
 from keras_kd.distillers import Distiller
-from keras_kd.recipes.assembly import Assembly, TrainedModel
+from keras_kd.recipes.checked import CheckedRecipe, TrainedModel
 from keras_kd.recipes.engine.artifact import Artifact
 from keras_kd.recipes.engine.context import Context
 from keras_kd.recipes.engine.folder import FINGERPRINT
@@ -20,7 +20,7 @@ from keras_kd.recipes.engine.stage import Stage
 from keras_kd.recipes.making import make_distiller, make_optimizer, pipeline
 from keras_kd.recipes.reading import schema
 from keras_kd.recipes.stages.speed import build_ahead, steps_per_execution
-from keras_kd.recipes.stages.teaching import teacher_in_memory, teacher_of_stages, teaching_settings
+from keras_kd.recipes.stages.training_teacher import teacher_in_memory, teacher_of_stages, teacher_settings
 from keras_kd.teachers.frozen import fingerprint
 
 SAVE_EVERY_SECONDS = 5.0
@@ -33,7 +33,7 @@ class Training(Stage):
     Args:
         id, makes: see `Stage`.
         model: the model to train, with its settings.
-        assembly: the checked recipe.
+        checked: the checked recipe.
         views: the number of views of an example; None means a fresh view each epoch.
         teachers: the stages whose artifacts are its teachers: none, one (possibly a cache), or several at once.
         distillation: the settings of the distillation.
@@ -46,7 +46,7 @@ class Training(Stage):
         id: str,
         *,
         model: TrainedModel,
-        assembly: Assembly,
+        checked: CheckedRecipe,
         makes: Artifact,
         views: int | None,
         teachers: Sequence[Stage] = (),
@@ -54,11 +54,11 @@ class Training(Stage):
         continues: Stage | None = None,
         settings: Mapping[str, Any] | None = None,
     ):
-        recipe = assembly.recipe
+        recipe = checked.recipe
         own = {
             "seed": recipe.seed,
             "augment": recipe.augment,
-            f"data{FINGERPRINT}": assembly.source.fingerprint,
+            f"data{FINGERPRINT}": checked.source.fingerprint,
             **model.settings.model_dump(include=_FIELDS),
             f"untrained model{FINGERPRINT}": model.identity,
             "views": views,
@@ -66,15 +66,15 @@ class Training(Stage):
         }
         if teachers:
             own |= {"distillation": distillation.model_dump(), "drop": recipe.drop}
-            own |= teaching_settings(teachers, assembly)
+            own |= teacher_settings(teachers, checked)
         inputs = [*teachers, *([] if continues is None or continues in teachers else [continues])]
         super().__init__(id, inputs=inputs, settings=own, makes=makes)
         self._model, self._views, self._distillation = model, views, distillation
         self._teachers, self.continues = tuple(teachers), continues
 
-    def split(self, assembly: Assembly) -> data.Split:
+    def split(self, checked: CheckedRecipe) -> data.Split:
         """The training examples, all of them by default."""
-        return assembly.source.train
+        return checked.source.train
 
     def first_model(self, context: Context, total_steps: int) -> keras.Model:
         """The model with which the training starts."""
@@ -85,8 +85,8 @@ class Training(Stage):
         return model
 
     def run(self, context: Context) -> Artifact:
-        model, split = self._build(context), self.split(context.assembly)
-        keras.utils.set_random_seed(context.assembly.recipe.seed)
+        model, split = self._build(context), self.split(context.checked)
+        keras.utils.set_random_seed(context.checked.recipe.seed)
         record = self._train(context, model, split)
         return context.save_model(self.makes, self.finished_model(getattr(model, "student", model)), **record)
 
@@ -104,12 +104,12 @@ class Training(Stage):
 
     def _build(self, context: Context) -> keras.Model:
         """The model with its initial weights, or its distiller."""
-        assembly, settings = context.assembly, self._model.settings
-        split, recipe = self.split(assembly), assembly.recipe
+        checked, settings = context.checked, self._model.settings
+        split, recipe = self.split(checked), checked.recipe
         total_steps = settings.epochs * data.steps_per_epoch(split, settings.batch_size)
         model = self.first_model(context, total_steps)
         if not model.built:
-            model.build((None, *assembly.source.input_shape))
+            model.build((None, *checked.source.input_shape))
         if not self._teachers:
             return model
         teacher = teacher_of_stages(self._teachers, context)
@@ -122,22 +122,22 @@ class Training(Stage):
 
     def _train(self, context: Context, model: keras.Model, split: data.Split) -> dict[str, Any]:
         """Compiles and fits; returns the history and the conditions that compared students must share."""
-        assembly, settings = context.assembly, self._model.settings
+        checked, settings = context.checked, self._model.settings
         student = getattr(model, "student", model)
         initial_weights = fingerprint(student)
-        batches = pipeline(assembly.recipe, split, settings, assembly.source.num_classes, self._views)
+        batches = pipeline(checked.recipe, split, settings, checked.source.num_classes, self._views)
         mixed = any(isinstance(step, data.Mixing) for step in batches.augment)
         model.compile(
             make_optimizer(settings, settings.epochs * batches.steps_per_epoch),
-            loss=assembly.task.loss(student, mixed=mixed),
-            metrics=assembly.task.metrics(student),
+            loss=checked.task.loss(student, mixed=mixed),
+            metrics=checked.task.metrics(student),
             steps_per_execution=steps_per_execution(model, batches),
         )
         build_ahead(model, batches)
         if isinstance(model, Distiller):
             batches = batches.with_teacher(model.teacher)
             batches.views = self._views  # a cache may contain more views
-        one_hot = assembly.task.one_hot(mixed=mixed)
+        one_hot = checked.task.one_hot(mixed=mixed)
         history = fit(
             model,
             batches,
@@ -145,10 +145,10 @@ class Training(Stage):
             epochs=settings.epochs,
             progress=context.progress,
             resume=self._resume(context),
-            validation_data=data.evaluation_batches(assembly.source.validation, settings.batch_size, one_hot=one_hot),
+            validation_data=data.evaluation_batches(checked.source.validation, settings.batch_size, one_hot=one_hot),
         )
         conditions = {"initial weights": initial_weights} | _conditions(model, batches, settings, split)
-        return {"history": assembly.task.history(history, split.labels()), "conditions": conditions}
+        return {"history": checked.task.history(history, split.labels()), "conditions": conditions}
 
 
 def _conditions(

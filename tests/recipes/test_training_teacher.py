@@ -9,7 +9,7 @@ from scipy.special import log_softmax
 
 from keras_kd import data, export, recipes
 from keras_kd.errors import RecipeError, TeacherError
-from keras_kd.recipes.checks.recipe import assemble
+from keras_kd.recipes.checks.recipe import check_recipe
 from keras_kd.teachers import CachedTeacher, FrozenTeacher
 
 TEACHER, DISTILLED = "teacher", "distilled"
@@ -142,7 +142,7 @@ def test_stored_logits(tmp_path, run_recipe, make_recipe, teacher_file):
         recipes.diagnose_teacher(make_recipe(tmp_path / "stored", *QUICK, f"teacher.model={file}")).train.accuracy > 0.5
     )
     with pytest.raises(RecipeError, match="teacher: The pipeline augments its examples"):
-        assemble(make_recipe(tmp_path / "other", *QUICK, f"teacher.model={file}", AUGMENT))
+        check_recipe(make_recipe(tmp_path / "other", *QUICK, f"teacher.model={file}", AUGMENT))
 
 
 @pytest.mark.filterwarnings("ignore:Distillation uses logits")
@@ -155,9 +155,9 @@ def test_a_function_as_the_teacher(tmp_path, run_recipe, make_recipe, monkeypatc
     assert rows[TEACHER]["accuracy"] > 0.95 and rows[DISTILLED]["accuracy"] > 0.3
     assert "teacher: loaded neighbors:teacher." in said and TEACHER not in report.histories
     with pytest.raises(RecipeError, match="teacher: Only Keras models support a 'dtype'"):
-        assemble(make_recipe(tmp_path / "x", *QUICK, "teacher.model=neighbors:teacher", "teacher.dtype=float32"))
+        check_recipe(make_recipe(tmp_path / "x", *QUICK, "teacher.model=neighbors:teacher", "teacher.dtype=float32"))
     with pytest.raises(RecipeError, match="teacher.epochs: this key is missing"):
-        assemble(make_recipe(tmp_path / "x", *QUICK, "teacher={model: 'example_models:teacher'}"))
+        check_recipe(make_recipe(tmp_path / "x", *QUICK, "teacher={model: 'example_models:teacher'}"))
 
 
 @pytest.mark.parametrize("cache", ["null", "{}"])
@@ -170,7 +170,7 @@ def test_all_models_before_guide_the_student(cache, tmp_path, run_recipe, make_r
     assert terms == [f"soft_targets_{name}" for name in ("assistant_1", "assistant_2", "teacher")]
     np.testing.assert_allclose(sum(np.array(history[name]) for name in terms), history["distillation_loss"], rtol=1e-5)
     with pytest.raises(RecipeError, match="guidance: several teachers support soft targets only"):
-        assemble(make_recipe(tmp_path / "other", *QUICK, *overrides, "distillation.losses=[soft_targets]"))
+        check_recipe(make_recipe(tmp_path / "other", *QUICK, *overrides, "distillation.losses=[soft_targets]"))
 
 
 def test_the_diagnosis(tmp_path, make_recipe, teacher_file):
@@ -199,5 +199,5 @@ def test_the_diagnosis(tmp_path, make_recipe, teacher_file):
 )
 def test_what_does_not_fit_is_named_before_anything_is_written(tmp_path, make_recipe, override, message):
     with pytest.raises(RecipeError, match=message):
-        assemble(make_recipe(tmp_path / "run", *QUICK, override))
+        check_recipe(make_recipe(tmp_path / "run", *QUICK, override))
     assert not (tmp_path / "run").exists()

@@ -29,7 +29,7 @@ class TrainedModel:
 
 
 @dataclasses.dataclass(frozen=True)
-class Assembly:
+class CheckedRecipe:
     """A checked recipe with its data and models.
 
     Attributes:
@@ -38,8 +38,8 @@ class Assembly:
         task: the kind of problem: losses, metrics, labels, measures and words.
         models: the models of the run: `"teacher"` (unless it is not a Keras model), `"assistant_1"` and so on,
             `"student"`.
-        teaching: the settings that the teacher's outputs depend on, besides the weights of its model: precision,
-            ensemble, or the fingerprint of an external teacher.
+        teacher_settings: what the teacher's outputs depend on besides the weights of its model: precision, ensemble, or
+            the fingerprint of an external teacher.
         teacher_is_model: whether the teacher is a single Keras model.
         teacher_knows_one_set: whether the teacher has outputs for the training examples only.
     """
@@ -48,7 +48,7 @@ class Assembly:
     source: data.DataSource
     task: RecipeTask
     models: dict[str, TrainedModel]
-    teaching: dict[str, Any]
+    teacher_settings: dict[str, Any]
     teacher_is_model: bool
     teacher_knows_one_set: bool
 

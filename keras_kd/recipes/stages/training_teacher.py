@@ -12,7 +12,7 @@ from keras_kd import data
 from keras_kd.chain.progress import RunProgress
 from keras_kd.data.sources import records
 from keras_kd.evaluation.roles import Role
-from keras_kd.recipes.assembly import Assembly
+from keras_kd.recipes.checked import CheckedRecipe
 from keras_kd.recipes.engine.context import Context
 from keras_kd.recipes.engine.stage import Stage
 from keras_kd.recipes.reading.schema import Recipe
@@ -22,10 +22,10 @@ from keras_kd.teachers.array_runner import TeacherRunner
 BATCH_SIZE = 256
 
 
-def teaching_settings(stages: Sequence[Stage], assembly: Assembly) -> dict[str, Any]:
+def teacher_settings(stages: Sequence[Stage], checked: CheckedRecipe) -> dict[str, Any]:
     """The settings that the outputs of these stages' models depend on, besides their artifacts."""
     is_read = any(stage.makes.role is Role.TEACHER for stage in stages)
-    return {"teaching": assembly.teaching} if is_read else {}
+    return {"teacher settings": checked.teacher_settings} if is_read else {}
 
 
 def teacher_of_stages(stages: Sequence[Stage], context: Context) -> Teacher:

@@ -11,7 +11,7 @@ import pytest
 import keras_kd as kd
 from keras_kd.errors import ConfigurationError, Notice, RecipeError
 from keras_kd.recipes.checks.models import check_apart
-from keras_kd.recipes.checks.recipe import assemble
+from keras_kd.recipes.checks.recipe import check_recipe
 from keras_kd.recipes.engine.folder import RunFolder
 from keras_kd.recipes.engine.plan import plan
 from keras_kd.recipes.making import make_distiller, make_optimizer, scheduled
@@ -197,7 +197,7 @@ def test_what_does_not_fit_is_named_and_nothing_is_written(
     recipe = make_recipe(tmp_path / "run", override.format(here=outside))
     before = tree(outside)
     with pytest.raises(RecipeError) as caught:
-        assemble(recipe)
+        check_recipe(recipe)
     message = str(caught.value)
     for part in parts:
         assert part in message
@@ -209,7 +209,7 @@ def test_what_does_not_fit_is_named_and_nothing_is_written(
 def test_a_student_that_is_the_teacher_is_refused(student, make_recipe, outside, tmp_path):
     models = f"teacher={{model: {outside}/mine.keras}}", f"student.model={outside}/{student}.keras"
     with pytest.raises(RecipeError, match="student.model: identical to the teacher, in layers and weights"):
-        assemble(make_recipe(tmp_path / "run", *models))
+        check_recipe(make_recipe(tmp_path / "run", *models))
 
 
 def test_models_that_share_layers_are_refused(example_models):
@@ -224,7 +224,7 @@ def test_another_backend_is_refused_before_anything_else(make_recipe, tmp_path, 
     recipe = make_recipe(tmp_path / "run", "student.model=nowhere:student")
     monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
     with pytest.raises(RecipeError, match="KERAS_BACKEND: .*'torch'.*'tensorflow' or 'jax'"):
-        assemble(recipe)
+        check_recipe(recipe)
 
 
 @pytest.mark.parametrize(
@@ -254,7 +254,7 @@ def test_invalid_settings_are_refused_by_the_schema(override, message, make_reci
 def test_a_folder_of_somebody_else(make_recipe, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
     with pytest.raises(RecipeError, match=f"output_dir: the folder is not writable.*{re.escape(str(tmp_path))}"):
-        assemble(make_recipe(tmp_path / "run"))
+        check_recipe(make_recipe(tmp_path / "run"))
 
 
 def test_what_is_quick_is_checked_before_the_data_is_opened(make_recipe, tmp_path, monkeypatch):
@@ -269,7 +269,7 @@ def test_what_is_quick_is_checked_before_the_data_is_opened(make_recipe, tmp_pat
         "distillation.alpha={name: cosin}",
     ):
         with pytest.raises(RecipeError, match=override.partition("=")[0]):
-            assemble(make_recipe(tmp_path / "run", override))
+            check_recipe(make_recipe(tmp_path / "run", override))
 
 
 def test_a_teacher_that_was_put_into_the_run_folder_has_to_fit(make_recipe, example_models, tmp_path):
@@ -277,21 +277,21 @@ def test_a_teacher_that_was_put_into_the_run_folder_has_to_fit(make_recipe, exam
     file.parent.mkdir()
     file.write_bytes(b"no model at all")
     before = tree(tmp_path)
-    assembly = assemble(make_recipe(tmp_path / "run"))
+    checked = check_recipe(make_recipe(tmp_path / "run"))
     with pytest.raises(RecipeError, match=f"{re.escape(str(file))}: the file cannot be loaded"):
-        plan(assembly, RunFolder(assembly.recipe.folder))
+        plan(checked, RunFolder(checked.recipe.folder))
     assert tree(tmp_path) == before
     example_models.with_another_class_count((8, 8, 1)).save(file)
     with pytest.raises(RecipeError, match=f"{re.escape(str(file))}: The teacher's outputs do not fit the task.*11"):
-        plan(assembly, RunFolder(assembly.recipe.folder))
+        plan(checked, RunFolder(checked.recipe.folder))
 
 
 def test_a_schedule_is_checked_over_the_whole_training(make_recipe, tmp_path):
     """1,078 images in batches of 64 are 17 steps per epoch."""
     alpha = "distillation.alpha={name: piecewise, boundaries: [40], values: [0.5, 1.5]}"
-    assemble(make_recipe(tmp_path / "run", alpha, "student.epochs=2"))
+    check_recipe(make_recipe(tmp_path / "run", alpha, "student.epochs=2"))
     with pytest.raises(RecipeError, match="distillation.alpha.*Received: 1.5"):
-        assemble(make_recipe(tmp_path / "run", alpha, "student.epochs=3"))
+        check_recipe(make_recipe(tmp_path / "run", alpha, "student.epochs=3"))
 
 
 def test_a_schedule_without_steps_takes_the_whole_training():
@@ -307,7 +307,7 @@ def test_schedules_may_touch_the_ends_of_their_range(make_recipe, tmp_path):
         "distillation.alpha={name: cosine, start: 1.0, end: 0.0}",
         "distillation.temperature={name: linear, start: 4.0, end: 0.001}",
     )
-    assemble(make_recipe(tmp_path / "run", *overrides))
+    check_recipe(make_recipe(tmp_path / "run", *overrides))
 
 
 def test_the_optimizer():
@@ -322,19 +322,19 @@ def test_the_optimizer():
 
 
 def test_a_function_is_given_what_it_takes(make_recipe, tmp_path):
-    assembly = assemble(make_recipe(tmp_path / "run", "student.model=example_models:of_fixed_shape"))
-    assert assembly.models["student"].build().output_shape == (None, 10)
-    softmax = assemble(make_recipe(tmp_path / "run", "student.model=example_models:softmax_student"))
+    checked = check_recipe(make_recipe(tmp_path / "run", "student.model=example_models:of_fixed_shape"))
+    assert checked.models["student"].build().output_shape == (None, 10)
+    softmax = check_recipe(make_recipe(tmp_path / "run", "student.model=example_models:softmax_student"))
     assert softmax.models["student"].build().layers[-1].activation is keras.activations.softmax
 
 
 def test_models_depend_on_the_seed_alone(make_recipe, tmp_path):
-    assembly = assemble(make_recipe(tmp_path / "run", "seed=3"))
-    other = assemble(make_recipe(tmp_path / "run", "seed=4"))
-    first = assembly.models["student"].build()
+    checked = check_recipe(make_recipe(tmp_path / "run", "seed=3"))
+    other = check_recipe(make_recipe(tmp_path / "run", "seed=4"))
+    first = checked.models["student"].build()
     np.random.random(5)
     keras.random.normal((3,))
-    second, third = assembly.models["student"].build(), other.models["student"].build()
+    second, third = checked.models["student"].build(), other.models["student"].build()
     for a, b in zip(first.get_weights(), second.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
     assert np.abs(first.get_weights()[0] - third.get_weights()[0]).max() > 0.01
@@ -354,9 +354,9 @@ def test_losses_are_made_with_their_layers_and_schedules(make_recipe, tmp_path):
     hint = "{name: hint, teacher: block_3_out, student: block_4_relu, weight: {name: cosine, start: 2, end: 0}}"
     models = ("teacher.model=digits_teacher", "student.model=digits_student", "few_labels={num_labels: 20}")
     recipe = make_recipe(tmp_path, f"distillation.losses=[soft_targets, {hint}]", *models)
-    assembly = assemble(recipe)
+    checked = check_recipe(recipe)
     assert recipe.few_labels.losses == recipe.distillation.losses
-    teacher, student = assembly.models["teacher"].build(), assembly.models["student"].build()
+    teacher, student = checked.models["teacher"].build(), checked.models["student"].build()
     with pytest.warns(Notice, match="hint_block_4_relu: .*1x1 convolution to 128 channels"):
         distiller = make_distiller(teacher, student, recipe.distillation, total_steps=50)
     assert [term.name for term in distiller.terms] == ["soft_targets", "hint_block_4_relu"]
