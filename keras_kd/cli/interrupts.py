@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import os
 import signal
@@ -32,7 +33,8 @@ def handled() -> Iterator[None]:
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     interruption.forget()
-    signal.signal(signal.SIGINT, lambda number, frame: _press(terminal))
+    handler = functools.partial(_pressed, terminal)
+    signal.signal(signal.SIGINT, handler)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     sys.unraisablehook = _without_interrupts(sys.unraisablehook)
     threading.Thread(target=_watch, args=(reader, terminal), name="second Ctrl-C", daemon=True).start()
@@ -40,7 +42,8 @@ def handled() -> Iterator[None]:
         yield
     finally:
         signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if signal.getsignal(signal.SIGINT) is handler:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         os.close(writer)
 
 
@@ -54,7 +57,13 @@ def working() -> Iterator[None]:
         _working.clear()
 
 
-def _press(terminal: int) -> None:
+def end_at_once() -> None:
+    """From here on, Ctrl-C ends the process without a message: its work is done."""
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _pressed(terminal: int, number: int, frame: object) -> None:
     """Handles the first Ctrl-C, in the main thread."""
     if not _working.is_set() and not interruption.is_pressed():
         _end(terminal, "Interrupted.")

@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 
-from keras_kd.cli.interrupts import handled
+from keras_kd.cli.interrupts import end_at_once, handled
 
 
 def main() -> None:
@@ -17,6 +17,7 @@ def main() -> None:
         try:
             app()
         except SystemExit as error:
+            end_at_once()
             _leave(error.code)
             raise
 
