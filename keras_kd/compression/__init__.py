@@ -1,8 +1,26 @@
 """Compression of the weights of Keras 3 models, while they are trained or distilled."""
 
-from keras_kd.compression.patterns import Blocks, NOfM, Pattern
-from keras_kd.compression.pruning import Pruning, sparsity
+from keras_kd.compression.chaining import chain
+from keras_kd.compression.pruning.patterns import Blocks, NOfM, Pattern
+from keras_kd.compression.pruning.pruning import Pruning, sparsity
 from keras_kd.compression.reparametrized import Reparametrized
-from keras_kd.compression.transform import Report, Row, Transform, strip
+from keras_kd.compression.report import Report, Row
+from keras_kd.compression.stripping import strip
+from keras_kd.compression.transform import Transform, WeightTransform
+from keras_kd.compression.weight_functions import WeightFunction
 
-__all__ = ["Blocks", "NOfM", "Pattern", "Pruning", "Reparametrized", "Report", "Row", "Transform", "sparsity", "strip"]
+__all__ = [
+    "Blocks",
+    "NOfM",
+    "Pattern",
+    "Pruning",
+    "Reparametrized",
+    "Report",
+    "Row",
+    "Transform",
+    "WeightFunction",
+    "WeightTransform",
+    "chain",
+    "sparsity",
+    "strip",
+]

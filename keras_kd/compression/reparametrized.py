@@ -8,6 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_kd.compression.weight_functions import WeightFunction
 from keras_kd.serialization import deserialize, register, serialize
 from keras_kd.surgery.weights import weights_by_name
 
@@ -22,15 +23,14 @@ class Reparametrized(keras.layers.Wrapper):
 
     Args:
         layer: the layer; built, or with a build configuration in `build_config`.
-        weights: functions of weights as Keras layers, by the name of the weight (`"kernel"`, `"query/kernel"`). Each is
-            called with the weight and `training`, and returns a tensor of the same shape.
+        weights: functions of weights by the name of the weight (`"kernel"`, `"query/kernel"`).
         build_config: as `layer.get_build_config()` gives it.
     """
 
     def __init__(
         self,
         layer: keras.layers.Layer,
-        weights: Mapping[str, keras.layers.Layer],
+        weights: Mapping[str, WeightFunction],
         build_config: Mapping[str, Any] | None = None,
         **settings: Any,
     ):
@@ -65,6 +65,11 @@ class Reparametrized(keras.layers.Wrapper):
             outputs = self.layer(*args, **kwargs)
         overlay.pass_on(self)
         return outputs
+
+    def start(self) -> None:
+        """Sets the initial state of the functions from the weights' values."""
+        for name, function in self.reparametrizations.items():
+            function.start(ops.convert_to_numpy(self._trained.values[name]))
 
     def compute_mask(self, inputs, previous_mask=None):
         """The layer inside has already set the masks of its outputs."""

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from keras_kd import compression, data, schedules
-from keras_kd.compression.patterns import get_pattern
+from keras_kd.compression.pruning.patterns import get_pattern
 from keras_kd.distillers import Distiller
 from keras_kd.errors import ConfigurationError, explain
 from keras_kd.losses.multi_teacher import soft_targets_per_teacher

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_kd.compression import masks
+from keras_kd.compression.pruning import masks
 
 RNG = np.random.default_rng(0)
 

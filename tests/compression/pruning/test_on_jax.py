@@ -17,6 +17,6 @@ pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason=
 @pytest.mark.parametrize("which", [SHORT, pytest.param(WHAT, marks=pytest.mark.long)], ids=["short", "all"])
 def test_pruning_on_jax(start, which):
     command = [sys.executable, "-m", "pytest", "-n", "0", "-q", HERE / "test_pruning.py", "-k", which]
-    child = start(*command, cwd=HERE.parents[1], env={**os.environ, "KERAS_BACKEND": "jax"}).wait()
+    child = start(*command, cwd=HERE.parents[2], env={**os.environ, "KERAS_BACKEND": "jax"}).wait()
     assert child.returncode == 0, child.stdout[-3000:]
     assert " passed" in child.stdout and "failed" not in child.stdout

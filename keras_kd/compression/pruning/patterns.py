@@ -6,7 +6,7 @@ import dataclasses
 import re
 from typing import Any
 
-from keras_kd.compression import masks
+from keras_kd.compression.pruning import masks
 from keras_kd.errors import ConfigurationError, explain
 
 

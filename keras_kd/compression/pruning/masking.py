@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-import keras
 from keras import ops
 
 from keras_kd import schedules
-from keras_kd.compression.patterns import Pattern, get_pattern
+from keras_kd.compression.pruning.patterns import Pattern, get_pattern
 from keras_kd.compression.selection import MatrixView
+from keras_kd.compression.weight_functions import WeightFunction
 from keras_kd.serialization import deserialize, register, serialize
 
 
 @register
-class Mask(keras.layers.Layer):
+class Mask(WeightFunction):
     """Multiplies a weight by a mask whose sparsity follows a schedule.
 
     At step `begin` and every `frequency` steps after it, the mask keeps the weights of largest magnitude. A pruned
@@ -30,7 +30,7 @@ class Mask(keras.layers.Layer):
     """
 
     def __init__(self, sparsity, pattern, view, *, begin=0, frequency=100, calls=1, **settings):
-        super().__init__(**{"dtype": "float32", "autocast": False} | settings)
+        super().__init__(**settings)
         self.sparsity = schedules.get(sparsity)
         self.pattern: Pattern = get_pattern(pattern)
         self.view: MatrixView | None = view

@@ -8,7 +8,7 @@ from keras import ops
 
 import keras_kd as kd
 from keras_kd.compression import Pruning, Reparametrized, sparsity, strip
-from keras_kd.compression.transform import reparametrized_layers
+from keras_kd.compression.stripping import reparametrized_layers
 
 layers = keras.layers
 SCHEDULE = kd.schedules.Polynomial(0.0, 0.75, steps=6)

@@ -10,17 +10,18 @@ import keras
 import numpy as np
 
 from keras_kd import schedules
-from keras_kd.compression.masking import Mask
-from keras_kd.compression.patterns import Blocks, NOfM, Pattern, get_pattern
+from keras_kd.compression.pruning.masking import Mask
+from keras_kd.compression.pruning.patterns import Blocks, NOfM, Pattern, get_pattern
 from keras_kd.compression.selection import matrix_view
-from keras_kd.compression.transform import Transform, check_model, reparametrized_layers
+from keras_kd.compression.stripping import check_model, reparametrized_layers
+from keras_kd.compression.transform import WeightTransform
 from keras_kd.errors import ConfigurationError, check_integer, check_number, explain
 from keras_kd.surgery.weights import weights_by_name
 
 _CHECKED_STEPS = (0, *(10**power for power in range(8)))
 
 
-class Pruning(Transform):
+class Pruning(WeightTransform):
     """Prunes kernels and embedding tables by magnitude, each to the same sparsity.
 
         prune = kd.compression.Pruning(kd.schedules.Polynomial(0.0, 0.8, steps=2000), begin=200)

@@ -1,0 +1,81 @@
+"""Several techniques as one transform."""
+
+from __future__ import annotations
+
+import keras
+
+from keras_kd.compression.transform import Transform, WeightTransform
+from keras_kd.errors import ConfigurationError, explain
+
+
+def chain(*transforms: Transform) -> Transform:
+    """A transform that applies several, in order.
+
+        chain(Clustering(16), QuantizationAware())
+
+    Techniques that compute weights act on each other's results while the model is trained: here the quantized weights
+    are those of the centroids. Techniques that change the architecture, such as `ChannelPruning`, come first.
+
+    Args:
+        transforms: at least one.
+
+    Raises:
+        ConfigurationError: no transform, or one that changes the architecture after one that computes weights.
+    """
+    for transform in transforms:
+        if not isinstance(transform, Transform):
+            raise ConfigurationError(
+                explain("Only transforms can be chained.", received=repr(transform), expected="such as Pruning(0.8)")
+            )
+    weights = [transform for transform in transforms if isinstance(transform, WeightTransform)]
+    others = transforms[: len(transforms) - len(weights)]
+    if not transforms or any(isinstance(transform, WeightTransform) for transform in others):
+        raise ConfigurationError(
+            explain(
+                "Invalid chain.",
+                received=", ".join(type(transform).__name__ for transform in transforms) or "no transform",
+                expected="techniques that change the architecture first, then those that compute weights",
+            )
+        )
+    return _Chain(others, _Weights(weights) if weights else None)
+
+
+class _Weights(WeightTransform):
+    """Passes each weight through the functions of several techniques."""
+
+    def __init__(self, transforms: list[WeightTransform]):
+        super().__init__([path for transform in transforms for path in transform.skip])
+        self.transforms = transforms
+
+    def function(self, layer, weight, calls):
+        raise NotImplementedError
+
+    def functions(self, layer, path, weight, calls):
+        made = [transform.functions(layer, path, weight, calls) for transform in self.transforms]
+        return [function for functions, _ in made for function in functions], [
+            f"{type(transform).__name__}: {reason}"
+            for transform, (_, reasons) in zip(self.transforms, made, strict=True)
+            for reason in reasons
+        ]
+
+
+class _Chain(Transform):
+    """Changes of the architecture, one after the other, and then the weights."""
+
+    def __init__(self, changes: tuple[Transform, ...], weights: _Weights | None):
+        self.changes, self.weights = changes, weights
+
+    def apply(self, model, *, verbose=True):
+        for change in self.changes:
+            model = change.apply(model, verbose=verbose)
+        return model if self.weights is None else self.weights.apply(model, verbose=verbose)
+
+    def strip(self, model: keras.Model) -> keras.Model:
+        return (self.weights or self.changes[-1]).strip(model)
+
+    def report(self, model):
+        if self.weights is None:
+            return self.changes[-1].report(model)
+        for change in self.changes:
+            model = change.apply(model, verbose=False)
+        return self.weights.report(model)
