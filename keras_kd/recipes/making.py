@@ -7,16 +7,13 @@ from typing import Any
 
 import keras
 
-from keras_kd import compression, data, schedules
-from keras_kd.compression.pruning.patterns import get_pattern
+from keras_kd import data, schedules
 from keras_kd.distillers import Distiller
 from keras_kd.errors import ConfigurationError, explain
 from keras_kd.losses.multi_teacher import soft_targets_per_teacher
 from keras_kd.recipes.models import build, is_file
-from keras_kd.recipes.reading.schema import Distillation, Pruning, Recipe, Training
+from keras_kd.recipes.reading.schema import Distillation, Recipe, Training
 from keras_kd.teachers import Ensemble, FrozenTeacher, Teacher, from_path
-
-_MASK_UPDATES = 30
 
 
 def make_optimizer(settings: Training, total_steps: int) -> keras.optimizers.Optimizer:
@@ -58,16 +55,6 @@ def make_distiller(
         temperature=scheduled(settings.temperature, total_steps),
         losses=losses,
     )
-
-
-def make_pruning(settings: Pruning, total_steps: int) -> compression.Pruning:
-    """The pruning of a training of `total_steps` steps: the sparsity rises over the first half of them."""
-    pattern = get_pattern(settings.pattern)
-    final = settings.sparsity or pattern.least_sparsity
-    compression.Pruning(settings.sparsity, pattern=pattern)  # checks that they fit each other
-    ramp = max(1, total_steps // 2)
-    rise = schedules.Polynomial(0.0, final, steps=ramp)
-    return compression.Pruning(rise, pattern=pattern, frequency=max(1, ramp // _MASK_UPDATES))
 
 
 def _scheduled_within(loss: Any, total_steps: int) -> Any:

@@ -17,7 +17,7 @@ from keras_kd.recipes.checks.key import checking
 from keras_kd.recipes.checks.models import check_apart, check_builds, check_model, check_trainable
 from keras_kd.recipes.checks.settings import check_schedules, check_settings, trained_models
 from keras_kd.recipes.checks.teachers import check_losses, check_teacher
-from keras_kd.recipes.making import make_pruning
+from keras_kd.recipes.compressing import make_transform
 from keras_kd.recipes.models import build, identity, is_file, load_file
 from keras_kd.recipes.reading.schema import Recipe, Training
 from keras_kd.recipes.task import RecipeTask
@@ -150,7 +150,7 @@ def _check_augment(recipe: Recipe, source: data.DataSource) -> None:
 def _check_compression(recipe: Recipe, student: keras.Model) -> None:
     for index, settings in enumerate(recipe.compress):
         with checking(f"compress.{index}"):
-            make_pruning(settings, total_steps=1).apply(student, verbose=False)
+            make_transform(settings, total_steps=1).apply(student, verbose=False)
 
 
 def _check_few_labels(recipe: Recipe, source: data.DataSource) -> None:

@@ -11,10 +11,11 @@ import keras
 from keras_kd.compression import strip
 from keras_kd.evaluation.roles import Role
 from keras_kd.recipes.checked import TrainedModel
+from keras_kd.recipes.compressing import make_transform, title_of
 from keras_kd.recipes.engine.artifact import Artifact
 from keras_kd.recipes.engine.context import Context
 from keras_kd.recipes.engine.stage import Stage
-from keras_kd.recipes.making import make_pruning, views
+from keras_kd.recipes.making import views
 from keras_kd.recipes.reading.schema import Pruning
 from keras_kd.recipes.registry import register
 from keras_kd.recipes.stages.assistants import teachers_of_student
@@ -41,7 +42,7 @@ class Compression(Training):
             model=TrainedModel(student.settings.model_copy(update=changed), student.build, student.identity),
             checked=checked,
             makes=Artifact(
-                role=Role.MODEL, title=_title(step), kind="keras", file=Path(f"{id}.keras"), derived_from=before.id
+                role=Role.MODEL, title=title_of(step), kind="keras", file=Path(f"{id}.keras"), derived_from=before.id
             ),
             views=views(checked.recipe),
             teachers=teachers_of_student(plan),
@@ -53,12 +54,7 @@ class Compression(Training):
 
     def first_model(self, context: Context, total_steps: int) -> keras.Model:
         keras.utils.set_random_seed(context.checked.recipe.seed)  # dropout draws a seed when a model is loaded
-        return make_pruning(self._step, total_steps).apply(context.model(self.continues.id), verbose=False)
+        return make_transform(self._step, total_steps).apply(context.model(self.continues.id), verbose=False)
 
     def finished_model(self, model: keras.Model) -> keras.Model:
         return strip(model)
-
-
-def _title(step: Pruning) -> str:
-    percent = "" if step.sparsity is None else f" {100 * step.sparsity:g}%"
-    return f"pruned{percent}{'' if step.pattern == 'unstructured' else f', {step.pattern}'}"

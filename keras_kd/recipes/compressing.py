@@ -1,0 +1,53 @@
+"""The techniques of `compress`: how each makes its transform, and what its model is called in the report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from keras_kd import compression, schedules
+from keras_kd.compression.pruning.patterns import get_pattern
+from keras_kd.recipes.reading.schema import Pruning
+
+_MASK_UPDATES = 30
+
+
+class Technique(NamedTuple):
+    """What a recipe needs to know of a technique.
+
+    Attributes:
+        make: the transform of a training of so many steps, from the settings of the recipe.
+        title: of the model in the report.
+    """
+
+    make: Callable[[Any, int], compression.Transform]
+    title: Callable[[Any], str]
+
+
+def make_transform(settings: Any, total_steps: int) -> compression.Transform:
+    """The transform of one item of `compress`, for a training of `total_steps` steps."""
+    return TECHNIQUES[settings.name].make(settings, total_steps)
+
+
+def title_of(settings: Any) -> str:
+    """The title of the model that one item of `compress` makes."""
+    return TECHNIQUES[settings.name].title(settings)
+
+
+def make_pruning(settings: Pruning, total_steps: int) -> compression.Pruning:
+    """The sparsity rises over the first half of the steps; a training of a single step has the whole of it."""
+    pattern = get_pattern(settings.pattern)
+    whole = compression.Pruning(settings.sparsity, pattern=pattern)  # checks that they fit each other
+    ramp = total_steps // 2
+    if not ramp:
+        return whole
+    rise = schedules.Polynomial(0.0, settings.sparsity or pattern.least_sparsity, steps=ramp)
+    return compression.Pruning(rise, pattern=pattern, frequency=max(1, ramp // _MASK_UPDATES))
+
+
+def _pruned(settings: Pruning) -> str:
+    percent = "" if settings.sparsity is None else f" {100 * settings.sparsity:g}%"
+    return f"pruned{percent}{'' if settings.pattern == 'unstructured' else f', {settings.pattern}'}"
+
+
+TECHNIQUES = {"pruning": Technique(make_pruning, _pruned)}
