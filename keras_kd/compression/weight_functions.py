@@ -48,7 +48,8 @@ class Composed(WeightFunction):
 
     def build(self, shape):
         for function in self.functions:
-            function.build(shape)
+            if not function.built:  # loaded ones are
+                function.build(shape)
 
     def call(self, weight, training=False):
         for function in self.functions:

@@ -1,0 +1,65 @@
+"""Several techniques on one weight: in one transform, and one after the other."""
+
+import keras
+import numpy as np
+import pytest
+from compressible import nested
+from keras import ops
+
+import keras_kd as kd
+from keras_kd.compression import Pruning, chain, strip
+from keras_kd.compression.stripping import reparametrized_layers
+
+RNG = np.random.default_rng(0)
+X, Y = RNG.random((32, 8), "float32"), RNG.integers(0, 5, 32)
+
+
+def fitted(model):
+    model.compile(keras.optimizers.Adam(1e-2), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.fit(X, Y, batch_size=8, verbose=0)
+    return model
+
+
+def kernels(model):
+    return {w.path: ops.convert_to_numpy(w) for w in model.weights if w.name == "kernel"}
+
+
+def test_zeros_of_an_earlier_technique_stay(tmp_path):
+    first = strip(fitted(Pruning(pattern="2:4").apply(nested(), verbose=False)))
+    before = kernels(first)
+    again = Pruning(0.05, skip=["head"])
+    assert [row.kept for row in again.report(first).rows] == ["", "50% zeros", "50% zeros"]
+    sparse = fitted(again.apply(first, verbose=False))
+    sparse.save(tmp_path / "sparse.keras")
+    for model in (sparse, keras.models.load_model(tmp_path / "sparse.keras")):
+        after = kernels(strip(model))
+        assert after.keys() == before.keys()
+        for path, kernel in after.items():
+            assert np.all(kernel[before[path] == 0] == 0) == ("head" not in path)
+        assert any(np.any(kernel != before[path]) for path, kernel in after.items())
+
+
+def test_a_chain_composes_functions_of_a_weight(tmp_path):
+    """A block has 2 of 4 nonzero inputs, and of whole blocks half are zero."""
+    both = chain(Pruning(pattern="2:4", skip=["head"]), Pruning(0.5, pattern="1x4"))
+    model = nested()
+    report = {row.path: row for row in both.report(model).rows}
+    assert report["head"].weights == ("kernel",) and report["head"].reason == "Pruning: listed in skip"
+    sparse = fitted(both.apply(model, verbose=False))
+    small = kernels(both.strip(sparse))
+    for path, kernel in small.items():
+        rows, columns = kernel.shape
+        whole = kernel[:, : columns // 4 * 4].reshape(rows, -1, 4)
+        assert np.mean(np.all(whole == 0, axis=-1)) >= 0.5 or "head" in path
+        if "head" not in path:
+            assert np.all(np.count_nonzero(kernel.reshape(-1, 4, columns), axis=1) <= 2)
+    sparse.save(tmp_path / "sparse.keras")
+    loaded = keras.models.load_model(tmp_path / "sparse.keras")
+    np.testing.assert_array_equal(loaded.predict(X, verbose=0), sparse.predict(X, verbose=0))
+    assert len(reparametrized_layers(loaded)) == 3
+
+
+@pytest.mark.parametrize("transforms", [(), (Pruning,), (0.5,)])
+def test_chains_of_other_things_are_refused(transforms):
+    with pytest.raises(kd.errors.ConfigurationError, match="chain"):
+        chain(*transforms)
