@@ -1,0 +1,47 @@
+"""The fake quantization of a weight: the function from the trained weight to the one on the grid of the integers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from keras_kd.compression.quantization.fake_quant import IntegerRange, fake_quantize, symmetric_range
+from keras_kd.compression.weight_functions import WeightFunction
+from keras_kd.serialization import register
+
+
+@register
+class FakeQuantizedWeight(WeightFunction):
+    """Rounds a weight to `scale * integer` with integers from `1 - 2^(bits - 1)` to `2^(bits - 1) - 1`.
+
+    The scale follows the weight, `max |weight| / (2^(bits - 1) - 1)`, so that the function has no state. Zeros stay
+    zeros, and equal values of a channel stay equal.
+
+    Args:
+        bits: 2 to 8.
+        axes: the axes of the channels that have a scale each; empty for one scale.
+    """
+
+    def __init__(self, *, bits: int = 8, axes: Sequence[int] = (), **settings: Any):
+        super().__init__(**settings)
+        self.bits, self.axes = bits, tuple(axes)
+
+    def call(self, weight, training=False):
+        minimum, maximum = self.limits(weight)
+        return fake_quantize(weight, minimum, maximum, bits=self.bits, narrow=True, axes=self.axes)
+
+    def limits(self, weight: Any) -> tuple[Any, Any]:
+        """The minimum and maximum to which a weight is rounded, as tensors: `()` or `(channels,)`."""
+        return symmetric_range(ops.stop_gradient(weight), self.axes)
+
+    def range(self, weight: Any) -> IntegerRange:
+        """The range to which a weight is rounded."""
+        limits = self.limits(ops.convert_to_tensor(weight))
+        minimum, maximum = (np.asarray(ops.convert_to_numpy(value), "float32") for value in limits)
+        return IntegerRange(minimum, maximum, self.bits, narrow=True, axes=self.axes)
+
+    def get_config(self):
+        return super().get_config() | {"bits": self.bits, "axes": self.axes}
