@@ -1,6 +1,7 @@
 """Compression of the weights of Keras 3 models, while they are trained or distilled."""
 
 from keras_kd.compression.chaining import chain
+from keras_kd.compression.clustering.clustering import Clustering
 from keras_kd.compression.pruning.patterns import Blocks, NOfM, Pattern
 from keras_kd.compression.pruning.pruning import Pruning, sparsity
 from keras_kd.compression.reparametrized import Reparametrized
@@ -11,6 +12,7 @@ from keras_kd.compression.weight_functions import WeightFunction
 
 __all__ = [
     "Blocks",
+    "Clustering",
     "NOfM",
     "Pattern",
     "Pruning",

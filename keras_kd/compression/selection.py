@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -31,15 +32,26 @@ class MatrixView:
 
     def matrix(self, kernel: Any) -> Any:
         """The kernel as a tensor of shape `(..., inputs, outputs)`."""
-        moved = ops.transpose(kernel, self.axes)
-        positions = len(self.axes) - self.inputs - self.outputs
-        sizes = moved.shape[positions : positions + self.inputs], moved.shape[positions + self.inputs :]
-        return ops.reshape(moved, (*moved.shape[:positions], *map(math.prod, sizes)))
+        return ops.reshape(ops.transpose(kernel, self.axes), self.matrix_shape(kernel.shape))
+
+    def matrix_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape `(..., inputs, outputs)` of the matrix of a kernel of this shape."""
+        sizes = [shape[axis] for axis in self.axes]
+        positions = len(sizes) - self.inputs - self.outputs
+        inputs, outputs = sizes[positions : positions + self.inputs], sizes[positions + self.inputs :]
+        return (*sizes[:positions], math.prod(inputs), math.prod(outputs))
 
     def kernel(self, matrix: Any, shape: tuple[int, ...]) -> Any:
         """The inverse of `matrix`, for a kernel of this shape."""
         moved = ops.reshape(matrix, tuple(shape[axis] for axis in self.axes))
         return ops.transpose(moved, tuple(sorted(range(len(self.axes)), key=self.axes.__getitem__)))
+
+    def get_config(self) -> dict[str, Any]:
+        return dataclasses.asdict(self) | {"axes": list(self.axes)}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> MatrixView:
+        return cls(tuple(config["axes"]), config["inputs"], config["outputs"])
 
 
 def kernels(layer: keras.layers.Layer) -> dict[str, Any]:

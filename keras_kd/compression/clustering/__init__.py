@@ -1,0 +1,1 @@
+"""Clustering of weights: the weights of a kernel share a few values."""

@@ -1,0 +1,71 @@
+"""Which centroid is nearest to each weight, and the weights that the centroids give, by `keras.ops` alone.
+
+Weights are passed in groups, a kernel as one group or each of its channels as one: `[groups, size]`, with centroids
+`[groups, clusters]`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from keras import ops
+
+
+def ascending(centroids: Any) -> Any:
+    """The centroids of each group in ascending order; gradients reach the ones that were moved."""
+    return _taken(centroids, ops.argsort(centroids, axis=-1))
+
+
+def nearest(weights: Any, centroids: Any) -> Any:
+    """The index of the centroid that is nearest to each weight; halfway between two, the smaller one.
+
+    A binary search between the centroids: it takes log2(clusters) steps, and memory for the weights alone.
+
+    Args:
+        weights: `[groups, size]`.
+        centroids: `[groups, clusters]`, in ascending order.
+
+    Returns:
+        int32 `[groups, size]`.
+
+    >>> ops.convert_to_numpy(nearest(ops.array([[-3.0, 0.4, 0.5, 0.6]]), ops.array([[0.0, 1.0]]))).tolist()
+    [[0, 0, 0, 1]]
+    """
+    levels = math.ceil(math.log2(centroids.shape[-1])) if centroids.shape[-1] > 1 else 0
+    limits = centroids[:, :-1] + (centroids[:, 1:] - centroids[:, :-1]) / 2
+    limits = ops.pad(limits, [(0, 0), (0, 2**levels - centroids.shape[-1])], constant_values=math.inf)
+    index = ops.zeros(weights.shape, "int32")
+    for level in reversed(range(levels)):
+        is_above = weights > _taken(limits, index + (2**level - 1))
+        index = index + 2**level * ops.cast(is_above, "int32")
+    return index
+
+
+def clustered(weights: Any, centroids: Any) -> Any:
+    """Each weight replaced by its nearest centroid.
+
+    The gradient of a centroid is the sum of the gradients of its weights, as in Deep Compression; weights have none.
+
+    Args:
+        weights: `[groups, size]`.
+        centroids: `[groups, clusters]`, in any order.
+
+    Returns:
+        `[groups, size]`, with at most `clusters` different values in each group.
+    """
+    centroids = ascending(centroids)
+    return _taken(centroids, nearest(ops.stop_gradient(weights), ops.stop_gradient(centroids)))
+
+
+def with_zero(centroids: Any) -> Any:
+    """The centroids with the one of smallest magnitude in each group set to 0."""
+    smallest = ops.argmin(ops.abs(ops.stop_gradient(centroids)), axis=-1)
+    is_smallest = ops.one_hot(smallest, centroids.shape[-1], dtype="bool")
+    return ops.where(is_smallest, ops.zeros_like(centroids), centroids)
+
+
+def _taken(rows: Any, index: Any) -> Any:
+    """`rows[g, index[g, i]]`."""
+    first = ops.expand_dims(ops.arange(rows.shape[0], dtype="int32") * rows.shape[1], 1)
+    return ops.take(ops.reshape(rows, (-1,)), ops.cast(index, "int32") + first)
