@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from keras_kd import compression, schedules
 from keras_kd.compression.pruning.patterns import get_pattern
-from keras_kd.recipes.reading.schema import Pruning
+from keras_kd.recipes.reading.schema import Clustering, Pruning
 
 _MASK_UPDATES = 30
 
@@ -50,4 +50,16 @@ def _pruned(settings: Pruning) -> str:
     return f"pruned{percent}{'' if settings.pattern == 'unstructured' else f', {settings.pattern}'}"
 
 
-TECHNIQUES = {"pruning": Technique(make_pruning, _pruned)}
+def make_clustering(settings: Clustering, total_steps: int) -> compression.Clustering:
+    """The clusters are there from the first step."""
+    return compression.Clustering(settings.clusters, start=settings.start, per_channel=settings.per_channel)
+
+
+def _clustered(settings: Clustering) -> str:
+    return f"{settings.clusters} clusters{' per channel' if settings.per_channel else ''}"
+
+
+TECHNIQUES = {
+    "clustering": Technique(make_clustering, _clustered),
+    "pruning": Technique(make_pruning, _pruned),
+}

@@ -83,6 +83,13 @@ def test_a_technique_depends_on_the_ones_before_it(start_recipe, tmp_path):
         ("[{name: pruning, epochs: 1, sparsity: 0.5, pattern: 99x99}]", "compress.0: No layer"),
         ("[{name: prooning, epochs: 1}]", "compress.0.name"),
         ("[{epochs: 1, sparsity: 0.5}]", "compress.0.name"),
+        ("[pruning]", "compress.0: invalid value"),
+        ("[{name: clustering, epochs: 1, clusters: 1}]", "compress.0.clusters"),
+        (
+            "[{name: clustering, epochs: 1, sparsity: 0.5}]",
+            "compress.0.sparsity: unknown key. Expected: one of clusters",
+        ),
+        ("[{name: clustering, epochs: 1, clusters: 60000}]", "compress.0: No layer"),
         ("{name: pruning, epochs: 1}", "compress"),
     ],
 )

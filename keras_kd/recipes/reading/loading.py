@@ -6,7 +6,7 @@ import importlib.resources
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -87,6 +87,7 @@ _EXPECTED = {
     "too_long": "a list of two",
     "dict_type": "a schedule such as {name: cosine, start: 0.9, end: 0.1}",
     "model_type": "a section with keys of its own",
+    "model_attributes_type": "a section with keys of its own",
     "invalid_key": "text as the key",
     "string_pattern_mismatch": "letters, digits, '_', '-' and '.', not beginning with '-' or '.'",
 }
@@ -100,6 +101,8 @@ def _describe(problems: list[dict[str, Any]]) -> list[str]:
     lines, expected, received = [], {}, {}
     for problem in problems:
         path = problem["loc"]
+        if problem["type"] in ("union_tag_not_found", "union_tag_invalid"):
+            problem, path = _about_the_tag(problem), (*path, "name")
         if problem["type"] == "extra_forbidden":
             lines.append(_unknown(path))
         elif problem["type"] == "missing" and isinstance(path[-1], str):
@@ -118,10 +121,18 @@ def _describe(problems: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def _key(path: Iterable[Any]) -> str:
+def _about_the_tag(problem: dict[str, Any]) -> dict[str, Any]:
+    """The problem of a missing or unknown `name` of a section, in the words of one of a missing or wrong key."""
+    if problem["type"] == "union_tag_not_found":
+        return problem | {"type": "missing"}
+    context = problem["ctx"]
+    return problem | {"type": "name", "msg": f"one of {context['expected_tags']}", "input": context["tag"]}
+
+
+def _key(path: tuple[Any, ...]) -> str:
     """A key by its path, without pydantic's additions: the branch of a union, `[key]`."""
-    parts = [str(part) for part in path if not isinstance(part, str) or not _BRANCH.match(part)]
-    return ".".join(map(printable, parts))
+    shown, _ = _followed(path)
+    return ".".join(printable(part) for part in shown if not _BRANCH.match(part))
 
 
 def _unknown(path: tuple[Any, ...]) -> str:
@@ -141,11 +152,33 @@ def _shown(value: Any) -> str:
 
 def _keys_at(path: tuple[Any, ...]) -> list[str]:
     """The keys of the schema in the section at `path`."""
-    section: Any = recipe_class()
+    _, sections = _followed(path)
+    return sorted(sections[0].model_fields)
+
+
+def _followed(path: tuple[Any, ...]) -> tuple[list[str], list[type[BaseModel]]]:
+    """The parts of a path that a recipe has, without the tag of a section's class, and the classes of its section."""
+    sections: list[type[BaseModel]] = [recipe_class()]
+    shown = []
     for part in path:
-        if isinstance(part, int):  # an item of a list, whose type the previous step has found
+        fields = [section.model_fields[part].annotation for section in sections if part in section.model_fields]
+        tagged = [section for section in sections if part in _names(section)]
+        if not fields and tagged and isinstance(shown[-1], int):
+            sections = tagged
             continue
-        candidates = [section.model_fields[part].annotation]
-        candidates += list(getattr(candidates[0], "__args__", ()))
-        section = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
-    return sorted(section.model_fields)
+        shown.append(part)
+        if not isinstance(part, int):  # an item of a list has the type that the previous part has found
+            sections = [section for field in fields for section in _sections(field)]
+    return [str(part) for part in shown], sections
+
+
+def _names(section: type[BaseModel]) -> tuple[Any, ...]:
+    """The names of which one selects this class for a section."""
+    return get_args(section.model_fields["name"].annotation) if "name" in section.model_fields else ()
+
+
+def _sections(annotation: Any) -> list[type[BaseModel]]:
+    """The classes of sections in an annotation."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [section for inner in get_args(annotation) for section in _sections(inner)]

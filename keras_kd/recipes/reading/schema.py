@@ -134,19 +134,38 @@ class FewLabels(Distillation):
     num_labels: int = Field(default=100, ge=1)
 
 
-class Pruning(Section):
+class CompressionStep(Section):
+    """A technique that compresses the student while it is trained further.
+
+    Without a learning rate, it is that of the student.
+    """
+
+    epochs: int = Field(ge=1, le=1_000_000)
+    learning_rate: float | None = Field(default=None, gt=0, le=1000)
+
+
+class Pruning(CompressionStep):
     """Pruning of the distilled student, see `keras_kd.compression.Pruning`.
 
     The sparsity rises along a cubic curve over the first half of the training, and is kept in the second. It may be
-    left out for a pattern that has its own, such as `"2:4"`. Without a learning rate, it is that of the student.
+    left out for a pattern that has its own, such as `"2:4"`.
     """
 
     name: Literal["pruning"]
-    epochs: int = Field(ge=1, le=1_000_000)
-    learning_rate: float | None = Field(default=None, gt=0, le=1000)
     sparsity: float | None = Field(default=None, gt=0, lt=1)
     pattern: str = "unstructured"
 
+
+class Clustering(CompressionStep):
+    """Clustering of the weights of the distilled student, see `keras_kd.compression.Clustering`."""
+
+    name: Literal["clustering"]
+    clusters: int = Field(default=16, ge=2, le=65_536)
+    start: Literal["kmeans++", "density", "linear", "random"] = "kmeans++"
+    per_channel: bool = False
+
+
+AnyCompressionStep = Annotated[Pruning | Clustering, Field(discriminator="name")]
 
 Format = Literal[tuple(FORMATS)]
 _unique = AfterValidator(lambda values: tuple(dict.fromkeys(values)))
@@ -179,7 +198,7 @@ class Recipe(Section):
     cache: Cache | None = None
     distillation: Distillation = Distillation()
     few_labels: FewLabels | None = None
-    compress: Annotated[tuple[Pruning, ...], _list_as_tuple] = ()
+    compress: Annotated[tuple[AnyCompressionStep, ...], _list_as_tuple] = ()
     export: Export = Export()
 
     @model_validator(mode="before")

@@ -16,14 +16,14 @@ from keras_kd.recipes.engine.artifact import Artifact
 from keras_kd.recipes.engine.context import Context
 from keras_kd.recipes.engine.stage import Stage
 from keras_kd.recipes.making import views
-from keras_kd.recipes.reading.schema import Pruning
+from keras_kd.recipes.reading.schema import CompressionStep
 from keras_kd.recipes.registry import register
 from keras_kd.recipes.stages.assistants import teachers_of_student
 from keras_kd.recipes.stages.training import Training
 
 
 @register("compress", phase="compression")
-def plan_compression(plan: Any, steps: tuple[Pruning, ...]) -> Iterator[Stage]:
+def plan_compression(plan: Any, steps: tuple[CompressionStep, ...]) -> Iterator[Stage]:
     """A training for each technique, from the weights of the one before it."""
     before = plan["distilled"]
     for number, step in enumerate(steps, start=1):
@@ -34,7 +34,7 @@ def plan_compression(plan: Any, steps: tuple[Pruning, ...]) -> Iterator[Stage]:
 class Compression(Training):
     """Trains a compressed copy of a student, with the student's teacher."""
 
-    def __init__(self, id: str, step: Pruning, before: Stage, plan: Any):
+    def __init__(self, id: str, step: CompressionStep, before: Stage, plan: Any):
         checked, student = plan.checked, plan.checked.models["student"]
         changed = {"epochs": step.epochs, "learning_rate": step.learning_rate or student.settings.learning_rate}
         super().__init__(
