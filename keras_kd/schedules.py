@@ -46,7 +46,7 @@ def get(value: Any) -> Schedule | LearningRateSchedule:
     """
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return Constant(value)
-    if isinstance(value, LearningRateSchedule):
+    if isinstance(value, (Schedule, LearningRateSchedule)):
         return value
     return registry.get(value)
 
@@ -91,7 +91,7 @@ class Constant(Schedule):
         check_number("value", self.value)
 
     def __call__(self, step):
-        return ops.full(ops.shape(step), self.value, dtype="float32")
+        return ops.full(ops.shape(ops.convert_to_tensor(step)), self.value, dtype="float32")
 
 
 @registry.register

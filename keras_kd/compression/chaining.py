@@ -47,6 +47,9 @@ class _Weights(WeightTransform):
         super().__init__([path for transform in transforms for path in transform.skip])
         self.transforms = transforms
 
+    def for_model(self, model):
+        return _Weights([transform.for_model(model) for transform in self.transforms])
+
     def function(self, layer, weight, calls):
         raise NotImplementedError
 

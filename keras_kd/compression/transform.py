@@ -78,6 +78,10 @@ class WeightTransform(Transform):
         made = self.function(layer, weight, calls)
         return ([], [f"{weight}: {made}"]) if isinstance(made, str) else ([made], [])
 
+    def for_model(self, model: keras.Model) -> WeightTransform:
+        """The transform to use for a model, if its settings depend on the model's layers or weights."""
+        return self
+
     def apply(self, model: keras.Model, *, verbose: bool = True) -> keras.Model:
         """A copy of a model that is compressed as it is trained.
 
@@ -94,7 +98,8 @@ class WeightTransform(Transform):
         """
         check_plain(model)
         self._check_skip(model)
-        made = {id(layer): self._functions(layer, path, calls) for path, layer, calls in weighted_layers(model)}
+        fitted = self.for_model(model)
+        made = {id(layer): fitted._functions(layer, path, calls) for path, layer, calls in weighted_layers(model)}
         report = Report(tuple(row for row, _ in made.values()))
         if not any(row.weights for row in report.rows):
             raise ConfigurationError(
@@ -124,7 +129,9 @@ class WeightTransform(Transform):
 
     def report(self, model):
         check_plain(model)
-        return Report(tuple(self._functions(layer, path, calls)[0] for path, layer, calls in weighted_layers(model)))
+        self._check_skip(model)
+        fitted = self.for_model(model)
+        return Report(tuple(fitted._functions(layer, path, calls)[0] for path, layer, calls in weighted_layers(model)))
 
     def _functions(self, layer: Any, path: str, calls: int) -> tuple[Row, dict[str, WeightFunction]]:
         kind, found = type(layer).__name__, kernels(layer)

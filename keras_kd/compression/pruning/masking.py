@@ -1,4 +1,4 @@
-"""The mask of one weight: state, and when it changes."""
+"""The mask of one weight: state, when it changes, and by which scores."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from keras import ops
 
 from keras_kd import schedules
 from keras_kd.compression.pruning.patterns import Pattern, get_pattern
+from keras_kd.compression.pruning.sparsities import END
 from keras_kd.compression.selection import MatrixView
 from keras_kd.compression.weight_functions import WeightFunction
 from keras_kd.serialization import deserialize, register, serialize
+
+_CLOSE = 0.005
 
 
 @register
@@ -47,7 +50,29 @@ class Mask(WeightFunction):
             mask = ops.cond(self._is_due(step), lambda: self._computed(weight, mask, step), lambda: mask)
             self.mask.assign(mask)
             self.step.assign(step + 1)
-        return weight * ops.cast(mask, weight.dtype)
+        return weight * ops.cast(self.passing(mask), weight.dtype)
+
+    def scores(self, weight: Any, mask: Any) -> Any:
+        """The importance of each weight, at least 0: its magnitude, and 0 if it is pruned already."""
+        return ops.abs(ops.cast(ops.stop_gradient(weight), "float32")) * mask
+
+    def units(self, weight: Any) -> Any:
+        """The scores of what is pruned as one, weights or blocks, by the magnitude of the weight."""
+        return self.pattern.units(self._matrix(ops.abs(ops.cast(weight, "float32"))))
+
+    def passing(self, mask: Any) -> Any:
+        """The factor of the weight: the mask."""
+        return mask
+
+    def unfinished(self):
+        taken, final = int(self.step) // self.calls, float(self.target(END))
+        past = taken - 1 - self.begin
+        last = self.begin + past // self.frequency * self.frequency
+        if final <= _CLOSE or past >= 0 and float(self.target(last)) >= final - _CLOSE:
+            return None
+        if past < 0:
+            return f"no mask was computed in {taken:,} steps, and pruning begins at step {self.begin:,}"
+        return f"the last masks were computed at step {last:,}, and the sparsity rises after it"
 
     def target(self, step: Any) -> Any:
         """The sparsity that the schedule asks for at a step of the training."""
@@ -58,11 +83,11 @@ class Mask(WeightFunction):
         return ops.logical_and(past >= 0, ops.logical_and(past % self.frequency == 0, step % self.calls == 0))
 
     def _computed(self, weight: Any, mask: Any, step: Any) -> Any:
-        scores = ops.abs(ops.cast(ops.stop_gradient(weight), "float32")) * mask
-        if self.view is not None:
-            scores = self.view.matrix(scores)
-        kept = self.pattern.mask(scores, self.target(step // self.calls))
+        kept = self.pattern.mask(self._matrix(self.scores(weight, mask)), self.target(step // self.calls))
         return kept if self.view is None else self.view.kernel(kept, tuple(mask.shape))
+
+    def _matrix(self, values: Any) -> Any:
+        return values if self.view is None else self.view.matrix(values)
 
     def get_config(self):
         return super().get_config() | {
@@ -79,3 +104,26 @@ class Mask(WeightFunction):
         view = config.pop("view")
         view = None if view is None else MatrixView(tuple(view[0]), view[1], view[2])
         return cls(deserialize(config.pop("sparsity")), config.pop("pattern"), view, **config)
+
+
+@register
+class MovementMask(Mask):
+    """A mask whose scores are trained: weights that move away from zero are kept, whatever their magnitude.
+
+    The weight is used as `weight * mask`. The gradient passes the mask as if it were the scores, so that in a step of
+    SGD a score changes by `-learning_rate * gradient * weight`, also that of a pruned weight, which may come back.
+
+    Source: V. Sanh, T. Wolf & A. Rush, "Movement Pruning: Adaptive Sparsity by Fine-Tuning", 2020.
+    """
+
+    def build(self, shape):
+        super().build(shape)
+        self.movement = self.add_weight(name="scores", shape=shape, initializer="zeros", trainable=True)
+
+    def scores(self, weight, mask):
+        movement = ops.stop_gradient(ops.convert_to_tensor(self.movement))
+        return movement - ops.min(movement)
+
+    def passing(self, mask):
+        movement = ops.convert_to_tensor(self.movement)
+        return mask + (movement - ops.stop_gradient(movement))

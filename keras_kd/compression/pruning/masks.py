@@ -68,6 +68,14 @@ def blocks(scores: Any, sparsity: Any, block: tuple[int, int]) -> Any:
         sparsity: the fraction of blocks that are zero, 0 to 1.
         block: height and width of a block: along the inputs, and along the outputs.
     """
+    *_, rows, columns = scores.shape
+    kept = unstructured(block_means(scores, block), sparsity)
+    spread = ops.repeat(ops.repeat(kept, block[0], axis=-2), block[1], axis=-1)
+    return spread[..., :rows, :columns]
+
+
+def block_means(scores: Any, block: tuple[int, int]) -> Any:
+    """The mean score of each block of the matrix `(..., inputs, outputs)`, over the weights that it has."""
     *positions, rows, columns = scores.shape
     height, width = block
     padding = [(0, 0)] * len(positions) + [(0, -rows % height), (0, -columns % width)]
@@ -79,9 +87,7 @@ def blocks(scores: Any, sparsity: Any, block: tuple[int, int]) -> Any:
         return ops.sum(tiled, axis=(-3, -1))
 
     scores = ops.cast(scores, "float32")
-    kept = unstructured(sums(scores) / sums(ops.ones_like(scores)), sparsity)
-    spread = ops.repeat(ops.repeat(kept, height, axis=-2), width, axis=-1)
-    return spread[..., :rows, :columns]
+    return sums(scores) / sums(ops.ones_like(scores))
 
 
 def n_of_m(scores: Any, sparsity: Any, n: int, m: int) -> Any:
@@ -97,15 +103,20 @@ def n_of_m(scores: Any, sparsity: Any, n: int, m: int) -> Any:
         sparsity: the fraction of zeros, 0 to 1.
         n, m: for example 2 and 4.
     """
-    *positions, rows, columns = scores.shape
     scores = ops.cast(scores, "float32")
+    structure = structure_n_of_m(scores, sparsity, n, m)
+    size = ops.cast(ops.size(scores), "int32")
+    free = largest(ops.where(structure > 0, scores, -1.0), num_kept(size, sparsity))
+    return structure * free
+
+
+def structure_n_of_m(scores: Any, sparsity: Any, n: int, m: int) -> Any:
+    """The mask of the structure alone: as many zeros in each group as the sparsity asks for, at most `m - n`."""
+    *positions, rows, columns = scores.shape
     padding = [(0, 0)] * len(positions) + [(0, -rows % m), (0, 0)]
     groups = ops.reshape(ops.pad(scores, padding, constant_values=-1.0), (*positions, -(-rows // m), m, columns))
     order = ops.argsort(-groups, axis=-2)
     rank = ops.argsort(order, axis=-2)  # 0 for the largest of a group
     zeros = ops.minimum(ops.floor(sparsity * m + 1e-4), m - n)
     structure = ops.reshape(ops.cast(ops.cast(rank, "float32") < m - zeros, "float32"), (*positions, -1, columns))
-    structure = structure[..., :rows, :]
-    size = ops.cast(ops.size(scores), "int32")
-    free = largest(ops.where(structure > 0, scores, -1.0), num_kept(size, sparsity))
-    return structure * free
+    return structure[..., :rows, :]

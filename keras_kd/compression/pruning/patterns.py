@@ -6,6 +6,8 @@ import dataclasses
 import re
 from typing import Any
 
+from keras import ops
+
 from keras_kd.compression.pruning import masks
 from keras_kd.errors import ConfigurationError, explain
 
@@ -21,6 +23,10 @@ class Pattern:
     def mask(self, scores: Any, sparsity: Any) -> Any:
         """The mask of a matrix of scores `(..., inputs, outputs)` at a sparsity."""
         return masks.unstructured(scores, sparsity)
+
+    def units(self, scores: Any) -> Any:
+        """The scores of what is pruned as one. Units that the pattern itself prunes have a score of -1."""
+        return scores
 
     @property
     def needs_matrix(self) -> bool:
@@ -45,6 +51,9 @@ class Blocks(Pattern):
     def mask(self, scores, sparsity):
         return masks.blocks(scores, sparsity, (self.height, self.width))
 
+    def units(self, scores):
+        return masks.block_means(scores, (self.height, self.width))
+
     @property
     def needs_matrix(self):
         return True
@@ -62,6 +71,9 @@ class NOfM(Pattern):
 
     def mask(self, scores, sparsity):
         return masks.n_of_m(scores, sparsity, self.n, self.m)
+
+    def units(self, scores):
+        return ops.where(masks.structure_n_of_m(scores, self.least_sparsity, self.n, self.m) > 0, scores, -1.0)
 
     @property
     def needs_matrix(self):

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Collection
 from typing import Any
 
 import keras
 import numpy as np
 
-from keras_kd import schedules
-from keras_kd.compression.pruning.masking import Mask
-from keras_kd.compression.pruning.patterns import Blocks, NOfM, Pattern, get_pattern
+from keras_kd.compression.pruning.masking import Mask, MovementMask
+from keras_kd.compression.pruning.patterns import Blocks, NOfM, get_pattern
+from keras_kd.compression.pruning.per_weight import PerWeight, check_listed, ranked_sparsities
+from keras_kd.compression.pruning.sparsities import get_sparsity
 from keras_kd.compression.selection import matrix_view
 from keras_kd.compression.stripping import check_model, reparametrized_layers
 from keras_kd.compression.transform import WeightTransform
-from keras_kd.errors import ConfigurationError, check_integer, check_number, explain
+from keras_kd.errors import ConfigurationError, check_choice, check_integer, explain
 from keras_kd.surgery.weights import weights_by_name
 
-_CHECKED_STEPS = (0, *(10**power for power in range(8)))
+SCOPES = ("layer", "global")
+SCORES = {"magnitude": Mask, "movement": MovementMask}
 
 
 class Pruning(WeightTransform):
-    """Prunes kernels and embedding tables by magnitude, each to the same sparsity.
+    """Prunes kernels and embedding tables, by magnitude or movement, each to the same sparsity or all together.
 
         prune = kd.compression.Pruning(kd.schedules.Polynomial(0.0, 0.8, steps=2000), begin=200)
         sparse = prune.apply(student)
@@ -42,9 +43,18 @@ class Pruning(WeightTransform):
     Args:
         sparsity: the fraction of zeros of each kernel, 0 to 1: a number, or a schedule over the steps since `begin`.
             None is the sparsity of the pattern, 0.5 for `"2:4"`. Where a schedule falls, pruned weights stay pruned. At
-            least one weight is kept.
+            least one weight is kept. A dictionary by the paths of layers gives each its own; others are not pruned.
         pattern: `"unstructured"`; a block of inputs by outputs that is pruned as a whole, such as `"1x4"` or `(1, 4)`;
             or `"2:4"`: at most 2 nonzero of 4 neighboring inputs of an output.
+        scope: `"layer"`: each kernel has this sparsity. `"global"`: all kernels together have it, by one ranking of
+            magnitudes, so that layers with small weights lose more. How much each loses at which sparsity is read from
+            the weights that the model has when `apply` is called, because in a compiled step no layer knows the weights
+            of the others; which of its weights it loses is decided while it is trained. Hence it is for trained models:
+            the magnitudes of an untrained one are those of its initializers.
+        score: `"magnitude"`; or `"movement"`: weights that training moves away from zero are kept, by scores that are
+            trained with the weights (Sanh, Wolf & Rush, "Movement Pruning", 2020). It is meant for fine-tuning a model
+            on another task, at high sparsity, where the magnitudes are those of the old task; trained on the task
+            itself, magnitude is as good. The sparsity must begin at 0, because the scores do.
         begin: the step at which pruning begins.
         frequency: the masks are computed every so many steps, from `begin` on. Steps are forward passes in training
             mode.
@@ -59,15 +69,32 @@ class Pruning(WeightTransform):
         sparsity: Any = None,
         *,
         pattern: Any = "unstructured",
+        scope: str = "layer",
+        score: str = "magnitude",
         begin: int = 0,
         frequency: int = 100,
         skip: Collection[str] = (),
     ):
         super().__init__(skip)
         self.pattern = get_pattern(pattern)
-        self.sparsity = _schedule(sparsity, self.pattern)
+        self.sparsity = get_sparsity(sparsity, self.pattern)
+        self.scope = check_choice("scope", scope, SCOPES)
+        self.score = check_choice("score", score, SCORES)
         self.begin = check_integer("begin", begin, at_least=0)
         self.frequency = check_integer("frequency", frequency, at_least=1)
+        self._check_scope()
+        self._check_first_scores()
+
+    def for_model(self, model):
+        if isinstance(self.sparsity, dict):
+            check_listed(model, self.sparsity, self.skip)
+            layers = {path: self._with(sparsity) for path, sparsity in self.sparsity.items()}
+            return PerWeight(lambda path, weight: layers.get(path, "not listed in sparsity"), self.skip)
+        if self.scope == "global":
+            ranked = ranked_sparsities(model, self, self.sparsity)
+            weights = {key: self._with(sparsity) for key, sparsity in ranked.items()}
+            return PerWeight(lambda path, weight: weights.get((path, weight), self), self.skip)
+        return self
 
     def function(self, layer, weight, calls):
         view = matrix_view(layer, weight)
@@ -77,7 +104,7 @@ class Pruning(WeightTransform):
             shape = tuple(weights_by_name(layer)[weight].shape)
             if problem := self._misfit(_matrix_shape(view, shape)):
                 return problem
-        return Mask(
+        return SCORES[self.score](
             self.sparsity,
             str(self.pattern),
             view if self.pattern.needs_matrix else None,
@@ -94,6 +121,37 @@ class Pruning(WeightTransform):
         if isinstance(pattern, Blocks) and (inputs < pattern.height or outputs < pattern.width):
             return f"{inputs} inputs and {outputs} outputs, smaller than a block of {pattern}"
         return None
+
+    def _check_scope(self) -> None:
+        by_layer = isinstance(self.sparsity, dict)
+        if self.scope == "global" and (by_layer or self.score != "magnitude"):
+            raise ConfigurationError(
+                explain(
+                    "scope='global' ranks the weights of all layers by magnitude.",
+                    received="a sparsity for each layer"
+                    if isinstance(self.sparsity, dict)
+                    else f"score={self.score!r}",
+                    expected="one sparsity, and score='magnitude'",
+                    fix="Set scope='layer'.",
+                )
+            )
+
+    def _check_first_scores(self) -> None:
+        """The scores of movement are all 0 at step 0, where a sparsity above 0 would prune at random."""
+        schedules = self.sparsity.values() if isinstance(self.sparsity, dict) else [self.sparsity]
+        if self.score == "movement" and self.begin == 0 and any(float(schedule(0)) > 0 for schedule in schedules):
+            raise ConfigurationError(
+                explain(
+                    "score='movement' has no scores at step 0.",
+                    received=f"{self.sparsity!r}, and begin=0",
+                    expected="a sparsity that begins at 0, such as Polynomial(0.0, 0.8, steps=...), or a later begin",
+                )
+            )
+
+    def _with(self, sparsity: Any) -> Pruning:
+        """These settings with another sparsity, for a single layer or weight."""
+        settings = {"pattern": self.pattern, "score": self.score, "begin": self.begin, "frequency": self.frequency}
+        return Pruning(sparsity, **settings)
 
 
 def sparsity(model: keras.Model) -> dict[str, float]:
@@ -117,33 +175,6 @@ def sparsity(model: keras.Model) -> dict[str, float]:
             )
         )
     return {path: float(np.mean(keras.ops.convert_to_numpy(value) == 0)) for path, value in found.items()}
-
-
-def _schedule(sparsity: Any, pattern: Pattern) -> schedules.Schedule:
-    least = pattern.least_sparsity
-    if sparsity is None and not least:
-        raise ConfigurationError(
-            explain(
-                "'sparsity' is missing.",
-                received=f"None, with the pattern {pattern}",
-                expected="the fraction of zeros, 0 to 1, or a schedule of it",
-            )
-        )
-    sparsity = least if sparsity is None else sparsity
-    if isinstance(sparsity, numbers.Real):
-        own = f"The pattern {pattern} alone gives {least:g}." if least else None
-        return schedules.get(float(check_number("sparsity", sparsity, at_least=least, at_most=1.0, fix=own)))
-    schedule = schedules.get(sparsity)
-    values = [float(schedule(step)) for step in _CHECKED_STEPS]
-    if not all(0.0 <= value <= 1.0 for value in values):
-        raise ConfigurationError(
-            explain(
-                "Invalid 'sparsity'.",
-                received=f"{sparsity!r}, which goes from {min(values):g} to {max(values):g}",
-                expected="a schedule with values from 0 to 1",
-            )
-        )
-    return schedule
 
 
 def _matrix_shape(view: Any, shape: tuple[int, ...]) -> tuple[int, int]:

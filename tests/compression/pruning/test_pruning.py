@@ -223,6 +223,31 @@ def test_two_of_four_runs_along_the_inputs_of_every_kind_of_kernel(data):
     assert most(kernels["transposed/kernel"], [2]) == 2  # (width, outputs, inputs)
 
 
+@pytest.mark.parametrize(
+    "prune, steps, message",
+    [
+        (Pruning(0.5, begin=3), 0, "begins at step 3"),
+        (Pruning(0.5, begin=3), 3, "no mask was computed in 3 steps"),
+        (Pruning(SCHEDULE, begin=1, frequency=2), 6, "computed at step 5, and the sparsity rises"),
+        (Pruning(SCHEDULE, begin=1, frequency=2), 8, None),
+        (Pruning(SCHEDULE, scope="global", frequency=5), 3, "computed at step 0"),
+        (Pruning(0.0), 0, None),
+        (Pruning(kd.schedules.Linear(0.75, 0.0, steps=6), frequency=1), 2, None),
+    ],
+)
+def test_stripped_before_the_schedule_ends(prune, steps, message):
+    x = keras.Input((8,))
+    shared = layers.Dense(8, name="shared")
+    model = prune.apply(keras.Model(x, shared(shared(x))), verbose=False)
+    for _ in range(steps):
+        model(np.ones((1, 8), "float32"), training=True)
+    if message is None:
+        prune.strip(model)  # warnings are errors
+    else:
+        with pytest.warns(kd.errors.Notice, match=f"before the training was complete: shared/kernel.*{message}"):
+            prune.strip(model)
+
+
 def test_exported_without_the_masks(data, tmp_path):
     """The masks are folded into the kernels of a file, also if the model was not stripped."""
     model = MODELS["convolutional"]()
