@@ -27,6 +27,7 @@ def clone(
     replace: Replace | Mapping[str, keras.layers.Layer] | None = None,
     *,
     transfer: Transfer = carry_weights,
+    inputs: Replace | None = None,
 ) -> keras.Model:
     """A copy of a model in which some layers are others; the model itself is not changed.
 
@@ -44,6 +45,8 @@ def clone(
             (in `MultiHeadAttention`, `LSTM`, subclassed models), inputs and bare `keras.ops` operations are not.
         transfer: called with each replaced layer and its replacement once both are built. The default gives the
             replacement the weights of the same names and shapes.
+        inputs: a function from an `InputLayer` to its replacement, as a nested model needs when what enters it has
+            another shape; with None it is copied.
 
     Raises:
         ConfigurationError: a subclassed model, a layer that its configuration does not rebuild, weights that the copy
@@ -63,7 +66,7 @@ def clone(
         expected = "a function of a replaced layer and its replacement"
         raise ConfigurationError(explain("Invalid 'transfer'.", received=repr(transfer), expected=expected))
     function = _by_path(model, replace) if isinstance(replace, Mapping) else replace or (lambda layer: None)
-    made = Clone(model, function, transfer)
+    made = Clone(model, function, transfer, inputs=inputs)
     if isinstance(replace, Mapping):
         _check_used(model, replace, made)
     return made.model
@@ -77,13 +80,23 @@ class Clone:
         replace: from a layer or nested model to its replacement, or None.
         transfer: fills each replacement.
         as_functional: whether Sequential models become Functional ones, which leave the dtype of their inputs alone.
+        inputs: from an `InputLayer` to its replacement, or None.
 
     Attributes:
         model: the copy.
     """
 
-    def __init__(self, model: keras.Model, replace: Replace, transfer: Transfer, *, as_functional: bool = False):
+    def __init__(
+        self,
+        model: keras.Model,
+        replace: Replace,
+        transfer: Transfer,
+        *,
+        as_functional: bool = False,
+        inputs: Replace | None = None,
+    ):
         self._replace, self._as_functional = replace, as_functional
+        self._replace_input = inputs or (lambda layer: None)
         self._pairs: dict[int, tuple[Any, Any]] = {}
         self._replaced: set[int] = set()
         self._wrappers: set[int] = set()
@@ -156,7 +169,9 @@ class Clone:
     def _input(self, tensor: keras.KerasTensor) -> keras.layers.InputLayer:
         original = call_that_made(tensor)[0].operation
         if self.counterpart(original) is None:
-            self._remember(original, type(original).from_config(original.get_config()))
+            replacement = self._replace_input(original)
+            copy = type(original).from_config(original.get_config()) if replacement is None else replacement
+            self._remember(original, copy)
         return self.counterpart(original)
 
     def _operation(self, original: Any) -> Any:
