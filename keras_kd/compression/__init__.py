@@ -7,11 +7,16 @@ from keras_kd.compression.pruning.pruning import Pruning, sparsity
 from keras_kd.compression.reparametrized import Reparametrized
 from keras_kd.compression.report import Report, Row
 from keras_kd.compression.stripping import strip
+from keras_kd.compression.structured.channel_pruning import ChannelPruning, ChannelReport, ChannelRow
+from keras_kd.compression.structured.cut import operations
 from keras_kd.compression.transform import Transform, WeightTransform
 from keras_kd.compression.weight_functions import WeightFunction
 
 __all__ = [
     "Blocks",
+    "ChannelPruning",
+    "ChannelReport",
+    "ChannelRow",
     "Clustering",
     "NOfM",
     "Pattern",
@@ -23,6 +28,7 @@ __all__ = [
     "WeightFunction",
     "WeightTransform",
     "chain",
+    "operations",
     "sparsity",
     "strip",
 ]

@@ -35,8 +35,10 @@ def mean_gradients(model: keras.Model, data: Any, loss: Any) -> dict[str, np.nda
     """
     copy, sums = clone(model), _GradientSum()
     copy.compile(sums, loss=loss, jit_compile=False)
-    pair = isinstance(data, (tuple, list))
-    copy.fit(*data if pair else (data,), verbose=0, shuffle=False) if pair else copy.fit(data, verbose=0)
+    if isinstance(data, (tuple, list)):
+        copy.fit(*data, verbose=0, shuffle=False)
+    else:
+        copy.fit(data, verbose=0)
     if not sums.sums or int(ops.convert_to_numpy(sums.iterations)) == 0:
         problem, expected = "The data contain no batch.", "at least one batch of inputs and labels"
         raise ConfigurationError(explain(problem, received=type(data).__name__, expected=expected))
@@ -53,7 +55,7 @@ class _GradientSum(keras.optimizers.Optimizer):
     """Adds up gradients, and leaves the weights alone."""
 
     def __init__(self):
-        super().__init__(learning_rate=0.0)
+        super().__init__(learning_rate=0.0, name="gradient_sum")
         self.sums: list[keras.Variable] = []
 
     def build(self, variables):

@@ -57,7 +57,7 @@ class WeightTransform(Transform):
     """
 
     def __init__(self, skip: Collection[str] = ()):
-        self.skip = _paths(skip)
+        self.skip = checked_paths(skip)
 
     @abc.abstractmethod
     def function(self, layer: keras.layers.Layer, weight: str, calls: int) -> WeightFunction | str:
@@ -162,7 +162,8 @@ class WeightTransform(Transform):
                 )
 
 
-def _paths(skip: Any) -> tuple[str, ...]:
+def checked_paths(skip: Any) -> tuple[str, ...]:
+    """The paths in `skip`; raises `ConfigurationError` if it holds anything else."""
     paths = (skip,) if isinstance(skip, str) else skip
     if not isinstance(paths, (list, tuple, set, frozenset)) or not all(isinstance(path, str) for path in paths):
         raise ConfigurationError(

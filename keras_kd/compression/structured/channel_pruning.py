@@ -17,7 +17,7 @@ from keras_kd.compression.structured.channels import Pool
 from keras_kd.compression.structured.cut import Cut, Ranking, count_operations, count_parameters, removable, smallest
 from keras_kd.compression.structured.shrinking import shrunk
 from keras_kd.compression.structured.tracing import Trace
-from keras_kd.compression.transform import Transform
+from keras_kd.compression.transform import Transform, checked_paths
 from keras_kd.errors import ConfigurationError, check_choice, check_integer, check_number, explain
 from keras_kd.features.table import format_table
 from keras_kd.serialization import nearest
@@ -28,6 +28,7 @@ Measure = Callable[[keras.Model], float]
 
 SCORES = ("group_norm", "l1", "l2", "batch_norm", "taylor", "random")
 _COMPARABLE = ("batch_norm", "taylor", "random")  # between layers, as they are
+_SHOWN = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +36,7 @@ class ChannelRow:
     """What happens to a group of coupled channels.
 
     Attributes:
-        layers: the paths of the layers that compute them.
+        layers: the paths of the layers that compute them; for attention heads, followed by `(heads)`.
         before, after: the number of channels of the first of these layers that are in the group.
         reason: why all of them stay; empty if some leave or could.
     """
@@ -62,16 +63,22 @@ class ChannelReport:
     after: float
 
     def __str__(self) -> str:
-        cells = [
-            (
-                ", ".join(row.layers),
-                f"{row.before} -> {row.after}" if row.after < row.before else f"{row.before}",
-                row.reason or "-",
-            )
-            for row in self.rows
-        ]
+        cells = [(_shortened(row.layers), _change(row), row.reason or "-") for row in self.rows]
         total = f"{self.target}: {self.before:,.6g} -> {self.after:,.6g} ({100 * self.after / self.before:.1f}%)"
         return f"{format_table([('layers', 'channels', 'why all stay'), *cells])}\n{total}"
+
+
+def _shortened(layers: tuple[str, ...]) -> str:
+    """
+    >>> _shortened(("a", "b", "c", "d", "e"))
+    'a, b, c and 2 more'
+    """
+    rest = len(layers) - _SHOWN
+    return ", ".join(layers) if rest < 2 else f"{', '.join(layers[:_SHOWN])} and {rest} more"
+
+
+def _change(row: ChannelRow) -> str:
+    return f"{row.before} -> {row.after}" if row.after < row.before else str(row.before)
 
 
 class ChannelPruning(Transform):
@@ -131,7 +138,7 @@ class ChannelPruning(Transform):
         self.score = check_choice("score", score, SCORES)
         self.scope = check_choice("scope", scope, ("global", "local"))
         self.multiple_of = check_integer("multiple_of", multiple_of, at_least=1)
-        self.skip = _paths(skip)
+        self.skip = checked_paths(skip)
         _check_data(score, data, loss)
         self.data, self.loss = data, loss
         self.seed = check_integer("seed", seed, at_least=0)
@@ -276,11 +283,3 @@ def _check_data(score: str, data: Any, loss: Any) -> None:
         )
         expected = "data, as for fit, with score='taylor'; neither data nor loss with any other score"
         raise ConfigurationError(explain("Invalid 'data'.", received=received, expected=expected))
-
-
-def _paths(skip: Any) -> tuple[str, ...]:
-    paths = (skip,) if isinstance(skip, str) else skip
-    if not isinstance(paths, (list, tuple, set, frozenset)) or not all(isinstance(path, str) for path in paths):
-        expected = "the paths of layers, such as ['head']"
-        raise ConfigurationError(explain("Invalid 'skip'.", received=repr(skip), expected=expected))
-    return tuple(paths)

@@ -38,11 +38,11 @@ class Channels:
     """The channels that the layers of a model compute, and which of them are coupled.
 
     >>> channels = Channels()
-    >>> a, b = channels.fresh(2, "conv_a"), channels.fresh(2, "conv_b")
-    >>> channels.unite(a, b, "summed with fixed channels")
-    >>> channels.fix(b[1:], "an output of the model")
+    >>> a, b, c = (channels.fresh(2, name) for name in "abc")
+    >>> channels.unite(a, b, "summed with channels that stay")
+    >>> channels.fix(c, "an output of the model")
     >>> [(pool.owners, pool.classes.tolist(), pool.reason) for pool in channels.pools()]
-    [(('conv_a', 'conv_b'), [0, 1], 'an output of the model')]
+    [(('a', 'b'), [0, 1], ''), (('c',), [4, 5], 'an output of the model')]
     """
 
     def __init__(self):

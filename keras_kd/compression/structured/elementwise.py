@@ -11,8 +11,9 @@ from keras_kd.compression.structured.flow import Flow, merged
 from keras_kd.compression.structured.visit import SUMMED, Visit
 
 _ACTIVATIONS = (
-    "celu elu exponential gelu hard_shrink hard_sigmoid hard_silu hard_tanh leaky_relu linear log_sigmoid mish relu relu6 "
-    "selu sigmoid silu soft_shrink softplus softsign sparse_plus sparse_sigmoid squareplus tanh tanh_shrink threshold"
+    "celu elu exponential gelu hard_shrink hard_sigmoid hard_silu hard_tanh leaky_relu linear log_sigmoid mish relu "
+    "relu6 selu sigmoid silu soft_shrink softplus softsign sparse_plus sparse_sigmoid squareplus tanh tanh_shrink "
+    "threshold"
 )
 _FUNCTIONS = [getattr(keras.activations, name) for name in _ACTIVATIONS.split() if hasattr(keras.activations, name)]
 _LAYERS = (keras.layers.ReLU, keras.layers.LeakyReLU, keras.layers.ELU, keras.layers.Identity)

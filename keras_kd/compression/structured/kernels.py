@@ -1,4 +1,4 @@
-"""The rules of layers that multiply by a kernel: they read the channels of its inputs and compute those of its outputs."""
+"""The rules of layers that multiply by a kernel: they read channels, and compute others."""
 
 from __future__ import annotations
 
@@ -41,6 +41,8 @@ def einsum_dense(visit: Visit) -> list[Flow]:
     (summed,) = (letter for letter in kernel if letter in read)
     (output,) = (letter for letter in kernel if letter in made)
     axis = read.index(summed)
+    known = dict(zip(read, flow.shape, strict=True))  # the sizes that an output_shape of None leaves open
+    shape = tuple(known.get(letter) if size is None else size for letter, size in zip(made, shape, strict=True))
     visit.work("kernel", [size for letter, size in zip(made, shape, strict=True) if letter != output][1:])
     bias = (layer.bias_axes or "").replace(".", "")
     if any(other != axis for other in flow.axes) or bias not in ("", output):

@@ -21,8 +21,9 @@ _LAYERS: dict[Rule, str] = {
     elementwise.rescaling: "Rescaling",
     elementwise.merge: "Add Subtract Multiply Maximum Minimum Average",
     elementwise.concatenate: "Concatenate",
-    shapes.spatial: "ZeroPadding1D ZeroPadding2D ZeroPadding3D Cropping1D Cropping2D Cropping3D UpSampling1D UpSampling2D "
-    "UpSampling3D MaxPooling1D MaxPooling2D MaxPooling3D AveragePooling1D AveragePooling2D AveragePooling3D",
+    shapes.spatial: "ZeroPadding1D ZeroPadding2D ZeroPadding3D Cropping1D Cropping2D Cropping3D UpSampling1D "
+    "UpSampling2D UpSampling3D "
+    "MaxPooling1D MaxPooling2D MaxPooling3D AveragePooling1D AveragePooling2D AveragePooling3D",
     shapes.global_pooling: "GlobalAveragePooling1D GlobalAveragePooling2D GlobalAveragePooling3D GlobalMaxPooling1D "
     "GlobalMaxPooling2D GlobalMaxPooling3D",
     shapes.reshape: "Reshape",

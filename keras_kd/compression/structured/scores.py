@@ -36,7 +36,7 @@ def class_sums(sums: np.ndarray, ids: np.ndarray, classes: np.ndarray, totals: n
 
 
 def magnitude_l1(trace: Trace, classes: np.ndarray) -> np.ndarray:
-    """`sum |w|` over the kernels that compute the channels (H. Li et al., "Pruning Filters for Efficient ConvNets", 2017)."""
+    """`sum |w|` over the kernels that compute the channels (H. Li et al., "Pruning Filters", 2017)."""
     return _totals(trace, classes, np.abs, lambda use, weight: use.role == "output")
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from keras_kd.compression.structured.flow import Flow
@@ -47,7 +45,7 @@ def attention(visit: Visit) -> list[Flow]:
     layer = visit.layer
     if getattr(layer, "use_gate", False):
         return visit.stay(f"enters {visit.path!r}, whose outputs are gated")
-    heads = visit.computed("query/kernel", 1, layer.num_heads)
+    heads = visit.computed("query/kernel", 1, layer.num_heads, "heads")
     visit.size("num_heads", heads)
     for name, flow in (("query", query), ("key", key), ("value", value)):
         visit.use(f"{name}/kernel", 0, visit.read(flow, 2), "input")

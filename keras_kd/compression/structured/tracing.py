@@ -52,11 +52,12 @@ class Trace:
         flows = {
             id(tensor): Flow(flow.ids, tuple(tensor.shape)) for tensor, flow in zip(graph.inputs, inputs, strict=True)
         }
+
+        def flow_of(value: Any) -> Any:
+            return flows[id(value)] if isinstance(value, keras.KerasTensor) else value
+
         for call in calls_of(graph):
-            args, kwargs = keras.tree.map_structure(
-                lambda value: flows[id(value)] if isinstance(value, keras.KerasTensor) else value,
-                (call.args, call.kwargs),
-            )
+            args, kwargs = keras.tree.map_structure(flow_of, (call.args, call.kwargs))
             read = [flows[id(tensor)] for tensor in call.inputs]
             shapes = [tuple(tensor.shape) for tensor in call.outputs]
             made = self._call(call.operation, f"{prefix}{call.operation.name}", read, args, kwargs, shapes, times)
@@ -76,7 +77,7 @@ class Trace:
         if rule is None:
             self._read += [(weight, path) for weight in getattr(layer, "weights", ())]
             return visit.stay(f"enters {path!r}, a {type(layer).__name__}, which cannot be followed")
-        if any(_is_changed(inner) for inner in all_layers(layer) if isinstance(layer, keras.layers.Layer)):
+        if isinstance(layer, keras.layers.Layer) and any(map(_is_changed, all_layers(layer))):
             return visit.stay(f"enters {path!r}, which is quantized or has LoRA weights")
         outputs = rule(visit)
         for name in ("activation", "recurrent_activation"):

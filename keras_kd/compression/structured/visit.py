@@ -91,12 +91,12 @@ class Visit:
         else:
             self.record.uses[weight, axis] = Use(weight, axis, np.asarray(ids), role)
 
-    def computed(self, weight: str, axis: int, count: int) -> np.ndarray:
-        """The channels that the layer computes, along an axis of a weight, int [count]."""
+    def computed(self, weight: str, axis: int, count: int, what: str = "") -> np.ndarray:
+        """The channels that the layer computes, along an axis of a weight, int [count]; `what` they are in a report."""
         known = self.record.uses.get((weight, axis))
         if known is not None:
             return known.ids
-        ids = self.channels.fresh(count, self.path)
+        ids = self.channels.fresh(count, f"{self.path} ({what})" if what else self.path)
         self.use(weight, axis, ids, "output")
         return ids
 
