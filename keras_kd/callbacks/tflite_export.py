@@ -11,7 +11,9 @@ import keras
 
 from keras_kd.errors import ConfigurationError, ExportError, Notice, check_choice, explain
 from keras_kd.export import Converter, ExportResult, export_tflite
-from keras_kd.export._checks import check_format, check_target
+from keras_kd.export._checks import check_calibration, check_target
+from keras_kd.export.quantized import is_fake_quantized
+from keras_kd.litert import get_format
 
 _HIGHER_IS_BETTER = ("acc", "auc", "f1", "f_", "iou", "precision", "recall")
 _LOWER_IS_BETTER = ("loss", "error", "entropy", "divergence", "mae", "mape", "mse", "msle")
@@ -25,7 +27,8 @@ class TFLiteExport(keras.callbacks.Callback):
     Args:
         path: the file to write; its name ends in `.tflite`.
         format: one of `keras_kd.litert.FORMATS`: `"float32"`, `"int8"`, ...
-        calibration: real inputs for the formats with integer activations, scaled as in training, `[samples, ...]`.
+        calibration: real inputs for the formats with integer activations, scaled as in training, `[samples, ...]`; not
+            needed by a student trained with quantization awareness.
         monitor: None exports once, at the end. A metric's name (`"val_accuracy"`) keeps the weights of its best epoch
             in memory and exports those at the end.
         mode: `"min"`, `"max"`, or `"auto"`, which infers the direction from the metric's name.
@@ -38,8 +41,8 @@ class TFLiteExport(keras.callbacks.Callback):
         best: the best value of `monitor` in this training so far.
 
     Raises:
-        ConfigurationError: a path that does not end in `.tflite`, an unknown format, no calibration for a format that
-            needs it, an unknown mode, or `mode="auto"` for a metric with an ambiguous name.
+        ConfigurationError: a path that does not end in `.tflite`, an unknown format or mode, or `mode="auto"` for a
+            metric with an ambiguous name; when the training begins, no calibration for a format that needs it.
     """
 
     def __init__(
@@ -53,9 +56,8 @@ class TFLiteExport(keras.callbacks.Callback):
         every_improvement: bool = False,
     ):
         super().__init__()
-        check_format(format, calibration)
         self.path = check_target(path)
-        self.format = format
+        self.format = get_format(format).name
         self.calibration = calibration
         self.monitor = monitor
         self.mode = _direction(monitor, mode)
@@ -67,6 +69,8 @@ class TFLiteExport(keras.callbacks.Callback):
         self._converter = Converter()
 
     def on_train_begin(self, logs=None):
+        if not is_fake_quantized(self._student):
+            check_calibration(get_format(self.format), self.calibration)
         self.best, self._best_weights = None, None
         self._converter.close()  # left open by a training that ended in an exception
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_kd.errors import ConfigurationError, explain
 from keras_kd.keras_private import all_layers
-from keras_kd.litert import Format, get_format
+from keras_kd.litert import Format
 
 _NUM_SHOWN = 3
 _LOOKUPS = tuple(
@@ -20,23 +20,17 @@ _LOOKUPS = tuple(
 )
 
 
-def check_format(format: str, calibration: Any) -> Format:
-    """The format with this name.
-
-    Raises:
-        ConfigurationError: an unknown name, or no calibration samples for a format that needs them.
-    """
-    form = get_format(format)
+def check_calibration(form: Format, calibration: Any) -> None:
+    """Raises `ConfigurationError` without calibration samples for a format that needs them."""
     if form.needs_calibration and calibration is None:
         raise ConfigurationError(
             explain(
-                f"The format {format!r} needs `calibration`.",
+                f"The format {form.name!r} needs `calibration`.",
                 received="None",
                 expected="a few hundred real samples in the scale that the model takes",
                 fix="For example a part of the training images: `calibration=x_train[:200]`.",
             )
         )
-    return form
 
 
 def check_target(path: str | Path) -> Path:

@@ -32,7 +32,8 @@ def convert(
         saved_model: the folder.
         weights: the dtype of the stored weights: "float32", "float16" or "int8".
         activations: the dtype that the operators compute in: "float32", "int8" or "int16".
-        calibration: for integer activations, input name -> array [n, ...]; otherwise empty.
+        calibration: for integer activations, input name -> array [n, ...]; otherwise empty, as for a graph with
+            fake quantization, which has the ranges.
         batch_size: the batch size of the SavedModel's signature.
     """
     import tensorflow as tf
@@ -59,8 +60,9 @@ def _set_format(
             "int8": (tf.lite.OpsSet.TFLITE_BUILTINS_INT8, tf.int8),
             "int16": (tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8, tf.int16),
         }[activations]
-        converter.representative_dataset = lambda: batches(calibration, batch_size)
-        converter.target_spec.supported_ops = [operators]
+        if calibration:
+            converter.representative_dataset = lambda: batches(calibration, batch_size)
+            converter.target_spec.supported_ops = [operators]
         converter.inference_input_type = converter.inference_output_type = dtype
 
 

@@ -15,6 +15,7 @@ import keras
 import numpy as np
 
 from keras_kd.errors import ConfigurationError, ExportError, explain
+from keras_kd.export.quantized import traced
 from keras_kd.keras_private import all_layers
 
 _HALF = ("float16", "bfloat16", "mixed_float16", "mixed_bfloat16")
@@ -130,8 +131,8 @@ def write_saved_model(model: keras.Model, inputs: list[ModelInput], batch_size: 
     archive = keras.export.ExportArchive()
     archive.track(model)
     try:
-        archive.add_endpoint("serve", serve, input_signature=signature)
-        with _quiet_tensorflow():
+        with _quiet_tensorflow(), traced(model):
+            archive.add_endpoint("serve", serve, input_signature=signature)
             archive.write_out(str(folder), verbose=False)
     except Exception as error:
         shapes = ", ".join(f"{one.name} {(batch_size, *one.shape)}" for one in inputs)

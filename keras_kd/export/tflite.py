@@ -15,7 +15,7 @@ import numpy as np
 
 from keras_kd import files
 from keras_kd.errors import ExportError, check_integer, explain
-from keras_kd.export._checks import check_exportable, check_format, check_target
+from keras_kd.export._checks import check_calibration, check_exportable, check_target
 from keras_kd.export._comparison import compare
 from keras_kd.export._conversion import Converter, resave_in_child, run_converter
 from keras_kd.export._samples import check_ranges, random_samples, read_samples
@@ -27,7 +27,8 @@ from keras_kd.export._saved_model import (
     with_known_shapes,
     write_saved_model,
 )
-from keras_kd.litert import Format, float_operators
+from keras_kd.export.quantized import check_trained_ranges, is_fake_quantized, with_constant_weights
+from keras_kd.litert import Format, float_operators, get_format
 
 MAX_COMPARED = 256
 NUM_RANDOM = 16
@@ -50,7 +51,10 @@ class ExportResult:
         samples_are_random: whether the samples were random because none were given; difference and agreement then mean
             little for real data.
         float_operators: for "int8" and "int16x8", the operators that still compute in float32 because they
-            have no integer kernel; an integer accelerator cannot run them. Empty otherwise.
+            have no integer kernel, or because a fake-quantized model has no range for them; an integer accelerator
+            cannot run them. Empty otherwise.
+        ranges: for "int8" and "int16x8", where the ranges of the activations are from: "measured" on the calibration
+            samples, or "trained" with the model. None otherwise.
     """
 
     path: Path
@@ -62,14 +66,16 @@ class ExportResult:
     num_samples: int
     samples_are_random: bool
     float_operators: tuple[str, ...] = ()
+    ranges: str | None = None
 
     def __str__(self) -> str:
         sizes = f"{self.num_bytes / 1000:.1f} kB (gzip {self.gzip_bytes / 1000:.1f} kB)"
         same = "" if self.agreement is None else f", {self.agreement:.1%} the same class"
         kind = "random" if self.samples_are_random else "real"
+        trained = " with the trained ranges" if self.ranges == "trained" else ""
         floats = f"; still in float: {', '.join(self.float_operators)}" if self.float_operators else ""
         return (
-            f"{self.path.name}: {self.format}, {sizes}; against Keras: "
+            f"{self.path.name}: {self.format}{trained}, {sizes}; against Keras: "
             f"largest difference {self.max_difference:.2g}{same}, on {self.num_samples} {kind} samples{floats}"
         )
 
@@ -91,6 +97,10 @@ def export_tflite(
     and compared; if anything fails, an existing file there is unchanged. A model in half precision (mixed_float16) is
     exported from a float32 copy.
 
+    A model trained with quantization awareness (`kd.compression.QuantizationAware`) is exported in the format of its
+    activations, "int8" or "int16x8", with exactly the ranges of its training; layers that it skips stay in float. The
+    other formats take the result of `kd.compression.strip`.
+
     Args:
         model: a built Keras model with finite weights; for a distiller, pass its `student`. Its inputs and outputs keep
             their names in the file's signature.
@@ -102,7 +112,7 @@ def export_tflite(
         calibration: for the last two, real samples in the model's own input scale, on which the ranges of
             the activations are measured: an array [n, ...], a list or dict of them for a model with several
             inputs, or a `tf.data.Dataset` or another iterable of batches as `fit` takes them (its first 500
-            examples are read).
+            examples are read). A model trained with quantization awareness needs none.
         samples: the samples for the comparison, in the same forms; all of them are used. Default: the first 256 of
             `calibration`, or else 16 random inputs, as recorded in the result.
         batch_size: the file's static batch size.
@@ -128,16 +138,23 @@ def export_tflite(
     >>> result.num_samples, result.agreement
     (20, 1.0)
     """
-    path, form = check_target(path), check_format(format, calibration)
+    path, form = check_target(path), get_format(format)
     check_integer("batch_size", batch_size, at_least=1)
     plain, inputs = _prepare_model(model)
+    is_trained = is_fake_quantized(plain)
+    if is_trained:
+        check_trained_ranges(plain, form)
+    else:
+        check_calibration(form, calibration)
     calibration, inputs = _read_calibration(calibration, inputs)
     samples, are_random, inputs = _read_samples(samples, calibration, inputs)
-    if form.needs_calibration:
-        check_ranges(calibration, samples)
+    measured = calibration if form.needs_calibration and not is_trained else {}
+    if measured:
+        check_ranges(measured, samples)
 
     with _owned(converter, isolate=isolate) as converter, _replacing(path) as draft:
-        content = _convert(plain, inputs, form, calibration, batch_size, converter)
+        source = with_constant_weights(plain) if is_trained else plain
+        content = _convert(source, inputs, form, measured, batch_size, converter)
         draft.write_bytes(content)
         difference, agreement = compare(model, draft, samples, exact=form.is_exact and plain is model)
     return ExportResult(
@@ -150,6 +167,7 @@ def export_tflite(
         num_samples=len(next(iter(samples.values()))),
         samples_are_random=are_random,
         float_operators=float_operators(content) if form.needs_calibration else (),
+        ranges=("trained" if is_trained else "measured") if form.needs_calibration else None,
     )
 
 
@@ -223,7 +241,7 @@ def _convert(
         return run_converter(
             saved_model,
             form,
-            calibration if form.needs_calibration else {},
+            calibration,
             batch_size,
             converter=converter,
             crash_hint=_rolled_layers(model),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 _PASS_VALUES_ON = ("QUANTIZE", "DEQUANTIZE", "CAST", "RESHAPE", "SQUEEZE", "EXPAND_DIMS")
@@ -14,13 +15,14 @@ class Operator(NamedTuple):
         name: as in LiteRT's schema, for example "CONV_2D"; the custom code of a custom operator.
         inputs: the indices of its input tensors; -1 for a missing optional one.
         outputs: the indices of its output tensors.
-        is_float: whether an output is float32.
+        input_dtypes, output_dtypes: the dtypes of these tensors, such as "int8"; None for a missing one.
     """
 
     name: str
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
-    is_float: bool
+    input_dtypes: tuple[str | None, ...]
+    output_dtypes: tuple[str, ...]
 
 
 def read_operators(content: bytes) -> list[list[Operator]]:
@@ -44,7 +46,8 @@ def float_operators(content: bytes) -> tuple[str, ...]:
     Args:
         content: a whole LiteRT file.
     """
-    names = {operator.name for graph in read_operators(content) for operator in graph if operator.is_float}
+    operators = [operator for graph in read_operators(content) for operator in graph]
+    names = {operator.name for operator in operators if "float32" in operator.output_dtypes}
     return tuple(sorted(names - {"DEQUANTIZE"}))
 
 
@@ -72,8 +75,8 @@ def _read_graph(schema, graph, codes: list[str]) -> list[Operator]:
         operator = graph.Operators(number)
         inputs = tuple(operator.Inputs(place) for place in range(operator.InputsLength()))
         outputs = tuple(operator.Outputs(place) for place in range(operator.OutputsLength()))
-        is_float = any(graph.Tensors(index).Type() == schema.TensorType.FLOAT32 for index in outputs)
-        operators.append(Operator(codes[operator.OpcodeIndex()], inputs, outputs, is_float))
+        dtypes = [tuple(_dtype(schema, graph, index) for index in indices) for indices in (inputs, outputs)]
+        operators.append(Operator(codes[operator.OpcodeIndex()], inputs, outputs, *dtypes))
     return operators
 
 
@@ -81,5 +84,13 @@ def _code_name(schema, code) -> str:
     number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())  # old files set only the second
     if number == schema.BuiltinOperator.CUSTOM:
         return code.CustomCode().decode()
-    names = {value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
-    return names[number]
+    return _names(schema.BuiltinOperator)[number]
+
+
+def _dtype(schema, graph, index: int) -> str | None:
+    return None if index < 0 else _names(schema.TensorType)[graph.Tensors(index).Type()].lower()
+
+
+@functools.cache
+def _names(enumeration: type) -> dict[int, str]:
+    return {value: name for name, value in vars(enumeration).items() if not name.startswith("_")}

@@ -227,12 +227,13 @@ def test_a_failed_export_keeps_the_training_and_the_old_file(
     assert export.result is None and export.error is not None
 
 
-@pytest.mark.parametrize(
-    ("format", "message"), [("int8", "needs `calibration`"), ("int4", "'int4'.*one of 'float32', 'float16'")]
-)
-def test_incompatible_settings_are_rejected_before_training(path, format, message):
-    with pytest.raises(ConfigurationError, match=message):
-        TFLiteExport(path, format=format)
+def test_incompatible_settings_are_rejected_before_training(path, model, fit):
+    with pytest.raises(ConfigurationError, match="'int4'.*one of 'float32', 'float16'"):
+        TFLiteExport(path, format="int4")
+    before = model.get_weights()
+    with pytest.raises(ConfigurationError, match="needs `calibration`"):
+        fit(model, TFLiteExport(path, format="int8"))
+    assert all((now == then).all() for now, then in zip(model.get_weights(), before, strict=True))
 
 
 @pytest.mark.parametrize("name", ["best.keras", "student", "student.tflite/"])

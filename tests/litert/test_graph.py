@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 from keras_kd import litert
-from keras_kd.litert.graph import read_operators
 
 layers = keras.layers
 
@@ -28,11 +27,15 @@ def content(net, request, export_bytes):
 def test_operators_are_those_of_the_interpreter(content):
     from ai_edge_litert.interpreter import Interpreter
 
-    details = [one for one in Interpreter(model_content=content)._get_ops_details() if one["op_name"] != "DELEGATE"]
-    (graph,) = read_operators(content)
+    interpreter = Interpreter(model_content=content)
+    details = [one for one in interpreter._get_ops_details() if one["op_name"] != "DELEGATE"]
+    dtypes = {one["index"]: one["dtype"].__name__ for one in interpreter.get_tensor_details()}
+    (graph,) = litert.read_operators(content)
     assert [one.name for one in graph] == [one["op_name"] for one in details]
     assert [one.outputs for one in graph] == [tuple(one["outputs"]) for one in details]
     assert [one.inputs for one in graph] == [tuple(one["inputs"]) for one in details]
+    assert [one.input_dtypes for one in graph] == [tuple(dtypes.get(i) for i in one["inputs"]) for one in details]
+    assert [one.output_dtypes for one in graph] == [tuple(dtypes[i] for i in one["outputs"]) for one in details]
 
 
 def test_the_producer_of_an_output(content):

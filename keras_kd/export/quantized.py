@@ -1,0 +1,76 @@
+"""Prepares a fake-quantized model for the converter, which takes the trained ranges from its graph."""
+
+from __future__ import annotations
+
+import contextlib
+
+import keras
+
+from keras_kd.compression.quantization import ActivationQuantizer, FakeQuantizedWeight, exporting
+from keras_kd.compression.stripping import reparametrized_layers
+from keras_kd.compression.weight_functions import Composed, WeightFunction
+from keras_kd.errors import ConfigurationError, explain
+from keras_kd.features.paths import layers_by_path
+from keras_kd.litert import Format
+from keras_kd.surgery import clone
+from keras_kd.surgery.weights import weights_by_name
+
+
+def is_fake_quantized(model: keras.Model) -> bool:
+    """Whether activations of a model pass through the fake quantization of `QuantizationAware`."""
+    return bool(_quantizers(model))
+
+
+def check_trained_ranges(model: keras.Model, form: Format) -> None:
+    """Raises `ConfigurationError` if a fake-quantized model has no ranges yet, or ranges for another format."""
+    bits = {quantizer.bits for quantizer in _quantizers(model)}
+    name = "int8" if bits == {8} else "int16x8"
+    if form.name != name:
+        raise ConfigurationError(
+            explain(
+                f"{model.name!r} is fake-quantized with {_joined(bits)}-bit activations.",
+                received=f"format={form.name!r}",
+                expected=f"format={name!r}, which has the trained ranges",
+                fix="For another format, pass `kd.compression.strip(model)`.",
+            )
+        )
+    with exporting(model):
+        pass
+
+
+def with_constant_weights(model: keras.Model) -> keras.Model:
+    """A copy of a fake-quantized model for the converter: its activations are fake-quantized, its weights constants.
+
+    From constants on the grid of the integers, whose largest value in each channel is 127 steps, the converter finds
+    the steps of each channel, in layers of all kinds. It cannot move fake quantization for each channel from the kernel
+    of a Keras layer to its own, which has other axes, except in `Conv2D`. A kernel with a single step remains
+    fake-quantized: of constants, the converter would choose a step for each channel.
+    """
+    copy = clone(model)
+    for layer in reparametrized_layers(copy).values():
+        values, weights = layer.effective_weights(), weights_by_name(layer.layer)
+        for name, function in list(layer.reparametrizations.items()):
+            weights[name].assign(values[name])
+            last = _last(function)
+            if isinstance(last, FakeQuantizedWeight) and not last.axes:
+                layer.reparametrizations[name] = last
+            else:
+                del layer.reparametrizations[name]
+    return copy
+
+
+def traced(model: keras.Model) -> contextlib.AbstractContextManager[None]:
+    """The state in which a model is traced for the converter."""
+    return exporting(model) if is_fake_quantized(model) else contextlib.nullcontext()
+
+
+def _quantizers(model: keras.Model) -> list[ActivationQuantizer]:
+    return [layer for layer in layers_by_path(model).values() if isinstance(layer, ActivationQuantizer)]
+
+
+def _last(function: WeightFunction) -> WeightFunction:
+    return _last(function.functions[-1]) if isinstance(function, Composed) else function
+
+
+def _joined(bits: set[int]) -> str:
+    return " and ".join(map(str, sorted(bits)))
