@@ -136,7 +136,7 @@ def test_the_child_ends_when_its_parent_is_killed(tmp_path):
     command = [sys.executable, "-c", PARENT.format(script=str(script))]
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
     try:
-        parent = subprocess.run(command, env=os.environ | {"KERAS_BACKEND": "numpy"}, check=False)
+        parent = subprocess.run(command, env=os.environ | {"KERAS_BACKEND": "jax"}, check=False)
         assert parent.returncode == -signal.SIGKILL
         os.set_blocking(reader, True)
         assert os.read(reader, 1) == b""  # end of file: the child is gone
