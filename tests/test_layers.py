@@ -41,13 +41,13 @@ LAYERS = {
 }
 # Within layers 0 and 1: errors < serialization < schedules < hyperparameters.
 CONFINED = {
-    "tensorflow": ("distillers/_tensorflow.py", "data/", "export/", "evaluation/runners.py", "compression/tfmot.py"),
+    "tensorflow": ("distillers/_tensorflow.py", "data/", "export/", "evaluation/runners.py", "compression/tfmot/"),
     "ai_edge_litert": ("litert/",),
     "jax": ("distillers/_jax.py",),
     "tensorflow_datasets": ("data/",),
     "matplotlib": ("evaluation/plots.py", "evaluation/drawing.py"),
-    "tf_keras": ("compression/tfmot.py",),
-    "tensorflow_model_optimization": ("compression/tfmot.py",),
+    "tf_keras": ("compression/tfmot/",),
+    "tensorflow_model_optimization": ("compression/tfmot/",),
 }
 HEAVY = ("tensorflow_datasets", "matplotlib", "sklearn", "typer", "rich", "pydantic", "jinja2", "ai_edge_litert")
 STEPS = ("distillers/_tensorflow.py", "distillers/_jax.py")  # each is imported on its own backend only

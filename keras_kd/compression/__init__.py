@@ -9,6 +9,8 @@ from keras_kd.compression.report import Report, Row
 from keras_kd.compression.stripping import strip
 from keras_kd.compression.structured.channel_pruning import ChannelPruning, ChannelReport, ChannelRow
 from keras_kd.compression.structured.cut import operations
+from keras_kd.compression.tfmot.conversion import from_tf_keras, to_tf_keras
+from keras_kd.compression.tfmot.importing import import_tfmot
 from keras_kd.compression.transform import Transform, WeightTransform
 from keras_kd.compression.weight_functions import WeightFunction
 
@@ -28,7 +30,10 @@ __all__ = [
     "WeightFunction",
     "WeightTransform",
     "chain",
+    "from_tf_keras",
+    "import_tfmot",
     "operations",
     "sparsity",
     "strip",
+    "to_tf_keras",
 ]
