@@ -24,18 +24,17 @@ def legacy_activation(name: Any, where: str) -> Any:
     Raises:
         ConfigurationError: a function without a counterpart.
     """
-    if name is None or name in _SAME:
-        return name
-    if name in _RENAMED:
-        return _RENAMED[name]
+    if name is None:
+        return None
     own = _own_functions()
-    if isinstance(name, str) and name in own:
-        return own[name]
+    known = {same: same for same in _SAME} | _RENAMED | own
+    if isinstance(name, str) and name in known:
+        return known[name]
     raise ConfigurationError(
         explain(
             f"The activation of {where} has no counterpart in tf_keras.",
             received=repr(name),
-            expected=f"one of {', '.join(sorted({*_SAME, *_RENAMED, *own}))}",
+            expected=f"one of {', '.join(sorted(known))}",
             fix="Compress this model with the transforms of keras_kd.compression, which take any layer.",
         )
     )

@@ -24,10 +24,13 @@ from keras_kd.surgery.wrappers import in_one_line
 def to_tf_keras(model: keras.Model) -> Any:
     """A model of `tf_keras`, the Keras 2 that TFMOT takes, with the architecture, names and weights of a Keras 3 model.
 
-    Weights are bit-equal, trainable flags and dtype policies are kept, layers that are shared stay shared. Outputs are
-    bit-equal as well on TensorFlow, except for float noise of `LayerNormalization`, `GroupNormalization`,
-    `UnitNormalization`, attention, `UpSampling2D` with bilinear interpolation, and division by a number. The model is
-    not compiled.
+    Weights are bit-equal, trainable flags and dtype policies are kept, layers that are shared stay shared. On
+    TensorFlow outputs are bit-equal as well, except for float noise of `BatchNormalization`, `LayerNormalization`,
+    `GroupNormalization` and `UnitNormalization`, of `gelu` and `hard_sigmoid`, and of a division by a number.
+    `MultiHeadAttention` differs at query positions that may attend to no key. The model is not compiled.
+
+    In training, `tf_keras` updates the moving variance of convolutions' BatchNormalization with the unbiased variance,
+    `n / (n - 1)` times that of Keras 3.
 
     Args:
         model: a Functional or Sequential model, with models nested to any depth; it is not changed.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -85,7 +86,8 @@ def _shape_change(kind: str, call: Call) -> tuple[Any, list[Any]] | None:
     if kind not in ("Reshape", "ExpandDims", "Squeeze") or not _is_tensor(call.args[0]):
         return None
     before, after = call.args[0].shape, call.outputs[0].shape
-    keeps_batch = before[0] == after[0] and None not in (*before[1:], *after[1:])
+    is_static = None not in (*before[1:], *after[1:])
+    keeps_batch = is_static and before[0] == after[0] and math.prod(before[1:]) == math.prod(after[1:])
     return (_layer(call, "Reshape", target_shape=tuple(after[1:])), [call.args[0]]) if keeps_batch else None
 
 
