@@ -146,7 +146,7 @@ def test_pruning_is_that_of_tfmot_at_every_step(tfmot, case):
         for name, mask in masks.items():
             np.testing.assert_array_equal(mask, expected[name], f"{name} at step {step}")
         seen.add(round(float(np.mean(masks["head"] == 0)), 3))
-    assert max(seen) >= 0.5 and (make is not polynomial or len(seen) == 5)
+    assert max(seen) >= 0.5 and (make is not polynomial or len(seen) >= 5)
     with pytest.raises(kd.errors.ConfigurationError, match="not been stripped.*PruneLowMagnitude.*strip_pruning"):
         from_tf_keras(theirs.model, like=model)
     stripped = from_tf_keras(theirs.sparsity.strip_pruning(theirs.model), like=model)
