@@ -13,8 +13,8 @@ from rich.console import Console
 from keras_kd import __version__
 from keras_kd.cli import cache
 from keras_kd.cli.outcome import say, show
-from keras_kd.cli.recipe import recipe_command
-from keras_kd.recipes import Recipe, default_text
+from keras_kd.cli.recipe import OutputDir, Overrides, Overwrite, loading, recipe_command
+from keras_kd.recipes import Recipe, compression_recipe, default_text
 
 app = typer.Typer(
     help="Model compression for Keras 3: distill, export to TFLite, measure, report.",
@@ -40,6 +40,30 @@ def run(recipe: Recipe, console: Console, *, overwrite: bool) -> Callable[[], No
 
     report = recipes.run(recipe, console, overwrite=overwrite)
     return lambda: show(report, recipe.folder, console)
+
+
+@app.command()
+def compress(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A trained .keras file.")],
+    data: Annotated[str, typer.Option(help="The data, as in a recipe: digits, tfds:NAME, folder:PATH or npz:PATH.")],
+    steps: Annotated[
+        list[str],
+        typer.Option(help="Techniques in order: 'pruning:sparsity=0.8,epochs=10; clustering:clusters=16,epochs=3'."),
+    ],
+    teacher: Annotated[
+        str | None, typer.Option(help="A trained teacher. Default: the model before compression.")
+    ] = None,
+    overrides: Overrides = None,
+    output_dir: OutputDir = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Compress a trained model step by step, export, measure and report; resumes an interrupted run."""
+    console, options = Console(), {"teacher": teacher, "overrides": overrides or (), "output_dir": output_dir}
+    with loading(lambda: compression_recipe(model, data, steps, **options), "The compression failed.") as recipe:
+        from keras_kd import recipes
+
+        report = recipes.run(recipe, console, overwrite=overwrite)
+    show(report, recipe.folder, console)
 
 
 @recipe_command(app, "The teacher could not be diagnosed.")

@@ -20,13 +20,12 @@ from keras_kd.cli.quiet import initialize_backend, quiet_natives
 from keras_kd.recipes import Recipe, load
 from keras_kd.recipes.reading.names import check_names
 
-_PARAMETERS = {
-    "overrides": Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key: student.epochs=5")
-    ],
-    "output_dir": Annotated[Path | None, typer.Option(help="The run folder. Default: saved_models/NAME.")],
-}
-_OVERWRITE = Annotated[bool, typer.Option("--overwrite", help="Replace the results of another recipe in the folder.")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key: student.epochs=5")
+]
+OutputDir = Annotated[Path | None, typer.Option(help="The run folder. Default: saved_models/NAME.")]
+_PARAMETERS = {"overrides": Overrides, "output_dir": OutputDir}
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the results of another recipe in the folder.")]
 _OPTIONAL = Annotated[Path | None, typer.Argument(help="A recipe file. Default: the digits of scikit-learn.")]
 
 
@@ -50,14 +49,14 @@ def recipe_command(app: typer.Typer, headline: str, recipe: Any = _OPTIONAL) -> 
 
         def command(recipe=None, overrides=None, output_dir=None, overwrite=False, **options):
             console = Console()
-            with loaded(recipe, overrides, output_dir, headline) as checked:
+            with loading(lambda: load(recipe, overrides or (), output_dir=output_dir), headline) as checked:
                 show_result = work(checked, console, overwrite=overwrite, **options)
             show_result()
 
         shared = [("recipe", recipe, _default(recipe))]
         shared += [(name, kind, None) for name, kind in _PARAMETERS.items()]
         shared += [(option.name, hints[option.name], option.default) for option in own] + [
-            ("overwrite", _OVERWRITE, False)
+            ("overwrite", Overwrite, False)
         ]
         command.__signature__ = inspect.Signature(
             [inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, annotation=kind, default=d) for n, kind, d in shared]
@@ -78,8 +77,8 @@ _KEPT = (".state/**/*.json", "teacher_cache/**/*.npy")  # stamps, states of trai
 
 
 @contextlib.contextmanager
-def loaded(path: Path | None, overrides: list[str] | None, output_dir: Path | None, headline: str) -> Iterator[Recipe]:
-    """Yields the recipe, silences native libraries, and exits with a message on expected errors.
+def loading(read: Callable[[], Recipe], headline: str) -> Iterator[Recipe]:
+    """Yields the recipe that `read` returns, silences native libraries, and exits with a message on expected errors.
 
     All checks that need neither Keras nor its backend come before these are loaded, which takes seconds.
     `headline` is the first line of the message if the work fails.
@@ -92,7 +91,7 @@ def loaded(path: Path | None, overrides: list[str] | None, output_dir: Path | No
 
     sys.path.append(str(Path.cwd()))  # for `module:function` in a recipe; after installed packages
     with failing_cleanly(errors, headline, is_kept):
-        recipe = load(path, overrides or (), output_dir=output_dir)
+        recipe = read()
         check_names(recipe)
         with quiet_natives(is_explained):
             with errors.status("loading TensorFlow"):

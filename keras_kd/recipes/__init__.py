@@ -6,10 +6,11 @@ Reading a recipe is light; Keras and its backend are loaded when a function that
 import importlib
 from typing import Any
 
+from keras_kd.recipes.reading.compressing import compression_recipe
 from keras_kd.recipes.reading.loading import default_text, load
 from keras_kd.recipes.reading.schema import Recipe
 
-__all__ = ["Recipe", "build_cache", "default_text", "diagnose_teacher", "load", "run"]
+__all__ = ["Recipe", "build_cache", "compression_recipe", "default_text", "diagnose_teacher", "load", "run"]
 
 _RUN = ("build_cache", "diagnose_teacher", "run")
 

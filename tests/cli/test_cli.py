@@ -52,6 +52,7 @@ def test_version(invoke):
         (["--help"], ["run", "init", "--version", "distill"]),
         (["run", "--help"], ["--set", "KEY=VALUE", "student.epochs=5", "--output-dir", "Default: the digits"]),
         (["init", "--help"], ["--force", "The file to write."]),
+        (["compress", "--help"], ["MODEL", "--data", "--steps", "--teacher", "--set", "--overwrite"]),
     ],
 )
 def test_help(invoke, arguments, parts):
@@ -229,3 +230,18 @@ def test_any_error_after_ctrl_c_counts_as_an_interruption(invoke, monkeypatch, e
     result = invoke("run")
     assert (result.exit_code, result.stdout) == (130, "")
     assert result.stderr == "\nInterrupted; nothing was finished yet.\n"
+
+
+def test_compress_builds_a_recipe(invoke, started, tmp_path):
+    (tmp_path / "net.keras").write_bytes(b"read when the recipe is checked")
+    arguments = ["compress", "net.keras", "--data", "digits", "--steps", "pruning:sparsity=0.8,epochs=2"]
+    result = invoke(*arguments, "--steps", "clustering:epochs=1", "--set", "student.batch_size=32")
+    assert result.exit_code == 0 and "Files: saved_models/net-compressed" in words(result.stdout)
+    (recipe,) = started
+    assert [(step.name, step.epochs) for step in recipe.compress] == [("pruning", 2), ("clustering", 1)]
+    assert (recipe.student.epochs, recipe.student.batch_size, recipe.teacher.model) == (None, 32, "net.keras")
+
+
+def test_compress_needs_a_trained_model(invoke, started):
+    result = invoke("compress", "none.keras", "--data", "digits", "--steps", "pruning:sparsity=0.8,epochs=2")
+    assert result.exit_code == 2 and "MODEL: no such file" in words(result.stderr) and not started

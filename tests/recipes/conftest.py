@@ -56,14 +56,14 @@ def make_recipe(example_models):
 
 @pytest.fixture(scope="session")
 def run_recipe(make_recipe):
-    """Runs a recipe and its converter in this process, which saves some seconds per file."""
+    """Runs a recipe, one of `make_recipe` by default, and its converter in this process, which saves some seconds."""
 
-    def run(folder, *overrides):
+    def run(folder, *overrides, recipe=None):
         console = Console(file=io.StringIO(), width=300)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(export, "export_tflite", functools.partial(export.export_tflite, isolate=False))
             patch.setattr(export.Converter, "start", lambda converter: None)
-            report = recipes.run(make_recipe(folder, *overrides), console)
+            report = recipes.run(recipe or make_recipe(folder, *overrides), console)
         return report, console.file.getvalue()
 
     return run

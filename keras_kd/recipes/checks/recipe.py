@@ -42,7 +42,8 @@ def check_recipe(recipe: Recipe) -> CheckedRecipe:
     with checking("augment"):
         _check_augment(recipe, source)
     _check_top_k(recipe, source)
-    total_steps = recipe.student.epochs * data.steps_per_epoch(source.train, recipe.student.batch_size)
+    epochs = recipe.student.epochs or max(step.epochs for step in recipe.compress)
+    total_steps = epochs * data.steps_per_epoch(source.train, recipe.student.batch_size)
     check_schedules(recipe, total_steps)
     teacher = check_teacher(recipe, built, source, task)
     check_losses(recipe, built, total_steps)
@@ -107,11 +108,11 @@ def _check_new(model: keras.Model, make: Callable[[], keras.Model], role: str, s
 
 
 def _check_not_the_teacher(recipe: Recipe, models: dict[str, TrainedModel]) -> None:
-    """Raises `RecipeError` for a student or assistant that is identical to the trained teacher."""
+    """Raises `RecipeError` for a model to train that is identical to the trained teacher."""
     if "teacher" not in models or not is_file(recipe.teacher.model):
         return
     for name, model in models.items():
-        if name != "teacher" and model.identity == models["teacher"].identity:
+        if name != "teacher" and model.settings.epochs is not None and model.identity == models["teacher"].identity:
             raise RecipeError(
                 explain(
                     f"{name}.model: identical to the teacher, in layers and weights.",

@@ -41,6 +41,7 @@ def check_settings(recipe: Recipe) -> None:
         with checking("teacher.ensemble_with"):
             _check_exists(name)
     check_schedules(recipe, total_steps=1)
+    _check_given_student(recipe)
     _check_ensemble_settings(recipe.teacher)
 
 
@@ -55,6 +56,25 @@ def _check_exists(name: str) -> None:
     if not Path(name).exists():
         expected = "a .keras or .tflite file, or a SavedModel folder"
         raise ConfigurationError(explain("file not found.", received=name, expected=expected))
+
+
+def _check_given_student(recipe: Recipe) -> None:
+    """Raises `RecipeError` unless a student without epochs is a trained model that is compressed."""
+    if recipe.student.epochs is not None:
+        return
+    for problem, received in (
+        ("the student is not a trained model", not is_file(recipe.student.model) and recipe.student.model),
+        ("there is nothing to do", not recipe.compress and "compress: []"),
+        ("nothing is trained with few labels", recipe.few_labels is not None and "few_labels"),
+    ):
+        if received:
+            raise RecipeError(
+                explain(
+                    f"student.epochs: null means that the student is only compressed, but {problem}.",
+                    received=received,
+                    expected="a number of epochs; or a .keras file, items in compress, and few_labels: null",
+                )
+            )
 
 
 def _check_ensemble_settings(teacher: Any) -> None:

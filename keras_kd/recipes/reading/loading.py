@@ -36,6 +36,11 @@ def load(
         RecipeError: lists every wrong key with the received and expected values.
     """
     settings = _parse(default_text() if path is None else read(Path(path)), printable(str(path or "digits.yaml")))
+    return validated(settings, overrides, output_dir=output_dir)
+
+
+def validated(settings: dict[str, Any], overrides: Iterable[str] = (), *, output_dir: Any = None) -> Recipe:
+    """The recipe of these settings; see `load`."""
     for override in overrides:
         _set(settings, override)
     if output_dir is not None:

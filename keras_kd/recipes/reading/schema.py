@@ -96,6 +96,12 @@ class Teacher(Training):
     combine: Literal["probabilities", "logits"] = "probabilities"
 
 
+class Student(Training):
+    """The student. With `epochs: null`, a trained `.keras` file, which is compressed but not trained before that."""
+
+    epochs: int | None = Field(ge=1, le=1_000_000)
+
+
 class Cache(Section):
     """The cache of teacher outputs on disk, see `keras_kd.teachers.CachedTeacher.build`.
 
@@ -194,7 +200,7 @@ class Recipe(Section):
     assistants: Annotated[tuple[Training, ...], _list_as_tuple] = ()
     guidance: Literal["previous", "all"] = "previous"
     drop: float = Field(default=0.0, ge=0, lt=1)
-    student: Training
+    student: Student
     cache: Cache | None = None
     distillation: Distillation = Distillation()
     few_labels: FewLabels | None = None

@@ -1,4 +1,4 @@
-"""The student trained by distillation."""
+"""The student, trained by distillation or given as a trained file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from keras_kd.evaluation.roles import Role
+from keras_kd.recipes.checked import TrainedModel
 from keras_kd.recipes.engine.artifact import Artifact
+from keras_kd.recipes.engine.context import Context
+from keras_kd.recipes.engine.folder import FINGERPRINT
 from keras_kd.recipes.engine.stage import Stage
 from keras_kd.recipes.making import views
 from keras_kd.recipes.registry import register
@@ -18,12 +21,38 @@ from keras_kd.recipes.stages.training import Training
 @register(phase="distilled")
 def plan_distilled(plan: Any, recipe: Any) -> Iterator[Stage]:
     """The training of the student with its teacher: same start, order and views as without the teacher."""
+    if recipe.student.epochs is None:
+        yield GivenStudent(recipe.student.model, plan.checked.models["student"])
+        return
     yield Training(
         "distilled",
         model=plan.checked.models["student"],
         checked=plan.checked,
-        makes=Artifact(role=Role.DISTILLED, title="student distilled", kind="keras", file=Path("student.keras")),
+        makes=_makes("student distilled"),
         views=views(recipe),
         teachers=teachers_of_student(plan),
         distillation=recipe.distillation,
     )
+
+
+def _makes(title: str) -> Artifact:
+    return Artifact(role=Role.DISTILLED, title=title, kind="keras", file=Path("student.keras"))
+
+
+class GivenStudent(Stage):
+    """A trained `.keras` file that the recipe names, copied into the run folder to be compressed."""
+
+    def __init__(self, name: str, model: TrainedModel):
+        settings = {"model": name, f"model{FINGERPRINT}": model.identity}
+        super().__init__("distilled", settings=settings, makes=_makes("student as given"))
+        self._name, self._build = name, model.build
+
+    def run(self, context: Context) -> Artifact:
+        context.progress.say(self.skipped(None))
+        return context.save_model(self.makes, self._build())
+
+    def skipped(self, file: Path | None) -> str:
+        return f"student: loaded {self._name}."
+
+    def replacing(self, file: Path, reason: str) -> str:
+        return f"{file.name}: {reason}, replaced by {self._name}."

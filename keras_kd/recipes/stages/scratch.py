@@ -16,7 +16,9 @@ from keras_kd.recipes.stages.training import Training
 
 @register(phase="scratch")
 def plan_scratch(plan: Any, recipe: Any) -> Iterator[Stage]:
-    """The training of the student alone."""
+    """The training of the student alone, unless it is trained already."""
+    if recipe.student.epochs is None:
+        return
     file = Path(".state", "scratch.keras")
     makes = Artifact(role=Role.SCRATCH, title="student from scratch", kind="keras", file=file)
     model = plan.checked.models["student"]
