@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import keras
+
 from keras_kd import compression, schedules
 from keras_kd.compression.pruning.patterns import get_pattern
 from keras_kd.recipes.reading.schema import Clustering, Pruning
@@ -37,17 +39,19 @@ def title_of(settings: Any) -> str:
 def make_pruning(settings: Pruning, total_steps: int) -> compression.Pruning:
     """The sparsity rises over the first half of the steps; a training of a single step has the whole of it."""
     pattern = get_pattern(settings.pattern)
-    whole = compression.Pruning(settings.sparsity, pattern=pattern)  # checks that they fit each other
-    ramp = total_steps // 2
-    if not ramp:
-        return whole
-    rise = schedules.Polynomial(0.0, settings.sparsity or pattern.least_sparsity, steps=ramp)
-    return compression.Pruning(rise, pattern=pattern, frequency=max(1, ramp // _MASK_UPDATES))
+    compression.Pruning(settings.sparsity, pattern=pattern)  # checks that they fit each other
+    ramp, final = total_steps // 2, settings.sparsity or pattern.least_sparsity
+    if ramp:
+        final = keras.tree.map_structure(lambda value: schedules.Polynomial(0.0, value, steps=ramp), final)
+    updates = {"frequency": max(1, ramp // _MASK_UPDATES)}
+    return compression.Pruning(final, pattern=pattern, scope=settings.scope, score=settings.score, **updates)
 
 
 def _pruned(settings: Pruning) -> str:
-    percent = "" if settings.sparsity is None else f" {100 * settings.sparsity:g}%"
-    return f"pruned{percent}{'' if settings.pattern == 'unstructured' else f', {settings.pattern}'}"
+    percent = f" {100 * settings.sparsity:g}%" if isinstance(settings.sparsity, float) else ""
+    defaults = {"pattern": "unstructured", "scope": "layer", "score": "magnitude"}
+    words = [getattr(settings, name) for name, default in defaults.items() if getattr(settings, name) != default]
+    return ", ".join([f"pruned{percent}", *(["by layer"] if isinstance(settings.sparsity, dict) else []), *words])
 
 
 def make_clustering(settings: Clustering, total_steps: int) -> compression.Clustering:

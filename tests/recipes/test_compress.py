@@ -78,6 +78,8 @@ def test_a_technique_depends_on_the_ones_before_it(start_recipe, tmp_path):
     [
         ("[{name: pruning, epochs: 1}]", "compress.0: 'sparsity' is missing"),
         ("[{name: pruning, epochs: 1, sparsity: 1.5}]", "compress.0.sparsity"),
+        ("[{name: pruning, epochs: 1, sparsity: {dense: 2.0}}]", "compress.0.sparsity: invalid value. Received"),
+        ("[{name: pruning, epochs: 1, sparsity: {none: 0.5}}]", "compress.0: 'sparsity' names a layer"),
         ("[{name: pruning, epochs: 1, sparsity: 0.2, pattern: '2:4'}]", "compress.0: Invalid 'sparsity'"),
         ("[{name: pruning, epochs: 1, sparsity: 0.5, pattern: round}]", "compress.0: Unknown 'pattern'"),
         ("[{name: pruning, epochs: 1, sparsity: 0.5, pattern: 99x99}]", "compress.0: No layer"),

@@ -62,7 +62,7 @@ def test_from_the_arguments_to_the_report(given, tmp_path, run_recipe):
         ("wide", {}, "teacher.model: The teacher's input does not fit the data"),
         ("sparse", {}, "compress.0: 'sequential.*' is compressed already"),
         ("given", {"overrides": ["few_labels={num_labels: 100}"]}, "student.epochs: null .* few labels"),
-        ("given", {"overrides": ["student.model=digits_student"]}, "student.epochs: null .* not a trained model"),
+        ("given", {"overrides": ["student.model=digits_student"]}, "student.epochs: invalid value.*only compressed"),
     ],
 )
 def test_wrong_arguments(given, tmp_path, monkeypatch, model, changes, message):

@@ -9,7 +9,7 @@ import pytest
 
 from keras_kd import recipes
 from keras_kd.errors import RecipeError
-from keras_kd.recipes.reading.schema import Data, Distillation, Export, FewLabels, Recipe, Teacher, Training
+from keras_kd.recipes.reading.schema import Data, Distillation, Export, FewLabels, Recipe, Student, Teacher
 
 MINIMAL = """
 data: {source: digits}
@@ -46,7 +46,7 @@ def test_the_default_recipe_is_what_its_comments_say():
         output_dir=None,
         data=Data(source="digits", value_range=(0.0, 1.0)),
         teacher=Teacher(model="digits_teacher", epochs=40, batch_size=64, learning_rate=0.001),
-        student=Training(model="digits_student", epochs=60, batch_size=64, learning_rate=0.005),
+        student=Student(model="digits_student", epochs=60, batch_size=64, learning_rate=0.005),
         distillation=Distillation(alpha=0.5, temperature=2.0),
         few_labels=FewLabels(num_labels=100, alpha=0.9, temperature=2.0),
         export=Export(formats=("float32", "int8"), calibration_samples=200, num_threads=1),
@@ -69,7 +69,7 @@ def test_what_is_left_out_has_its_default(load):
     assert (recipe.name, recipe.seed, recipe.folder) == ("digits", 0, Path("saved_models/digits"))
     assert recipe.few_labels is None
     assert recipe.distillation == Distillation(alpha=0.5, temperature=4.0)
-    assert recipe.student == Training(model="digits_student", epochs=2, optimizer="adam", learning_rate_decay="cosine")
+    assert recipe.student == Student(model="digits_student", epochs=2, optimizer="adam", learning_rate_decay="cosine")
 
 
 @pytest.mark.parametrize(
@@ -325,7 +325,7 @@ def test_an_alias_is_a_copy(load):
 
 def test_merged_keys_may_be_overridden(load):
     text = "data: {}\nteacher: &same {model: digits_teacher, epochs: 3}\nstudent: {<<: *same, epochs: 2}"
-    assert load(text).student == Training(model="digits_teacher", epochs=2)
+    assert load(text).student == Student(model="digits_teacher", epochs=2)
 
 
 @pytest.mark.parametrize("name", ["/dev/zero", "/dev/null", "no\0path", "x" * 5000])

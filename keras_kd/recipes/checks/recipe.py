@@ -48,7 +48,7 @@ def check_recipe(recipe: Recipe) -> CheckedRecipe:
     teacher = check_teacher(recipe, built, source, task)
     check_losses(recipe, built, total_steps)
     _check_few_labels(recipe, source)
-    _check_compression(recipe, built["student"])
+    _check_compression(recipe, built["student"], data.steps_per_epoch(source.train, recipe.student.batch_size))
     return CheckedRecipe(
         recipe=recipe,
         source=source,
@@ -148,10 +148,10 @@ def _check_augment(recipe: Recipe, source: data.DataSource) -> None:
     data.Pipeline(source.train.subset(np.array([0]), "one"), augment=list(recipe.augment))
 
 
-def _check_compression(recipe: Recipe, student: keras.Model) -> None:
+def _check_compression(recipe: Recipe, student: keras.Model, steps_per_epoch: int) -> None:
     for index, settings in enumerate(recipe.compress):
         with checking(f"compress.{index}"):
-            make_transform(settings, total_steps=1).apply(student, verbose=False)
+            make_transform(settings, settings.epochs * steps_per_epoch).apply(student, verbose=False)
 
 
 def _check_few_labels(recipe: Recipe, source: data.DataSource) -> None:

@@ -59,11 +59,10 @@ def _check_exists(name: str) -> None:
 
 
 def _check_given_student(recipe: Recipe) -> None:
-    """Raises `RecipeError` unless a student without epochs is a trained model that is compressed."""
+    """Raises `RecipeError` if nothing can be done with a student that is not trained."""
     if recipe.student.epochs is not None:
         return
     for problem, received in (
-        ("the student is not a trained model", not is_file(recipe.student.model) and recipe.student.model),
         ("there is nothing to do", not recipe.compress and "compress: []"),
         ("nothing is trained with few labels", recipe.few_labels is not None and "few_labels"),
     ):
@@ -72,7 +71,7 @@ def _check_given_student(recipe: Recipe) -> None:
                 explain(
                     f"student.epochs: null means that the student is only compressed, but {problem}.",
                     received=received,
-                    expected="a number of epochs; or a .keras file, items in compress, and few_labels: null",
+                    expected="a number of epochs; or items in compress, and few_labels: null",
                 )
             )
 

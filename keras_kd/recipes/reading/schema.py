@@ -5,7 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from keras_kd.litert import FORMATS
 
@@ -101,6 +110,13 @@ class Student(Training):
 
     epochs: int | None = Field(ge=1, le=1_000_000)
 
+    @field_validator("epochs")
+    @classmethod
+    def _only_a_file_is_not_trained(cls, epochs: int | None, info: ValidationInfo) -> int | None:
+        if epochs is None and not str(info.data.get("model", "")).endswith(".keras"):
+            raise ValueError("a whole number, or null for a trained .keras file, which is then only compressed")
+        return epochs
+
 
 class Cache(Section):
     """The cache of teacher outputs on disk, see `keras_kd.teachers.CachedTeacher.build`.
@@ -140,6 +156,13 @@ class FewLabels(Distillation):
     num_labels: int = Field(default=100, ge=1)
 
 
+def _check_fractions(value: float | dict[str, float] | None) -> float | dict[str, float] | None:
+    numbers = value.values() if isinstance(value, dict) else [] if value is None else [value]
+    if not all(0 < number < 1 for number in numbers):
+        raise ValueError("above 0 and below 1, for all layers or for each by path")
+    return value
+
+
 class CompressionStep(Section):
     """A technique that compresses the student while it is trained further.
 
@@ -154,12 +177,14 @@ class Pruning(CompressionStep):
     """Pruning of the distilled student, see `keras_kd.compression.Pruning`.
 
     The sparsity rises along a cubic curve over the first half of the training, and is kept in the second. It may be
-    left out for a pattern that has its own, such as `"2:4"`.
+    left out for a pattern that has its own, such as `"2:4"`, and given for each layer by path.
     """
 
     name: Literal["pruning"]
-    sparsity: float | None = Field(default=None, gt=0, lt=1)
+    sparsity: Annotated[float | dict[str, float] | None, AfterValidator(_check_fractions)] = None
     pattern: str = "unstructured"
+    scope: Literal["layer", "global"] = "layer"
+    score: Literal["magnitude", "movement"] = "magnitude"
 
 
 class Clustering(CompressionStep):
