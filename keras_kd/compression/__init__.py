@@ -6,6 +6,7 @@ from keras_kd.compression.pruning.patterns import Blocks, NOfM, Pattern
 from keras_kd.compression.pruning.pruning import Pruning, sparsity
 from keras_kd.compression.reparametrized import Reparametrized
 from keras_kd.compression.report import Report, Row
+from keras_kd.compression.sizes import LayerSize, Sizes, sizes
 from keras_kd.compression.stripping import strip
 from keras_kd.compression.structured.channel_pruning import ChannelPruning, ChannelReport, ChannelRow
 from keras_kd.compression.structured.cut import operations
@@ -20,12 +21,14 @@ __all__ = [
     "ChannelReport",
     "ChannelRow",
     "Clustering",
+    "LayerSize",
     "NOfM",
     "Pattern",
     "Pruning",
     "Reparametrized",
     "Report",
     "Row",
+    "Sizes",
     "Transform",
     "WeightFunction",
     "WeightTransform",
@@ -33,6 +36,7 @@ __all__ = [
     "from_tf_keras",
     "import_tfmot",
     "operations",
+    "sizes",
     "sparsity",
     "strip",
     "to_tf_keras",
