@@ -8,7 +8,7 @@ from keras_kd.evaluation.accuracy import (
     macro_f1,
     measure,
 )
-from keras_kd.evaluation.benchmark import Latency, compare_latency, measure_latency
+from keras_kd.evaluation.benchmark import Latency, compare_latency, litert_latency, measure_latency
 from keras_kd.evaluation.page import write_html
 from keras_kd.evaluation.reliability import reliability
 from keras_kd.evaluation.report import Report, write_json
@@ -32,6 +32,7 @@ __all__ = [
     "confusion_matrix",
     "expected_calibration_error",
     "file_sizes",
+    "litert_latency",
     "macro_f1",
     "measure",
     "measure_latency",

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
+import keras
 import numpy as np
 
 from keras_kd.errors import ConfigurationError, check_integer, check_number, explain
-from keras_kd.evaluation.runners import Runner
+from keras_kd.evaluation.runners import Runner, TFLiteRunner
+from keras_kd.export import Converter, export_tflite
 
 Clock = Callable[[], float]
 
@@ -113,6 +117,35 @@ def compare_latency(
     return {name: summarize_times(times[name], runner.num_threads) for name, runner in runners.items()}
 
 
+def litert_latency(
+    sample: np.ndarray, *, num_threads: int = 1, converter: Converter | None = None, **settings: float
+) -> Callable[[keras.Model], float]:
+    """A function that measures models: from a Keras model to the median seconds of its float32 TFLite file.
+
+    It is the `measure` of `kd.compression.ChannelPruning(latency=0.5, measure=litert_latency(x[:1]))`.
+
+    Args:
+        sample: one example as a batch [1, ...], in the scale that the models take.
+        num_threads: CPU threads of LiteRT.
+        converter: a `kd.export.Converter`, whose child process serves all models; None starts one for each.
+        settings: further ones of `measure_latency`, such as `min_runs`.
+
+    Raises:
+        ConfigurationError: a number is out of range, or the sample is not a batch of one.
+        ExportError: when called with a model that cannot be exported.
+    """
+
+    def measure(model: keras.Model) -> float:
+        with tempfile.TemporaryDirectory() as folder:
+            file = export_tflite(model, Path(folder) / "model.tflite", samples=sample, converter=converter).path
+            runner = TFLiteRunner(file, num_threads=num_threads)
+            return measure_latency(runner, sample, **settings).p50_ms / 1000
+
+    check_integer("num_threads", num_threads, at_least=1)
+    _check_sample(sample)
+    return measure
+
+
 def time_runs(runner: Runner, prepared, min_runs: int, min_seconds: float, clock: Clock) -> list[float]:
     """The seconds of each run, for at least `min_runs` runs and `min_seconds` in total."""
     times, total = [], 0.0
@@ -142,6 +175,10 @@ def _check_settings(runners: Mapping[str, Runner], sample: np.ndarray, **numbers
     if not runners:
         problem, expected = "`runners` is empty.", "at least one"
         raise ConfigurationError(explain(problem, received="no runners", expected=expected))
+    _check_sample(sample)
+
+
+def _check_sample(sample: np.ndarray) -> None:
     if np.ndim(sample) < 1 or len(sample) != 1:
         problem, fix = "`sample` must be a batch of one example.", "Keep the batch axis: `x[:1]`."
         received = f"shape {np.shape(sample)}"

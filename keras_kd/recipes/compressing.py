@@ -9,7 +9,7 @@ import keras
 
 from keras_kd import compression, schedules
 from keras_kd.compression.pruning.patterns import get_pattern
-from keras_kd.recipes.reading.schema import Clustering, Pruning
+from keras_kd.recipes.reading.schema import ChannelPruning, Clustering, Pruning
 
 _MASK_UPDATES = 30
 
@@ -63,7 +63,19 @@ def _clustered(settings: Clustering) -> str:
     return f"{settings.clusters} clusters{' per channel' if settings.per_channel else ''}"
 
 
+def make_channel_pruning(settings: ChannelPruning, total_steps: int) -> compression.ChannelPruning:
+    """The channels leave before the first step; the training is that of the smaller model."""
+    chosen = settings.model_dump(include={"operations", "parameters", "score", "scope", "multiple_of"})
+    return compression.ChannelPruning(**chosen)
+
+
+def _without_channels(settings: ChannelPruning) -> str:
+    target = "operations" if settings.operations is not None else "parameters"
+    return f"channels to {100 * getattr(settings, target):g}% of {target}"
+
+
 TECHNIQUES = {
+    "channel_pruning": Technique(make_channel_pruning, _without_channels),
     "clustering": Technique(make_clustering, _clustered),
     "pruning": Technique(make_pruning, _pruned),
 }

@@ -90,3 +90,12 @@ def another_each_time(input_shape, num_classes):
     KEPT["calls"] = KEPT.get("calls", 0) + 1
     model.layers[1].kernel.assign_add(KEPT["calls"] * keras.ops.ones_like(model.layers[1].kernel))
     return model
+
+
+def named_teacher(input_shape, num_classes, units=24):
+    hidden = layers.Dense(units, activation="relu", name="hidden")
+    return keras.Sequential([keras.Input(input_shape), layers.Flatten(), hidden, layers.Dense(num_classes)])
+
+
+def named_student(input_shape, num_classes):
+    return named_teacher(input_shape, num_classes, units=8)

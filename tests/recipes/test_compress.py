@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_kd import errors
+from keras_kd import compression, errors
 from keras_kd.evaluation.roles import Role
 from keras_kd.recipes.stages import training
 
@@ -37,6 +37,31 @@ def test_each_technique_is_a_row_and_the_last_one_is_exported(run_recipe, tmp_pa
     _, said = run_recipe(folder, TWO)
     for file in ("compressed_1.keras", "compressed_2.keras"):
         assert f"{file}, trained before with these settings" in said
+
+
+CHANNELS = (
+    "compress=[{name: channel_pruning, operations: 0.6, epochs: 1}, {name: pruning, sparsity: 0.5, epochs: 1}]",
+    "distillation.losses=[soft_targets, {name: hint, teacher: hidden, student: hidden}]",
+    "teacher.model=example_models:named_teacher",
+    "student.model=example_models:named_student",
+    "cache={}",
+)
+
+
+@pytest.mark.filterwarnings("ignore:Projectors")
+@pytest.mark.usefixtures("eager")
+def test_channels_leave_and_the_next_technique_continues_from_the_smaller_model(start_recipe, tmp_path):
+    """Under a loss that reads the layer whose channels leave, with a teacher from the cache."""
+    folder = tmp_path / "run"
+    artifacts = start_recipe(folder, *CHANNELS).run()
+    assert artifacts["compressed_1"].title == "channels to 60% of operations"
+    files = [folder / name for name in ("student.keras", "compressed_1.keras", "compressed_2.keras")]
+    student, small, sparse = map(keras.models.load_model, files)
+    sizes = [compression.operations(model) for model in (student, small, sparse)]
+    assert sizes[1] <= 0.6 * sizes[0] and sizes[2] == sizes[1]
+    assert small.get_layer("hidden").units < student.get_layer("hidden").units
+    assert {type(layer).__module__.split(".")[0] for layer in small.layers} == {"keras"}
+    assert set(zeros(files[2]).values()) == {0.5}
 
 
 def test_interrupted_while_pruning(example_models, start_recipe, run_recipe, tmp_path, monkeypatch):
@@ -93,6 +118,18 @@ def test_a_technique_depends_on_the_ones_before_it(start_recipe, tmp_path):
         ),
         ("[{name: clustering, epochs: 1, clusters: 60000}]", "compress.0: No layer"),
         ("{name: pruning, epochs: 1}", "compress"),
+        ("[{name: channel_pruning, epochs: 1}]", "compress.0: Channel pruning takes one target"),
+        ("[{name: channel_pruning, epochs: 1, operations: 1.5}]", "compress.0.operations"),
+        ("[{name: channel_pruning, epochs: 1, operations: 0.001}]", "compress.0: Channel pruning cannot"),
+        (
+            "[{name: pruning, epochs: 1, sparsity: 0.5}, {name: channel_pruning, epochs: 1, operations: 0.5}]",
+            "compress.1: the training after channel pruning does not keep what pruning did",
+        ),
+        (
+            "[{name: channel_pruning, epochs: 1, operations: 0.5},"
+            " {name: pruning, epochs: 1, sparsity: 0.5, pattern: 99x99}]",
+            "compress.1: No layer",
+        ),
     ],
 )
 def test_wrong_settings(start_recipe, tmp_path, compress, message):

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from keras_kd import data
+from keras_kd.compression.stripping import reparametrized_layers
 from keras_kd.errors import RecipeError, explain
 from keras_kd.recipes.checked import CheckedRecipe, TrainedModel
 from keras_kd.recipes.checks.key import checking
@@ -149,9 +150,26 @@ def _check_augment(recipe: Recipe, source: data.DataSource) -> None:
 
 
 def _check_compression(recipe: Recipe, student: keras.Model, steps_per_epoch: int) -> None:
+    """Applies each technique to the untrained student, without the channels that the techniques before it remove."""
     for index, settings in enumerate(recipe.compress):
+        _check_order(index, [step.name for step in recipe.compress])
         with checking(f"compress.{index}"):
-            make_transform(settings, settings.epochs * steps_per_epoch).apply(student, verbose=False)
+            compressed = make_transform(settings, settings.epochs * steps_per_epoch).apply(student, verbose=False)
+        if not reparametrized_layers(compressed):
+            student = compressed
+
+
+def _check_order(index: int, names: list[str]) -> None:
+    """Raises `RecipeError` if channels are to leave after a technique whose structure training would then destroy."""
+    before = [name for name in names[:index] if name != "channel_pruning"]
+    if names[index] == "channel_pruning" and before:
+        raise RecipeError(
+            explain(
+                f"compress.{index}: the training after channel pruning does not keep what {before[-1]} did.",
+                received=", ".join(names),
+                expected="channel_pruning before the other techniques",
+            )
+        )
 
 
 def _check_few_labels(recipe: Recipe, source: data.DataSource) -> None:

@@ -187,6 +187,21 @@ class Pruning(CompressionStep):
     score: Literal["magnitude", "movement"] = "magnitude"
 
 
+class ChannelPruning(CompressionStep):
+    """Removal of channels from the distilled student, see `keras_kd.compression.ChannelPruning`.
+
+    Exactly one of `operations` and `parameters` is the fraction to keep. A latency cannot be a target here: it differs
+    from one measurement to the next, so that an interrupted run would resume with another model.
+    """
+
+    name: Literal["channel_pruning"]
+    operations: float | None = Field(default=None, gt=0, lt=1)
+    parameters: float | None = Field(default=None, gt=0, lt=1)
+    score: Literal["group_norm", "l1", "l2", "batch_norm", "random"] = "group_norm"
+    scope: Literal["global", "local"] = "global"
+    multiple_of: int = Field(default=1, ge=1, le=1024)
+
+
 class Clustering(CompressionStep):
     """Clustering of the weights of the distilled student, see `keras_kd.compression.Clustering`."""
 
@@ -196,7 +211,7 @@ class Clustering(CompressionStep):
     per_channel: bool = False
 
 
-AnyCompressionStep = Annotated[Pruning | Clustering, Field(discriminator="name")]
+AnyCompressionStep = Annotated[ChannelPruning | Pruning | Clustering, Field(discriminator="name")]
 
 Format = Literal[tuple(FORMATS)]
 _unique = AfterValidator(lambda values: tuple(dict.fromkeys(values)))

@@ -8,7 +8,6 @@ from typing import Any
 
 import keras
 
-from keras_kd.compression import strip
 from keras_kd.evaluation.roles import Role
 from keras_kd.recipes.checked import TrainedModel
 from keras_kd.recipes.compressing import make_transform, title_of
@@ -57,4 +56,4 @@ class Compression(Training):
         return make_transform(self._step, total_steps).apply(context.model(self.continues.id), verbose=False)
 
     def finished_model(self, model: keras.Model) -> keras.Model:
-        return strip(model)
+        return make_transform(self._step, total_steps=1).strip(model)
