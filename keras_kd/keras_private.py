@@ -24,12 +24,14 @@ __all__ = [
     "MASKED_SOFTMAX",
     "PRIVATE_STATE",
     "ArrayDataAdapter",
+    "AttentionParts",
     "Call",
     "DataAdapter",
     "EpochIterator",
     "all_layers",
     "array_inputs",
     "array_shuffle",
+    "attention_parts",
     "call_that_made",
     "calls_of",
     "can_convert_arrays",
@@ -202,6 +204,41 @@ def without_flash_attention(attention: keras.layers.MultiHeadAttention) -> Itera
         yield
     finally:
         attention._flash_attention = flash
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class AttentionParts:
+    """What `MultiHeadAttention` computes from the projections of queries, keys and values.
+
+    Attributes:
+        method: the name of the method that does.
+        scores_equation, context_equation: of keys and queries, and of probabilities and values.
+        query_scale: the number by which queries are multiplied.
+        dropout: the layer after the softmax.
+        causal_mask: a function of queries and values.
+    """
+
+    method: str
+    scores_equation: str
+    context_equation: str
+    query_scale: float
+    dropout: keras.layers.Layer
+    causal_mask: Any
+
+
+def attention_parts(attention: keras.layers.MultiHeadAttention) -> AttentionParts:
+    """How a built attention layer goes from projections to the context.
+
+    Without this, the tensors inside attention cannot be rounded as an integer file rounds them.
+    """
+    return AttentionParts(
+        "_compute_attention",
+        attention._dot_product_equation,
+        attention._combine_equation,
+        attention._inverse_sqrt_key_dim,
+        attention._dropout_layer,
+        attention._compute_causal_mask,
+    )
 
 
 # Training.

@@ -4,6 +4,7 @@ from keras_kd.compression.chaining import chain
 from keras_kd.compression.clustering.clustering import Clustering
 from keras_kd.compression.pruning.patterns import Blocks, NOfM, Pattern
 from keras_kd.compression.pruning.pruning import Pruning, sparsity
+from keras_kd.compression.quantization.quantization_aware import QuantizationAware
 from keras_kd.compression.reparametrized import Reparametrized
 from keras_kd.compression.report import Report, Row
 from keras_kd.compression.sizes import LayerSize, Sizes, sizes
@@ -25,6 +26,7 @@ __all__ = [
     "NOfM",
     "Pattern",
     "Pruning",
+    "QuantizationAware",
     "Reparametrized",
     "Report",
     "Row",

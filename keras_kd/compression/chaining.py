@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keras
 
+from keras_kd.compression.additions import Additions
 from keras_kd.compression.transform import Transform, WeightTransform
 from keras_kd.errors import ConfigurationError, explain
 
@@ -54,12 +55,25 @@ class _Weights(WeightTransform):
         raise NotImplementedError
 
     def functions(self, layer, path, weight, calls):
-        made = [transform.functions(layer, path, weight, calls) for transform in self.transforms]
+        made = [
+            transform.functions(layer, path, weight, calls) if weight in transform.kernels(layer) else ([], [])
+            for transform in self.transforms
+        ]
         return [function for functions, _ in made for function in functions], [
             f"{type(transform).__name__}: {reason}"
             for transform, (_, reasons) in zip(self.transforms, made, strict=True)
             for reason in reasons
         ]
+
+    def kernels(self, layer):
+        found: dict = {}
+        for transform in self.transforms:
+            found |= transform.kernels(layer)
+        return found
+
+    def additions(self, model):
+        made = [transform.additions(model) for transform in self.transforms]
+        return next((additions for additions in made if additions.outputs), Additions())
 
 
 class _Chain(Transform):

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
 from keras import ops
 
+from keras_kd.compression.inside import ITSELF, Inside
+from keras_kd.compression.overlay import Overlay
 from keras_kd.compression.weight_functions import WeightFunction
+from keras_kd.features.paths import layers_by_path
 from keras_kd.serialization import deserialize, register, serialize
 from keras_kd.surgery.weights import weights_by_name
 
@@ -25,6 +29,7 @@ class Reparametrized(keras.layers.Wrapper):
         layer: the layer; built, or with a build configuration in `build_config`.
         weights: functions of weights by the name of the weight (`"kernel"`, `"query/kernel"`).
         build_config: as `layer.get_build_config()` gives it.
+        inside: what changes the computation of the layer (`"."`) or of layers inside it, by path.
     """
 
     def __init__(
@@ -32,6 +37,7 @@ class Reparametrized(keras.layers.Wrapper):
         layer: keras.layers.Layer,
         weights: Mapping[str, WeightFunction],
         build_config: Mapping[str, Any] | None = None,
+        inside: Mapping[str, Inside] | None = None,
         **settings: Any,
     ):
         super().__init__(layer, **{"name": layer.name, "dtype": layer.dtype_policy, "autocast": False} | settings)
@@ -43,6 +49,7 @@ class Reparametrized(keras.layers.Wrapper):
         for name, function in self.reparametrizations.items():
             if not function.built:
                 function.build(tuple(self._trained.values[name].shape))
+        self.inside = dict(inside or {})
         self.supports_masking = True
         self.built = True
 
@@ -61,10 +68,19 @@ class Reparametrized(keras.layers.Wrapper):
             (trained[name], function(ops.convert_to_tensor(trained[name]), training=bool(training)))
             for name, function in self.reparametrizations.items()
         ]
-        with _Overlay(mapping) as overlay:
+        with self._running(training), Overlay(mapping) as overlay:
             outputs = self.layer(*args, **kwargs)
         overlay.pass_on(self)
         return outputs
+
+    @contextlib.contextmanager
+    def _running(self, training: bool) -> Iterator[None]:
+        """The layer computes as `inside` asks for."""
+        owners = {ITSELF: self.layer, **(layers_by_path(self.layer) if self.inside else {})}
+        with contextlib.ExitStack() as stack:
+            for path, inside in self.inside.items():
+                stack.enter_context(inside.around(owners[path], training=bool(training)))
+            yield
 
     def start(self) -> None:
         """Sets the initial state of the functions from the weights' values."""
@@ -87,6 +103,7 @@ class Reparametrized(keras.layers.Wrapper):
         return super().get_config() | {
             "weights": {name: serialize(function) for name, function in self.reparametrizations.items()},
             "build_config": self._inner_build_config,
+            "inside": {path: serialize(inside) for path, inside in self.inside.items()},
         }
 
     @classmethod
@@ -94,7 +111,8 @@ class Reparametrized(keras.layers.Wrapper):
         config = dict(config)
         layer = keras.layers.deserialize(config.pop("layer"), custom_objects=custom_objects)
         weights = {name: deserialize(function) for name, function in config.pop("weights").items()}
-        return cls(layer, weights, **config)
+        inside = {path: deserialize(value) for path, value in config.pop("inside", {}).items()}
+        return cls(layer, weights, inside=inside, **config)
 
 
 class _Untracked:
@@ -102,35 +120,3 @@ class _Untracked:
 
     def __init__(self, values: dict[str, Any]):
         self.values = values
-
-
-class _Overlay(keras.StatelessScope):
-    """A scope in which some variables have other values; everything else works as it does outside."""
-
-    def __init__(self, mapping: list[tuple[Any, Any]]):
-        super().__init__(mapping, collect_losses=True, initialize_variables=False)
-        self._updates: dict[int, tuple[Any, Any]] = {}
-
-    def get_current_value(self, variable):
-        value = super().get_current_value(variable)
-        if value is None and self.original_scope is not None:
-            return self.original_scope.get_current_value(variable)
-        return value
-
-    def add_loss(self, loss):
-        outside = self.original_scope
-        if outside is not None and outside.collect_losses:
-            outside.add_loss(loss)  # which finds the layer that added it
-        else:
-            super().add_loss(loss)
-
-    def add_update(self, update):
-        super().add_update(update)
-        self._updates[id(update[0])] = update
-
-    def pass_on(self, layer: keras.layers.Layer) -> None:
-        """Applies outside of the scope what was assigned and added inside it."""
-        for variable, value in self._updates.values():
-            variable.assign(value)
-        for loss in self.losses:
-            layer.add_loss(loss)

@@ -17,6 +17,7 @@ class Row:
         weights: the names of the weights that are compressed.
         kept: the structure that they have already and keep, such as `"80% zeros"`.
         reason: why the others, or all of them, are not; empty if there are none.
+        output: what happens to the layer's output; empty if the technique leaves outputs alone.
     """
 
     path: str
@@ -24,6 +25,7 @@ class Row:
     weights: tuple[str, ...]
     kept: str = ""
     reason: str = ""
+    output: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +35,9 @@ class Report:
     rows: tuple[Row, ...]
 
     def __str__(self) -> str:
-        header = ("layer", "class", "compressed", "kept", "not compressed")
-        cells = [(row.path, row.kind, ", ".join(row.weights), row.kept, row.reason) for row in self.rows]
-        return format_table([header, *(tuple(cell or "-" for cell in row) for row in cells)])
+        header = ("layer", "class", "compressed", "kept", "not compressed", "output")
+        cells = [(row.path, row.kind, ", ".join(row.weights), row.kept, row.reason, row.output) for row in self.rows]
+        num_columns = len(header) if any(row.output for row in self.rows) else len(header) - 1
+        return format_table(
+            [row[:num_columns] for row in (header, *(tuple(cell or "-" for cell in row) for row in cells))]
+        )

@@ -54,8 +54,12 @@ class MatrixView:
         return cls(tuple(config["axes"]), config["inputs"], config["outputs"])
 
 
-def kernels(layer: keras.layers.Layer) -> dict[str, Any]:
+def kernels(layer: keras.layers.Layer, *, frozen: bool = False) -> dict[str, Any]:
     """The kernels and embedding tables of a layer and of the layers inside it, by name as in `weights_by_name`.
+
+    Args:
+        layer: a built layer.
+        frozen: whether to include those that are not trained.
 
     >>> dense = keras.layers.Dense(1)
     >>> dense.build((None, 1))
@@ -65,7 +69,7 @@ def kernels(layer: keras.layers.Layer) -> dict[str, Any]:
     return {
         name: weight
         for name, weight in weights_by_name(layer).items()
-        if weight.trainable and len(weight.shape) >= 2 and weight.name.endswith(_NAMES)
+        if (frozen or weight.trainable) and len(weight.shape) >= 2 and weight.name.endswith(_NAMES)
     }
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from keras_kd.compression.quantization.activations import ActivationQuantizer
 from keras_kd.compression.reparametrized import Reparametrized
 from keras_kd.errors import ConfigurationError, Notice, explain
 from keras_kd.features.paths import layers_by_path
@@ -44,7 +45,7 @@ def strip(model: keras.Model) -> keras.Model:
         for name, value in layer.effective_weights().items():
             weights[name].assign(value)
 
-    return clone(model, replace, transfer=transfer)
+    return clone(model, replace, transfer=transfer, remove=lambda layer: isinstance(layer, ActivationQuantizer))
 
 
 def reparametrized_layers(model: keras.Model) -> dict[str, Reparametrized]:

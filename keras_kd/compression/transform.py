@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import abc
+import dataclasses
 from collections.abc import Collection, Iterable
 from typing import Any
 
 import keras
 from keras import ops
 
+from keras_kd.compression.additions import Additions
 from keras_kd.compression.preserving import preserved
 from keras_kd.compression.reparametrized import Reparametrized
 from keras_kd.compression.report import Report, Row
@@ -69,6 +71,14 @@ class WeightTransform(Transform):
             calls: how often the layer runs in one forward pass of the model.
         """
 
+    def kernels(self, layer: keras.layers.Layer) -> dict[str, Any]:
+        """The weights of a layer that are compressed, by name: the kernels that are trained."""
+        return kernels(layer)
+
+    def additions(self, model: keras.Model) -> Additions:
+        """What the technique adds to a model besides functions of its weights: nothing."""
+        return Additions()
+
     def functions(
         self, layer: keras.layers.Layer, path: str, weight: str, calls: int
     ) -> tuple[list[WeightFunction], list[str]]:
@@ -100,7 +110,8 @@ class WeightTransform(Transform):
         self._check_skip(model)
         fitted = self.for_model(model)
         made = {id(layer): fitted._functions(layer, path, calls) for path, layer, calls in weighted_layers(model)}
-        report = Report(tuple(row for row, _ in made.values()))
+        added = fitted.additions(model)
+        report = Report(_with_outputs([row for row, _ in made.values()], added))
         if not any(row.weights for row in report.rows):
             raise ConfigurationError(
                 explain(
@@ -113,16 +124,16 @@ class WeightTransform(Transform):
             print(report)  # noqa: T201 - asked for by `verbose`
 
         def replace(layer):
-            _, functions = made.get(id(layer), (None, {}))
-            if not functions:
+            (_, functions), inside = made.get(id(layer), (None, {})), added.inside.get(id(layer), {})
+            if not functions and not inside:
                 return None
-            return Reparametrized(copy_layer(layer), functions, layer.get_build_config())
+            return Reparametrized(copy_layer(layer), functions, layer.get_build_config(), inside)
 
         def transfer(layer, copy):
             copy_state(layer, copy.layer)
             copy.start()
 
-        return clone(model, replace, transfer=transfer)
+        return clone(model, replace, transfer=transfer, insert=added.insert)
 
     def strip(self, model):
         return strip(model)
@@ -131,10 +142,11 @@ class WeightTransform(Transform):
         check_plain(model)
         self._check_skip(model)
         fitted = self.for_model(model)
-        return Report(tuple(fitted._functions(layer, path, calls)[0] for path, layer, calls in weighted_layers(model)))
+        rows = [fitted._functions(layer, path, calls)[0] for path, layer, calls in weighted_layers(model)]
+        return Report(_with_outputs(rows, fitted.additions(model)))
 
     def _functions(self, layer: Any, path: str, calls: int) -> tuple[Row, dict[str, WeightFunction]]:
-        kind, found = type(layer).__name__, kernels(layer)
+        kind, found = type(layer).__name__, self.kernels(layer)
         if not found:
             return Row(path, kind, (), reason="no trainable kernel"), {}
         made, structure, reasons = {}, {}, {}
@@ -149,7 +161,7 @@ class WeightTransform(Transform):
         return Row(path, kind, tuple(made), ", ".join(structure), "; ".join(reasons)), made
 
     def _check_skip(self, model: keras.Model) -> None:
-        paths = [path for path, _, _ in weighted_layers(model)]
+        paths = [node.path for node in read_graph(model) if not is_graph(node.operation)]
         for path in self.skip:
             if path not in paths:
                 raise ConfigurationError(
@@ -160,6 +172,16 @@ class WeightTransform(Transform):
                         fix=nearest(path, paths) or None,
                     )
                 )
+
+
+def _with_outputs(rows: list[Row], added: Additions) -> tuple[Row, ...]:
+    """The rows of layers with weights, with what happens to their outputs, and a row for each other output."""
+    known = {row.path: row for row in rows}
+    for path, output in added.outputs.items():
+        row = known.get(path, Row(path, output.kind, ()))
+        reason = "; ".join(filter(None, (row.reason, output.inside)))
+        known[path] = dataclasses.replace(row, reason=reason, output=output.text)
+    return tuple(known[path] for path in sorted(known, key=[*added.outputs, *known].index))
 
 
 def checked_paths(skip: Any) -> tuple[str, ...]:

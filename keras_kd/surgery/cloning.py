@@ -20,6 +20,7 @@ from keras_kd.surgery.wrappers import copy_around, held_layers, in_one_line
 
 Replace = Callable[[keras.layers.Layer], keras.layers.Layer | None]
 Transfer = Callable[[keras.layers.Layer, keras.layers.Layer], None]
+Insert = Callable[[keras.KerasTensor, keras.KerasTensor], keras.KerasTensor]
 
 
 def clone(
@@ -28,6 +29,8 @@ def clone(
     *,
     transfer: Transfer = carry_weights,
     inputs: Replace | None = None,
+    insert: Insert | None = None,
+    remove: Callable[[keras.layers.Layer], bool] | None = None,
 ) -> keras.Model:
     """A copy of a model in which some layers are others; the model itself is not changed.
 
@@ -47,6 +50,9 @@ def clone(
             replacement the weights of the same names and shapes.
         inputs: a function from an `InputLayer` to its replacement, as a nested model needs when what enters it has
             another shape; with None it is copied.
+        insert: called with each tensor of the model, inputs included, and its counterpart in the copy; returns the
+            tensor that is read instead of it. In a Sequential model, it may add layers without further arguments.
+        remove: whether a layer of one input and one output is left out, so that its readers read its input.
 
     Raises:
         ConfigurationError: a subclassed model, a layer that its configuration does not rebuild, weights that the copy
@@ -66,7 +72,7 @@ def clone(
         expected = "a function of a replaced layer and its replacement"
         raise ConfigurationError(explain("Invalid 'transfer'.", received=repr(transfer), expected=expected))
     function = _by_path(model, replace) if isinstance(replace, Mapping) else replace or (lambda layer: None)
-    made = Clone(model, function, transfer, inputs=inputs)
+    made = Clone(model, function, transfer, inputs=inputs, insert=insert, remove=remove)
     if isinstance(replace, Mapping):
         _check_used(model, replace, made)
     return made.model
@@ -81,6 +87,7 @@ class Clone:
         transfer: fills each replacement.
         as_functional: whether Sequential models become Functional ones, which leave the dtype of their inputs alone.
         inputs: from an `InputLayer` to its replacement, or None.
+        insert, remove: as in `clone`.
 
     Attributes:
         model: the copy.
@@ -94,9 +101,13 @@ class Clone:
         *,
         as_functional: bool = False,
         inputs: Replace | None = None,
+        insert: Insert | None = None,
+        remove: Callable[[keras.layers.Layer], bool] | None = None,
     ):
         self._replace, self._as_functional = replace, as_functional
         self._replace_input = inputs or (lambda layer: None)
+        self._inserts, self._insert = insert is not None, insert or (lambda tensor, copy: copy)
+        self._remove = remove or (lambda layer: False)
         self._pairs: dict[int, tuple[Any, Any]] = {}
         self._replaced: set[int] = set()
         self._wrappers: set[int] = set()
@@ -131,11 +142,29 @@ class Clone:
         return self._remember(model, copy)
 
     def _sequential(self, model: keras.Sequential) -> keras.Sequential:
-        layers = [self._input(model.inputs[0]), *map(self._operation, model.layers)]
+        layers = [self._input(model.inputs[0])]
+        layers += self._inserted_layers(model.inputs[0], layers[0].output)
+        for call in calls_of(functional(model)):
+            if not self._remove(call.operation):
+                layers.append(self._operation(call.operation))
+                layers += self._inserted_layers(call.outputs[0], call.outputs[0])
         return keras.Sequential(layers, name=model.name)
 
+    def _inserted_layers(self, tensor: keras.KerasTensor, copy: keras.KerasTensor) -> list[keras.layers.Layer]:
+        """The layers that `insert` adds after a tensor, found by running it on a symbolic tensor of its own."""
+        if not self._inserts:
+            return []
+        start = keras.Input(batch_shape=copy.shape, dtype=copy.dtype)
+        end, layers = self._insert(tensor, start), []
+        while end is not start:
+            call, _ = call_that_made(end)
+            layers.insert(0, call.operation)
+            (end,) = call.inputs
+        return layers
+
     def _functional(self, graph: keras.Model, kind: type) -> keras.Model:
-        tensors = {id(tensor): self._input(tensor).output for tensor in graph.inputs}
+        entries = {id(tensor): self._input(tensor).output for tensor in graph.inputs}
+        tensors = {id(tensor): self._insert(tensor, entries[id(tensor)]) for tensor in graph.inputs}
 
         def copied(value: Any) -> Any:
             if isinstance(value, keras.Variable):
@@ -143,13 +172,18 @@ class Clone:
             return tensors[id(value)] if isinstance(value, keras.KerasTensor) else value
 
         for call in calls_of(graph):
+            if self._remove(call.operation):
+                tensors[id(call.outputs[0])] = tensors[id(call.inputs[0])]
+                continue
             args, kwargs = keras.tree.map_structure(copied, (call.args, call.kwargs))
             outputs = self._call(call.operation, args, kwargs)
             if len(outputs) != len(call.outputs):
                 raise _wrong_replacement(call.operation, f"{len(outputs)} outputs", f"{len(call.outputs)}")
-            tensors |= {id(tensor): output for tensor, output in zip(call.outputs, outputs, strict=True)}
-        inputs, outputs = keras.tree.map_structure(copied, (graph.input, graph.output))
-        return kind(inputs, outputs, name=graph.name)
+            tensors |= {
+                id(tensor): self._insert(tensor, output) for tensor, output in zip(call.outputs, outputs, strict=True)
+            }
+        inputs = keras.tree.map_structure(lambda tensor: entries[id(tensor)], graph.input)
+        return kind(inputs, keras.tree.map_structure(copied, graph.output), name=graph.name)
 
     def _call(self, original: Any, args: tuple, kwargs: dict[str, Any]) -> list[Any]:
         copy = self._operation(original)

@@ -17,6 +17,14 @@ What an export may read of a model made by `QuantizationAware.apply`, after trai
 
 from keras_kd.compression.quantization.activations import ActivationQuantizer, exporting
 from keras_kd.compression.quantization.fake_quant import IntegerRange
+from keras_kd.compression.quantization.learned_steps import LearnedStepQuantizer, LearnedStepWeight
 from keras_kd.compression.quantization.weights import FakeQuantizedWeight
 
-__all__ = ["ActivationQuantizer", "FakeQuantizedWeight", "IntegerRange", "exporting"]
+__all__ = [
+    "ActivationQuantizer",
+    "FakeQuantizedWeight",
+    "IntegerRange",
+    "LearnedStepQuantizer",
+    "LearnedStepWeight",
+    "exporting",
+]

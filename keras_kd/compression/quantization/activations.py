@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -21,9 +21,11 @@ from keras_kd.serialization import register
 class ActivationQuantizer(keras.layers.Layer):
     """Rounds a tensor to the values of a range, which is a moving average of the minimum and maximum of its batches.
 
-    In training, the first batch sets the range, and each further one moves it:
+    In training, the first batch sets the range, and each further one moves it. The first `1 / (1 - momentum)` batches
+    count alike, so that a short training does not depend on its first batch:
 
-        minimum = momentum * minimum + (1 - momentum) * min(batch, 0),    maximum likewise
+        minimum = minimum + rate * (min(batch, 0) - minimum),    maximum likewise
+        rate = max(1 - momentum, 1 / batches so far)
 
     Until the first batch, and for `warmup` steps, the tensor passes unchanged. From step `freeze` on, the range stays.
     A step is a forward pass in training mode, divided by `calls`.
@@ -72,14 +74,17 @@ class ActivationQuantizer(keras.layers.Layer):
         initializer = keras.initializers.Constant(value)
         return self.add_weight(name=name, shape=(), initializer=initializer, trainable=False, aggregation="mean")
 
-    def build(self, *args, **kwargs):
-        """Does nothing: the state has no shape to wait for."""
         self.built = True
+
+    @property
+    def equivalent_layer(self) -> keras.layers.Layer:
+        """A layer that does the same to logits and probabilities: nothing."""
+        return keras.layers.Identity()
 
     def call(self, inputs, training=False, observe=True):
         """Rounds the inputs; with `observe=False` to the range of another tensor, which this layer follows."""
-        if training and observe and self.fixed is None:
-            self._follow(inputs)
+        if training and observe:
+            self.follow([inputs])
         rounded = self._rounded(inputs, *self._limits())
         return rounded if _EXPORTING.get() else ops.where(self._is_ready(), rounded, inputs)
 
@@ -108,17 +113,21 @@ class ActivationQuantizer(keras.layers.Layer):
         has_range = ops.convert_to_tensor(self.maximum) > ops.convert_to_tensor(self.minimum)
         return ops.logical_and(has_range, ops.convert_to_tensor(self.count) >= self.warmup * self.calls)
 
-    def _follow(self, inputs: Any) -> None:
-        minimum, maximum = ops.convert_to_tensor(self.minimum), ops.convert_to_tensor(self.maximum)
+    def follow(self, observed: Sequence[Any]) -> None:
+        """Moves the range toward the extremes of one or more tensors, as one step in training mode does."""
         count = ops.convert_to_tensor(self.count)
-        lowest, highest = _extremes(inputs, symmetric=self._is_symmetric)
-        rate = ops.where(maximum > minimum, 1.0 - self.momentum, 1.0)  # the first batch sets the range
+        self.count.assign(count + 1)
+        if self.fixed is not None:
+            return
+        minimum, maximum = ops.convert_to_tensor(self.minimum), ops.convert_to_tensor(self.maximum)
+        lowest, highest = _extremes(observed, symmetric=self._is_symmetric)
+        rate = ops.maximum(1.0 - self.momentum, 1.0 / ops.cast(count + 1, "float32"))
+        rate = ops.where(maximum > minimum, rate, 1.0)  # the first batch sets the range
         is_moved = ops.logical_and(ops.isfinite(lowest), ops.isfinite(highest))
         if (end := self._last_step()) is not None:
             is_moved = ops.logical_and(is_moved, count < end * self.calls)
         self.minimum.assign(ops.where(is_moved, minimum + rate * (lowest - minimum), minimum))
         self.maximum.assign(ops.where(is_moved, maximum + rate * (highest - maximum), maximum))
-        self.count.assign(count + 1)
 
     def _last_step(self) -> int | None:
         """The step from which on the range stays."""
@@ -138,10 +147,12 @@ class ActivationQuantizer(keras.layers.Layer):
         }
 
 
-def _extremes(inputs: Any, *, symmetric: bool) -> tuple[Any, Any]:
-    """The minimum, at most 0, and the maximum, at least 0, of a tensor, as float32 scalars."""
-    values = ops.cast(ops.stop_gradient(inputs), "float32")
-    lowest, highest = ops.minimum(ops.min(values), 0.0), ops.maximum(ops.max(values), 0.0)
+def _extremes(observed: Sequence[Any], *, symmetric: bool) -> tuple[Any, Any]:
+    """The minimum, at most 0, and the maximum, at least 0, of several tensors, as float32 scalars."""
+    lowest = highest = ops.zeros((), "float32")
+    for value in observed:
+        value = ops.cast(ops.stop_gradient(value), "float32")
+        lowest, highest = ops.minimum(lowest, ops.min(value)), ops.maximum(highest, ops.max(value))
     if symmetric:
         highest = ops.maximum(highest, -lowest)
         return -highest, highest

@@ -85,17 +85,13 @@ def fake_quantize(
     minimum, maximum = (ops.stop_gradient(ops.cast(value, "float32")) for value in (minimum, maximum))
     settings = {"num_bits": bits, "narrow_range": narrow}
     if not axes:
-        return _fake_quantize(inputs, minimum, maximum, **settings)
-    if len(axes) == 1:
-        return _fake_quantize(inputs, minimum, maximum, axis=axes[0], **settings)
-    shape = tuple(inputs.shape)
-    if tuple(axes) != tuple(range(len(shape) - len(axes), len(shape))):
-        raise NotImplementedError(f"axes {tuple(axes)} of a tensor of shape {shape}")
-    merged = ops.reshape(inputs, (*shape[: axes[0]], math.prod(shape[axis] for axis in axes)))
-    return ops.reshape(_fake_quantize(merged, minimum, maximum, axis=axes[0], **settings), shape)
-
-
-_fake_quantize = keras.quantizers.fake_quant_with_min_max_vars
+        return keras.quantizers.fake_quant_with_min_max_vars(inputs, minimum, maximum, **settings)
+    order = [axis for axis in range(len(inputs.shape)) if axis not in axes] + list(axes)
+    moved = ops.transpose(inputs, order)
+    rows = ops.reshape(moved, (-1, math.prod(inputs.shape[axis] for axis in axes)))
+    rounded = keras.quantizers.fake_quant_with_min_max_vars(rows, minimum, maximum, axis=1, **settings)
+    back = sorted(range(len(order)), key=order.__getitem__)
+    return ops.transpose(ops.reshape(rounded, moved.shape), back)
 
 
 def symmetric_range(weight: Any, axes: Sequence[int] = ()) -> tuple[Any, Any]:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import keras
 import numpy as np
 from keras import ops
 
 from keras_kd.compression.quantization.fake_quant import IntegerRange, fake_quantize, symmetric_range
 from keras_kd.compression.weight_functions import WeightFunction
+from keras_kd.features.paths import layers_by_path
 from keras_kd.serialization import register
+from keras_kd.surgery.weights import weights_by_name
 
 
 @register
@@ -45,3 +48,36 @@ class FakeQuantizedWeight(WeightFunction):
 
     def get_config(self):
         return super().get_config() | {"bits": self.bits, "axes": self.axes}
+
+
+_TRANSPOSED = (keras.layers.Conv1DTranspose, keras.layers.Conv2DTranspose, keras.layers.Conv3DTranspose)
+_CONVOLUTIONS = (
+    *(keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D),
+    *(keras.layers.SeparableConv1D, keras.layers.SeparableConv2D),
+    *(keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D),
+)
+
+
+def channel_axes(layer: keras.layers.Layer, name: str) -> tuple[int, ...]:
+    """The axes of the output channels of a convolution's kernel; empty for any other weight, which has one scale.
+
+    TensorFlow's converter refuses a scale for each channel of a dense layer.
+
+    Args:
+        layer: a built layer.
+        name: of one of its kernels, as in `weights_by_name`.
+
+    >>> layer = keras.layers.DepthwiseConv2D(3)
+    >>> layer.build((None, 8, 8, 4))
+    >>> channel_axes(layer, "kernel")
+    (2, 3)
+    """
+    path, _, weight = name.rpartition("/")
+    owner = layers_by_path(layer)[path] if path else layer
+    rank = len(weights_by_name(layer)[name].shape)
+    if isinstance(owner, _TRANSPOSED):
+        return (rank - 2,)
+    if not isinstance(owner, _CONVOLUTIONS):
+        return ()
+    is_depthwise = weight.startswith("depthwise") or type(owner).__name__.startswith("Depthwise")
+    return (rank - 2, rank - 1) if is_depthwise else (rank - 1,)

@@ -1,0 +1,152 @@
+"""Rounds the tensors inside layers that compute several operations of an integer file."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_kd.compression.inside import Inside
+from keras_kd.compression.quantization.activations import ActivationQuantizer
+from keras_kd.compression.quantization.fake_quant import fake_quantize
+from keras_kd.compression.quantization.settings import QuantizerSettings
+from keras_kd.features.capture import replaced
+from keras_kd.features.paths import has_activation
+from keras_kd.serialization import deserialize, register, serialize
+
+FUSED = ("linear", "relu", "relu6")
+"""The activations that an operation of an integer file applies itself."""
+
+
+class QuantizedInside(Inside):
+    """Rounds tensors inside a layer, each by a quantizer.
+
+    Args:
+        quantizers: by the name of the tensor, as in `tensors`.
+    """
+
+    def __init__(self, quantizers: Mapping[str, ActivationQuantizer], **settings: Any):
+        super().__init__(**settings)
+        self.quantizers = dict(quantizers)
+
+    @classmethod
+    def fits(cls, layer: Any) -> bool:
+        """Whether this class describes what the layer computes."""
+        raise NotImplementedError
+
+    @classmethod
+    def tensors(cls, layer: Any) -> dict[str, str | None]:
+        """The tensors that are rounded, and the activation that each comes from, if its range may be fixed."""
+        raise NotImplementedError
+
+    @classmethod
+    def of(cls, layer: Any, settings: QuantizerSettings, calls: int) -> QuantizedInside:
+        """With the quantizers for a layer that runs `calls` times in a step."""
+        return cls(
+            {name: settings.make(name, calls, activation) for name, activation in cls.tensors(layer).items()},
+            name=f"inside_{layer.name}",
+        )
+
+    def rounding(self, training: bool) -> dict[str, Callable[[Any], Any]]:
+        """The function that rounds each tensor."""
+
+        def function(quantizer):
+            return lambda value: quantizer(value, training=training)
+
+        return {name: function(quantizer) for name, quantizer in self.quantizers.items()}
+
+    def get_config(self):
+        quantizers = {name: serialize(quantizer) for name, quantizer in self.quantizers.items()}
+        return super().get_config() | {"quantizers": quantizers}
+
+    @classmethod
+    def from_config(cls, config):
+        config = dict(config)
+        return cls({name: deserialize(value) for name, value in config.pop("quantizers").items()}, **config)
+
+
+@register
+class InsideActivation(QuantizedInside):
+    """Rounds what enters the activation of a layer, which is an operation of its own in an integer file."""
+
+    @classmethod
+    def fits(cls, layer):
+        return has_activation(layer) and activation_name(layer.activation) not in FUSED
+
+    @classmethod
+    def tensors(cls, layer):
+        return {} if isinstance(layer, keras.layers.Activation) else {"preactivation": None}
+
+    def around(self, layer, *, training):
+        enter = self.rounding(training).get("preactivation", lambda value: value)
+
+        opened = _OPENED.get(activation_name(layer.activation))
+
+        def wrap(activation):
+            return lambda value: (opened or activation)(enter(value))
+
+        return replaced(layer, "activation", wrap)
+
+
+@register
+class InsideSeparable(InsideActivation):
+    """Rounds what the depthwise part of a separable convolution passes to the pointwise part."""
+
+    @classmethod
+    def fits(cls, layer):
+        return isinstance(layer, (keras.layers.SeparableConv1D, keras.layers.SeparableConv2D))
+
+    @classmethod
+    def tensors(cls, layer):
+        is_fused = activation_name(layer.activation) in FUSED
+        return {"depthwise": None} | ({} if is_fused else {"preactivation": None})
+
+    @contextlib.contextmanager
+    def around(self, layer, *, training):
+        rounded = self.rounding(training)["depthwise"]
+
+        def call(inputs):
+            settings = {"data_format": layer.data_format}
+            outputs = rounded(
+                ops.depthwise_conv(
+                    inputs,
+                    layer.depthwise_kernel,
+                    strides=layer.strides,
+                    padding=layer.padding,
+                    dilation_rate=layer.dilation_rate,
+                    **settings,
+                )
+            )
+            outputs = ops.conv(outputs, layer.pointwise_kernel, strides=1, padding="valid", **settings)
+            if layer.use_bias:
+                shape = [1] * len(outputs.shape)
+                shape[-1 if layer.data_format == "channels_last" else 1] = layer.filters
+                outputs = ops.add(outputs, ops.reshape(layer.bias, shape))
+            return outputs if layer.activation is None else layer.activation(outputs)
+
+        with super().around(layer, training=training), replaced(layer, "call", lambda original: call):
+            yield
+
+
+def activation_name(activation: Any) -> str:
+    """The name of an activation function; `"linear"` for None.
+
+    >>> activation_name(keras.activations.get("swish")), activation_name(None)
+    ('silu', 'linear')
+    """
+    return "linear" if activation is None else getattr(activation, "__name__", type(activation).__name__)
+
+
+def _silu(value: Any) -> Any:
+    return value * fake_quantize(ops.sigmoid(value), 0.0, 255.0 / 256.0)
+
+
+def _hard_sigmoid(value: Any) -> Any:
+    return fake_quantize(ops.relu6(value + 3.0), 0.0, 6.0) * (1.0 / 6.0)
+
+
+_OPENED = {"silu": _silu, "hard_sigmoid": _hard_sigmoid}
+"""Activations that are several operations in an integer file, with the tensors between them rounded."""
