@@ -24,7 +24,6 @@ __all__ = [
     "MASKED_SOFTMAX",
     "PRIVATE_STATE",
     "ArrayDataAdapter",
-    "AttentionParts",
     "Call",
     "DataAdapter",
     "EpochIterator",

@@ -142,6 +142,21 @@ def test_flash_attention_is_disabled_temporarily():
         attention(x, x, return_attention_scores=True)
 
 
+def test_attention_is_computed_from_its_parts(monkeypatch):
+    attention, x = L.MultiHeadAttention(2, 3), np.random.default_rng(0).normal(size=(1, 4, 6)).astype("float32")
+    expected = attention(x, x, use_causal_mask=True)
+    parts = keras_private.attention_parts(attention)
+
+    def attend(query, key, value, *_):
+        scores = keras.ops.einsum(parts.scores_equation, key, query * parts.query_scale)
+        mask = parts.causal_mask(query, value)
+        kept = parts.dropout(getattr(attention, keras_private.MASKED_SOFTMAX)(scores, mask))
+        return keras.ops.einsum(parts.context_equation, kept, value), None
+
+    monkeypatch.setattr(attention, parts.method, attend)
+    np.testing.assert_allclose(attention(x, x), expected, atol=1e-6)
+
+
 # Training.
 
 

@@ -115,19 +115,25 @@ class ActivationQuantizer(keras.layers.Layer):
 
     def follow(self, observed: Sequence[Any]) -> None:
         """Moves the range toward the extremes of one or more tensors, as one step in training mode does."""
-        count = ops.convert_to_tensor(self.count)
-        self.count.assign(count + 1)
-        if self.fixed is not None:
-            return
+        if self.fixed is None:
+            minimum, maximum = self._moved(observed)
+            self.minimum.assign(minimum)
+            self.maximum.assign(maximum)
+        self.count.assign(ops.convert_to_tensor(self.count) + 1)
+
+    def _moved(self, observed: Sequence[Any]) -> tuple[Any, Any]:
         minimum, maximum = ops.convert_to_tensor(self.minimum), ops.convert_to_tensor(self.maximum)
+        count = ops.convert_to_tensor(self.count)
         lowest, highest = _extremes(observed, symmetric=self._is_symmetric)
         rate = ops.maximum(1.0 - self.momentum, 1.0 / ops.cast(count + 1, "float32"))
         rate = ops.where(maximum > minimum, rate, 1.0)  # the first batch sets the range
         is_moved = ops.logical_and(ops.isfinite(lowest), ops.isfinite(highest))
         if (end := self._last_step()) is not None:
             is_moved = ops.logical_and(is_moved, count < end * self.calls)
-        self.minimum.assign(ops.where(is_moved, minimum + rate * (lowest - minimum), minimum))
-        self.maximum.assign(ops.where(is_moved, maximum + rate * (highest - maximum), maximum))
+        return (
+            ops.where(is_moved, minimum + rate * (lowest - minimum), minimum),
+            ops.where(is_moved, maximum + rate * (highest - maximum), maximum),
+        )
 
     def _last_step(self) -> int | None:
         """The step from which on the range stays."""

@@ -20,6 +20,9 @@ from keras_kd.serialization import deserialize, register, serialize
 FUSED = ("linear", "relu", "relu6")
 """The activations that an operation of an integer file applies itself."""
 
+TRANSPOSED = (keras.layers.Conv1DTranspose, keras.layers.Conv2DTranspose, keras.layers.Conv3DTranspose)
+"""The convolutions that apply no activation themselves."""
+
 
 class QuantizedInside(Inside):
     """Rounds tensors inside a layer, each by a quantizer.
@@ -74,7 +77,8 @@ class InsideActivation(QuantizedInside):
 
     @classmethod
     def fits(cls, layer):
-        return has_activation(layer) and activation_name(layer.activation) not in FUSED
+        fused = FUSED[:1] if isinstance(layer, TRANSPOSED) else FUSED
+        return has_activation(layer) and activation_name(layer.activation) not in fused
 
     @classmethod
     def tensors(cls, layer):

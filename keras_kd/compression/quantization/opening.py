@@ -9,6 +9,7 @@ import keras
 from keras_kd.compression.inside import ITSELF
 from keras_kd.compression.quantization.attention import InsideAttention
 from keras_kd.compression.quantization.inside import InsideActivation, InsideSeparable, QuantizedInside
+from keras_kd.compression.quantization.normalization import InsideLayerNormalization
 from keras_kd.compression.quantization.recurrent import InsideGRU, InsideLSTM, InsideRecurrent
 from keras_kd.compression.quantization.settings import QuantizerSettings
 from keras_kd.features.paths import layers_by_path
@@ -18,6 +19,7 @@ _KINDS: tuple[type[QuantizedInside], ...] = (
     InsideAttention,
     InsideLSTM,
     InsideGRU,
+    InsideLayerNormalization,
     InsideActivation,
 )
 

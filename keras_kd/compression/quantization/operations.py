@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from keras_kd.compression.quantization.inside import FUSED, activation_name
+from keras_kd.compression.quantization.inside import FUSED, TRANSPOSED, activation_name
 from keras_kd.features.paths import has_activation
 
 layers = keras.layers
@@ -28,7 +28,6 @@ class Kind(enum.Enum):
 
 _LINEAR = (
     *(layers.Dense, layers.EinsumDense, layers.Conv1D, layers.Conv2D, layers.Conv3D),
-    *(layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose),
     *(layers.DepthwiseConv1D, layers.DepthwiseConv2D, layers.SeparableConv1D, layers.SeparableConv2D),
 )
 _PASSED = {
@@ -54,6 +53,8 @@ def kind_of(operation: Any) -> Kind:
     """
     operation = inner_operation(operation)
     name = type(operation).__name__
+    if isinstance(operation, TRANSPOSED):
+        return Kind.OWN
     if isinstance(operation, _LINEAR):
         return Kind.LINEAR if activation_name(operation.activation) == "linear" else Kind.OWN
     if isinstance(operation, layers.BatchNormalization):

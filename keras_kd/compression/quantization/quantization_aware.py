@@ -50,6 +50,7 @@ class QuantizationAware(WeightTransform):
         activation_bits: 8, or 16 with ranges symmetric around 0.
         algorithm: `"moving_average"`: weights are scaled by their largest magnitude, activations by a moving average of
             their minimum and maximum; `"lsq"`: both scales are trained.
+        per_unit: whether a dense layer has a scale for each of its units, as a convolution has for each channel.
         skip: the paths of layers that stay in floating point.
         momentum: of the moving average, for each step.
         warmup: steps in which the ranges of activations are followed and activations are not rounded.
@@ -66,6 +67,7 @@ class QuantizationAware(WeightTransform):
         bits: int = 8,
         activation_bits: int = 8,
         algorithm: str = "moving_average",
+        per_unit: bool = False,
         skip: Collection[str] = (),
         momentum: float = 0.99,
         warmup: int = 0,
@@ -75,6 +77,7 @@ class QuantizationAware(WeightTransform):
         self.bits = check_choice("bits", bits, (4, 8))
         self.activation_bits = check_choice("activation_bits", activation_bits, (8, 16))
         self.algorithm = check_choice("algorithm", algorithm, ALGORITHMS)
+        self.per_unit = check_choice("per_unit", per_unit, (False, True))
         self.momentum = check_number("momentum", momentum, at_least=0.0, at_most=1.0)
         self.warmup = check_integer("warmup", warmup, at_least=0)
         self.freeze = None if freeze is None else check_integer("freeze", freeze, at_least=self.warmup + 1)
@@ -85,7 +88,9 @@ class QuantizationAware(WeightTransform):
     def function(self, layer, weight, calls):
         kind = LearnedStepWeight if self.algorithm == "lsq" else FakeQuantizedWeight
         bits = 8 if weight.endswith("embeddings") else self.bits
-        return kind(bits=bits, axes=channel_axes(layer, weight), name=f"{weight.replace('/', '_')}_grid")
+        return kind(
+            bits=bits, axes=channel_axes(layer, weight, dense=self.per_unit), name=f"{weight.replace('/', '_')}_grid"
+        )
 
     def additions(self, model):
         settings = self._settings()

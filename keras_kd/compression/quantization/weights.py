@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 
 from keras_kd.compression.quantization.fake_quant import IntegerRange, fake_quantize, symmetric_range
+from keras_kd.compression.quantization.inside import TRANSPOSED
 from keras_kd.compression.weight_functions import WeightFunction
 from keras_kd.features.paths import layers_by_path
 from keras_kd.serialization import register
@@ -50,7 +51,6 @@ class FakeQuantizedWeight(WeightFunction):
         return super().get_config() | {"bits": self.bits, "axes": self.axes}
 
 
-_TRANSPOSED = (keras.layers.Conv1DTranspose, keras.layers.Conv2DTranspose, keras.layers.Conv3DTranspose)
 _CONVOLUTIONS = (
     *(keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D),
     *(keras.layers.SeparableConv1D, keras.layers.SeparableConv2D),
@@ -58,14 +58,13 @@ _CONVOLUTIONS = (
 )
 
 
-def channel_axes(layer: keras.layers.Layer, name: str) -> tuple[int, ...]:
+def channel_axes(layer: keras.layers.Layer, name: str, *, dense: bool = False) -> tuple[int, ...]:
     """The axes of the output channels of a convolution's kernel; empty for any other weight, which has one scale.
-
-    TensorFlow's converter refuses a scale for each channel of a dense layer.
 
     Args:
         layer: a built layer.
         name: of one of its kernels, as in `weights_by_name`.
+        dense: whether a dense layer has a scale for each of its units as well.
 
     >>> layer = keras.layers.DepthwiseConv2D(3)
     >>> layer.build((None, 8, 8, 4))
@@ -75,8 +74,10 @@ def channel_axes(layer: keras.layers.Layer, name: str) -> tuple[int, ...]:
     path, _, weight = name.rpartition("/")
     owner = layers_by_path(layer)[path] if path else layer
     rank = len(weights_by_name(layer)[name].shape)
-    if isinstance(owner, _TRANSPOSED):
+    if isinstance(owner, TRANSPOSED):
         return (rank - 2,)
+    if dense and isinstance(owner, keras.layers.Dense):
+        return (rank - 1,)
     if not isinstance(owner, _CONVOLUTIONS):
         return ()
     is_depthwise = weight.startswith("depthwise") or type(owner).__name__.startswith("Depthwise")

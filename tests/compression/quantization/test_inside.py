@@ -1,0 +1,103 @@
+"""What is rounded inside layers: the same computation while nothing is rounded, and numbers of the ranges after."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+from keras_kd.compression import QuantizationAware
+from keras_kd.compression.quantization import ActivationQuantizer
+from keras_kd.surgery import layers_by_path
+
+RNG = np.random.default_rng(0)
+SEQUENCE, STEPS, IMAGE = (6, 8), (3, 4), (9, 9, 4)
+
+
+CASES = {
+    "attention": (SEQUENCE, lambda: lambda x: layers.MultiHeadAttention(2, 4)(x, x)),
+    "causal": (SEQUENCE, lambda: lambda x: layers.MultiHeadAttention(2, 4)(x, x, use_causal_mask=True)),
+    "other values": (SEQUENCE, lambda: lambda x: layers.MultiHeadAttention(2, 4, value_dim=3)(x, x[:, :4], x[:, 2:])),
+    "attention of images": (IMAGE, lambda: lambda x: layers.MultiHeadAttention(2, 4, attention_axes=(1,))(x, x)),
+    "lstm": (STEPS, lambda: layers.LSTM(5, unroll=True)),
+    "lstm of sequences": (STEPS, lambda: layers.LSTM(5, unroll=True, return_sequences=True, use_bias=False)),
+    "gru": (STEPS, lambda: layers.GRU(5, unroll=True)),
+    "gru that resets before": (STEPS, lambda: layers.GRU(5, unroll=True, reset_after=False)),
+    "both ways": (STEPS, lambda: layers.Bidirectional(layers.LSTM(3, unroll=True))),
+    "layer norm": (SEQUENCE, lambda: layers.LayerNormalization()),
+    "layer norm without scale": (SEQUENCE, lambda: layers.LayerNormalization(scale=False, axis=(1, 2))),
+    "layer norm alone": (SEQUENCE, lambda: layers.LayerNormalization(scale=False, center=False)),
+    "separable": (IMAGE, lambda: layers.SeparableConv2D(5, 3, strides=2, depth_multiplier=2, activation="silu")),
+    "separable 1d": (SEQUENCE, lambda: layers.SeparableConv1D(5, 3, padding="same", use_bias=False)),
+    "transposed": (IMAGE, lambda: layers.Conv2DTranspose(5, 3, activation="relu")),
+    "silu": (SEQUENCE, lambda: layers.Activation("silu")),
+    "hard sigmoid": (SEQUENCE, lambda: layers.Dense(4, activation="hard_sigmoid")),
+    "softmax": (SEQUENCE, lambda: layers.Dense(4, activation="softmax")),
+}
+
+
+def made(shape, layer):
+    x = keras.Input(shape)
+    h = layers.Dense(shape[-1], name="first")(x)
+    return keras.Model(x, layer(h))
+
+
+def quantizers(model):
+    return {path: layer for path, layer in layers_by_path(model).items() if isinstance(layer, ActivationQuantizer)}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_layer_computes_what_it_did(name):
+    """In the warm-up; what has a fixed range is rounded to 1/256 of 1 or 6."""
+    shape, layer = CASES[name]
+    aware = QuantizationAware(warmup=5)
+    model = aware.apply(made(shape, layer()), verbose=False)
+    plain = aware.strip(model)
+    x = RNG.normal(size=(3, *shape)).astype("float32")
+    fixed_inside = ("silu", "hard sigmoid", "separable")
+    np.testing.assert_allclose(model(x), plain(x), atol=0.02 if name in fixed_inside else 2e-5)
+    if name not in fixed_inside:
+        model(x, training=True)
+    assert all(int(quantizer.count) == (name not in fixed_inside) for quantizer in quantizers(model).values())
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_layer_computes_on_rounded_numbers(name):
+    shape, layer = CASES[name]
+    aware = QuantizationAware(momentum=0.0)
+    model = aware.apply(made(shape, layer()), verbose=False)
+    x = RNG.normal(size=(3, *shape)).astype("float32")
+    for _ in range(2):
+        model(x, training=True)
+    assert all(quantizer.is_ready() for quantizer in quantizers(model).values())
+    outputs, expected = np.asarray(model(x)), np.asarray(aware.strip(model)(x))
+    assert len(np.unique(outputs)) <= 256
+    assert 0 < np.abs(outputs - expected).max() < 0.12 * np.abs(expected).max()
+
+
+def test_the_probabilities_of_attention_are_multiples_of_a_256th():
+    x = keras.Input(SEQUENCE)
+    _, scores = layers.MultiHeadAttention(2, 4)(x, x, return_attention_scores=True)
+    model = QuantizationAware().apply(keras.Model(x, scores), verbose=False)
+    scores = np.asarray(model(RNG.normal(size=(3, *SEQUENCE)).astype("float32")))
+    np.testing.assert_array_equal(scores * 256, np.round(scores * 256))
+
+
+def test_a_rolled_layer_stays_float_inside():
+    model = keras.Sequential([keras.Input(SEQUENCE), layers.LSTM(3, name="rolled")])
+    aware = QuantizationAware()
+    rows = {row.path: row for row in aware.report(model).rows}
+    assert "not unrolled" in rows["rolled"].reason
+    model = aware.apply(model, verbose=False)
+    model(RNG.normal(size=(2, *SEQUENCE)).astype("float32"), training=True)
+    assert [path for path in quantizers(model) if "inside" in path] == []
+
+
+def test_masked_steps_of_a_recurrent_layer_stay_masked():
+    x = keras.Input((3, 4))
+    h = layers.Masking()(x)
+    aware = QuantizationAware(warmup=5)
+    model = aware.apply(keras.Model(x, layers.GRU(3, unroll=True)(h)), verbose=False)
+    x = RNG.normal(size=(3, 3, 4)).astype("float32")
+    x[:, 2:] = 0
+    np.testing.assert_allclose(model(x), aware.strip(model)(x), atol=1e-5)
+    np.testing.assert_allclose(model(x), model(ops.concatenate([x[:, :2], np.zeros((3, 1, 4))], 1)), atol=1e-6)
