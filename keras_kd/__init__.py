@@ -18,6 +18,7 @@ _NAMES = {
     "born_again": "keras_kd.chain",
     "distill_chain": "keras_kd.chain",
     "export_tflite": "keras_kd.export",
+    "lottery_ticket": "keras_kd.chain",
     "match_layers": "keras_kd.features",
     "taps": "keras_kd.features",
 }
@@ -49,6 +50,7 @@ __all__ = [
     "export",
     "export_tflite",
     "losses",
+    "lottery_ticket",
     "match_layers",
     "models",
     "recipes",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,9 @@ from keras_kd.chain.progress import RunProgress
 from keras_kd.chain.result import Chain
 from keras_kd.chain.settings import Settings
 from keras_kd.chain.training import Training
+from keras_kd.chain.training_file import alone_in
 from keras_kd.errors import check_choice, check_number
 from keras_kd.hyperparameters import DEFAULT_ALPHA, DEFAULT_TEMPERATURE
-from keras_kd.locks import locked
 from keras_kd.teachers import FrozenTeacher
 
 GUIDANCE = ("previous", "all")
@@ -103,7 +102,7 @@ def distill_chain(
     epochs = for_each(epochs, len(students))
     names = unique([teacher_name(teacher), *(student.name for student in students)])
     teachers, trainings = [teacher], []
-    with _alone_in(folder), RunProgress(shown=progress) as shown:
+    with alone_in(folder), RunProgress(shown=progress) as shown:
         for index, (student, num_epochs) in enumerate(zip(students, epochs, strict=True)):
             first = 0 if guidance == "all" else index
             training = Training(student, teachers[first:], names[first : index + 2], num_epochs, index, settings)
@@ -128,8 +127,3 @@ def born_again(teacher: Any, build: Callable[[], keras.Model], generations: int,
     """
     check_number("generations", generations, at_least=1)
     return distill_chain([teacher, *[build] * generations], data, **settings)
-
-
-def _alone_in(folder: str | Path | None) -> contextlib.AbstractContextManager[None]:
-    """Locks the folder against other calls."""
-    return contextlib.nullcontext() if folder is None else locked(Path(folder) / ".lock")

@@ -32,7 +32,10 @@ _SMALLER_IS_BETTER = ("loss", "error", "divergence")
 
 
 class Training:
-    """The training of one student by its teachers."""
+    """The training of one student by its teachers, or alone.
+
+    With `steps`, it ends after that many steps, whatever the number of epochs.
+    """
 
     def __init__(
         self,
@@ -42,6 +45,7 @@ class Training:
         epochs: int,
         index: int,
         settings: Settings,
+        steps: int | None = None,
     ):
         self.student = student
         self.teachers = teachers
@@ -50,6 +54,7 @@ class Training:
         self.number = index + 1
         self.seed = settings.seed + index
         self.settings = settings
+        self.steps = steps
 
     def run(
         self, data: Any, validation_data: Any, folder: Path | None, callbacks: list[Any], progress: RunProgress
@@ -74,27 +79,36 @@ class Training:
     def _fit(
         self, data: Any, validation_data: Any, callbacks: list[Any], resume: Resume | None, progress: RunProgress
     ) -> dict[str, list[float]]:
+        is_pipeline = isinstance(data, Pipeline)
+        batch_size = data.batch_size if isinstance(validation_data, tuple) and is_pipeline else None
+        model = self._seeded()
+        model.compile(**self.settings.compiled(self.student))
+        ending = [] if self.steps is None else [_StopAfter(self.steps)]
+        return fit(
+            model,
+            data.with_teacher(model.teacher) if is_pipeline and self.teachers else data,
+            name=", taught by ".join(filter(None, (self.name, ", ".join(self.teacher_names)))),
+            epochs=self.epochs,
+            progress=progress,
+            resume=resume,
+            validation_data=validation_data,
+            validation_batch_size=batch_size,
+            callbacks=[*callbacks, *ending, _Seconds()],
+        )
+
+    def _seeded(self) -> keras.Model:
+        """The student, or its distiller."""
+        if not self.teachers:
+            keras.utils.set_random_seed(self.seed)
+            return self.student
         teacher = self.teachers[0] if len(self.teachers) == 1 else Panel(self.teachers, names=self.teacher_names)
         keras.utils.set_random_seed(self.seed)  # before the weights of the losses are created
-        distiller = Distiller(
+        return Distiller(
             teacher,
             self.student,
             alpha=self.settings.alpha,
             temperature=self.settings.temperature,
             losses=self._losses(),
-        )
-        distiller.compile(**self.settings.compiled(self.student))
-        is_pipeline = isinstance(data, Pipeline)
-        return fit(
-            distiller,
-            data.with_teacher(teacher) if is_pipeline else data,
-            name=f"{self.name}, taught by {', '.join(self.teacher_names)}",
-            epochs=self.epochs,
-            progress=progress,
-            resume=resume,
-            validation_data=validation_data,
-            validation_batch_size=data.batch_size if isinstance(validation_data, tuple) and is_pipeline else None,
-            callbacks=[*callbacks, _Seconds()],
         )
 
     def _losses(self) -> Any:
@@ -110,6 +124,8 @@ class Training:
             "teachers": [teacher.fingerprint for teacher in self.teachers],
             "data": _described(data) if isinstance(data, Pipeline) else None,
         }
+        if self.steps is not None:
+            depends_on["steps"] = self.steps
         return files.digest_of_json(depends_on, default=plain)[:16]
 
     def _record(self, history: dict[str, list[float]]) -> TrainingRecord:
@@ -178,3 +194,25 @@ class _Seconds(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         logs["seconds"] = time.perf_counter() - self._start
+
+
+class _StopAfter(keras.callbacks.Callback):
+    """Ends a training after a number of steps."""
+
+    def __init__(self, steps: int):
+        super().__init__()
+        self._left, self._done = steps, 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._left, self._done = self._left - self._done, 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._done = batch + 1
+        if self._done >= self._left:
+            self.model.stop_training = True
+
+    def get_state(self) -> dict[str, int]:
+        return {"left": self._left - self._done}
+
+    def set_state(self, state: dict[str, int]) -> None:
+        self._left, self._done = state["left"], 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import keras
 
 from keras_kd import files
 from keras_kd.chain.result import TrainingRecord
+from keras_kd.locks import locked
 from keras_kd.teachers import fingerprint
 
 
@@ -44,3 +46,8 @@ class TrainingFile:
             (self._folder / f"{self._name}.json").unlink(missing_ok=True)
         stamp = {"key": self._key, "initial": initial, "final": fingerprint(student)}
         files.write_json(self._folder / f"{self._name}.json", stamp | {"record": dataclasses.asdict(record)})
+
+
+def alone_in(folder: str | Path | None) -> contextlib.AbstractContextManager[None]:
+    """Locks the folder against other calls; None locks nothing."""
+    return contextlib.nullcontext() if folder is None else locked(Path(folder) / ".lock")
