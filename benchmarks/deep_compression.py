@@ -6,7 +6,8 @@
 The experiment of Han, Mao & Dally, "Deep Compression", 2016, tables 1 to 3. Level 0 prunes each layer as far as the
 paper does; each further level keeps three quarters of the weights of the one before it. A level is pruned gradually
 from the level before it (iteratively, as in the paper), then clustered, and every training has the same steps with and
-without the teacher, from the same dense net. The bytes are those of `kd.compression.sizes`: all weights, biases and tables.
+without the teacher, from the same dense net. The bytes are those of `kd.compression.sizes`: all weights, biases and
+tables.
 
 `DIR` (or KERAS_KD_DATA) holds `mnist.npz`. 5,000 training images are held out; they choose the level that is reported
 per seed, the last one up to which no more of them are wrong than for the dense net. Every finished training is a model

@@ -14,6 +14,9 @@ from keras_kd.recipes.stages import training
 TWO = 'compress=[{name: pruning, sparsity: 0.5, epochs: 1}, {name: pruning, pattern: "2:4", sparsity: 0.8, epochs: 1}]'
 
 
+THREE = TWO.replace("}]", "}, {name: clustering, clusters: 6, epochs: 1}]")
+
+
 def zeros(file):
     model = keras.models.load_model(file)
     return {w.path: float(np.mean(w.numpy() == 0)) for w in model.weights if w.path.endswith("kernel")}
@@ -21,12 +24,12 @@ def zeros(file):
 
 def test_each_technique_is_a_row_and_the_last_one_is_exported(run_recipe, tmp_path):
     folder = tmp_path / "run"
-    report, said = run_recipe(folder, TWO)
+    report, said = run_recipe(folder, THREE)
     rows = {row.id: row for row in report.rows}
     assert rows["compressed_1"].title == "pruned 50%" and rows["compressed_2"].title == "pruned 80%, 2:4"
     assert rows["compressed_1"].derived_from == "distilled" and rows["compressed_2"].derived_from == "compressed_1"
     exported = [row for row in report.rows if row.role is Role.EXPORTED]
-    assert exported and all(row.derived_from == "compressed_2" for row in exported)
+    assert exported and all(row.derived_from == "compressed_3" for row in exported)
     assert zeros(folder / "compressed_1.keras") == pytest.approx(
         dict.fromkeys(zeros(folder / "student.keras"), 0.5), abs=0.02
     )
@@ -34,8 +37,14 @@ def test_each_technique_is_a_row_and_the_last_one_is_exported(run_recipe, tmp_pa
         dict.fromkeys(zeros(folder / "student.keras"), 0.8), abs=0.02
     )
 
-    _, said = run_recipe(folder, TWO)
-    for file in ("compressed_1.keras", "compressed_2.keras"):
+    assert rows["compressed_3"].title == "6 clusters"
+    pruned, clustered = (keras.models.load_model(folder / f"compressed_{number}.keras") for number in (2, 3))
+    for before, after in zip(pruned.weights, clustered.weights, strict=True):
+        if after.path.endswith("kernel"):
+            assert len(np.unique(after.numpy())) <= 6 and (after.numpy()[before.numpy() == 0] == 0).all()
+
+    _, said = run_recipe(folder, THREE)
+    for file in ("compressed_1.keras", "compressed_2.keras", "compressed_3.keras"):
         assert f"{file}, trained before with these settings" in said
 
 
