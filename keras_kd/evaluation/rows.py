@@ -77,7 +77,7 @@ def with_role(rows: Sequence[ModelRow], role: Role, labels: int | None = None) -
 
 
 def title_of(rows: Sequence[ModelRow], id: str) -> str:
-    """The title of a row; the id itself if there is no such row."""
+    """The title of the row with this id; without one, the id."""
     row = with_id(rows, id)
     return id if row is None else row.title
 

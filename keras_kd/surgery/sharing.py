@@ -1,4 +1,4 @@
-"""Weights that a copy must not share with the model, and weights that it must go on sharing within itself."""
+"""Checks that a copy shares no weight with the model, and shares within itself what the model does."""
 
 from __future__ import annotations
 
