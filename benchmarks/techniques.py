@@ -1,4 +1,4 @@
-"""The techniques that `compression.py` compares, with keras_kd and with TFMOT on the tf_keras twin of a student.
+"""The techniques of `compression_techniques.py`, with keras_kd and with TFMOT on the tf_keras twin of a student.
 
 Each takes the trained float student, fine-tunes it, and leaves a file: float32, or int8 for the quantized ones.
 """
@@ -15,6 +15,7 @@ import numpy as np
 
 import keras_kd as kd
 from keras_kd import compression
+from keras_kd.compression.tfmot.importing import import_tf_keras
 
 RAMP = 0.5  # of the fine-tuning, in which the sparsity rises
 CLUSTERS = 16
@@ -111,9 +112,9 @@ TFMOT = {
 
 def finetuned_with_tfmot(name: str, student: keras.Model, batches: Any, epochs: int, rate: float) -> Any:
     """The tf_keras twin of a student, trained with a technique of TFMOT on the same batches in the same order."""
-    tfmot, tf_keras = compression.tfmot.load(), compression.tfmot.load_tf_keras()
+    tfmot, tf_keras = compression.import_tfmot(), import_tf_keras()
     technique, steps = TFMOT[name], batches.steps_per_epoch * epochs
-    model = technique.wrap(tfmot, compression.tfmot.to_tf_keras(student), steps)
+    model = technique.wrap(tfmot, compression.to_tf_keras(student), steps)
     schedule = tf_keras.optimizers.schedules.CosineDecay(rate, steps)
     model.compile(
         tf_keras.optimizers.SGD(schedule, momentum=0.9, nesterov=True),

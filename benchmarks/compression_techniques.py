@@ -1,6 +1,6 @@
 """What each compression technique costs in accuracy and saves in bytes and time, alone, with a teacher, and in TFMOT.
 
-    python benchmarks/compression.py --data-dir DIR [--data fashion_mnist cifar10_25k_packed] [--seeds 0 1 2]
+    python benchmarks/compression_techniques.py --data-dir DIR [--data fashion_mnist cifar10_25k_packed] [--seeds 0 1 2]
         [--students resnet mobilenet] [--only teacher|students|compress|tfmot|table] [--quick]
 
 `DIR` (or KERAS_KD_DATA) holds the data sets and their reader `load.py`. Images have half resolution, are shifted by up
@@ -10,8 +10,8 @@ learning rates, the distilled one with the teacher; "float" is the student fine-
 fine-tunes the tf_keras twin of the student that was trained alone. Accuracy is that of the `.tflite` file on the test
 images.
 
-Every finished training is a line of `results/compression.jsonl` and is not repeated; a killed training resumes from its
-last saved epoch. Latencies are measured at the end, file by file in turn, when nothing else runs.
+Every finished training is a line of `results/compression_techniques.jsonl` and is not repeated; a killed training
+resumes from its last saved epoch. Latencies are measured at the end, file by file in turn, when nothing else runs.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from typing import Any
 
 import keras
 from common import RESULTS, markdown, write
-from compression_methods import TECHNIQUES, TFMOT, finetuned_with_tfmot, write_tf_keras, zeros
 from images import Images, halve, read
 from keras import layers
 from semi_supervised import Log, fit
+from techniques import TECHNIQUES, TFMOT, finetuned_with_tfmot, write_tf_keras, zeros
 
 import keras_kd as kd
 from keras_kd.evaluation import TFLiteRunner, accuracy, compare_latency
@@ -307,7 +307,7 @@ def main():
     if not arguments.data_dir or not (Path(arguments.data_dir) / "load.py").exists():
         sys.exit("No data sets found: name their folder with --data-dir or KERAS_KD_DATA. Nothing was run.")
     quick = arguments.quick
-    record = (arguments.state / "quick.jsonl") if quick else RESULTS / "compression.jsonl"
+    record = (arguments.state / "quick.jsonl") if quick else RESULTS / "compression_techniques.jsonl"
     record.parent.mkdir(parents=True, exist_ok=True)
     lines, all_times, all_rows = [], {}, []
     for data in arguments.data:
@@ -324,7 +324,7 @@ def main():
     if lines and quick:
         print(markdown(HEADER, lines))
     elif lines:
-        write("compression", {"rows": all_rows, "p50_ms": all_times}, markdown(HEADER, lines))
+        write("compression_techniques", {"rows": all_rows, "p50_ms": all_times}, markdown(HEADER, lines))
 
 
 if __name__ == "__main__":
