@@ -7,6 +7,9 @@ from keras_kd.compression.pruning.pruning import Pruning, sparsity
 from keras_kd.compression.quantization.quantization_aware import QuantizationAware
 from keras_kd.compression.reparametrized import Reparametrized
 from keras_kd.compression.report import Report, Row
+from keras_kd.compression.sensitivities.choosing import CompressionSettings
+from keras_kd.compression.sensitivities.scan import Sensitivity, sensitivity
+from keras_kd.compression.sensitivities.table import LayerCosts, SensitivityTable
 from keras_kd.compression.sizes import LayerSize, Sizes, sizes
 from keras_kd.compression.stripping import strip
 from keras_kd.compression.structured.channel_pruning import ChannelPruning, ChannelReport, ChannelRow
@@ -22,6 +25,8 @@ __all__ = [
     "ChannelReport",
     "ChannelRow",
     "Clustering",
+    "CompressionSettings",
+    "LayerCosts",
     "LayerSize",
     "NOfM",
     "Pattern",
@@ -30,6 +35,8 @@ __all__ = [
     "Reparametrized",
     "Report",
     "Row",
+    "Sensitivity",
+    "SensitivityTable",
     "Sizes",
     "Transform",
     "WeightFunction",
@@ -38,6 +45,7 @@ __all__ = [
     "from_tf_keras",
     "import_tfmot",
     "operations",
+    "sensitivity",
     "sizes",
     "sparsity",
     "strip",

@@ -1,6 +1,7 @@
 import ast
 import base64
 import io
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy.special import softmax
 
+from keras_kd.compression import LayerCosts, SensitivityTable
 from keras_kd.errors import ConfigurationError
 from keras_kd.evaluation import plots
 
@@ -44,11 +46,22 @@ MODELS = [
     Model("beaten", 20_000, 0.95),
 ]
 IMAGES = [np.arange(64.0).reshape(8, 8).tolist(), np.zeros((8, 8, 1))]
+SENSITIVITY = SensitivityTable(
+    "accuracy",
+    "points",
+    0.92,
+    100,
+    (
+        LayerCosts("stem/conv", "Conv2D", 144, {0.5: 2.25, 0.9: 64.0}, {8: -0.25, 2: 16.0}),
+        LayerCosts("head & <more>", "Dense", 640, {0.5: 0.0, 0.9: 4.0}, {8: 0.0, 2: 1.0}),
+    ),
+)
 PICTURES = {
     "training_curves": lambda: plots.training_curves(HISTORIES),
     "confusion_matrix": lambda: plots.confusion_matrix([[5, 1, 0], [0, 4, 2], [0, 0, 6]], NAMES),
     "confusion_bars": lambda: plots.confusion_matrix(_many(30), [f"class {i}" for i in range(30)]),
     "soft_targets": lambda: plots.soft_targets(IMAGES, LOGITS, [1, 4, 20], NAMES, labels=[0, 1]),
+    "sensitivity_map": lambda: plots.sensitivity_map(SENSITIVITY),
     "size_accuracy": lambda: plots.size_accuracy(MODELS, intervals={"small": (0.94, 0.98)}),
 }
 
@@ -233,3 +246,20 @@ def test_an_example_that_is_not_an_image_is_drawn_as_what_it_is():
     assert "<image" not in svg
     texts = _texts(svg)
     assert texts.count("84.4") == 3 and {"cat", "$x^2$ & co"} <= set(texts)
+
+
+def test_the_map_shows_each_drop_and_shades_by_its_root():
+    text = plots.sensitivity_map(SENSITIVITY)
+    root = ElementTree.fromstring(text)
+    words = [element.text for element in root.iter() if element.tag.endswith("text") and element.text]
+    numbers = [word for word in words if re.fullmatch(r"-?\d+\.\d", word)]
+    assert numbers == ["2.2", "64.0", "-0.2", "16.0", "0.0", "4.0", "0.0", "1.0"]
+    assert {"stem/conv", "head & <more>"} <= set(words)
+    assert {"50%", "zeros", "8", "bits"} <= set(" ".join(words).split())
+    cells = re.findall(
+        r'style="fill: (?:none; opacity: (0)|var\(--kd-series-2, #d55e00\)(?:; opacity: ([\d.]+))?)"', text
+    )
+    shades = [float(zero or shade or 1) for zero, shade in cells]
+    expected = [math.sqrt(max(drop, 0) / 64) for row in SENSITIVITY.drops for drop in row]
+    assert shades == pytest.approx(expected, abs=1e-5)
+    assert "Drop of accuracy in points by layer and setting, from 0.92." in text

@@ -1,0 +1,1 @@
+"""What the compression of each layer costs, and the settings that reach a target."""
