@@ -16,7 +16,8 @@ def dense(visit: Visit) -> list[Flow]:
     if any(other != axis for other in flow.axes):
         if axis in flow.axes:
             return visit.stay(f"enters {visit.path!r} with its axes reordered")
-        return [Flow(flow.ids, shape)]  # works on another axis; the channels pass
+        visit.give_up(f"{visit.path!r} computes another axis than that of the channels")
+        return [Flow(flow.ids, shape)]
     visit.use("kernel", 0, visit.read(flow, axis), "input")
     return [Flow.along(axis, _outputs(visit, "units", "kernel", 1, shape[-1]), shape)]
 

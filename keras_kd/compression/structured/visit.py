@@ -39,6 +39,7 @@ class LayerTrace:
             channels or of sizes that stay.
         work: per call, a weight and how often each of its elements is multiplied.
         scores: further multiplications per channel: the channels, and how many for each.
+        is_listed: whether the report lists it as a layer that is not followed.
     """
 
     layer: Any
@@ -47,6 +48,7 @@ class LayerTrace:
     sizes: dict[str, Any] = dataclasses.field(default_factory=dict)
     work: list[tuple[str, int | None]] = dataclasses.field(default_factory=list)
     scores: list[tuple[np.ndarray, int | None]] = dataclasses.field(default_factory=list)
+    is_listed: bool = False
 
 
 @dataclasses.dataclass
@@ -120,7 +122,14 @@ class Visit:
     def stay(self, reason: str) -> list[Flow]:
         """Outputs with fixed channels, of inputs that are kept for this reason."""
         self.keep(self.inputs, reason)
+        self.give_up(reason)
         return [Flow.fixed(shape) for shape in self.shapes]
+
+    def give_up(self, reason: str) -> None:
+        """Lets the report list a layer with weights, all of whose channels stay."""
+        if getattr(self.layer, "weights", None) and not self.record.is_listed:
+            self.record.is_listed = True
+            self.channels.fix(self.channels.fresh(self.shapes[0][-1] or 1, self.path), reason)
 
     def same(self) -> list[Flow]:
         """Outputs with the channels of the first input."""

@@ -97,10 +97,12 @@ def perceptron():
 MODELS = {made.__name__: made for made in (residual, concatenated, grouped, sequences, transformer, nested, perceptron)}
 
 
-def randomized(model, seed=1):
-    """The model with weights that are all different."""
-    rng = np.random.default_rng(seed)
+def randomized(model, *, kernels=True):
+    """The model with weights that are all different; without kernels, only those that are vectors."""
+    rng = np.random.default_rng(1)
     for weight in weights_by_name(model).values():
+        if len(weight.shape) > 1 and not kernels:
+            continue
         low = 0.5 if weight.name in ("gamma", "scale", "moving_variance") else -0.5
         weight.assign(rng.uniform(low, low + 1, weight.shape))
     return model

@@ -49,7 +49,7 @@ def test_applications(name):
     model = getattr(keras.applications, name)(
         weights=None, input_shape=(32, 32, 3), classes=10, classifier_activation=None
     )
-    report = check(randomized(model))
+    report = check(randomized(model, kernels=False))  # which would grow from layer to layer
     whole = {row.reason for row in report.rows if row.reason}
     assert whole == {"an output of the model"}
     aligned = check(model, multiple_of=8, scope="local")
@@ -58,7 +58,7 @@ def test_applications(name):
 
 @pytest.mark.parametrize("name", ["resnet8", "vgg8"])
 def test_own_models(name):
-    report = check(randomized(getattr(models, name)((16, 16, 3), 4)))
+    report = check(randomized(getattr(models, name)((16, 16, 3), 4), kernels=False))
     assert {row.reason for row in report.rows if row.reason} == {"an output of the model"}
 
 
