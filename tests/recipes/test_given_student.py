@@ -10,7 +10,7 @@ from keras_kd.evaluation.roles import Role
 from keras_kd.recipes.checks.recipe import check_recipe
 from keras_kd.recipes.reading.compressing import parse_steps
 
-STEPS = ["pruning: sparsity=0.5, epochs=1; pruning:pattern=2:4,sparsity=8e-1,epochs=1"]
+STEPS = ["pruning: sparsity=0.5, epochs=1; pruning:pattern=2:4,sparsity=8e-1,epochs=1,score=movement"]
 
 
 @pytest.fixture

@@ -122,7 +122,7 @@ class MovementMask(Mask):
 
     def scores(self, weight, mask):
         movement = ops.stop_gradient(ops.convert_to_tensor(self.movement))
-        return movement - ops.min(movement)
+        return ops.where(weight == 0, 0.0, movement - ops.min(movement))  # zeros of an earlier technique go first
 
     def passing(self, mask):
         movement = ops.convert_to_tensor(self.movement)

@@ -53,7 +53,8 @@ class Compression(Training):
 
     def first_model(self, context: Context, total_steps: int) -> keras.Model:
         keras.utils.set_random_seed(context.checked.recipe.seed)  # dropout draws a seed when a model is loaded
-        return make_transform(self._step, total_steps).apply(context.model(self.continues.id), verbose=False)
+        self._transform = make_transform(self._step, total_steps)
+        return self._transform.apply(context.model(self.continues.id), verbose=False)
 
     def finished_model(self, model: keras.Model) -> keras.Model:
-        return make_transform(self._step, total_steps=1).strip(model)
+        return self._transform.strip(model)
