@@ -1,9 +1,14 @@
 """Latency statistics with a fake clock and fake runners, and one real run."""
 
+import functools
+
+import keras
 import numpy as np
 import pytest
 
+from keras_kd.compression import ChannelPruning
 from keras_kd.errors import ConfigurationError
+from keras_kd.evaluation import benchmark
 from keras_kd.evaluation.benchmark import compare_latency, measure_latency
 from keras_kd.evaluation.runners import KerasRunner, Runner, TFLiteRunner
 
@@ -128,3 +133,19 @@ def test_real_runners(net, float_file, int8_file, images):
     result = compare_latency(runners, images[:1], rounds=2, warmup=2, min_runs=10, min_seconds=0.02)
     assert all(0 < latency.p50_ms <= latency.p95_ms for latency in result.values())
     assert [latency.num_threads for latency in result.values()] == [None, 1, 1]
+
+
+def test_litert_latency_measures_the_file_of_a_model(monkeypatch):
+    """Of a model without some of its channels as well, whose file the export compares with it."""
+    monkeypatch.setattr(benchmark, "export_tflite", functools.partial(benchmark.export_tflite, isolate=False))
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8, activation="relu"), keras.layers.Dense(2)])
+    measure = benchmark.litert_latency(np.zeros((1, 4), "float32"), min_runs=3, min_seconds=0, warmup=1)
+    monkeypatch.setattr(benchmark, "measure_latency", lambda runner, sample, **settings: timed(runner, settings))
+
+    def timed(runner, settings):
+        assert runner.predict(np.ones((3, 4))).shape == (3, 2) and runner.num_threads == 1 and settings["min_runs"] == 3
+        return benchmark.summarize_times([0.001, 0.002, 0.003])
+
+    assert measure(ChannelPruning(parameters=0.5).apply(model, verbose=False)) == pytest.approx(0.002)
+    with pytest.raises(ConfigurationError, match="batch of one"):
+        benchmark.litert_latency(np.zeros((2, 4)))
