@@ -101,8 +101,8 @@ def randomized(model, *, kernels=True):
     """The model with weights that are all different; without kernels, only those that are vectors."""
     rng = np.random.default_rng(1)
     for weight in weights_by_name(model).values():
-        if len(weight.shape) > 1 and not kernels:
-            continue
+        if (len(weight.shape) > 1 and not kernels) or weight.name in ("mean", "variance", "count"):
+            continue  # the last are those of Normalization, which reads them once
         low = 0.5 if weight.name in ("gamma", "scale", "moving_variance") else -0.5
         weight.assign(rng.uniform(low, low + 1, weight.shape))
     return model
