@@ -9,6 +9,7 @@ import pytest
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 # texts in the output, the number of pictures, and the files left behind
 EXPECTED = {
+    "compression.ipynb": (("80% zeros", "different values", "pruned, clustered, int8"), 1, ("model_int8.tflite",)),
     "digits.ipynb": (("int8:", "parameters"), 2, ("student_int8.tflite", "student.keras")),
     "losses.ipynb": (("block_1_out", "soft targets", "+ hint"), 1, ()),
 }
