@@ -61,7 +61,7 @@ def clustered(weights: Any, centroids: Any) -> Any:
 def with_zero(centroids: Any) -> Any:
     """The centroids with the one of smallest magnitude in each group set to 0."""
     smallest = ops.argmin(ops.abs(ops.stop_gradient(centroids)), axis=-1)
-    is_smallest = ops.one_hot(smallest, centroids.shape[-1], dtype="bool")
+    is_smallest = ops.arange(centroids.shape[-1]) == ops.expand_dims(ops.cast(smallest, "int32"), -1)
     return ops.where(is_smallest, ops.zeros_like(centroids), centroids)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
+from typing import Any
 
 import numpy as np
 from keras import ops
@@ -65,7 +66,7 @@ class Clustering(WeightTransform):
         self.clusters = check_integer("clusters", clusters, at_least=2)
         self.start = check_choice("start", start, STARTS)
         self.iterations = check_integer("iterations", iterations, at_least=0)
-        self.per_channel = check_choice("per_channel", per_channel, (True, False))
+        self.per_channel = _checked_switch("per_channel", per_channel)
         self.seed = check_integer("seed", seed, at_least=0)
 
     def function(self, layer, weight, calls):
@@ -94,6 +95,12 @@ class Clustering(WeightTransform):
         if self.clusters == 2 and np.mean(value == 0) >= LEAST_ZEROS:
             return "2 clusters are too few for a kernel with zeros, which take one of them"
         return None
+
+
+def _checked_switch(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):  # 1 and 0 equal True and False
+        raise ConfigurationError(explain(f"Invalid {name!r}.", received=repr(value), expected="True or False"))
+    return value
 
 
 def _check_finite(value: np.ndarray, layer: str, weight: str) -> None:

@@ -186,6 +186,7 @@ def test_under_a_distiller(data):
     assert set(num_values(strip(shared)).values()) == {4}
 
 
+@pytest.mark.filterwarnings("ignore:Stripped before")
 def test_pruned_and_clustered_at_once(data):
     """The zeros appear while the model is trained, and are one of the clusters then."""
     shared = compiled(chain(Pruning(0.5, begin=2), Clustering(4)).apply(dense(20, 5), verbose=False))
@@ -231,6 +232,7 @@ def test_what_is_left_out_and_why():
         ({"start": "kmeans"}, "Invalid 'start'. Received: 'kmeans'. Expected: one of 'kmeans++'"),
         ({"iterations": -1}, "Invalid 'iterations'"),
         ({"per_channel": "yes"}, "Invalid 'per_channel'"),
+        ({"per_channel": 1}, "Invalid 'per_channel'"),
         ({"seed": -1}, "Invalid 'seed'"),
     ],
 )
