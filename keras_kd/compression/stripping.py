@@ -48,6 +48,11 @@ def strip(model: keras.Model) -> keras.Model:
     return clone(model, replace, transfer=transfer, remove=lambda layer: isinstance(layer, ActivationQuantizer))
 
 
+def plain(model: keras.Model) -> keras.Model:
+    """The plain architecture of a compressed model; any other model as it is."""
+    return strip(model) if reparametrized_layers(model) else model
+
+
 def reparametrized_layers(model: keras.Model) -> dict[str, Reparametrized]:
     """The compressed layers of a model, by path."""
     return {path: layer for path, layer in layers_by_path(model).items() if isinstance(layer, Reparametrized)}

@@ -157,6 +157,8 @@ class WeightTransform(Transform):
                 keeping, kept = preserved(ops.convert_to_numpy(weight), name.replace("/", "_"))
                 structure |= dict.fromkeys(kept)
                 functions = [*keeping, *functions]
+                for number, function in enumerate(functions):
+                    function.after(functions[:number], ops.convert_to_numpy(weight))
                 made[name] = functions[0] if len(functions) == 1 else Composed(functions)
         return Row(path, kind, tuple(made), ", ".join(structure), "; ".join(reasons)), made
 

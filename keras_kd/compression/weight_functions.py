@@ -29,6 +29,9 @@ class WeightFunction(keras.layers.Layer):
     def start(self, value: np.ndarray) -> None:  # noqa: B027 - nothing by default
         """Sets the initial state from the weight's value, once, when a transform is applied."""
 
+    def after(self, functions: Sequence[WeightFunction], value: np.ndarray) -> None:  # noqa: B027 - nothing by default
+        """Adapts to the functions before it, and to the weight's value, before it is built."""
+
     def unfinished(self) -> str | None:
         """Why the weight is not yet what was asked for, such as a schedule that has not ended; None if it is."""
         return None

@@ -9,7 +9,7 @@ import keras
 
 from keras_kd import compression, schedules
 from keras_kd.compression.pruning.patterns import get_pattern
-from keras_kd.recipes.reading.schema import ChannelPruning, Clustering, Pruning
+from keras_kd.recipes.reading.schema import ChannelPruning, Clustering, Pruning, QuantizationAware
 
 _MASK_UPDATES = 30
 
@@ -20,15 +20,23 @@ class Technique(NamedTuple):
     Attributes:
         make: the transform of a training of so many steps, from the settings of the recipe.
         title: of the model in the report.
+        keeps_ranges: whether the trained model is kept as it is, because an export reads the ranges of its activations,
+            instead of its plain architecture.
     """
 
     make: Callable[[Any, int], compression.Transform]
     title: Callable[[Any], str]
+    keeps_ranges: bool = False
 
 
 def make_transform(settings: Any, total_steps: int) -> compression.Transform:
     """The transform of one item of `compress`, for a training of `total_steps` steps."""
     return TECHNIQUES[settings.name].make(settings, total_steps)
+
+
+def keeps_ranges(settings: Any) -> bool:
+    """Whether the model of one item of `compress` is kept as it was trained, for its export."""
+    return TECHNIQUES[settings.name].keeps_ranges
 
 
 def title_of(settings: Any) -> str:
@@ -74,8 +82,22 @@ def _without_channels(settings: ChannelPruning) -> str:
     return f"channels to {100 * getattr(settings, target):g}% of {target}"
 
 
+def make_quantization_aware(settings: QuantizationAware, total_steps: int) -> compression.QuantizationAware:
+    """Ranges and statistics stay in the last fifth of the steps."""
+    chosen = settings.model_dump(include={"bits", "activation_bits", "algorithm", "skip"})
+    return compression.QuantizationAware(**chosen, freeze=max(1, total_steps - total_steps // 5))
+
+
+def _quantization_aware(settings: QuantizationAware) -> str:
+    bits = [f"{settings.bits}-bit weights"] if settings.bits != 8 else []
+    bits += [f"{settings.activation_bits}-bit activations"] if settings.activation_bits != 8 else []
+    learned = ["learned steps"] if settings.algorithm == "lsq" else []
+    return ", ".join(["quantization-aware", *bits, *learned])
+
+
 TECHNIQUES = {
     "channel_pruning": Technique(make_channel_pruning, _without_channels),
     "clustering": Technique(make_clustering, _clustered),
     "pruning": Technique(make_pruning, _pruned),
+    "quantization_aware": Technique(make_quantization_aware, _quantization_aware, keeps_ranges=True),
 }

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from keras_kd.compression import sparsity
-from keras_kd.recipes.compressing import make_transform, title_of
-from keras_kd.recipes.reading.schema import Pruning
+from keras_kd.recipes.compressing import keeps_ranges, make_transform, title_of
+from keras_kd.recipes.reading.schema import Pruning, QuantizationAware
 
 
 @pytest.mark.parametrize("total_steps", [1, 2, 3, 50])
@@ -38,3 +38,18 @@ def test_settings_of_pruning(settings, found, title):
     for _ in range(4):
         sparse(np.ones((1, 4)), training=True)
     assert sparsity(sparse) == found and title_of(step) == title
+
+
+@pytest.mark.parametrize(
+    "settings, title",
+    [
+        ({}, "quantization-aware"),
+        ({"bits": 4, "activation_bits": 16}, "quantization-aware, 4-bit weights, 16-bit activations"),
+        ({"algorithm": "lsq"}, "quantization-aware, learned steps"),
+    ],
+)
+def test_settings_of_quantization_aware_training(settings, title):
+    step = QuantizationAware(name="quantization_aware", epochs=1, skip=("b",), **settings)
+    aware = make_transform(step, 50)
+    assert (aware.freeze, aware.skip, title_of(step), keeps_ranges(step)) == (40, ("b",), title, True)
+    assert make_transform(step, 1).freeze == 1

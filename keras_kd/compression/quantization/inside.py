@@ -135,6 +135,39 @@ class InsideSeparable(InsideActivation):
             yield
 
 
+@register
+class InsideSum(QuantizedInside):
+    """Rounds the partial sums, products and so on of an `Add` or its like of more than two tensors."""
+
+    @classmethod
+    def fits(cls, layer):
+        shapes = (layer.get_build_config() or {}).get("input_shape") if type(layer) in _PAIRWISE else None
+        return bool(shapes) and len(shapes) > 2 and len({len(shape) for shape in shapes}) == 1
+
+    @classmethod
+    def tensors(cls, layer):
+        return {f"partial_{number}": None for number in range(len(layer.get_build_config()["input_shape"]) - 2)}
+
+    def around(self, layer, *, training):
+        rounded, together = self.rounding(training), _PAIRWISE[type(layer)]
+
+        def call(inputs):
+            result = inputs[0]
+            for number, value in enumerate(inputs[1:-1]):
+                result = rounded[f"partial_{number}"](together(result, value))
+            return together(result, inputs[-1])
+
+        return replaced(layer, "call", lambda original: call)
+
+
+_PAIRWISE = {
+    keras.layers.Add: ops.add,
+    keras.layers.Multiply: ops.multiply,
+    keras.layers.Maximum: ops.maximum,
+    keras.layers.Minimum: ops.minimum,
+}
+
+
 def activation_name(activation: Any) -> str:
     """The name of an activation function; `"linear"` for None.
 

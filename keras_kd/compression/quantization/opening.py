@@ -8,7 +8,7 @@ import keras
 
 from keras_kd.compression.inside import ITSELF
 from keras_kd.compression.quantization.attention import InsideAttention
-from keras_kd.compression.quantization.inside import InsideActivation, InsideSeparable, QuantizedInside
+from keras_kd.compression.quantization.inside import InsideActivation, InsideSeparable, InsideSum, QuantizedInside
 from keras_kd.compression.quantization.normalization import InsideLayerNormalization
 from keras_kd.compression.quantization.recurrent import InsideGRU, InsideLSTM, InsideRecurrent
 from keras_kd.compression.quantization.settings import QuantizerSettings
@@ -16,6 +16,7 @@ from keras_kd.features.paths import layers_by_path
 
 _KINDS: tuple[type[QuantizedInside], ...] = (
     InsideSeparable,
+    InsideSum,
     InsideAttention,
     InsideLSTM,
     InsideGRU,

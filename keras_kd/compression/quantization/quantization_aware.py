@@ -33,11 +33,12 @@ class QuantizationAware(WeightTransform):
         model = aware.apply(student)
         kd.Distiller(teacher, model).fit(...)
 
-    Weights are symmetric, with a scale for each output channel of a convolution and one for any other kernel.
+    Weights are symmetric, with a scale for each output channel of a convolution or dense layer and one for any other
+    kernel.
     Activations have a range that follows the batches of the training. The gradient passes the rounding unchanged and is
     0 outside of the range. Batch normalizations stay layers of their own, which a converter folds.
 
-    Zeros stay zeros, and equal weights of a channel stay equal, so that a pruned or clustered model stays so.
+    Zeros stay zeros, and a clustered weight keeps its number of values, for which it gets a single scale.
 
     Export the model that `apply` returned, after its training: its ranges become those of the file. `strip` returns the
     plain architecture with rounded weights, without the ranges of the activations.
@@ -50,7 +51,8 @@ class QuantizationAware(WeightTransform):
         activation_bits: 8, or 16 with ranges symmetric around 0.
         algorithm: `"moving_average"`: weights are scaled by their largest magnitude, activations by a moving average of
             their minimum and maximum; `"lsq"`: both scales are trained.
-        per_unit: whether a dense layer has a scale for each of its units, as a convolution has for each channel.
+        per_unit: whether a dense layer has a scale for each of its units, as a convolution has for each channel; False
+            gives it a single one, which some microcontrollers and accelerators need.
         skip: the paths of layers that stay in floating point.
         momentum: of the moving average, for each step.
         warmup: steps in which the ranges of activations are followed and activations are not rounded.
@@ -67,7 +69,7 @@ class QuantizationAware(WeightTransform):
         bits: int = 8,
         activation_bits: int = 8,
         algorithm: str = "moving_average",
-        per_unit: bool = False,
+        per_unit: bool = True,
         skip: Collection[str] = (),
         momentum: float = 0.99,
         warmup: int = 0,
@@ -77,7 +79,7 @@ class QuantizationAware(WeightTransform):
         self.bits = check_choice("bits", bits, (4, 8))
         self.activation_bits = check_choice("activation_bits", activation_bits, (8, 16))
         self.algorithm = check_choice("algorithm", algorithm, ALGORITHMS)
-        self.per_unit = check_choice("per_unit", per_unit, (False, True))
+        self.per_unit = check_choice("per_unit", per_unit, (True, False))
         self.momentum = check_number("momentum", momentum, at_least=0.0, at_most=1.0)
         self.warmup = check_integer("warmup", warmup, at_least=0)
         self.freeze = None if freeze is None else check_integer("freeze", freeze, at_least=self.warmup + 1)

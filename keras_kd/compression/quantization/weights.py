@@ -9,6 +9,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_kd.compression.clustering.clusters import Clusters
+from keras_kd.compression.clustering.fixed import cluster_axes
 from keras_kd.compression.quantization.fake_quant import IntegerRange, fake_quantize, symmetric_range
 from keras_kd.compression.quantization.inside import TRANSPOSED
 from keras_kd.compression.weight_functions import WeightFunction
@@ -22,7 +24,8 @@ class FakeQuantizedWeight(WeightFunction):
     """Rounds a weight to `scale * integer` with integers from `1 - 2^(bits - 1)` to `2^(bits - 1) - 1`.
 
     The scale follows the weight, `max |weight| / (2^(bits - 1) - 1)`, so that the function has no state. Zeros stay
-    zeros, and equal values of a channel stay equal.
+    zeros, and equal values of a channel stay equal. A weight with one set of clusters for all channels gets one scale,
+    so that it keeps their number.
 
     Args:
         bits: 2 to 8.
@@ -46,6 +49,11 @@ class FakeQuantizedWeight(WeightFunction):
         limits = self.limits(ops.convert_to_tensor(weight))
         minimum, maximum = (np.asarray(ops.convert_to_numpy(value), "float32") for value in limits)
         return IntegerRange(minimum, maximum, self.bits, narrow=True, axes=self.axes)
+
+    def after(self, functions, value):
+        """Uses one scale if all channels have the same clusters, which would otherwise become other values in each."""
+        if cluster_axes(value) == () or any(isinstance(one, Clusters) and one.view is None for one in functions):
+            self.axes = ()
 
     def get_config(self):
         return super().get_config() | {"bits": self.bits, "axes": self.axes}

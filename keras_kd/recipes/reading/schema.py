@@ -211,7 +211,21 @@ class Clustering(CompressionStep):
     per_channel: bool = False
 
 
-AnyCompressionStep = Annotated[ChannelPruning | Pruning | Clustering, Field(discriminator="name")]
+class QuantizationAware(CompressionStep):
+    """Quantization-aware training of the distilled student, see `keras_kd.compression.QuantizationAware`.
+
+    The ranges of activations and the statistics of batch normalizations stay as they are in the last fifth of the
+    training.
+    """
+
+    name: Literal["quantization_aware"]
+    bits: Literal[4, 8] = 8
+    activation_bits: Literal[8, 16] = 8
+    algorithm: Literal["moving_average", "lsq"] = "moving_average"
+    skip: Annotated[tuple[str, ...], _list_as_tuple] = ()
+
+
+AnyCompressionStep = Annotated[ChannelPruning | Pruning | Clustering | QuantizationAware, Field(discriminator="name")]
 
 Format = Literal[tuple(FORMATS)]
 _unique = AfterValidator(lambda values: tuple(dict.fromkeys(values)))

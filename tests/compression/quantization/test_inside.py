@@ -29,6 +29,7 @@ CASES = {
     "separable": (IMAGE, lambda: layers.SeparableConv2D(5, 3, strides=2, depth_multiplier=2, activation="silu")),
     "separable 1d": (SEQUENCE, lambda: layers.SeparableConv1D(5, 3, padding="same", use_bias=False)),
     "transposed": (IMAGE, lambda: layers.Conv2DTranspose(5, 3, activation="relu")),
+    "sum of three": (SEQUENCE, lambda: lambda x: layers.Add()([x, x[:, ::-1], layers.Dense(8)(x)])),
     "silu": (SEQUENCE, lambda: layers.Activation("silu")),
     "hard sigmoid": (SEQUENCE, lambda: layers.Dense(4, activation="hard_sigmoid")),
     "softmax": (SEQUENCE, lambda: layers.Dense(4, activation="softmax")),
