@@ -30,6 +30,7 @@ from keras_kd.surgery import clone
 from keras_kd.tasks import base as tasks
 
 FLOAT = Setting()
+_INFINITE = -1  # of tf.data
 
 
 class Quality:
@@ -180,6 +181,10 @@ def arrays_of(data: Any) -> tuple[Any, Any]:
     """Inputs and labels as arrays, from a pair of them or from batches of pairs."""
     if isinstance(data, tuple) and len(data) == 2:
         return keras.tree.map_structure(np.asarray, data[0]), np.asarray(data[1])
+    if hasattr(data, "cardinality") and int(data.cardinality()) == _INFINITE:
+        raise ConfigurationError(
+            explain("The data set does not end.", received="repeat()", expected="a finite one", fix="Call take(...).")
+        )
     try:
         batches = [tuple(batch) for batch in data]
         if not batches or any(len(batch) != 2 for batch in batches):

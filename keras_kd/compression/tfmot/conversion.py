@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_kd.compression.stripping import check_model
+from keras_kd.compression.stripping import check_model, check_plain
 from keras_kd.compression.tfmot.importing import import_tf_keras
 from keras_kd.compression.tfmot.operations import call_operation
 from keras_kd.compression.tfmot.settings import legacy_layer
@@ -39,9 +39,10 @@ def to_tf_keras(model: keras.Model) -> Any:
         A `tf_keras.Model`, or a `tf_keras.Sequential` for a Sequential model.
 
     Raises:
-        ConfigurationError: a layer, an operation or a setting without a counterpart, a subclassed model.
+        ConfigurationError: a layer, an operation or a setting without a counterpart, a subclassed model, one that is
+            compressed already.
     """
-    check_model(model)
+    check_plain(model)
     graph = read_graph(model)
     made = _Legacy(model)
     for node in graph:
@@ -166,10 +167,9 @@ class _Legacy:
         given = {name: value for name, value in call.kwargs.items() if value is not None and id(value) not in masks}
         args, kwargs = keras.tree.map_structure(legacy, (call.args, given))
         layer = self._operation(call.operation)
-        if _reads_masks(call.operation):
-            for tensor in call.inputs:
-                if id(tensor) not in masks and (keras_mask(tensor) is None) != (keras_mask(legacy(tensor)) is None):
-                    raise _other_masks(call.operation)
+        for tensor in call.inputs if _reads_masks(call.operation) else ():
+            if id(tensor) not in masks and _passes_mask(call, tensor) != (keras_mask(legacy(tensor)) is not None):
+                raise _other_masks(call.operation)
         return self._guarded(call.operation, lambda: layer(*args, **kwargs))
 
     def _guarded(self, operation: Any, run: Any) -> Any:
@@ -192,13 +192,21 @@ def _reads_masks(layer: keras.layers.Layer) -> bool:
     return any(name.endswith("mask") for name in inspect.signature(layer.call).parameters)
 
 
+def _passes_mask(call: Call, tensor: keras.KerasTensor) -> bool:
+    """Whether Keras 3 passes a layer the mask of an input; it does not to a recurrent layer with an initial state."""
+    mask = keras_mask(tensor)
+    if mask is None or "mask" not in inspect.signature(call.operation.call).parameters:
+        return mask is not None  # attention reads it off the tensor
+    return any(value is mask for value in keras.tree.flatten((call.args, call.kwargs)))
+
+
 def _other_masks(layer: keras.layers.Layer) -> ConfigurationError:
     return ConfigurationError(
         explain(
             f"Layer {layer.name!r} would run with another mask in tf_keras.",
-            received="layers before it that pass masks on in one of Keras 3 and tf_keras only",
+            received="inputs whose masks are passed on in one of Keras 3 and tf_keras only",
             expected="masks that reach the layer in both",
-            fix="Pass the mask explicitly: layer(x, mask=mask).",
+            fix="Use keras.layers.Add for +; pass mask=... to a recurrent layer with an initial state.",
         )
     )
 

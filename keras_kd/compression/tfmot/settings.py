@@ -122,7 +122,7 @@ def _no_counterpart(where: str, kind: str) -> ConfigurationError:
         explain(
             f"Layer {where!r} has no counterpart in tf_keras.",
             received=f"a {kind}",
-            expected=f"one of {', '.join(sorted(COUNTERPARTS))}",
+            expected="a layer of keras.layers that tf_keras computes alike (tfmot.settings.COUNTERPARTS lists them)",
             fix="Compress this model with the transforms of keras_kd.compression, which take any layer.",
         )
     )

@@ -234,6 +234,15 @@ def test_a_wrong_setting_is_an_error(settings, message):
         sensitivity(two_layers(), settings.pop("data"), **settings)
 
 
+def test_a_data_set_that_does_not_end_is_an_error():
+    import tensorflow as tf
+
+    data = tf.data.Dataset.from_tensor_slices((X, Y)).batch(2)
+    assert sensitivity(two_layers(), data, sparsities=[0.5], bits=[], verbose=False).table.num_examples == 6
+    with pytest.raises(ConfigurationError, match="does not end"):
+        sensitivity(two_layers(), data.repeat(), verbose=False)
+
+
 def test_a_model_that_cannot_be_scanned_is_an_error():
     frozen = two_layers()
     frozen.trainable = False

@@ -141,6 +141,24 @@ def test_settings_are_carried():
     assert dense.bias_constraint.get_config() == {"min_value": 0.1, "max_value": 0.7, "rate": 0.5, "axis": 0}
 
 
+def test_masks_reach_the_same_layers():
+    tokens = keras.Input((6,), dtype="int32")
+    h = layers.Embedding(9, 8, mask_zero=True)(tokens)
+    h = layers.Add()([layers.Dropout(0.1)(h), layers.Dense(8, "tanh")(h)])
+    states = layers.LSTM(4, return_sequences=True, return_state=True)(layers.Concatenate()([h, h]))
+    decoded = layers.LSTM(4)(layers.TimeDistributed(layers.Dense(3))(h))
+    attended = layers.GlobalAveragePooling1D()(layers.MultiHeadAttention(2, 4)(h, states[0]))
+    both = layers.Bidirectional(layers.GRU(3, return_sequences=True))(h)
+    model = keras.Model(tokens, [decoded, attended, both, layers.GlobalAveragePooling1D()(h)])
+    x = np.random.default_rng(0).integers(1, 9, (5, 6)).astype("int32")
+    x[1, 4:], x[2, 1:] = 0, 0
+    legacy = to_tf_keras(model)
+    for ours, theirs in zip(model(x), legacy(x), strict=True):
+        np.testing.assert_allclose(theirs.numpy(), ours.numpy(), rtol=0, atol=1e-6)
+    unmasked = np.where(x == 0, 8, x)
+    assert np.abs(legacy(x)[3].numpy() - legacy(unmasked)[3].numpy()).max() > 1e-3
+
+
 @keras.saving.register_keras_serializable("tests")
 class Doubled(layers.Layer):
     def call(self, x):
@@ -186,9 +204,23 @@ ERRORS = {
     "a reshape of the batch": (lambda: function(lambda x: ops.reshape(x, (-1, 2))), "Reshape.*keep the batch"),
     "a shared layer in a wrapper": (tied, "shares weights in a way that tf_keras cannot"),
     "a frozen part": (lambda: partly_frozen(), "'m' is frozen in parts"),
+    "a compressed model": (lambda: compressed(), "compressed already.*strip"),
+    "a mask in one of both": (lambda: with_initial_state(), "'second' would run with another mask"),
     "a subclassed model": (Subclassed, "cannot be read as a graph"),
     "no model": (lambda: 3, "Only a model"),
 }
+
+
+def compressed():
+    return kd.compression.Pruning(0.5).apply(sequential(layers.Dense(4)), verbose=False)
+
+
+def with_initial_state():
+    """Keras 3 passes the second layer no mask, unlike tf_keras."""
+    tokens = keras.Input((6,), dtype="int32")
+    h = layers.Embedding(9, 8, mask_zero=True)(tokens)
+    _, *states = layers.LSTM(4, return_state=True)(h)
+    return keras.Model(tokens, layers.LSTM(4, name="second")(h, initial_state=states))
 
 
 def gated():
