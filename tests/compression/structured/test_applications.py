@@ -51,7 +51,8 @@ def test_applications(name):
     )
     report = check(randomized(model, kernels=False))  # which would grow from layer to layer
     whole = {row.reason for row in report.rows if row.reason}
-    assert whole == {"an output of the model"}
+    unknown = {"enters 'normalization', a Normalization, which cannot be followed"}  # of the inputs of EfficientNet
+    assert whole - unknown == {"an output of the model"}
     aligned = check(model, multiple_of=8, scope="local")
     assert all(row.after % 8 == 0 or row.after == row.before for row in aligned.rows)
 
