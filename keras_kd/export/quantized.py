@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 
 import keras
+import numpy as np
 
 from keras_kd.compression.quantization import ActivationQuantizer, FakeQuantizedWeight, exporting
 from keras_kd.compression.stripping import reparametrized_layers
 from keras_kd.compression.weight_functions import Composed, WeightFunction
 from keras_kd.errors import ConfigurationError, explain
+from keras_kd.export._scale_and_shift import ScaleAndShift, layers_that_take_in, scale_and_shift, separate_layers
 from keras_kd.features.paths import layers_by_path
 from keras_kd.litert import Format
 from keras_kd.surgery import clone
@@ -44,19 +46,30 @@ def with_constant_weights(model: keras.Model) -> keras.Model:
     From constants on the grid of the integers, whose largest value in each channel is 127 steps, the converter finds
     the steps of each channel, in layers of all kinds. It cannot move fake quantization for each channel from the kernel
     of a Keras layer to its own, which has other axes, except in `Conv2D`. A kernel with a single step remains
-    fake-quantized: of constants, the converter would choose a step for each channel.
+    fake-quantized: of constants, the converter would choose a step for each channel. It does so for a dense layer with
+    a single step that takes in a batch normalization, since the product has a step for each channel in any case.
+
+    Layers that scale and shift, such as a batch normalization that no convolution takes in, become one operator.
     """
-    copy = clone(model)
+    separate = separate_layers(model)
+    copy = clone(model, lambda layer: ScaleAndShift() if id(layer) in separate else None, transfer=_carry)
+    taking_in = layers_that_take_in(copy)
     for layer in reparametrized_layers(copy).values():
         values, weights = layer.effective_weights(), weights_by_name(layer.layer)
         for name, function in list(layer.reparametrizations.items()):
             weights[name].assign(values[name])
             last = _last(function)
-            if isinstance(last, FakeQuantizedWeight) and not last.axes:
+            if isinstance(last, FakeQuantizedWeight) and not last.axes and id(layer) not in taking_in:
                 layer.reparametrizations[name] = last
             else:
                 del layer.reparametrizations[name]
     return copy
+
+
+def _carry(layer: keras.layers.Layer, replacement: ScaleAndShift) -> None:
+    scale, shift = scale_and_shift(layer)
+    replacement.scale.assign(np.broadcast_to(scale, replacement.scale.shape))
+    replacement.shift.assign(np.broadcast_to(shift, replacement.shift.shape))
 
 
 def traced(model: keras.Model) -> contextlib.AbstractContextManager[None]:
