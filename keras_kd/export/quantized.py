@@ -23,16 +23,20 @@ def is_fake_quantized(model: keras.Model) -> bool:
     return bool(_quantizers(model))
 
 
+def has_ranges_for(model: keras.Model, form: Format) -> bool:
+    """Whether the ranges that a model was trained with are those of a format: 8-bit activations for "int8"."""
+    return form.name == "int8" and {quantizer.bits for quantizer in _quantizers(model)} == {8}
+
+
 def check_trained_ranges(model: keras.Model, form: Format) -> None:
-    """Raises `ConfigurationError` if a fake-quantized model has no ranges yet, or ranges for another format."""
-    bits = {quantizer.bits for quantizer in _quantizers(model)}
-    name = "int8" if bits == {8} else "int16x8"
-    if form.name != name:
+    """Raises `ConfigurationError` if a fake-quantized model has no ranges yet, or none for this format."""
+    if not has_ranges_for(model, form):
+        bits = " and ".join(map(str, sorted({quantizer.bits for quantizer in _quantizers(model)})))
         raise ConfigurationError(
             explain(
-                f"{model.name!r} is fake-quantized with {_joined(bits)}-bit activations.",
+                f"{model.name!r} is fake-quantized with {bits}-bit activations.",
                 received=f"format={form.name!r}",
-                expected=f"format={name!r}, which has the trained ranges",
+                expected="format='int8', which has the trained ranges of 8-bit activations",
                 fix="For another format, pass `kd.compression.strip(model)`.",
             )
         )
@@ -83,7 +87,3 @@ def _quantizers(model: keras.Model) -> list[ActivationQuantizer]:
 
 def _last(function: WeightFunction) -> WeightFunction:
     return _last(function.functions[-1]) if isinstance(function, Composed) else function
-
-
-def _joined(bits: set[int]) -> str:
-    return " and ".join(map(str, sorted(bits)))

@@ -168,6 +168,11 @@ def _extremes(observed: Sequence[Any], *, symmetric: bool) -> tuple[Any, Any]:
 _EXPORTING: contextvars.ContextVar[bool] = contextvars.ContextVar("exporting", default=False)
 
 
+def is_exporting() -> bool:
+    """Whether a model is being traced for a converter, inside of `exporting`."""
+    return _EXPORTING.get()
+
+
 @contextlib.contextmanager
 def exporting(model: keras.Model) -> Iterator[None]:
     """Inside the `with` block, activations are rounded without a condition, so that a converter finds the ranges.

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from keras_kd.compression.quantization.activations import ActivationQuantizer
+from keras_kd.compression.quantization.activations import ActivationQuantizer, is_exporting
 from keras_kd.compression.quantization.fake_quant import fake_quantize, nudge
 from keras_kd.compression.quantization.weights import FakeQuantizedWeight
 from keras_kd.serialization import register
@@ -102,6 +102,8 @@ class LearnedStepQuantizer(ActivationQuantizer):
 
     def _rounded(self, inputs, minimum, maximum):
         rounded = fake_quantize(inputs, minimum, maximum, bits=self.bits, narrow=self._is_symmetric)
+        if is_exporting():  # the rest is 0, with a gradient
+            return rounded
         low, high, step = (ops.stop_gradient(value) for value in nudge(minimum, maximum, self.bits, self._is_symmetric))
         values = ops.cast(ops.stop_gradient(inputs), "float32")
         slope = step_gradient(values, step, ops.round(low / step), ops.round(high / step)) * step

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 
 from keras_kd import export
+from keras_kd.compression import strip
 from keras_kd.errors import ExportError
 from keras_kd.evaluation.roles import Role
 from keras_kd.litert import Format, get_format
@@ -42,7 +43,7 @@ def _shipped(plan: Any) -> Stage:
 
 
 class Export(Stage):
-    """Exports the student in one format."""
+    """Exports the student in one format: a fake-quantized one as int8 with its ranges, stripped in other formats."""
 
     def __init__(self, source: Stage, format: Format, checked: CheckedRecipe):
         short = "distilled" if source.makes.role is Role.DISTILLED else source.makes.title
@@ -61,7 +62,10 @@ class Export(Stage):
 
     def run(self, context: Context) -> Artifact:
         with context.progress.stage(f"export {self.makes.title}"):
-            return self._export(context, context.model(self.inputs[0].id))
+            model = context.model(self.inputs[0].id)
+            if export.is_fake_quantized(model) and not export.has_ranges_for(model, self._format):
+                model = strip(model)
+            return self._export(context, model)
 
     def _export(self, context: Context, model: keras.Model) -> Artifact:
         path = context.folder.path / self.makes.file
