@@ -52,7 +52,8 @@ class Transform(abc.ABC):
 class WeightTransform(Transform):
     """A compression technique that computes the weights that layers run on from those that are trained.
 
-    Structure that a weight has already is kept: zeros stay zeros.
+    Structure that a weight has already is kept, also where this technique leaves the weight out: zeros stay zeros, and
+    equal weights stay equal.
 
     Args:
         skip: the paths of layers that stay as they are.
@@ -149,18 +150,21 @@ class WeightTransform(Transform):
         kind, found = type(layer).__name__, self.kernels(layer)
         if not found:
             return Row(path, kind, (), reason="no trainable kernel"), {}
-        made, structure, reasons = {}, {}, {}
+        made, structure, reasons, compressed = {}, {}, {}, []
         for name, weight in found.items():
             functions, problems = self.functions(layer, path, name, calls)
             reasons |= dict.fromkeys(problems)
             if functions:
+                compressed.append(name)
+            if weight.trainable:
                 keeping, kept = preserved(ops.convert_to_numpy(weight), name.replace("/", "_"))
                 structure |= dict.fromkeys(kept)
                 functions = [*keeping, *functions]
-                for number, function in enumerate(functions):
-                    function.after(functions[:number], ops.convert_to_numpy(weight))
+            for number, function in enumerate(functions):
+                function.after(functions[:number], ops.convert_to_numpy(weight))
+            if functions:
                 made[name] = functions[0] if len(functions) == 1 else Composed(functions)
-        return Row(path, kind, tuple(made), ", ".join(structure), "; ".join(reasons)), made
+        return Row(path, kind, tuple(compressed), ", ".join(structure), "; ".join(reasons)), made
 
     def _check_skip(self, model: keras.Model) -> None:
         paths = [node.path for node in read_graph(model) if not is_graph(node.operation)]
