@@ -43,7 +43,8 @@ def test_a_tensor_is_rounded_as_by_tensorflow(minimum, maximum, bits, narrow):
         tape.watch(tensor)
         theirs = tf.quantization.fake_quant_with_min_max_vars(tensor, minimum, maximum, bits, narrow)
         total = tf.reduce_sum(theirs * weights)
-    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-6)
+    step = (maximum - minimum) / (2**bits - 2)  # in float32, a value in the middle of two may go either way in 16 bits
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-6 if bits < 16 else 1.01 * step)
     np.testing.assert_array_equal(gradient, tape.gradient(total, tensor))
     assert ours[500] == 0.0
 
