@@ -26,6 +26,9 @@ class WeightFunction(keras.layers.Layer):
         """A tensor of the weight's shape and dtype."""
         raise NotImplementedError
 
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config()  # Keras' default for a class without this method leaves out the name
+
     def start(self, value: np.ndarray) -> None:  # noqa: B027 - nothing by default
         """Sets the initial state from the weight's value, once, when a transform is applied."""
 

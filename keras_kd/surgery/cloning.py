@@ -12,7 +12,7 @@ import keras
 from keras_kd.errors import ConfigurationError, explain
 from keras_kd.features.outputs import is_graph
 from keras_kd.features.paths import find_place, layers_by_path
-from keras_kd.keras_private import call_that_made, calls_of, copy_operation, set_trainable_flag
+from keras_kd.keras_private import call_that_made, calls_of, copy_operation, inner_layers, set_trainable_flag
 from keras_kd.surgery.graph import check_graph, functional
 from keras_kd.surgery.sharing import WeightPair, check_lambda, check_shared_weights, counterpart_of_variable
 from keras_kd.surgery.weights import carry_weights, copy_own_state, copy_state, own_weights
@@ -246,11 +246,25 @@ class Clone:
             transfer(original, copy)
         elif not is_graph(original):
             self._copy_state(original, copy)
+            self._fill_own_layers(original, copy)
         if not is_graph(original) and id(original) not in self._wrappers:
             inside = layers_by_path(copy)
             for path, layer in layers_by_path(original).items():
                 if path in inside and self.counterpart(layer) is None:
                     self._remember(layer, inside[path])
+
+    def _fill_own_layers(self, original: keras.layers.Layer, copy: keras.layers.Layer) -> None:
+        """Copies the state of layers that a wrapper makes for itself, beside those that its configuration describes."""
+        if id(original) not in self._wrappers:
+            return
+        places, direct = layers_by_path(copy), {id(layer) for layer in inner_layers(original)}
+        for path, layer in layers_by_path(original).items():
+            if id(layer) not in direct or self.counterpart(layer) is not None:
+                continue
+            if path not in places:
+                raise _no_longer_fits(original, f"no layer {path!r} inside the copy")
+            self._remember(layer, places[path])
+            copy_state(layer, places[path])
 
     def _copy_state(self, original: keras.layers.Layer, copy: keras.layers.Layer) -> None:
         shapes, others = ([tuple(weight.shape) for weight in layer.weights] for layer in (original, copy))

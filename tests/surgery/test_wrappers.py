@@ -169,6 +169,34 @@ def test_every_kernel_is_wrapped_and_unwrapped_again(tmp_path):
     assert_equal(unwrap(again)(inputs), expected)
 
 
+class Adapted(L.Layer):
+    """A custom layer that describes the layer inside it, and makes others for itself."""
+
+    def __init__(self, inner, **settings):
+        super().__init__(**settings)
+        self.inner = inner
+        self.adapter, self.scales = L.Dense(3), [L.Dense(3, name="first"), L.Dense(3, name="second")]
+
+    def call(self, inputs):
+        return self.scales[1](self.scales[0](self.adapter(self.inner(inputs))))
+
+    def get_config(self):
+        return super().get_config() | {"inner": keras.saving.serialize_keras_object(self.inner)}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(keras.saving.deserialize_keras_object(config.pop("inner")), **config)
+
+
+def test_layers_that_a_wrapper_makes_for_itself_keep_their_state():
+    model = keras.Sequential([keras.Input((3,)), Adapted(L.Dense(3, name="inner"))])
+    shake(model)
+    x = np.random.default_rng(0).normal(size=(4, 3)).astype("float32")
+    with keras.saving.custom_object_scope({"Adapted": Adapted}):
+        copy = clone(model)
+    np.testing.assert_array_equal(copy(x), model(x))
+
+
 class OwnGRU(L.GRU):
     pass
 

@@ -204,6 +204,10 @@ def two_layers():
 X, Y = np.zeros((6, 4), "float32"), np.zeros(6, int)
 
 
+def not_a_number(outputs, labels):
+    return float("nan")
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -224,9 +228,9 @@ X, Y = np.zeros((6, 4), "float32"), np.zeros(6, int)
         ({"data": (X[:0], Y[:0])}, "at least one example"),
         ({"data": 3}, "Invalid 'data'"),
         ({"data": (X, Y, Y)}, "Invalid 'data'"),
-        ({"measure": lambda outputs, labels: float("nan")}, "not a finite number.*no layer compressed"),
+        ({"measure": not_a_number}, "not a finite number.*no layer compressed"),
     ],
-    ids=str,
+    ids=lambda value: value.split("'")[0] if isinstance(value, str) else ", ".join(value),
 )
 def test_a_wrong_setting_is_an_error(settings, message):
     settings = {"data": (X, Y), "verbose": False} | settings
