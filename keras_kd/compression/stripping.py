@@ -48,7 +48,7 @@ def strip(model: keras.Model) -> keras.Model:
     return clone(model, replace, transfer=transfer, remove=lambda layer: isinstance(layer, ActivationQuantizer))
 
 
-def plain(model: keras.Model) -> keras.Model:
+def stripped(model: keras.Model) -> keras.Model:
     """The plain architecture of a compressed model; any other model as it is."""
     return strip(model) if reparametrized_layers(model) else model
 

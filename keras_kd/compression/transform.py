@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from typing import Any
 
 import keras
@@ -200,13 +200,19 @@ def checked_paths(skip: Any) -> tuple[str, ...]:
     return tuple(paths)
 
 
-def weighted_layers(model: keras.Model) -> Iterable[tuple[str, Any, int]]:
-    """Each layer of a graph that has weights and can be replaced: its path, itself, and its runs per forward pass."""
+def weighted_layers(model: keras.Model) -> list[tuple[str, Any, int]]:
+    """Those of `graph_layers` that have weights."""
+    return [(path, layer, runs) for path, layer, runs in graph_layers(model) if layer.weights]
+
+
+def graph_layers(model: keras.Model) -> list[tuple[str, Any, int]]:
+    """Each layer of a graph that is not a model: its path, itself, and its runs per forward pass."""
     graph = read_graph(model)
     runs: dict[str, int] = {}
     for node in sorted(graph, key=lambda node: node.path.count("/")):
-        around = node.path.rpartition("/")[0]
-        runs[node.path] = len(node.calls) * runs.get(around, 1)
-    for node in graph:
-        if isinstance(node.operation, keras.layers.Layer) and not is_graph(node.operation) and node.operation.weights:
-            yield node.path, node.operation, runs[node.path]
+        runs[node.path] = len(node.calls) * runs.get(node.path.rpartition("/")[0], 1)
+    return [
+        (node.path, node.operation, runs[node.path])
+        for node in graph
+        if isinstance(node.operation, keras.layers.Layer) and not is_graph(node.operation)
+    ]

@@ -18,9 +18,8 @@ from keras_kd.compression.quantization.placement import Rounding, roundings
 from keras_kd.compression.quantization.settings import QuantizerSettings
 from keras_kd.compression.quantization.weights import FakeQuantizedWeight, channel_axes
 from keras_kd.compression.selection import kernels
-from keras_kd.compression.transform import WeightTransform
+from keras_kd.compression.transform import WeightTransform, graph_layers
 from keras_kd.errors import check_choice, check_integer, check_number
-from keras_kd.features.outputs import is_graph
 from keras_kd.surgery import read_graph
 
 ALGORITHMS = ("moving_average", "lsq")
@@ -155,16 +154,3 @@ def _outputs(found: list[Rounding], quantizers: dict, model: keras.Model) -> dic
         text = "rounded" if id(rounding.tensor) in quantizers else rounding.reason
         outputs[rounding.path] = Output(kind, text, inside)
     return outputs
-
-
-def graph_layers(model: keras.Model) -> list[tuple[str, Any, int]]:
-    """Each layer of a graph that is not a model: its path, itself, and its runs per forward pass."""
-    graph = read_graph(model)
-    runs: dict[str, int] = {}
-    for node in sorted(graph, key=lambda node: node.path.count("/")):
-        runs[node.path] = len(node.calls) * runs.get(node.path.rpartition("/")[0], 1)
-    return [
-        (node.path, node.operation, runs[node.path])
-        for node in graph
-        if isinstance(node.operation, keras.layers.Layer) and not is_graph(node.operation)
-    ]

@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from keras_kd.compression.stripping import plain
+from keras_kd.compression.stripping import stripped
 from keras_kd.evaluation.roles import Role
 from keras_kd.recipes.checked import TrainedModel
 from keras_kd.recipes.compressing import keeps_ranges, make_transform, title_of
@@ -55,7 +55,7 @@ class Compression(Training):
     def first_model(self, context: Context, total_steps: int) -> keras.Model:
         keras.utils.set_random_seed(context.checked.recipe.seed)  # dropout draws a seed when a model is loaded
         self._transform = make_transform(self._step, total_steps)
-        return self._transform.apply(plain(context.model(self.continues.id)), verbose=False)
+        return self._transform.apply(stripped(context.model(self.continues.id)), verbose=False)
 
     def finished_model(self, model: keras.Model) -> keras.Model:
         return model if keeps_ranges(self._step) else self._transform.strip(model)

@@ -17,6 +17,7 @@ import keras
 import numpy as np
 
 from keras_kd import data, evaluation, tasks
+from keras_kd.compression.stripping import stripped
 from keras_kd.evaluation.plots import softened
 from keras_kd.evaluation.report import plain
 from keras_kd.evaluation.roles import MODELS, Role
@@ -204,9 +205,9 @@ def _outputs(runner: evaluation.Runner, split: data.Split) -> np.ndarray:
 
 
 def count_parameters(model: Any) -> int:
-    """The number of weights of a model; 0 if it is unknown."""
+    """The number of weights of a model, of its plain architecture if it is compressed; 0 if it is unknown."""
     if isinstance(model, keras.Model):
-        return model.count_params()
+        return stripped(model).count_params()
     if isinstance(model, Ensemble):
         return sum(map(count_parameters, model.members))
     return count_parameters(model.model) if isinstance(model, FrozenTeacher) else 0
