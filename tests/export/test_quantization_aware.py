@@ -48,8 +48,8 @@ def sequences():
 
 
 def recurrent():
-    sequence = keras.Input((3, 4))
-    return keras.Model(sequence, layers.Dense(4)(layers.LSTM(4, unroll=True)(sequence))), (3, 4)
+    sequence = keras.Input((10, 6))
+    return keras.Model(sequence, layers.Dense(4)(layers.LSTM(16, unroll=True)(sequence))), (10, 6)
 
 
 @pytest.mark.parametrize("make", [images, sequences, recurrent])
