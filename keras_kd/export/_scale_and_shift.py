@@ -69,7 +69,8 @@ def _is_known(layer: Any, inputs: keras.KerasTensor) -> bool:
     if "float" not in str(inputs.dtype):
         return False
     if isinstance(layer, layers.BatchNormalization):
-        return layer.axis in (-1, len(inputs.shape) - 1) and not layer.renorm
+        renormalizes = getattr(layer, "renorm", False)  # the oldest Keras that is supported cannot
+        return layer.axis in (-1, len(inputs.shape) - 1) and not renormalizes
     if isinstance(layer, layers.Rescaling):
         return max(np.ndim(layer.scale), np.ndim(layer.offset)) <= 1
     if isinstance(layer, layers.Normalization):

@@ -83,7 +83,7 @@ class InsideLSTM(InsideRecurrent):
         from_inputs = rounded["from_inputs"](from_inputs)
         from_state = rounded["from_state"](ops.matmul(state, cell.recurrent_kernel))
         sums = rounded["sums"](ops.add(from_inputs, from_state))
-        # Not a split: of the first step, the converter drops the gate that is multiplied by 0, and leaves the split float.
+        # Slices, since the converter drops the gate that is multiplied by 0 in the first step, and a split stays float.
         i, f, c, o = (sums[:, gate * cell.units : (gate + 1) * cell.units] for gate in range(4))
         i, f, o = (rounded["gates"](cell.recurrent_activation(value)) for value in (i, f, o))
         added = rounded["added"](i * rounded["content"](cell.activation(c)))
