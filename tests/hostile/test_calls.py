@@ -211,7 +211,6 @@ CALLBACKS = {
     "TFLiteExport to a folder": lambda: callbacks.TFLiteExport("."),
     "TFLiteExport without a path": lambda: callbacks.TFLiteExport(""),
     "TFLiteExport int4": lambda: callbacks.TFLiteExport("x.tflite", format="int4"),
-    "TFLiteExport int8 without calibration": lambda: callbacks.TFLiteExport("x.tflite", format="int8"),
     "TFLiteExport mode": lambda: callbacks.TFLiteExport("x.tflite", monitor="val_loss", mode="best"),
 }
 

