@@ -42,6 +42,10 @@ def made(shape, layer):
     return keras.Model(x, layer(h))
 
 
+if keras.backend.backend() == "jax":
+    del CASES["other values"]  # Keras' own attention needs values as wide as keys there
+
+
 def quantizers(model):
     return {path: layer for path, layer in layers_by_path(model).items() if isinstance(layer, ActivationQuantizer)}
 
@@ -49,8 +53,6 @@ def quantizers(model):
 @pytest.mark.parametrize("name", CASES)
 def test_a_layer_computes_what_it_did(name):
     """In the warm-up; what has a fixed range is rounded to 1/256 of 1 or 6."""
-    if name == "other values" and keras.backend.backend() == "jax":
-        pytest.skip("Keras' own attention needs values as wide as keys on JAX")
     shape, layer = CASES[name]
     aware = QuantizationAware(warmup=5)
     model = aware.apply(made(shape, layer()), verbose=False)
