@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import keras
 
-from keras_kd.compression.additions import Additions
 from keras_kd.compression.transform import Transform, WeightTransform
 from keras_kd.errors import ConfigurationError, explain
 
@@ -15,13 +14,14 @@ def chain(*transforms: Transform) -> Transform:
         chain(Clustering(16), QuantizationAware())
 
     Techniques that compute weights act on each other's results while the model is trained: here the quantized weights
-    are those of the centroids. Techniques that change the architecture, such as `ChannelPruning`, come first.
+    are those of the centroids. Techniques that change the architecture, such as `ChannelPruning`, come first, and
+    `QuantizationAware` comes last.
 
     Args:
         transforms: at least one.
 
     Raises:
-        ConfigurationError: no transform, or one that changes the architecture after one that computes weights.
+        ConfigurationError: no transform, or a technique in the wrong place.
     """
     for transform in transforms:
         if not isinstance(transform, Transform):
@@ -38,18 +38,28 @@ def chain(*transforms: Transform) -> Transform:
                 expected="techniques that change the architecture first, then those that compute weights",
             )
         )
+    for transform in weights[:-1]:
+        if transform.is_last:
+            raise ConfigurationError(
+                explain(
+                    f"Nothing can follow {type(transform).__name__}.",
+                    received=", ".join(type(transform).__name__ for transform in transforms),
+                    expected=f"{type(transform).__name__} as the last technique",
+                )
+            )
     return _Chain(others, _Weights(weights) if weights else None)
 
 
 class _Weights(WeightTransform):
     """Passes each weight through the functions of several techniques."""
 
-    def __init__(self, transforms: list[WeightTransform]):
+    def __init__(self, transforms: list[WeightTransform], names: list[str] | None = None):
         super().__init__([path for transform in transforms for path in transform.skip])
         self.transforms = transforms
+        self.names = names or [type(transform).__name__ for transform in transforms]
 
     def for_model(self, model):
-        return _Weights([transform.for_model(model) for transform in self.transforms])
+        return _Weights([transform.for_model(model) for transform in self.transforms], self.names)
 
     def function(self, layer, weight, calls):
         raise NotImplementedError
@@ -60,9 +70,7 @@ class _Weights(WeightTransform):
             for transform in self.transforms
         ]
         return [function for functions, _ in made for function in functions], [
-            f"{type(transform).__name__}: {reason}"
-            for transform, (_, reasons) in zip(self.transforms, made, strict=True)
-            for reason in reasons
+            f"{name}: {reason}" for name, (_, reasons) in zip(self.names, made, strict=True) for reason in reasons
         ]
 
     def kernels(self, layer):
@@ -72,8 +80,7 @@ class _Weights(WeightTransform):
         return found
 
     def additions(self, model):
-        made = [transform.additions(model) for transform in self.transforms]
-        return next((additions for additions in made if additions.outputs), Additions())
+        return self.transforms[-1].additions(model)
 
 
 class _Chain(Transform):

@@ -8,6 +8,7 @@ from collections.abc import Collection
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_kd.compression.additions import Additions
@@ -59,6 +60,9 @@ class WeightTransform(Transform):
         skip: the paths of layers that stay as they are.
     """
 
+    is_last = False
+    """Whether no other technique may follow, since it would move the weights off the values that this one computed."""
+
     def __init__(self, skip: Collection[str] = ()):
         self.skip = checked_paths(skip)
 
@@ -105,7 +109,7 @@ class WeightTransform(Transform):
 
         Raises:
             ConfigurationError: no layer can be compressed, an unknown path in `skip`, a model that is compressed
-                already, or one with code of its own.
+                already or has code of its own, weights that are NaN or infinite.
         """
         check_plain(model)
         self._check_skip(model)
@@ -152,16 +156,18 @@ class WeightTransform(Transform):
             return Row(path, kind, (), reason="no trainable kernel"), {}
         made, structure, reasons, compressed = {}, {}, {}, []
         for name, weight in found.items():
+            value = ops.convert_to_numpy(weight)
+            _check_finite(value, path, name)
             functions, problems = self.functions(layer, path, name, calls)
             reasons |= dict.fromkeys(problems)
             if functions:
                 compressed.append(name)
             if weight.trainable:
-                keeping, kept = preserved(ops.convert_to_numpy(weight), name.replace("/", "_"))
+                keeping, kept = preserved(value, name.replace("/", "_"))
                 structure |= dict.fromkeys(kept)
                 functions = [*keeping, *functions]
             for number, function in enumerate(functions):
-                function.after(functions[:number], ops.convert_to_numpy(weight))
+                function.after(functions[:number], value)
             if functions:
                 made[name] = functions[0] if len(functions) == 1 else Composed(functions)
         return Row(path, kind, tuple(compressed), ", ".join(structure), "; ".join(reasons)), made
@@ -178,6 +184,17 @@ class WeightTransform(Transform):
                         fix=nearest(path, paths) or None,
                     )
                 )
+
+
+def _check_finite(value: np.ndarray, path: str, weight: str) -> None:
+    if lost := np.count_nonzero(~np.isfinite(value.astype("float32"))):
+        raise ConfigurationError(
+            explain(
+                f"The weights of {path!r} cannot be compressed.",
+                received=f"{weight} with {lost:,} values that are NaN or infinite",
+                expected="finite weights",
+            )
+        )
 
 
 def _with_outputs(rows: list[Row], added: Additions) -> tuple[Row, ...]:

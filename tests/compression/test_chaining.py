@@ -7,7 +7,7 @@ from compressible import nested
 from keras import ops
 
 import keras_kd as kd
-from keras_kd.compression import Pruning, chain, strip
+from keras_kd.compression import Clustering, Pruning, QuantizationAware, chain, strip
 from keras_kd.compression.stripping import reparametrized_layers
 
 RNG = np.random.default_rng(0)
@@ -65,3 +65,15 @@ def test_a_chain_composes_functions_of_a_weight(tmp_path):
 def test_chains_of_other_things_are_refused(transforms):
     with pytest.raises(kd.errors.ConfigurationError, match="chain"):
         chain(*transforms)
+
+
+def test_nothing_follows_rounding():
+    with pytest.raises(kd.errors.ConfigurationError, match="Nothing can follow QuantizationAware"):
+        chain(QuantizationAware(), Clustering(16))
+
+
+def test_reasons_name_the_technique_that_was_asked_for():
+    by_layer = chain(Pruning({"head": 0.5}), QuantizationAware(skip=["head"]))
+    reasons = {row.path: row.reason for row in by_layer.report(nested()).rows}
+    assert reasons["head"].startswith("QuantizationAware: listed in skip")
+    assert any(reason.startswith("Pruning: not listed in sparsity") for reason in reasons.values())

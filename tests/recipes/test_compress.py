@@ -135,6 +135,10 @@ def test_a_technique_depends_on_the_ones_before_it(start_recipe, tmp_path):
             "compress.1: the training after channel pruning does not keep what pruning did",
         ),
         (
+            "[{name: quantization_aware, epochs: 1}, {name: clustering, epochs: 1}]",
+            "compress.1: clustering would lose the rounding and the ranges of quantization_aware",
+        ),
+        (
             "[{name: channel_pruning, epochs: 1, operations: 0.5},"
             " {name: pruning, epochs: 1, sparsity: 0.5, pattern: 99x99}]",
             "compress.1: No layer",

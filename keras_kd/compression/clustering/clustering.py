@@ -71,7 +71,6 @@ class Clustering(WeightTransform):
 
     def function(self, layer, weight, calls):
         value = ops.convert_to_numpy(weights_by_name(layer)[weight]).astype("float32")
-        _check_finite(value, layer.name, weight)
         view = matrix_view(layer, weight) if self.per_channel else None
         if self.per_channel and view is None:
             return "no output channels"
@@ -101,14 +100,3 @@ def _checked_switch(name: str, value: Any) -> bool:
     if not isinstance(value, bool):  # 1 and 0 equal True and False
         raise ConfigurationError(explain(f"Invalid {name!r}.", received=repr(value), expected="True or False"))
     return value
-
-
-def _check_finite(value: np.ndarray, layer: str, weight: str) -> None:
-    if not np.isfinite(value).all():
-        raise ConfigurationError(
-            explain(
-                f"The weights of {layer!r} cannot be clustered.",
-                received=f"{weight} with {np.sum(~np.isfinite(value))} values that are NaN or infinite",
-                expected="finite weights",
-            )
-        )

@@ -10,6 +10,7 @@ from keras_kd import schedules
 from keras_kd.compression.pruning.patterns import Pattern, get_pattern
 from keras_kd.compression.pruning.sparsities import END
 from keras_kd.compression.selection import MatrixView
+from keras_kd.compression.state import replicated
 from keras_kd.compression.weight_functions import WeightFunction
 from keras_kd.serialization import deserialize, register, serialize
 
@@ -40,8 +41,8 @@ class Mask(WeightFunction):
         self.begin, self.frequency, self.calls = begin, frequency, calls
 
     def build(self, shape):
-        self.mask = self.add_weight(name="mask", shape=shape, initializer="ones", trainable=False)
-        self.step = self.add_weight(name="step", shape=(), initializer="zeros", dtype="int32", trainable=False)
+        self.mask = replicated(self, "mask", shape, initializer="ones")
+        self.step = replicated(self, "step", dtype="int32")
 
     def call(self, weight, training=False):
         mask = ops.convert_to_tensor(self.mask)
@@ -93,7 +94,7 @@ class Mask(WeightFunction):
         return super().get_config() | {
             "sparsity": serialize(self.sparsity),
             "pattern": str(self.pattern),
-            "view": None if self.view is None else [list(self.view.axes), self.view.inputs, self.view.outputs],
+            "view": self.view and self.view.get_config(),
             "begin": self.begin,
             "frequency": self.frequency,
             "calls": self.calls,
@@ -102,7 +103,7 @@ class Mask(WeightFunction):
     @classmethod
     def from_config(cls, config):
         view = config.pop("view")
-        view = None if view is None else MatrixView(tuple(view[0]), view[1], view[2])
+        view = view and MatrixView.from_config(view)
         return cls(deserialize(config.pop("sparsity")), config.pop("pattern"), view, **config)
 
 

@@ -102,7 +102,7 @@ class Pruning(WeightTransform):
             if view is None:
                 return f"does not sum over inputs, which {self.pattern} needs"
             shape = tuple(weights_by_name(layer)[weight].shape)
-            if problem := self._misfit(_matrix_shape(view, shape)):
+            if problem := self._misfit(*view.matrix_shape(shape)[-2:]):
                 return problem
         return SCORES[self.score](
             self.sparsity,
@@ -114,8 +114,8 @@ class Pruning(WeightTransform):
             name=f"{weight.replace('/', '_')}_mask",
         )
 
-    def _misfit(self, shape: tuple[int, int]) -> str | None:
-        pattern, (inputs, outputs) = self.pattern, shape
+    def _misfit(self, inputs: int, outputs: int) -> str | None:
+        pattern = self.pattern
         if isinstance(pattern, NOfM) and inputs < pattern.m:
             return f"{inputs} inputs, fewer than the {pattern.m} of {pattern}"
         if isinstance(pattern, Blocks) and (inputs < pattern.height or outputs < pattern.width):
@@ -175,10 +175,3 @@ def sparsity(model: keras.Model) -> dict[str, float]:
             )
         )
     return {path: float(np.mean(keras.ops.convert_to_numpy(value) == 0)) for path, value in found.items()}
-
-
-def _matrix_shape(view: Any, shape: tuple[int, ...]) -> tuple[int, int]:
-    sizes = [shape[axis] for axis in view.axes]
-    positions = len(sizes) - view.inputs - view.outputs
-    inputs = int(np.prod(sizes[positions : positions + view.inputs]))
-    return inputs, int(np.prod(sizes[positions + view.inputs :]))

@@ -12,6 +12,7 @@ import numpy as np
 from keras import ops
 
 from keras_kd.compression.quantization.fake_quant import IntegerRange, fake_quantize
+from keras_kd.compression.state import replicated
 from keras_kd.errors import ConfigurationError, explain
 from keras_kd.features.paths import layers_by_path
 from keras_kd.serialization import register
@@ -61,20 +62,11 @@ class ActivationQuantizer(keras.layers.Layer):
         minimum, maximum = self.fixed or (0.0, 0.0)
         self.minimum = self._state("minimum", minimum)
         self.maximum = self._state("maximum", maximum)
-        self.count = self.add_weight(
-            name="count",
-            shape=(),
-            dtype="int32",
-            initializer="zeros",
-            trainable=False,
-            aggregation="only_first_replica",
-        )
+        self.count = replicated(self, "count", dtype="int32")
 
     def _state(self, name: str, value: float) -> Any:
         initializer = keras.initializers.Constant(value)
         return self.add_weight(name=name, shape=(), initializer=initializer, trainable=False, aggregation="mean")
-
-        self.built = True
 
     @property
     def equivalent_layer(self) -> keras.layers.Layer:

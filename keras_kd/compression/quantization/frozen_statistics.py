@@ -9,6 +9,7 @@ from keras import ops
 
 from keras_kd.compression.inside import Inside
 from keras_kd.compression.overlay import Overlay
+from keras_kd.compression.state import replicated
 from keras_kd.features.capture import replaced
 from keras_kd.serialization import register
 
@@ -27,14 +28,7 @@ class FrozenStatistics(Inside):
     def __init__(self, freeze: int, *, calls: int = 1, **settings: Any):
         super().__init__(**settings)
         self.freeze, self.calls = freeze, calls
-        self.count = self.add_weight(
-            name="count",
-            shape=(),
-            dtype="int32",
-            initializer="zeros",
-            trainable=False,
-            aggregation="only_first_replica",
-        )
+        self.count = replicated(self, "count", dtype="int32")
 
     def around(self, layer, *, training):
         return replaced(layer, "call", lambda original: self._call(original, training=training))

@@ -19,7 +19,7 @@ class InsideLayerNormalization(QuantizedInside):
         (inputs - mean) * rsqrt(variance + epsilon) * gamma + beta
 
     one operation after the other, each rounded. The variance in 8 bits is coarse: where the variances of positions
-    differ by orders of magnitude, name the layer in `skip`, or use 16 bits.
+    differ by orders of magnitude, name the layer in `skip`.
     """
 
     @classmethod

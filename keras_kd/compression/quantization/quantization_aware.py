@@ -62,6 +62,8 @@ class QuantizationAware(WeightTransform):
         ConfigurationError: a setting out of range.
     """
 
+    is_last = True
+
     def __init__(
         self,
         *,

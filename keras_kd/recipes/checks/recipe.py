@@ -160,7 +160,7 @@ def _check_compression(recipe: Recipe, student: keras.Model, steps_per_epoch: in
 
 
 def _check_order(index: int, names: list[str]) -> None:
-    """Raises `RecipeError` if channels are to leave after a technique whose structure training would then destroy."""
+    """Raises `RecipeError` if a technique would destroy what one before it did."""
     before = [name for name in names[:index] if name != "channel_pruning"]
     if names[index] == "channel_pruning" and before:
         raise RecipeError(
@@ -168,6 +168,14 @@ def _check_order(index: int, names: list[str]) -> None:
                 f"compress.{index}: the training after channel pruning does not keep what {before[-1]} did.",
                 received=", ".join(names),
                 expected="channel_pruning before the other techniques",
+            )
+        )
+    if "quantization_aware" in before:
+        raise RecipeError(
+            explain(
+                f"compress.{index}: {names[index]} would lose the rounding and the ranges of quantization_aware.",
+                received=", ".join(names),
+                expected="quantization_aware as the last technique",
             )
         )
 

@@ -106,7 +106,7 @@ def test_ranges_and_statistics_stay_from_a_step_on():
     assert not np.allclose(seen[0][0], seen[1][0])
     np.testing.assert_array_equal(seen[1][0], seen[2][0])
     np.testing.assert_array_equal(seen[1][0], seen[3][0])
-    assert not np.allclose(seen[2][1], seen[3][1])  # what is trained goes on
+    assert not np.allclose(seen[2][1], seen[3][1])  # gamma and beta are still trained
 
 
 def test_frozen_statistics_are_those_of_inference():
