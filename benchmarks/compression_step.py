@@ -84,24 +84,29 @@ def contenders(net):
         "pruning": compression.Pruning(0.8, frequency=FREQUENCY),
         "pruning 2:4": compression.Pruning(pattern="2:4", frequency=FREQUENCY),
         "clustering": compression.Clustering(16),
+        "quantization-aware": compression.QuantizationAware(),
     }
-    if hasattr(compression, "QuantizationAware"):
-        transforms["quantization-aware"] = compression.QuantizationAware()
     made = {name: transform.apply(net.build(keras), verbose=False) for name, transform in transforms.items()}
     return {name: fitting(model, data, keras) for name, model in {"plain": net.build(keras), **made}.items()}
 
 
 def contenders_of_tfmot(net):
-    """Plain and pruned tf_keras models, in a process of their own."""
+    """Plain tf_keras models and those that TFMOT compresses, in a process of their own."""
     import tensorflow_model_optimization as tfmot
     import tf_keras
 
     data, sparsity = batches(net), tfmot.sparsity.keras
     schedule = sparsity.ConstantSparsity(0.8, begin_step=0, frequency=FREQUENCY)
     pruned = sparsity.prune_low_magnitude(net.build(tf_keras), pruning_schedule=schedule)
+    clustering = tfmot.clustering.keras
+    start = {"cluster_centroids_init": clustering.CentroidInitialization.KMEANS_PLUS_PLUS}
+    clustered = clustering.cluster_weights(net.build(tf_keras), number_of_clusters=16, **start)
+    quantized = tfmot.quantization.keras.quantize_model(net.build(tf_keras))
     return {
         "plain": fitting(net.build(tf_keras), data, tf_keras),
         "pruning": fitting(pruned, data, tf_keras, [sparsity.UpdatePruningStep()]),
+        "clustering": fitting(clustered, data, tf_keras),
+        "quantization-aware": fitting(quantized, data, tf_keras),
     }
 
 
@@ -114,12 +119,13 @@ def measured(name, num_rounds):
     theirs = json.loads(child.stdout.splitlines()[-1])
     plain = seconds["plain"]
     ratios = {other: ratio(values, plain) for other, values in seconds.items() if other != "plain"}
-    ratios["TFMOT pruning (of tf_keras)"] = ratio(theirs["pruning"], theirs["plain"])
+    of_tfmot = {f"TFMOT {other}": values for other, values in theirs.items() if other != "plain"}
+    ratios |= {f"{other} (of tf_keras)": ratio(values, theirs["plain"]) for other, values in of_tfmot.items()}
     return {
         "net": dataclasses.asdict(NETS[name]),
         "rounds": num_rounds,
         "load": os.getloadavg(),
-        "seconds": {**seconds, "tf_keras": theirs["plain"], "TFMOT pruning": theirs["pruning"]},
+        "seconds": {**seconds, "tf_keras": theirs["plain"], **of_tfmot},
         "ratios": ratios,
         "median_ms_per_step": 1000 * sorted(plain)[len(plain) // 2] / NETS[name].steps,
     }

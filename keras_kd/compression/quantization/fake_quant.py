@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -68,30 +67,41 @@ def nudge(minimum: Any, maximum: Any, bits: int, narrow: bool = False) -> tuple[
     return (smallest - zero_point) * scale, (largest - zero_point) * scale, scale
 
 
-def fake_quantize(
-    inputs: Any, minimum: Any, maximum: Any, *, bits: int = 8, narrow: bool = False, axes: Sequence[int] = ()
-) -> Any:
+def fake_quantize(inputs: Any, minimum: Any, maximum: Any, *, bits: int = 8, narrow: bool = False) -> Any:
     """Rounds to the nearest of the `2^bits` values in a range; the gradient is 1 inside of it and 0 outside.
 
     Args:
         inputs: a floating-point tensor.
-        minimum, maximum: as in `nudge`, of shape `()`, or `(channels,)` with `axes`. No gradient reaches them.
+        minimum, maximum: as in `nudge`, of shape `()`. No gradient reaches them.
         bits, narrow: as in `nudge`.
-        axes: the axes of the channels that have a range each, as in `IntegerRange`.
 
     Returns:
         A tensor of the shape and dtype of `inputs`.
     """
     minimum, maximum = (ops.stop_gradient(ops.cast(value, "float32")) for value in (minimum, maximum))
-    settings = {"num_bits": bits, "narrow_range": narrow}
-    if not axes:
-        return keras.quantizers.fake_quant_with_min_max_vars(inputs, minimum, maximum, **settings)
-    order = [axis for axis in range(len(inputs.shape)) if axis not in axes] + list(axes)
-    moved = ops.transpose(inputs, order)
-    rows = ops.reshape(moved, (-1, math.prod(inputs.shape[axis] for axis in axes)))
-    rounded = keras.quantizers.fake_quant_with_min_max_vars(rows, minimum, maximum, axis=1, **settings)
-    back = sorted(range(len(order)), key=order.__getitem__)
-    return ops.transpose(ops.reshape(rounded, moved.shape), back)
+    return keras.quantizers.fake_quant_with_min_max_vars(inputs, minimum, maximum, num_bits=bits, narrow_range=narrow)
+
+
+def fake_quantize_channels(weight: Any, largest: Any, *, bits: int = 8, axes: Sequence[int]) -> Any:
+    """Rounds each channel to multiples of its own step, `largest / (2^(bits - 1) - 1)`; the gradient is 1.
+
+    TensorFlow's operation for it takes 5 to 20 times as long on a CPU.
+
+    Args:
+        weight: a floating-point tensor, whose magnitudes are at most `largest`.
+        largest: of each channel, above 0, of shape `(channels,)`. No gradient reaches it.
+        bits: 2 to 8.
+        axes: the axes of the channels, as in `IntegerRange`.
+
+    Returns:
+        A tensor of the shape and dtype of `weight`.
+    """
+    largest = ops.stop_gradient(ops.cast(largest, "float32"))
+    sizes = [size if axis in axes else 1 for axis, size in enumerate(weight.shape)]
+    step = ops.reshape(largest, sizes) / (2.0 ** (bits - 1) - 1)
+    values = ops.cast(weight, "float32")
+    fixed = ops.stop_gradient(values)
+    return ops.cast(ops.round(fixed / step) * step + (values - fixed), weight.dtype)
 
 
 def symmetric_range(weight: Any, axes: Sequence[int] = ()) -> tuple[Any, Any]:

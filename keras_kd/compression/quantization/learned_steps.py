@@ -64,10 +64,11 @@ class LearnedStepWeight(FakeQuantizedWeight):
         return -step * self._largest, step * self._largest
 
     def call(self, weight, training=False):
-        rounded = super().call(weight, training=training)
+        step = ops.reshape(ops.maximum(ops.abs(ops.convert_to_tensor(self.step_size)), _LEAST), self._spread)
+        limit = ops.cast(ops.stop_gradient(step) * self._largest, weight.dtype)
+        rounded = super().call(ops.clip(weight, -limit, limit), training=training)
         if not training:
             return rounded
-        step = ops.reshape(ops.maximum(ops.abs(ops.convert_to_tensor(self.step_size)), _LEAST), self._spread)
         values = ops.cast(ops.stop_gradient(weight), "float32")
         slope = step_gradient(values, ops.stop_gradient(step), -self._largest, self._largest)
         slope = slope / math.sqrt(self._shared * self._largest)

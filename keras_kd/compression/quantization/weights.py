@@ -11,7 +11,12 @@ from keras import ops
 
 from keras_kd.compression.clustering.clusters import Clusters
 from keras_kd.compression.clustering.fixed import cluster_axes
-from keras_kd.compression.quantization.fake_quant import IntegerRange, fake_quantize, symmetric_range
+from keras_kd.compression.quantization.fake_quant import (
+    IntegerRange,
+    fake_quantize,
+    fake_quantize_channels,
+    symmetric_range,
+)
 from keras_kd.compression.quantization.inside import TRANSPOSED
 from keras_kd.compression.weight_functions import WeightFunction
 from keras_kd.features.paths import layers_by_path
@@ -38,7 +43,9 @@ class FakeQuantizedWeight(WeightFunction):
 
     def call(self, weight, training=False):
         minimum, maximum = self.limits(weight)
-        return fake_quantize(weight, minimum, maximum, bits=self.bits, narrow=True, axes=self.axes)
+        if not self.axes:
+            return fake_quantize(weight, minimum, maximum, bits=self.bits, narrow=True)
+        return fake_quantize_channels(weight, maximum, bits=self.bits, axes=self.axes)
 
     def limits(self, weight: Any) -> tuple[Any, Any]:
         """The minimum and maximum to which a weight is rounded, as tensors: `()` or `(channels,)`."""

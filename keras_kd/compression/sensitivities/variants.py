@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops
 
 from keras_kd.compression.pruning import masks
-from keras_kd.compression.quantization.fake_quant import fake_quantize, nudge, symmetric_range
+from keras_kd.compression.quantization.fake_quant import fake_quantize_channels, nudge, symmetric_range
 from keras_kd.compression.selection import matrix_view
 
 SCALE_BYTES = 4
@@ -59,7 +59,7 @@ def compressed(matrix: Any, setting: Setting) -> np.ndarray:
         values = values * masks.unstructured(ops.abs(values), setting.sparsity)
     if setting.bits is not None:
         axes = (len(values.shape) - 1,)
-        values = fake_quantize(values, *symmetric_range(values, axes), bits=setting.bits, narrow=True, axes=axes)
+        values = fake_quantize_channels(values, symmetric_range(values, axes)[1], bits=setting.bits, axes=axes)
     return np.asarray(ops.convert_to_numpy(values), "float32")
 
 
