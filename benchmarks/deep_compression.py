@@ -1,7 +1,7 @@
 """LeNet-300-100 and LeNet-5 on MNIST: pruned, clustered and Huffman-coded, alone and under a teacher.
 
     python benchmarks/deep_compression.py --data-dir DIR [--seeds 3] [--nets lenet_300_100 lenet_5] [--levels 6]
-        [--dense-epochs 30] [--prune-epochs 10] [--cluster-epochs 5] [--teacher-epochs 15] [--quick]
+        [--teacher-epochs 15] [--quick]
 
 The experiment of Han, Mao & Dally, "Deep Compression", 2016, tables 1 to 3. Level 0 prunes each layer as far as the
 paper does; each further level keeps three quarters of the weights of the one before it. A level is pruned gradually
@@ -10,7 +10,7 @@ without the teacher, from the same dense net. The bytes are those of `kd.compres
 tables.
 
 `DIR` (or KERAS_KD_DATA) holds `mnist.npz`. 5,000 training images are held out; they choose the level that is reported
-per seed, the last one up to which no more of them are wrong than for the dense net. Every finished training is a model
+per seed, the last one at which no more of them are wrong than for the dense net. Every finished training is a model
 file under `--state` and is not repeated. `--quick` tries everything with a few steps and writes no results.
 """
 
@@ -37,7 +37,6 @@ ALPHA = 0.9
 TEMPERATURE = 4.0
 KEPT_PER_LEVEL = 0.75
 LEARNING_RATES = {"dense": 1e-3, "pruned": 1e-3, "clustered": 3e-4}
-KINDS = ("dense", "prune", "cluster", "teacher")
 TEACHERS = {"alone": "labels alone", "distilled": "labels and teacher"}
 
 
@@ -49,21 +48,21 @@ class Net:
         make: builds it.
         kept: the fraction of weights that the paper keeps, by layer.
         paper: its error before and after in percent, and how many times smaller it became.
+        epochs: of the trainings, by kind.
     """
 
     make: Callable[[], keras.Model]
     kept: dict[str, float]
     paper: tuple[float, float, int]
+    epochs: dict[str, int]
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    dense_epochs: int
-    prune_epochs: int
-    cluster_epochs: int
     teacher_epochs: int
     clusters: int
     num_images: int
+    is_quick: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,9 +104,23 @@ def lenet_5():
 
 
 NETS = {
-    "lenet_300_100": Net(lenet_300_100, {"fc1": 0.08, "fc2": 0.09, "fc3": 0.26}, (1.64, 1.58, 40)),
-    "lenet_5": Net(lenet_5, {"conv1": 0.66, "conv2": 0.12, "fc1": 0.08, "fc2": 0.19}, (0.80, 0.74, 39)),
+    "lenet_300_100": Net(
+        lenet_300_100,
+        {"fc1": 0.08, "fc2": 0.09, "fc3": 0.26},
+        (1.64, 1.58, 40),
+        {"dense": 30, "pruned": 30, "clustered": 5},
+    ),
+    "lenet_5": Net(
+        lenet_5,
+        {"conv1": 0.66, "conv2": 0.12, "fc1": 0.08, "fc2": 0.19},
+        (0.80, 0.74, 39),
+        {"dense": 20, "pruned": 12, "clustered": 3},
+    ),
 }
+
+
+def quick(net):
+    return dataclasses.replace(net, epochs=dict.fromkeys(net.epochs, 1))
 
 
 def make_teacher():
@@ -146,7 +159,7 @@ def steps_of(split):
     return len(split.images) // BATCH_SIZE
 
 
-def fit_compressed(model, kind, teacher, data, seed, epochs, what):
+def fit_compressed(model, kind, teacher, data, seed, net, what):
     """Trains a model with the labels alone, or with the logits of the teacher, computed once, as well."""
     logits, trained = None, model
     if teacher == "distilled":
@@ -161,7 +174,7 @@ def fit_compressed(model, kind, teacher, data, seed, epochs, what):
             student_inputs=lambda x: x["image"],
         )
     batches = plain_batches(data.train.inputs, data.train.labels, seed, logits)
-    fit(trained, batches, kind, epochs, steps_of(data.train), what)
+    fit(trained, batches, kind, net.epochs[kind], steps_of(data.train), what)
 
 
 class State:
@@ -186,22 +199,22 @@ def sparsities(net: Net, level: int) -> dict[str, float]:
     return {path: 0.0 if level < 0 else 1 - kept * KEPT_PER_LEVEL**level for path, kept in net.kept.items()}
 
 
-def pruned(dense, net, level, teacher, data, seed, settings, what):
+def pruned(dense, net, level, teacher, data, seed, what):
     """The net of the level before, pruned to this level over half of the training."""
-    steps = settings.prune_epochs * steps_of(data.train)
+    steps = net.epochs["pruned"] * steps_of(data.train)
     ramp = max(1, steps // 2)
     before, after = sparsities(net, level - 1), sparsities(net, level)
     rise = {path: kd.schedules.Polynomial(before[path], after[path], steps=ramp) for path in after}
     prune = kd.compression.Pruning(rise, frequency=max(1, ramp // 30))
     model = prune.apply(dense, verbose=False)
-    fit_compressed(model, "pruned", teacher, data, seed, settings.prune_epochs, what)
+    fit_compressed(model, "pruned", teacher, data, seed, net, what)
     return prune.strip(model)
 
 
-def clustered(sparse, teacher, data, seed, settings, what):
-    cluster = kd.compression.Clustering(settings.clusters, start="linear", seed=seed)
+def clustered(sparse, net, clusters, teacher, data, seed, what):
+    cluster = kd.compression.Clustering(clusters, start="linear", seed=seed)
     model = cluster.apply(sparse, verbose=False)
-    fit_compressed(model, "clustered", teacher, data, seed, settings.cluster_epochs, what)
+    fit_compressed(model, "clustered", teacher, data, seed, net, what)
     return cluster.strip(model)
 
 
@@ -220,25 +233,28 @@ def measured(model, data):
 
 def run(name: str, seed: int, data: Data, settings: Settings, levels: int, state: State) -> dict[str, Any]:
     """The dense net of a seed and, alone and distilled, its levels."""
-    net = NETS[name]
+    net = quick(NETS[name]) if settings.is_quick else NETS[name]
+    prefix = "-".join([name, *map(str, net.epochs.values()), str(seed)])
 
     def make_dense():
         keras.utils.set_random_seed(seed)
         model = net.make()
         what = f"{name}, seed {seed}, dense"
         batches = plain_batches(data.train.inputs, data.train.labels, seed)
-        fit(model, batches, "dense", settings.dense_epochs, steps_of(data.train), what)
+        fit(model, batches, "dense", net.epochs["dense"], steps_of(data.train), what)
         return model
 
-    dense = state.model(f"{name}-{seed}-dense", make_dense)
+    dense = state.model(f"{prefix}-dense", make_dense)
     result = {"net": name, "seed": seed, "dense": measured(dense, data)}
     for teacher in TEACHERS:
         sparse, found = dense, []
         for level in range(levels):
-            key = f"{name}-{seed}-{teacher}-{level}"
-            arguments = (teacher, data, seed, settings, key)
+            key = f"{prefix}-{teacher}-{level}"
+            arguments = (teacher, data, seed, key)
             sparse = state.model(f"{key}-pruned", lambda a=arguments, s=sparse, i=level: pruned(s, net, i, *a))
-            small = state.model(f"{key}-clustered", lambda a=arguments, s=sparse: clustered(s, *a))
+            small = state.model(
+                f"{key}-clustered", lambda a=arguments, s=sparse: clustered(s, net, settings.clusters, *a)
+            )
             found.append(measured(small, data))
             print(key, found[-1], flush=True)
         result[teacher] = found
@@ -249,13 +265,9 @@ def run(name: str, seed: int, data: Data, settings: Settings, levels: int, state
 
 
 def chosen(dense: dict, levels: list[dict]) -> int | None:
-    """The last level up to which no more held-out images are wrong than for the dense net."""
-    best = None
-    for level, found in enumerate(levels):
-        if found["errors"]["held_out"] > dense["errors"]["held_out"]:
-            return best
-        best = level
-    return best
+    """The last level at which no more held-out images are wrong than for the dense net."""
+    most = dense["errors"]["held_out"]
+    return max((level for level, found in enumerate(levels) if found["errors"]["held_out"] <= most), default=None)
 
 
 def spread(values: list[float], digits: int = 2) -> str:
@@ -301,7 +313,7 @@ def notes(settings: Settings, seeds: int) -> str:
 {seeds} seeds; mean (smallest to largest). "Times smaller" is float32 bytes over entropy-coded bytes, all biases and
 tables included. Level 0 keeps as many weights of each layer as the paper, each further one three quarters of the one
 before. {settings.clusters} clusters, the zero included, in every layer (paper: 64 in LeNet-300-100; 256 in the
-convolutions and 32 in the dense layers of LeNet-5). "Chosen" is, for each seed, the last level up to which the
+convolutions and 32 in the dense layers of LeNet-5). "Chosen" is, for each seed, the last level at which the
 {HELD_OUT:,} held-out training images have no more errors than with the dense net; the test images choose nothing. With
 the teacher, alpha is {ALPHA:g} and the temperature {TEMPERATURE:g}; it is a convolutional net of 0.9 M weights on
 shifted images."""
@@ -315,9 +327,6 @@ def parse():
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--levels", type=int, default=6)
     parser.add_argument("--clusters", type=int, default=16)
-    parser.add_argument("--dense-epochs", type=int, default=30)
-    parser.add_argument("--prune-epochs", type=int, default=10)
-    parser.add_argument("--cluster-epochs", type=int, default=5)
     parser.add_argument("--teacher-epochs", type=int, default=15)
     parser.add_argument("--quick", action="store_true")
     return parser.parse_args()
@@ -326,12 +335,11 @@ def parse():
 def main():
     arguments = parse()
     train, test = load(arguments.data_dir)
-    epochs = {f"{kind}_epochs": getattr(arguments, f"{kind}_epochs") for kind in KINDS}
     num_images = len(train.images)
     if arguments.quick:
-        arguments.seeds, arguments.levels = 1, 2
-        epochs, num_images = dict.fromkeys(epochs, 1), HELD_OUT + 2 * BATCH_SIZE
-    settings = Settings(**epochs, clusters=arguments.clusters, num_images=num_images)
+        arguments.seeds, arguments.levels, arguments.teacher_epochs = 1, 2, 1
+        num_images = HELD_OUT + 2 * BATCH_SIZE
+    settings = Settings(arguments.teacher_epochs, arguments.clusters, num_images, arguments.quick)
     state = State(arguments.state / "-".join(map(str, dataclasses.astuple(settings))))
     held_out, train = (Split(train.images[rows], train.labels[rows]) for rows in rows_of(num_images))
     teacher = trained_teacher(state, train, settings.teacher_epochs)
