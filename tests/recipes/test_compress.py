@@ -1,11 +1,16 @@
 """Stages that compress the distilled student."""
 
 import functools
+import os
 import shutil
+import signal
+import sys
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+import yaml
 
 from keras_kd import compression, errors
 from keras_kd.evaluation.roles import Role
@@ -95,6 +100,28 @@ def test_interrupted_while_pruning(example_models, start_recipe, run_recipe, tmp
 
 def end():
     raise KeyboardInterrupt
+
+
+@pytest.mark.long
+def test_killed_in_each_technique(start, start_recipe, make_recipe, tmp_path, monkeypatch):
+    """Masks, ranges and frozen statistics after SIGKILL in the middle of each training are those of a whole run."""
+    monkeypatch.setattr(training, "SAVE_EVERY_SECONDS", 0.0)
+    wanted = (Role.TEACHER, Role.DISTILLED, Role.MODEL)
+    two = "compress=[{name: pruning, sparsity: 0.8, epochs: 3}, {name: quantization_aware, epochs: 3}]"
+    start_recipe(tmp_path / "whole", two).run(*wanted)
+    file = tmp_path / "recipe.yaml"
+    file.write_text(yaml.safe_dump(make_recipe(tmp_path / "killed", two).model_dump(mode="json")))
+    script = Path(__file__).with_name("moments.py")
+    path = f"{Path(__file__).parent}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    for stage in ("compressed_1", "compressed_2"):
+        done = start(sys.executable, script, "in_an_epoch", stage, "run", file, env=os.environ | {"PYTHONPATH": path})
+        assert done.wait().returncode == -signal.SIGKILL, done.stderr
+        assert not (tmp_path / "killed" / f"{stage}.keras").exists()
+    start_recipe(tmp_path / "killed", two).run(*wanted)
+    for name in ("compressed_1.keras", "compressed_2.keras"):
+        whole, killed = (keras.models.load_model(tmp_path / run / name) for run in ("whole", "killed"))
+        for one, other in zip(whole.weights, killed.weights, strict=True):
+            np.testing.assert_array_equal(one.numpy(), other.numpy(), one.path)
 
 
 def test_a_technique_depends_on_the_ones_before_it(start_recipe, tmp_path):
