@@ -56,7 +56,8 @@ class QuantizationAware(WeightTransform):
         momentum: of the moving average, for each step.
         warmup: steps in which the ranges of activations are followed and activations are not rounded.
         freeze: the step from which on the ranges and the statistics of batch normalizations stay; None is never. A
-            step is a forward pass in training mode.
+            step is a forward pass in training mode. Choose one at which the learning rate has decayed: at a high one,
+            the sudden change of the gradients costs accuracy for some steps.
 
     Raises:
         ConfigurationError: a setting out of range.
