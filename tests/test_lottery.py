@@ -1,10 +1,13 @@
 """Lottery-ticket rounds: masks from NumPy, rewound weights from a training by hand, and kills."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
 
 from keras_kd.chain import lottery_ticket, training
+from keras_kd.chain.settings import plain
 from keras_kd.compression import Pruning
 from keras_kd.compression.stripping import reparametrized_layers
 from keras_kd.data import Pipeline
@@ -119,6 +122,21 @@ def test_resumed_after_a_kill(tmp_path, monkeypatch, killed_at):
     assert nothing.batches == 0
 
 
+def test_a_function_with_another_body_is_another_training(tmp_path):
+    """Both have the same name."""
+
+    def trained(factor):
+        def loss(labels, outputs):
+            return factor * keras.losses.sparse_categorical_crossentropy(labels, outputs, from_logits=True)
+
+        return lottery_ticket(made(), arrays(), rounds=1, epochs=1, folder=tmp_path, loss=loss, **QUIET).models[0]
+
+    first, other = trained(1.0), trained(0.0)
+    assert not np.array_equal(first.layers[0].kernel, other.layers[0].kernel)
+    one, two = (plain(functools.partial(trained, values)) for values in ([1], [2]))
+    assert one != two and "0x" not in str(one)
+
+
 def test_taught_by_a_teacher_and_pruned_by_layer():
     x, y = arrays()
     teacher = made()
@@ -140,6 +158,9 @@ def test_taught_by_a_teacher_and_pruned_by_layer():
         ({"scope": "all"}, "scope"),
         ({"epochs": [1, 2, 3]}, "a list of 2"),
         ({"skip": ["body", "head"]}, "all in 'skip'"),
+        ({"skip": ["haed"]}, "'skip' names a layer that the model does not have.*Did you mean 'head'"),
+        ({"skip": 3}, "Invalid 'skip'"),
+        ({"seed": -1}, "Invalid 'seed'"),
         ({"rewind": 3, "compile": {"steps_per_execution": 2}}, "in the middle of an execution"),
         ({"model": Pruning(0.5).apply(made(), verbose=False)}, "compressed already"),
         ({"model": keras.Sequential([keras.Input((3,)), layers.ReLU()])}, "without a trainable kernel"),

@@ -14,7 +14,7 @@ from keras_kd.chain.result import Chain
 from keras_kd.chain.settings import Settings
 from keras_kd.chain.training import Training
 from keras_kd.chain.training_file import alone_in
-from keras_kd.errors import check_choice, check_number
+from keras_kd.errors import check_choice, check_integer, check_number
 from keras_kd.hyperparameters import DEFAULT_ALPHA, DEFAULT_TEMPERATURE
 from keras_kd.teachers import FrozenTeacher
 
@@ -125,5 +125,5 @@ def born_again(teacher: Any, build: Callable[[], keras.Model], generations: int,
         generations: how many to train, at least 1.
         data, settings: see `distill_chain`.
     """
-    check_number("generations", generations, at_least=1)
-    return distill_chain([teacher, *[build] * generations], data, **settings)
+    count = check_integer("generations", generations, at_least=1)
+    return distill_chain([teacher, *[build] * count], data, **settings)

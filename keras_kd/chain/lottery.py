@@ -19,6 +19,7 @@ from keras_kd.chain.training_file import alone_in
 from keras_kd.compression.pruning.pruning import SCOPES
 from keras_kd.compression.pruning.rounds import effective_kernels, first_masks, masked, next_masks
 from keras_kd.compression.stripping import check_plain, strip
+from keras_kd.compression.transform import check_skip, checked_paths
 from keras_kd.errors import ConfigurationError, check_choice, check_integer, check_number, explain
 from keras_kd.hyperparameters import DEFAULT_ALPHA, DEFAULT_TEMPERATURE
 from keras_kd.surgery import clone
@@ -102,12 +103,16 @@ def lottery_ticket(
     count = check_integer("rounds", rounds, at_least=1) + 1
     fraction = check_number("fraction", fraction, at_least=1e-6, at_most=1 - 1e-6)
     check_choice("scope", scope, SCOPES)
+    all_epochs = for_each(epochs, count)
+    seed = check_integer("seed", seed, at_least=0)
     settings = Settings(
         optimizer, loss, metrics, dict(compile or {}), alpha, temperature, losses, "previous", 0.0, batch_size, seed
     )
     _check_rewind(check_integer("rewind", rewind, at_least=0), settings.compile)
     check_plain(model)
-    masks = first_masks(model, tuple(skip))
+    skip = checked_paths(skip)
+    check_skip(model, skip)
+    masks = first_masks(model, skip)
     _check_prunable(model, masks)
     teachers = [] if teacher is None else [as_teacher(teacher)]
     names, run = [teacher_name(one) for one in teachers], _Run(settings, folder, data, validation_data, list(callbacks))
@@ -117,7 +122,7 @@ def lottery_ticket(
         rewound = clone(model)
         if rewind:
             run(Training(rewound, teachers, [*names, f"{rewind:,} steps"], rewind, 0, settings, rewind), shown)
-        for index, num_epochs in enumerate(for_each(epochs, count), start=int(bool(rewind))):
+        for index, num_epochs in enumerate(all_epochs, start=int(bool(rewind))):
             keras.utils.set_random_seed(seed + index)
             student = masked(rewound, masks)
             sparsities.append(_sparsity(masks))

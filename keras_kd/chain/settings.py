@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import types
+from collections.abc import Mapping
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_kd.features import find_heads
+from keras_kd.files import digest_of_arrays
 from keras_kd.losses import DistillationLoss
 from keras_kd.serialization import deserialize, serialize
 
@@ -70,7 +75,21 @@ def plain(value: Any) -> Any:
     """A representation of an object for a hash; the same in another process."""
     if hasattr(value, "get_config"):
         return _without_names(serialize(value))
+    if isinstance(value, functools.partial):
+        return ["partial", plain(value.func), *map(plain, value.args), *_plain_items(value.keywords)]
+    if isinstance(value, types.FunctionType):
+        closure = [plain(cell.cell_contents) for cell in value.__closure__ or ()]
+        defaults = [*map(plain, value.__defaults__ or ()), *_plain_items(value.__kwdefaults__ or {})]
+        return [value.__module__, value.__qualname__, plain(value.__code__), closure, defaults]
+    if isinstance(value, types.CodeType):  # two lambdas of a scope have the same name
+        return [value.co_code.hex(), *value.co_names, *map(plain, value.co_consts)]
+    if isinstance(value, np.ndarray):
+        return digest_of_arrays([value])
     return getattr(value, "__qualname__", None) or repr(value)
+
+
+def _plain_items(mapping: Mapping[str, Any]) -> list[Any]:
+    return [[name, plain(value)] for name, value in sorted(mapping.items())]
 
 
 def _without_names(config: Any) -> Any:

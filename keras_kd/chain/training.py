@@ -160,7 +160,9 @@ def _checked_data(data: Any, batch_size: int | None, seed: int) -> Any:
     """Arrays as a pipeline, whose order survives an interruption; anything else unchanged."""
     if isinstance(data, (tuple, list, np.ndarray)):
         return Pipeline(
-            tuple(data) if isinstance(data, list) else data, batch_size=batch_size or _BATCH_SIZE, seed=seed
+            tuple(data) if isinstance(data, list) else data,
+            batch_size=_BATCH_SIZE if batch_size is None else batch_size,
+            seed=seed,
         )
     if batch_size is not None:
         raise ConfigurationError(

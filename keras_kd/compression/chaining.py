@@ -28,6 +28,7 @@ def chain(*transforms: Transform) -> Transform:
             raise ConfigurationError(
                 explain("Only transforms can be chained.", received=repr(transform), expected="such as Pruning(0.8)")
             )
+    transforms = tuple(part for transform in transforms for part in _parts(transform))
     weights = [transform for transform in transforms if isinstance(transform, WeightTransform)]
     others = transforms[: len(transforms) - len(weights)]
     if not transforms or any(isinstance(transform, WeightTransform) for transform in others):
@@ -48,6 +49,13 @@ def chain(*transforms: Transform) -> Transform:
                 )
             )
     return _Chain(others, _Weights(weights) if weights else None)
+
+
+def _parts(transform: Transform) -> tuple[Transform, ...]:
+    """The transforms of a chain within a chain; any other as it is."""
+    if not isinstance(transform, _Chain):
+        return (transform,)
+    return transform.changes + (tuple(transform.weights.transforms) if transform.weights else ())
 
 
 class _Weights(WeightTransform):
@@ -98,8 +106,7 @@ class _Chain(Transform):
         return (self.weights or self.changes[-1]).strip(model)
 
     def report(self, model):
-        if self.weights is None:
-            return self.changes[-1].report(model)
-        for change in self.changes:
+        *first, last = [*self.changes, self.weights] if self.weights else self.changes
+        for change in first:
             model = change.apply(model, verbose=False)
-        return self.weights.report(model)
+        return last.report(model)

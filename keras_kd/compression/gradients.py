@@ -15,19 +15,22 @@ from keras_kd.errors import ConfigurationError, explain
 from keras_kd.surgery import clone
 from keras_kd.surgery.weights import weights_by_name
 
+_BATCH_SIZE = 32  # at most
+
 
 def mean_gradients(model: keras.Model, data: Any, loss: Any) -> dict[str, np.ndarray]:
     """The mean gradient of a loss over the batches of data, by the name of the weight as in `weights_by_name`.
 
-    The model runs in training mode, its regularizers are part of the loss, and it is not changed.
+    The model runs in training mode, its regularizers are part of the loss, and it is not changed. Batches count alike;
+    those of arrays are as equal in size as `fit` allows.
 
     Args:
         model: a graph of layers.
-        data: what `fit` takes: `(inputs, labels)`, a data set, a `Pipeline`.
+        data: what `fit` takes: `(inputs, labels)` or `(inputs, labels, sample_weight)`, a data set, a `Pipeline`.
         loss: what `compile` takes.
 
     Raises:
-        ConfigurationError: the data contain no batch, or a gradient is not finite.
+        ConfigurationError: the data contain no batch, are none of these, or a gradient is not finite.
 
     >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False, name="head")])
     >>> mean_gradients(model, (np.ones((4, 1)), np.ones((4, 1))), "mean_squared_error")["head/kernel"].shape
@@ -35,10 +38,7 @@ def mean_gradients(model: keras.Model, data: Any, loss: Any) -> dict[str, np.nda
     """
     copy, sums = clone(model), _GradientSum()
     copy.compile(sums, loss=loss, jit_compile=False)
-    if isinstance(data, (tuple, list)):
-        copy.fit(*data, verbose=0, shuffle=False)
-    else:
-        copy.fit(data, verbose=0)
+    copy.fit(**_arguments(data), verbose=0)
     if not sums.sums or int(ops.convert_to_numpy(sums.iterations)) == 0:
         problem, expected = "The data contain no batch.", "at least one batch of inputs and labels"
         raise ConfigurationError(explain(problem, received=type(data).__name__, expected=expected))
@@ -49,6 +49,20 @@ def mean_gradients(model: keras.Model, data: Any, loss: Any) -> dict[str, np.nda
             problem, expected = "A gradient is not finite.", "finite data, labels and weights"
             raise ConfigurationError(explain(problem, received=repr(name), expected=expected))
     return found
+
+
+def _arguments(data: Any) -> dict[str, Any]:
+    """What `fit` is called with."""
+    if not isinstance(data, (tuple, list)):
+        return {"x": data}
+    if len(data) not in (2, 3):
+        parts = f"{len(data)} parts"
+        expected = "(inputs, labels), (inputs, labels, sample_weight), or a data set"
+        raise ConfigurationError(explain("Invalid 'data'.", received=parts, expected=expected))
+    num_examples = len(keras.tree.flatten(data[0])[0])
+    num_batches = max(1, -(-num_examples // _BATCH_SIZE))
+    batch_size = max(1, -(-num_examples // num_batches))
+    return {**dict(zip(("x", "y", "sample_weight"), data, strict=False)), "batch_size": batch_size, "shuffle": False}
 
 
 class _GradientSum(keras.optimizers.Optimizer):

@@ -8,7 +8,7 @@ import keras
 
 
 def replicated(layer: keras.layers.Layer, name: str, shape: tuple[int, ...] = (), **settings: Any) -> Any:
-    """A weight without gradient that replicas compute alike, such as a step or a mask; that of the first one is kept.
+    """A weight without gradient that replicas compute alike, such as a step or a mask; the first one's value is kept.
 
     Args:
         layer: the layer that owns it.

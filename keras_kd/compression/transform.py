@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import collections
 import dataclasses
 from collections.abc import Collection
 from typing import Any
@@ -20,9 +21,11 @@ from keras_kd.compression.stripping import check_plain, strip
 from keras_kd.compression.weight_functions import Composed, WeightFunction
 from keras_kd.errors import ConfigurationError, explain
 from keras_kd.features.outputs import is_graph
+from keras_kd.keras_private import calls_of
 from keras_kd.serialization import nearest
 from keras_kd.surgery import clone, read_graph
 from keras_kd.surgery.cloning import copy_layer
+from keras_kd.surgery.graph import functional
 from keras_kd.surgery.weights import copy_state
 
 
@@ -53,8 +56,8 @@ class Transform(abc.ABC):
 class WeightTransform(Transform):
     """A compression technique that computes the weights that layers run on from those that are trained.
 
-    Structure that a weight has already is kept, also where this technique leaves the weight out: zeros stay zeros, and
-    equal weights stay equal.
+    Structure that a weight has already is kept, even in weights that this technique skips: zeros stay zeros, and equal
+    weights stay equal.
 
     Args:
         skip: the paths of layers that stay as they are.
@@ -112,7 +115,7 @@ class WeightTransform(Transform):
                 already or has code of its own, weights that are NaN or infinite.
         """
         check_plain(model)
-        self._check_skip(model)
+        check_skip(model, self.skip)
         fitted = self.for_model(model)
         made = {id(layer): fitted._functions(layer, path, calls) for path, layer, calls in weighted_layers(model)}
         added = fitted.additions(model)
@@ -132,7 +135,10 @@ class WeightTransform(Transform):
             (_, functions), inside = made.get(id(layer), (None, {})), added.inside.get(id(layer), {})
             if not functions and not inside:
                 return None
-            return Reparametrized(copy_layer(layer), functions, layer.get_build_config(), inside)
+            compressed = Reparametrized(copy_layer(layer), functions, layer.get_build_config(), inside)
+            if not layer.trainable:
+                compressed.trainable = False  # what a function learns is frozen with its layer
+            return compressed
 
         def transfer(layer, copy):
             copy_state(layer, copy.layer)
@@ -145,7 +151,7 @@ class WeightTransform(Transform):
 
     def report(self, model):
         check_plain(model)
-        self._check_skip(model)
+        check_skip(model, self.skip)
         fitted = self.for_model(model)
         rows = [fitted._functions(layer, path, calls)[0] for path, layer, calls in weighted_layers(model)]
         return Report(_with_outputs(rows, fitted.additions(model)))
@@ -172,18 +178,20 @@ class WeightTransform(Transform):
                 made[name] = functions[0] if len(functions) == 1 else Composed(functions)
         return Row(path, kind, tuple(compressed), ", ".join(structure), "; ".join(reasons)), made
 
-    def _check_skip(self, model: keras.Model) -> None:
-        paths = [node.path for node in read_graph(model) if not is_graph(node.operation)]
-        for path in self.skip:
-            if path not in paths:
-                raise ConfigurationError(
-                    explain(
-                        "'skip' names a layer that the model does not have.",
-                        received=repr(path),
-                        expected=", ".join(paths),
-                        fix=nearest(path, paths) or None,
-                    )
+
+def check_skip(model: keras.Model, skip: Collection[str]) -> None:
+    """Raises `ConfigurationError` if `skip` names a layer that the model does not have."""
+    paths = [node.path for node in read_graph(model) if not is_graph(node.operation)]
+    for path in skip:
+        if path not in paths:
+            raise ConfigurationError(
+                explain(
+                    "'skip' names a layer that the model does not have.",
+                    received=repr(path),
+                    expected=", ".join(paths),
+                    fix=nearest(path, paths) or None,
                 )
+            )
 
 
 def _check_finite(value: np.ndarray, path: str, weight: str) -> None:
@@ -224,12 +232,19 @@ def weighted_layers(model: keras.Model) -> list[tuple[str, Any, int]]:
 
 def graph_layers(model: keras.Model) -> list[tuple[str, Any, int]]:
     """Each layer of a graph that is not a model: its path, itself, and its runs per forward pass."""
-    graph = read_graph(model)
-    runs: dict[str, int] = {}
-    for node in sorted(graph, key=lambda node: node.path.count("/")):
-        runs[node.path] = len(node.calls) * runs.get(node.path.rpartition("/")[0], 1)
+    runs: collections.Counter = collections.Counter()
+    _count_runs(model, 1, runs)
     return [
-        (node.path, node.operation, runs[node.path])
-        for node in graph
+        (node.path, node.operation, runs[id(node.operation)])
+        for node in read_graph(model)
         if isinstance(node.operation, keras.layers.Layer) and not is_graph(node.operation)
     ]
+
+
+def _count_runs(model: keras.Model, times: int, runs: collections.Counter) -> None:
+    """Adds how often each operation of a model runs if the model runs so many times, by the operation's id."""
+    calls = calls_of(functional(model))
+    for call in calls:
+        runs[id(call.operation)] += times
+        if is_graph(call.operation):
+            _count_runs(call.operation, times, runs)

@@ -7,7 +7,7 @@ from compressible import nested
 from keras import ops
 
 import keras_kd as kd
-from keras_kd.compression import Clustering, Pruning, QuantizationAware, chain, strip
+from keras_kd.compression import ChannelPruning, Clustering, Pruning, QuantizationAware, chain, strip
 from keras_kd.compression.stripping import reparametrized_layers
 
 RNG = np.random.default_rng(0)
@@ -65,6 +65,34 @@ def test_a_chain_composes_functions_of_a_weight(tmp_path):
 def test_chains_of_other_things_are_refused(transforms):
     with pytest.raises(kd.errors.ConfigurationError, match="chain"):
         chain(*transforms)
+
+
+def test_clusters_keep_the_first_zeros_of_a_mask():
+    """Fewer than the tenth that would be kept without a mask."""
+    both = chain(Pruning(0.05, frequency=1), Clustering(16))
+    model = both.apply(nested(), verbose=False)
+    model(X, training=True)
+    for layer in reparametrized_layers(model).values():
+        mask = layer.reparametrizations["kernel"].functions[0].mask
+        assert 0.02 < np.mean(np.asarray(mask) == 0) < 0.1
+        assert (ops.convert_to_numpy(layer.effective_weights()["kernel"])[np.asarray(mask) == 0] == 0).all()
+    with pytest.raises(kd.errors.ConfigurationError, match="2 clusters are too few"):
+        chain(Pruning(0.05), Clustering(2)).apply(nested(), verbose=False)
+
+
+def test_a_chain_in_a_chain_is_the_sum_of_its_parts():
+    one = chain(chain(Pruning(0.5), Clustering(4)), QuantizationAware())
+    other = chain(Pruning(0.5), Clustering(4), QuantizationAware())
+    model = nested()
+    assert str(one.report(model)) == str(other.report(model))
+    with pytest.raises(kd.errors.ConfigurationError, match="Nothing can follow"):
+        chain(chain(QuantizationAware()), Pruning(0.5))
+
+
+def test_the_report_of_a_change_is_that_after_the_changes_before_it():
+    model, change = nested(), ChannelPruning(operations=0.7)
+    both = chain(change, change)
+    assert str(both.report(model)) == str(change.report(change.apply(model, verbose=False)))
 
 
 def test_nothing_follows_rounding():

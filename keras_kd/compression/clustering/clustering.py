@@ -33,8 +33,8 @@ class Clustering(WeightTransform):
 
     A kernel of which a tenth or more is exactly zero keeps these zeros: one of the clusters is 0 and is not trained.
 
-    Clusters make a compressed file smaller (`gzip`, an app package), but not the `.tflite` file itself, nor is it
-    faster.
+    Clusters make a compressed file smaller (`gzip`, an app package), but neither shrink the `.tflite` file
+    nor speed it up.
 
     Source: S. Han, H. Mao & W. Dally, "Deep Compression: compressing deep neural networks with pruning, trained
     quantization and Huffman coding", 2016.

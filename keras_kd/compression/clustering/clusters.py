@@ -10,8 +10,10 @@ from keras import ops
 from keras_kd.compression.clustering.centroids import clustered, with_zero
 from keras_kd.compression.clustering.starts import first_centroids, lloyd
 from keras_kd.compression.preserving import LEAST_ZEROS
+from keras_kd.compression.pruning.masking import Mask
 from keras_kd.compression.selection import MatrixView
 from keras_kd.compression.weight_functions import WeightFunction
+from keras_kd.errors import ConfigurationError, explain
 from keras_kd.serialization import register
 
 
@@ -23,12 +25,14 @@ class Clusters(WeightFunction):
     with the gradients of the values that replace them; thus weights move to other clusters. What a layer runs on is
     computed from both in every forward pass, so it has at most `clusters` different values whatever the optimizer does.
 
-    Of a weight with a tenth of zeros or more, the centroid of smallest magnitude is 0: zeros stay zeros.
+    Of a weight with a tenth of zeros or more, the centroid of smallest magnitude is 0: zeros stay zeros. Of one that is
+    pruned by a mask before it reaches this function, it is 0 from the first zero on.
 
     Args:
         clusters: the number of centroids, of each channel if there is a `view`.
         start, iterations, seed: as in `Clustering`.
         view: how the weight is read as a matrix whose outputs are the channels; None for one set of centroids.
+        is_pruned: whether a mask comes before this function.
     """
 
     def __init__(
@@ -39,10 +43,12 @@ class Clusters(WeightFunction):
         iterations: int = 0,
         seed: int = 0,
         view: MatrixView | None = None,
+        is_pruned: bool = False,
         **settings: Any,
     ):
         super().__init__(**settings)
         self.clusters, self.start_name, self.iterations, self.seed, self.view = clusters, start, iterations, seed, view
+        self.is_pruned = is_pruned
 
     def build(self, shape):
         groups = 1 if self.view is None else self.view.matrix_shape(shape)[-1]
@@ -51,8 +57,9 @@ class Clusters(WeightFunction):
     def call(self, weight, training=False):
         groups = self._groups(ops.cast(weight, "float32"))
         centroids = ops.convert_to_tensor(self.centroids)
-        has_zeros = ops.mean(ops.cast(groups == 0, "float32")) >= LEAST_ZEROS
-        centroids = ops.where(has_zeros, with_zero(centroids), centroids)
+        zeros = ops.mean(ops.cast(groups == 0, "float32"))
+        keeps_zeros = zeros > 0 if self.is_pruned else zeros >= LEAST_ZEROS
+        centroids = ops.where(keeps_zeros, with_zero(centroids), centroids)
         replaced = ops.cast(self._weight(clustered(groups, centroids), tuple(weight.shape)), weight.dtype)
         if not training:
             return replaced
@@ -63,6 +70,17 @@ class Clusters(WeightFunction):
         zeros = float(np.mean(groups == 0)) >= LEAST_ZEROS
         rng = np.random.default_rng(self.seed)
         self.centroids.assign(np.stack([self._first(group, rng, zeros) for group in groups]).astype("float32"))
+
+    def after(self, functions, value):
+        self.is_pruned = any(isinstance(function, Mask) for function in functions)
+        if self.is_pruned and self.clusters == 2:
+            raise ConfigurationError(
+                explain(
+                    "2 clusters are too few for a kernel that is pruned.",
+                    received="clusters=2 after pruning",
+                    expected="at least 3, one of which is 0",
+                )
+            )
 
     def _first(self, weights: np.ndarray, rng: np.random.Generator, keep_zero: bool) -> np.ndarray:
         first = first_centroids(weights, self.clusters, start=self.start_name, rng=rng, keep_zero=keep_zero)
@@ -88,6 +106,7 @@ class Clusters(WeightFunction):
             "iterations": self.iterations,
             "seed": self.seed,
             "view": self.view and self.view.get_config(),
+            "is_pruned": self.is_pruned,
         }
 
     @classmethod

@@ -112,7 +112,7 @@ class MovementMask(Mask):
     """A mask whose scores are trained: weights that move away from zero are kept, whatever their magnitude.
 
     The weight is used as `weight * mask`. The gradient passes the mask as if it were the scores, so that in a step of
-    SGD a score changes by `-learning_rate * gradient * weight`, also that of a pruned weight, which may come back.
+    SGD a score changes by `-learning_rate * gradient * weight`, even for a pruned weight, which may therefore return.
 
     Source: V. Sanh, T. Wolf & A. Rush, "Movement Pruning: Adaptive Sparsity by Fine-Tuning", 2020.
     """

@@ -93,13 +93,13 @@ def get_pattern(value: Any) -> Pattern:
     Raises:
         ConfigurationError: none of these.
     """
-    if isinstance(value, Pattern):
+    if type(value) in (Pattern, Blocks, NOfM):  # others could not be saved by their text
         return value
     if isinstance(value, (tuple, list)) and len(value) == 2:
         value = "x".join(map(str, value))
-    if value == "unstructured":
-        return Pattern()
     if isinstance(value, str):
+        if value == "unstructured":
+            return Pattern()
         if (sizes := _numbers(value, "x")) and min(sizes) >= 1:
             return Blocks(*sizes)
         if (sizes := _numbers(value, ":")) and 1 <= sizes[0] < sizes[1]:

@@ -36,8 +36,7 @@ class PerWeight(WeightTransform):
         chosen = self._choose(path, weight)
         if path in self.skip or isinstance(chosen, str):
             return [], ["listed in skip" if path in self.skip else chosen]
-        made = chosen.function(layer, weight, calls)
-        return ([], [f"{weight}: {made}"]) if isinstance(made, str) else ([made], [])
+        return chosen.functions(layer, path, weight, calls)
 
 
 def check_listed(model: keras.Model, listed: Mapping[str, Any], skip: Collection[str]) -> None:

@@ -34,7 +34,7 @@ class Pruning(WeightTransform):
     callback. A pruned weight is exactly zero in every forward pass, in what `strip` returns and in what is exported,
     whatever the optimizer does: it trains a weight behind the mask.
 
-    Zeros make a compressed file smaller (`gzip`, an app package), but not the `.tflite` file itself, nor is it faster,
+    Zeros make a compressed file smaller (`gzip`, an app package). They do not shrink the `.tflite` file or speed it up,
     except where XNNPACK's sparse kernels apply.
 
     Source: M. Zhu & S. Gupta, "To prune, or not to prune: exploring the efficacy of pruning for model compression",

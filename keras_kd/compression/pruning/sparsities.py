@@ -12,6 +12,7 @@ from keras_kd.errors import ConfigurationError, check_number, explain
 
 _CHECKED_STEPS = (0, *(10**power for power in range(8)))
 END = _CHECKED_STEPS[-1]
+_NOISE = 1e-6
 
 
 def get_sparsity(sparsity: Any, pattern: Pattern) -> Any:
@@ -58,6 +59,14 @@ def _schedule(name: str, sparsity: Any, pattern: Pattern) -> Any:
                 f"Invalid {name!r}.",
                 received=f"{sparsity!r}, which goes from {min(values):g} to {max(values):g}",
                 expected="a schedule with values from 0 to 1",
+            )
+        )
+    if values[-1] < least - _NOISE:
+        raise ConfigurationError(
+            explain(
+                f"Invalid {name!r}.",
+                received=f"{sparsity!r}, which ends at {values[-1]:g}",
+                expected=f"a schedule that ends at {least:g} or more, which the pattern {pattern} needs",
             )
         )
     return schedule

@@ -202,8 +202,11 @@ def _predicted(steps: Sequence[Move]) -> float:
 
 
 def _options(measured: Measured, table: SensitivityTable) -> dict[str, list[Option]]:
-    """The settings of each layer; zeros and bits together are expected to cost what they cost alone, summed."""
-    found = {}
+    """The settings of each layer; zeros and bits together are expected to cost what they cost alone, summed.
+
+    A layer that was not scanned has the one that leaves it as it is.
+    """
+    found = {path: [Option(FLOAT, measured.num_bytes(path, FLOAT), 0.0)] for path in measured.layers}
     for layer in table.layers:
         zeros = rising({0.0: 0.0} | layer.by_sparsity)
         bits = rising({None: 0.0} | layer.by_bits)

@@ -59,7 +59,7 @@ class Quality:
 
     def of(self, outputs: Any, labels: Any) -> float:
         if self._function is not None:
-            value = float(self._function(outputs, labels))
+            value = _number(self._function(outputs, labels))
         else:
             value = self._task.measure(outputs, labels, from_logits=self._from_logits)[self.name]
         return value
@@ -153,6 +153,15 @@ class Measured:
             batch = keras.tree.map_structure(lambda array, start=start, end=end: array[start:end], self._inputs)
             parts.append(self._model.predict_on_batch(batch))
         return keras.tree.map_structure(lambda *outputs: np.concatenate(outputs), *parts)
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise ConfigurationError(
+            explain("'measure' does not return a number.", received=repr(value), expected="a number, larger is better")
+        ) from None
 
 
 def find_from_logits(model: keras.Model) -> bool | None:

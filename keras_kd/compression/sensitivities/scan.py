@@ -94,7 +94,7 @@ def sensitivity(
 
     Args:
         model: a Functional or Sequential model, with models nested to any depth. A copy is measured; the model is never
-            changed, also not when the scan is interrupted.
+            changed, not even if the scan is interrupted.
         data: `(inputs, labels)` as arrays, or a finite data set of such batches. It should not be the training set.
         target: see `Sensitivity.choose`; the result has `settings` then.
         sparsities: fractions of zeros, above 0 and below 1.

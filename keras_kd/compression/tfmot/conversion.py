@@ -66,7 +66,7 @@ def from_tf_keras(legacy: Any, *, like: keras.Model) -> keras.Model:
         like: the Keras 3 model that says what the result looks like; it is not changed.
 
     Raises:
-        ConfigurationError: a model that TFMOT wraps still, or layers and weights that do not correspond.
+        ConfigurationError: a model still wrapped by TFMOT, or layers and weights that do not correspond.
     """
     check_model(like)
     if not isinstance(legacy, import_tf_keras().Model):

@@ -22,8 +22,8 @@ def weight_pairs(path: str, layer: keras.layers.Layer, legacy: Any) -> list[tupl
     Raises:
         ConfigurationError: other names, shapes or dtypes.
     """
-    ours = {**_keyed(layer.weights, lambda weight: weight.path)}
-    theirs = {**_keyed(legacy.weights, lambda variable: variable.name.partition(":")[0])}
+    ours = _keyed(layer.weights, lambda weight: weight.path)
+    theirs = _keyed(legacy.weights, lambda variable: variable.name.partition(":")[0])
     ours_shown, theirs_shown = _described(ours), _described(theirs)
     if type(layer).__name__ != type(legacy).__name__ or ours_shown != theirs_shown:
         raise ConfigurationError(

@@ -8,6 +8,7 @@ from keras import ops
 
 import keras_kd as kd
 from keras_kd.compression import Pruning, Reparametrized, sparsity, strip
+from keras_kd.compression.pruning.patterns import Pattern
 from keras_kd.compression.stripping import reparametrized_layers
 
 layers = keras.layers
@@ -280,6 +281,10 @@ def test_what_is_left_alone_is_reported_with_the_reason():
     assert all(word in str(report) for word in ("layer", "stem", "Conv2D", "fewer than the 4"))
 
 
+class OwnPattern(Pattern):
+    """Could not be saved by its text, which is that of the unstructured pattern."""
+
+
 @pytest.mark.parametrize(
     "make, message",
     [
@@ -288,6 +293,9 @@ def test_what_is_left_alone_is_reported_with_the_reason():
         (lambda m: Pruning(), "'sparsity' is missing"),
         (lambda m: Pruning("much"), "schedule"),
         (lambda m: Pruning(0.25, pattern="2:4"), "2:4"),
+        (lambda m: Pruning(kd.schedules.Linear(0.0, 0.3, steps=5), pattern="2:4"), "which ends at 0.3.*0.5 or more"),
+        (lambda m: Pruning(0.5, pattern=np.array([1, 4])), "Unknown 'pattern'"),
+        (lambda m: Pruning(0.5, pattern=OwnPattern()), "Unknown 'pattern'"),
         (lambda m: Pruning(0.5, pattern="3of4"), "pattern"),
         (lambda m: Pruning(0.5, pattern="4:2"), "pattern"),
         (lambda m: Pruning(0.5, pattern=(0, 4)), "pattern"),

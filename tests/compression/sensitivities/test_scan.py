@@ -140,6 +140,7 @@ class Interacting:
 
     baseline = 0.9
     quality = SimpleNamespace(name="accuracy", unit="points")
+    layers = ("one", "two")
 
     def __init__(self):
         self.measured = []
@@ -197,6 +198,14 @@ def test_measures_of_other_tasks():
     assert str(other).startswith("Drop of mean_absolute_error, from")
 
 
+def test_layers_that_are_not_scanned_count_in_the_size():
+    found = [
+        sensitivity(two_layers(), (X, Y), sparsities=[0.5], bits=[], target="size<1MB", verbose=False, **settings)
+        for settings in ({}, {"skip": ["two"]})
+    ]
+    assert found[0].settings.float_bytes == found[1].settings.float_bytes
+
+
 def two_layers():
     return keras.Sequential([keras.Input((4,)), layers.Dense(4, name="one"), layers.Dense(3, name="two")])
 
@@ -229,6 +238,7 @@ def not_a_number(outputs, labels):
         ({"data": 3}, "Invalid 'data'"),
         ({"data": (X, Y, Y)}, "Invalid 'data'"),
         ({"measure": not_a_number}, "not a finite number.*no layer compressed"),
+        ({"measure": lambda outputs, labels: "good"}, "'measure' does not return a number.*'good'"),
     ],
     ids=lambda value: value.split("'")[0] if isinstance(value, str) else ", ".join(value),
 )
