@@ -36,9 +36,7 @@ def shrunk(model: keras.Model, cut: Cut) -> keras.Model:
 
 
 def _is_changed(record: LayerTrace, cut: Cut) -> bool:
-    sizes = keras.tree.flatten([value for value in record.sizes.values()])
-    ids = [use.ids for use in record.uses.values()] + [value for value in sizes if isinstance(value, np.ndarray)]
-    return not all(cut.mask(value).all() for value in ids)
+    return not all(cut.mask(ids).all() for ids in record.ids())
 
 
 def _size(value: Any, cut: Cut) -> Any:

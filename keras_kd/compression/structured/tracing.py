@@ -44,6 +44,7 @@ class Trace:
         outputs = self._run(model, [Flow.fixed(tensor.shape) for tensor in model.inputs], "", 1)
         for flow in outputs:
             self.channels.fix(flow.ids, "an output of the model")
+        self._keep_unfollowed()
         self._keep_shared_weights()
 
     def _run(self, model: keras.Model, inputs: Sequence[Flow], prefix: str, times: int | None) -> list[Flow]:
@@ -86,6 +87,14 @@ class Trace:
                 visit.keep(outputs, f"the {name} of {path!r} joins channels")
         return outputs
 
+    def _keep_unfollowed(self) -> None:
+        """Keeps the channels of layers with a call that is not followed, and those of the layers inside them."""
+        for record in self.layers.values():
+            is_layer = isinstance(record.layer, keras.layers.Layer)
+            for layer in all_layers(record.layer) if record.reason and is_layer else ():
+                if id(layer) in self.layers:
+                    self.keep(self.layers[id(layer)], record.reason)
+
     def _keep_shared_weights(self) -> None:
         """Keeps the channels of layers whose weights something reads that is not followed, as tied layers do."""
         reader = {id(weight): path for weight, path in self._read}
@@ -99,9 +108,9 @@ class Trace:
                     self.keep(record, f"its weights are read by {reader[id(weight)]!r}")
 
     def keep(self, record: LayerTrace, reason: str) -> None:
-        """Keeps all channels that the weights of a layer follow."""
-        for use in record.uses.values():
-            self.channels.fix(use.ids, reason)
+        """Keeps all channels that the weights and the configuration of a layer follow."""
+        for ids in record.ids():
+            self.channels.fix(ids, reason)
 
     def _nested(self, model: keras.Model, path: str, inputs: list[Flow], times: int | None) -> list[Flow]:
         graph = self._graphs.setdefault(id(model), functional(model))

@@ -39,7 +39,7 @@ class LayerTrace:
             channels or of sizes that stay.
         work: per call, a weight and how often each of its elements is multiplied.
         scores: further multiplications per channel: the channels, and how many for each.
-        is_listed: whether the report lists it as a layer that is not followed.
+        reason: why at least one of its calls is not followed, so that the channels of all its calls stay; or empty.
     """
 
     layer: Any
@@ -48,7 +48,12 @@ class LayerTrace:
     sizes: dict[str, Any] = dataclasses.field(default_factory=dict)
     work: list[tuple[str, int | None]] = dataclasses.field(default_factory=list)
     scores: list[tuple[np.ndarray, int | None]] = dataclasses.field(default_factory=list)
-    is_listed: bool = False
+    reason: str = ""
+
+    def ids(self) -> list[np.ndarray]:
+        """The channels that its weights and its configuration follow."""
+        sizes = [item for value in self.sizes.values() for item in (value if isinstance(value, tuple) else (value,))]
+        return [use.ids for use in self.uses.values()] + [size for size in sizes if isinstance(size, np.ndarray)]
 
 
 @dataclasses.dataclass
@@ -126,10 +131,10 @@ class Visit:
         return [Flow.fixed(shape) for shape in self.shapes]
 
     def give_up(self, reason: str) -> None:
-        """Lets the report list a layer with weights, all of whose channels stay."""
-        if getattr(self.layer, "weights", None) and not self.record.is_listed:
-            self.record.is_listed = True
+        """Keeps all channels of the layer, those of its other calls as well; the report lists a layer with weights."""
+        if getattr(self.layer, "weights", None) and not (self.record.reason or self.record.uses):
             self.channels.fix(self.channels.fresh(self.shapes[0][-1] or 1, self.path), reason)
+        self.record.reason = self.record.reason or reason
 
     def same(self) -> list[Flow]:
         """Outputs with the channels of the first input."""

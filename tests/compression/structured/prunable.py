@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from keras_kd.compression import ChannelPruning
 from keras_kd.surgery.weights import weights_by_name
 
 
@@ -129,3 +130,14 @@ def masked(model, small):
         assert np.array_equal(value[stays], kept.ravel()), name  # all of them, in their order
         weight.assign(np.where(stays, value, 0))
     return copy
+
+
+def assert_equals_masked(model, **settings):
+    """Prunes at random, compares with the masked model, and returns the smaller one."""
+    small = ChannelPruning(score="random", **settings).apply(model, verbose=False)
+    x = examples(model)
+    pairs = zip(keras.tree.flatten(masked(model, small)(x)), keras.tree.flatten(small(x)), strict=True)
+    for expected, made in pairs:
+        np.testing.assert_allclose(made, expected, rtol=1e-5, atol=1e-5)
+    assert small.count_params() < model.count_params()
+    return small
