@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from keras_kd.compression.structured.channels import FIXED
 from keras_kd.compression.structured.flow import Flow
 from keras_kd.compression.structured.visit import Visit
 
@@ -30,12 +31,19 @@ def layer_normalization(visit: Visit) -> list[Flow]:
 def _use_all(visit: Visit, flow: Flow, axes: list[int], role: str) -> None:
     """Weights whose axes are some of the tensor's."""
     if len(flow.axes) > 1:
-        visit.keep([flow], f"enters {visit.path!r} with its axes reordered")
+        reason = f"enters {visit.path!r} with its axes reordered"
+        visit.keep([flow], reason)
+        visit.give_up(reason)
         return
     for name in visit.weights():
         for number, axis in enumerate(axes):
-            if axis in flow.axes:
-                visit.use(name, number, flow.one_axis(axis), role if name in ("gamma", "scale") else "other")
+            visit.use(name, number, _channels(flow, axis), role if name in ("gamma", "scale") else "other")
+
+
+def _channels(flow: Flow, axis: int) -> np.ndarray:
+    """The channels along an axis, int [size]; fixed if they are along another one."""
+    ids = flow.one_axis(axis)
+    return np.full(flow.shape[axis], FIXED) if ids is None else ids
 
 
 def group_normalization(visit: Visit) -> list[Flow]:
@@ -56,7 +64,7 @@ def parametric_relu(visit: Visit) -> list[Flow]:
     flow, shared = visit.inputs[0], visit.layer.shared_axes or ()
     if len(flow.axes) > 1:
         return visit.stay(f"enters {visit.path!r} with its axes reordered")
-    for axis in flow.axes:
+    for axis in range(1, len(flow.shape)):
         if axis not in shared:
-            visit.use("alpha", axis - 1, np.asarray(flow.one_axis(axis)), "other")
+            visit.use("alpha", axis - 1, _channels(flow, axis), "other")
     return visit.same()

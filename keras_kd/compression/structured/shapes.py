@@ -51,9 +51,7 @@ def _reduced(visit: Visit, axes: tuple[int, ...], keepdims: bool) -> list[Flow]:
 def reshape(visit: Visit) -> list[Flow]:
     """Flatten and Reshape: the target shape follows the channels."""
     flow, shape = visit.inputs[0], visit.shapes[0]
-    if flow.is_fixed:
-        return [Flow.fixed(shape)]
-    made = reshaped(flow, shape, visit.channels)
+    made = Flow.fixed(shape) if flow.is_fixed else reshaped(flow, shape, visit.channels)
     if made is None:
         return visit.stay(f"enters {visit.path!r}, a reshape of unknown size")
     if hasattr(visit.layer, "target_shape"):

@@ -113,8 +113,8 @@ class Visit:
         if known is not value:
             pairs = zip(known, value, strict=True) if isinstance(value, tuple) else [(known, value)]
             for one, other in pairs:
-                if isinstance(one, np.ndarray):
-                    self.channels.unite(one, other, SUMMED)
+                ids = (item if isinstance(item, np.ndarray) else np.array(FIXED) for item in (one, other))
+                self.channels.unite(*ids, SUMMED)
 
     def work(self, weight: str, positions: Iterable[int | None]) -> None:
         """Records how often each element of a weight is multiplied."""
