@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keras
 import numpy as np
 
 from keras_kd.compression.structured.flow import Flow
@@ -12,16 +13,21 @@ _GATES = {"LSTM": 4, "GRU": 3, "SimpleRNN": 1}
 
 def recurrent(visit: Visit) -> list[Flow]:
     """LSTM, GRU and SimpleRNN: a unit is one slice of each gate."""
-    sequence, *states = visit.inputs
+    sequence = visit.inputs[0]
     units, gates = visit.layer.units, _GATES[type(visit.layer).__name__]
     visit.use("cell/kernel", 0, visit.read(sequence, 2), "input")
     ids = _units(visit, gates, units)
-    for state in states:
-        if len(state.shape) == 2:
-            visit.channels.unite(visit.read(state, 1), ids, SUMMED)
+    for state in _states(visit):
+        visit.channels.unite(visit.read(state, 1), ids, SUMMED)
     for name in ("cell/kernel", "cell/recurrent_kernel"):
         visit.work(name, [sequence.shape[1]])
     return [Flow.along(len(shape) - 1, ids, shape) for shape in visit.shapes]
+
+
+def _states(visit: Visit) -> list[Flow]:
+    """The initial states of a call, which are among its inputs with the mask, if any."""
+    states = visit.args[1] if len(visit.args) > 1 else visit.kwargs.get("initial_state")
+    return [state for state in keras.tree.flatten(states) if isinstance(state, Flow)]
 
 
 def _units(visit: Visit, gates: int, units: int) -> np.ndarray:
@@ -94,16 +100,15 @@ def time_distributed(visit: Visit) -> list[Flow]:
 def bidirectional(visit: Visit) -> list[Flow]:
     """Two recurrent layers, whose outputs are joined or summed."""
     layer, flow, shape = visit.layer, visit.inputs[0], visit.shapes[0]
-    if len(visit.shapes) > 1 or len(visit.inputs) > 1 or layer.merge_mode not in ("concat", "sum", "mul", "ave"):
+    if len(visit.shapes) > 1 or _states(visit) or layer.merge_mode not in ("concat", "sum", "mul", "ave"):
         return visit.stay(f"enters {visit.path!r}, whose states are read or whose outputs are not merged")
-    made_shape = (*shape[:-1], layer.forward_layer.units if hasattr(layer.forward_layer, "units") else None)
+    made_shape = (*shape[:-1], shape[-1] // 2 if layer.merge_mode == "concat" else shape[-1])
     made = [
         visit.inner(one, f"{visit.path}/{one.name}", [flow], (flow,), {}, [made_shape], visit.times)[0]
         for one in (layer.forward_layer, layer.backward_layer)
     ]
     axis = len(shape) - 1
     forward, backward = (visit.read(one, axis) for one in made)
-    if layer.merge_mode == "concat":
-        return [Flow.along(axis, np.concatenate([forward, backward]), shape)]
-    visit.channels.unite(forward, backward, SUMMED)
-    return [Flow.along(axis, forward, shape)]
+    visit.channels.unite(forward, backward, SUMMED)  # Keras takes both directions to be of the same size
+    ids = np.concatenate([forward, backward]) if layer.merge_mode == "concat" else forward
+    return [Flow.along(axis, ids, shape)]
