@@ -31,12 +31,22 @@ def is_elementwise(activation: Any) -> bool:
 
 
 def unary(visit: Visit) -> list[Flow]:
-    """An element depends on one element: activations, dropout, noise."""
+    """An element depends on one element: activations, noise. `Trace` keeps the channels of other activations."""
     return visit.same()
 
 
-def activation(visit: Visit) -> list[Flow]:
-    """Any function is allowed that is elementwise; `Trace` keeps the channels of others."""
+def dropout(visit: Visit) -> list[Flow]:
+    """Dropout, whose noise may have a shape, with a number of channels."""
+    noise = visit.layer.noise_shape or ()
+    if any(noise[axis : axis + 1] not in ((), (None,), (1,)) for axis in visit.inputs[0].axes):
+        return visit.stay(f"enters {visit.path!r}, whose noise_shape is {noise}")
+    return visit.same()
+
+
+def clip(visit: Visit) -> list[Flow]:
+    """`keras.ops.clip` between two numbers, the same for all channels."""
+    if np.ndim(visit.layer.x_min) or np.ndim(visit.layer.x_max):
+        return visit.stay(f"enters {visit.path!r}, whose limits are arrays")
     return visit.same()
 
 
@@ -96,7 +106,7 @@ def split(visit: Visit) -> list[Flow]:
     operation, (flow,) = visit.layer, visit.inputs
     axis = operation.axis % len(flow.shape)
     if axis not in flow.axes:
-        return visit.same() if flow.shape[axis] != len(visit.shapes) else visit.stay(f"is split by {visit.path!r}")
+        return visit.same()
     ids = flow.one_axis(axis)
     if ids is None or not isinstance(operation.indices_or_sections, int):
         return visit.stay(f"is split by {visit.path!r} into other than equal parts")

@@ -54,7 +54,8 @@ def einsum_dense(visit: Visit) -> list[Flow]:
         visit.use("bias", 0, ids, "other")
     at = made.index(output)
     partial = layer.partial_output_shape
-    visit.size("output_shape", tuple(ids if at == number else size for number, size in enumerate(partial, start=1)))
+    sizes = enumerate(partial, start=rank - len(partial))  # an ellipsis stands for axes that it leaves out
+    visit.size("output_shape", tuple(ids if at == number else size for number, size in sizes))
     return [Flow.along(at, ids, shape)]
 
 
@@ -77,6 +78,7 @@ def _letters(equation: str, rank: int) -> tuple[str, str, str] | None:
 
 def embedding(visit: Visit) -> list[Flow]:
     shape = visit.shapes[0]
+    visit.keep(visit.inputs, f"enters {visit.path!r}, which looks its values up")
     ids = visit.computed("embeddings", 1, shape[-1])
     visit.size("output_dim", ids)
     return [Flow.along(len(shape) - 1, ids, shape)]

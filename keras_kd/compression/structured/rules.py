@@ -14,9 +14,9 @@ from keras_kd.compression.structured.visit import Visit
 Rule = Callable[[Visit], list[Flow]]
 
 _LAYERS: dict[Rule, str] = {
-    elementwise.unary: "ReLU LeakyReLU ELU Dropout SpatialDropout1D SpatialDropout2D SpatialDropout3D GaussianDropout "
-    "GaussianNoise AlphaDropout ActivityRegularization Identity",
-    elementwise.activation: "Activation",
+    elementwise.unary: "ReLU LeakyReLU ELU Activation SpatialDropout1D SpatialDropout2D SpatialDropout3D "
+    "GaussianDropout GaussianNoise ActivityRegularization Identity",
+    elementwise.dropout: "Dropout AlphaDropout",
     elementwise.softmax: "Softmax",
     elementwise.rescaling: "Rescaling",
     elementwise.merge: "Add Subtract Multiply Maximum Minimum Average",
@@ -47,9 +47,10 @@ _LAYERS: dict[Rule, str] = {
     sequences.bidirectional: "Bidirectional",
 }
 _OPERATIONS: dict[Rule, str] = {
-    elementwise.unary: "Abs Absolute Cast Celu Clip Cos Elu Exp Expm1 Gelu HardShrink HardSigmoid HardSilu HardTanh "
+    elementwise.unary: "Abs Absolute Cast Celu Cos Elu Exp Expm1 Gelu HardShrink HardSigmoid HardSilu HardTanh "
     "LeakyRelu Log Log1p LogSigmoid Mish Negative Reciprocal Relu Relu6 Rsqrt Selu Sigmoid Sign Silu Sin SoftShrink "
     "Softplus Softsign Sqrt Square StopGradient Tanh",
+    elementwise.clip: "Clip",
     elementwise.binary_operation: "Add Subtract Multiply Divide TrueDivide Maximum Minimum Power",
     elementwise.concatenate: "Concatenate",
     elementwise.split: "Split",
