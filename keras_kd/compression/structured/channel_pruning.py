@@ -28,6 +28,7 @@ Measure = Callable[[keras.Model], float]
 
 SCORES = ("group_norm", "l1", "l2", "batch_norm", "taylor", "random")
 _COMPARABLE = ("batch_norm", "taylor", "random")  # between layers, as they are
+_UNSCORED = {"batch_norm": "no normalization with a scale", "taylor": "no gradient reaches its kernel"}
 _SHOWN = 3
 
 
@@ -107,8 +108,8 @@ class ChannelPruning(Transform):
             (P. Molchanov et al., 2019), from `data` and `loss`. `"random"`: the baseline. Norms are divided by the mean
             of their group.
         scope: `"global"` ranks the channels of all groups together, `"local"` takes the same fraction of each.
-        multiple_of: of what the numbers of channels that stay are multiples, such as 8; a group that keeps all its
-            channels keeps its number.
+        multiple_of: round the remaining channel counts up to a multiple of this, such as 8; a group that keeps all its
+            channels keeps its number. Attention heads count as channels: with 8, all of 4 heads stay.
         skip: the paths of layers whose weights keep their shapes.
         data, loss: for `"taylor"`: what `fit` and `compile` take; without a loss, the one the model is compiled with.
         seed: of the random score.
@@ -176,6 +177,8 @@ class ChannelPruning(Transform):
         pools, ranking = self._ranking(model, trace)
         num_channels = len(trace.channels.classes())
         before = self._cost(model, Cut(trace))
+        if before == 0:
+            raise _nothing_to_reduce(model, self.target)
 
         def cost(num_removed: int) -> float:
             return self._cost(model, Cut(trace, ranking.kept(num_removed, num_channels)))
@@ -189,8 +192,9 @@ class ChannelPruning(Transform):
 
     def _ranking(self, model: keras.Model, trace: Trace) -> tuple[list[Pool], Ranking]:
         values = self._scores(model, trace)
-        reason = {"batch_norm": "no normalization with a scale", "taylor": "no gradient reaches its kernel"}
-        pools = list(removable(trace.channels.pools(), values, reason.get(self.score, "no weights")))
+        pools = trace.channels.pools()
+        if self.score in _UNSCORED:
+            pools = list(removable(pools, values, _UNSCORED[self.score]))
         free = [pool for pool in pools if not pool.reason]
         if self.score not in _COMPARABLE:
             values = scores.relative(values, free)
@@ -223,7 +227,10 @@ class ChannelPruning(Transform):
             return count_operations(cut)
         if self.target == "parameters":
             return count_parameters(cut, model)
-        return check_number("measure(model)", self.measure(shrunk(model, cut)), at_least=0)
+        seconds = check_number("measure(model)", self.measure(shrunk(model, cut)), at_least=0)
+        if seconds == 0:
+            raise ConfigurationError(explain("Invalid 'measure(model)'.", received=seconds, expected="seconds above 0"))
+        return seconds
 
     def _keep_skipped(self, trace: Trace) -> None:
         records = {record.path: record for record in trace.layers.values() if record.uses}
@@ -243,6 +250,19 @@ class ChannelPruning(Transform):
 def _row(pool: Pool, kept: np.ndarray) -> ChannelRow:
     layers, after = tuple(dict.fromkeys(pool.owners)), int(kept[pool.classes].sum())
     return ChannelRow(layers, len(pool.classes) * pool.width, after * pool.width, pool.reason)
+
+
+def _nothing_to_reduce(model: keras.Model, target: str) -> ConfigurationError:
+    return ConfigurationError(
+        explain(
+            f"{model.name!r} has no {target} to reduce.",
+            received=f"0 {target}",
+            expected="a model with kernels, as only these are counted"
+            if target == "operations"
+            else "a model with weights",
+            fix="Set a target of 'parameters' or 'latency'." if target == "operations" else None,
+        )
+    )
 
 
 def _out_of_reach(model: keras.Model, fraction: float, report: ChannelReport) -> ConfigurationError:

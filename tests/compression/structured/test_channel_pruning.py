@@ -191,6 +191,40 @@ def test_a_latency_is_reached_by_measuring_smaller_models():
     assert len(measured) < 8 and "latency" in str(report)
 
 
+@pytest.mark.parametrize("seconds", [0, 0.0, -1.0, float("nan"), None, "1"])
+def test_a_measure_returns_a_number_above_zero(seconds):
+    with pytest.raises(ConfigurationError, match=r"Invalid 'measure\(model\)'"):
+        ChannelPruning(latency=0.5, measure=lambda model: seconds).report(perceptron())
+
+
+def test_a_measure_that_is_zero_for_a_smaller_model():
+    measured = iter([1e-3, 0.0])
+    with pytest.raises(ConfigurationError, match="seconds above 0"):
+        ChannelPruning(latency=0.5, measure=lambda model: next(measured)).report(perceptron())
+
+
+def test_a_model_with_nothing_to_reduce():
+    tokens = keras.Input((5,), dtype="int32")
+    pooled = keras.Model(tokens, layers.GlobalAveragePooling1D()(layers.Embedding(9, 6)(tokens)))
+    with pytest.raises(ConfigurationError, match="no operations to reduce.*Set a target of 'parameters'"):
+        ChannelPruning(operations=0.5).report(pooled)
+    x = keras.Input((4,))
+    with pytest.raises(ConfigurationError, match="no parameters to reduce"):
+        ChannelPruning(parameters=0.5).apply(keras.Model(x, layers.ReLU()(x)))
+
+
+def test_heads_are_rounded_as_channels_are():
+    x = keras.Input((6, 8))
+    h = layers.Dense(8, name="wide")(layers.MultiHeadAttention(4, 3, output_shape=16, name="attention")(x, x))
+    model = randomized(keras.Model(x, layers.Dense(2, name="head")(h)))
+
+    def heads(multiple_of):
+        report = ChannelPruning(parameters=0.8, scope="local", multiple_of=multiple_of).report(model)
+        return widths(report)["attention (heads)"]
+
+    assert heads(1)[1] < 4 and heads(8) == (4, 4)
+
+
 def test_the_report_is_a_table(capsys):
     prune = ChannelPruning(operations=0.6, score="random", seed=3)
     small = prune.apply(randomized(perceptron()))
