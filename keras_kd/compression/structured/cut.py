@@ -99,13 +99,13 @@ def _known(times: int | None, path: str) -> int:
 class Ranking:
     """The order in which classes leave, and what is left when the first ones have left.
 
-    Every pool keeps at least one class. Numbers of channels are rounded up to a multiple.
+    Every pool keeps at least one class.
 
     Args:
         pools: those from which classes may leave.
         scores: a number per class; the smallest leave first.
         scope: `"global"` compares the classes of all pools, `"local"` takes the same fraction of each.
-        multiple_of: of what the numbers of channels that stay are multiples.
+        multiple_of: round the remaining channel counts up to a multiple of this; attention heads count as channels.
     """
 
     def __init__(self, pools: Sequence[Pool], scores: np.ndarray, *, scope: str, multiple_of: int):

@@ -15,7 +15,6 @@ from keras_kd.compression.structured.visit import Use
 from keras_kd.errors import ConfigurationError, explain
 from keras_kd.surgery.weights import weights_by_name
 
-Score = Callable[[Trace, np.ndarray], np.ndarray]
 Values = Mapping[int, np.ndarray]
 
 

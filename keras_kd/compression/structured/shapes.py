@@ -84,9 +84,11 @@ def permute(visit: Visit) -> list[Flow]:
 
 
 def transpose(visit: Visit) -> list[Flow]:
-    """`keras.ops.transpose`, which leaves the batch in place."""
+    """`keras.ops.transpose` with the batch left in place, as the other rules take axis 0 to be the batch."""
     axes = visit.layer.axes or tuple(reversed(range(len(visit.inputs[0].shape))))
     axes = tuple(axis % len(axes) for axis in axes)
+    if axes[0] != 0:
+        return visit.stay(f"enters {visit.path!r}, which moves the batch to another axis")
     return _transposed(visit, axes)
 
 

@@ -97,3 +97,10 @@ def test_what_an_embedding_looks_up_stays():
     model = around(lambda x: layers.Embedding(30, 4)(ops.cast(ops.abs(x), "int32")), shape=(6,))
     assert "looks its values up" in reason(model)
     assert_equals_masked(model, parameters=0.9)
+
+
+def test_a_transpose_that_moves_the_batch_keeps_the_channels():
+    moved = around(lambda x: ops.transpose(ops.transpose(x, (1, 0, 2)), (1, 0, 2)))
+    assert "moves the batch" in reason(moved)
+    assert_equals_masked(moved, parameters=0.9)
+    assert reason(around(lambda x: ops.transpose(ops.transpose(x, (0, 2, 1)), (0, -1, 1)))) == ""
