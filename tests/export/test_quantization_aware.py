@@ -62,6 +62,17 @@ def test_layers_of_all_kinds_become_integer_operators(make, tmp_path):
     assert result.agreement >= 0.9 and result.ranges == "trained"  # after one step, many outputs are almost tied
 
 
+def test_the_file_normalizes_positions_without_variance_as_the_model_does(tmp_path):
+    keras.utils.set_random_seed(0)
+    x = keras.Input((6, 8))
+    h = layers.LayerNormalization()(layers.Dense(8, activation="relu")(x))
+    inputs = np.random.default_rng(0).normal(size=(100, 6, 8)).astype("float32")
+    inputs *= np.array([1, 0, 0.005, 0.05, 1, 1], "float32")[:, None]
+    result, dtypes = export_after_a_step(keras.Model(x, h), inputs, tmp_path / "net.tflite")
+    assert dtypes <= INTEGERS and result.float_operators == ()
+    assert result.max_difference < 0.2  # of outputs up to 3
+
+
 def test_learned_steps_and_skipped_layers(tmp_path):
     model = keras.Sequential(
         [keras.Input((8, 8, 1)), layers.Conv2D(4, 3, activation="relu"), layers.Flatten(), layers.Dense(4, name="head")]

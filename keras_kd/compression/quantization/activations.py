@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_kd.compression.quantization.fake_quant import IntegerRange, fake_quantize
+from keras_kd.compression.quantization.fake_quant import IntegerRange, fake_quantize, nudge
 from keras_kd.compression.state import replicated
 from keras_kd.errors import ConfigurationError, explain
 from keras_kd.features.paths import layers_by_path
@@ -85,8 +85,12 @@ class ActivationQuantizer(keras.layers.Layer):
         minimum, maximum = (np.asarray(ops.convert_to_numpy(value), "float32") for value in self._limits())
         return IntegerRange(minimum, maximum, self.bits, self._is_symmetric)
 
+    def step(self) -> Any:
+        """The distance of neighboring values of the range, a float32 scalar tensor without gradient."""
+        return ops.stop_gradient(nudge(*self._limits(), self.bits, self._is_symmetric)[2])
+
     def is_ready(self) -> bool:
-        """Whether the layer rounds: it has seen a batch with a value that is not 0, and the warm-up is over."""
+        """Whether the layer rounds: the warm-up is over, and the range is fixed or a batch had a value other than 0."""
         return bool(ops.convert_to_numpy(self._is_ready()))
 
     @property

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 from keras import ops
 
+from keras_kd.compression.quantization.activations import is_exporting
 from keras_kd.compression.quantization.inside import QuantizedInside
 from keras_kd.features.capture import replaced
 from keras_kd.serialization import register
@@ -42,7 +45,8 @@ class InsideLayerNormalization(QuantizedInside):
             values = ops.cast(inputs, "float32")
             centered = rounded["centered"](values - rounded["mean"](ops.mean(values, axis=axes, keepdims=True)))
             variance = rounded["variance"](ops.mean(rounded["squares"](centered * centered), axis=axes, keepdims=True))
-            outputs = centered * rounded["inverse"](ops.rsqrt(rounded["shifted_variance"](variance + layer.epsilon)))
+            shifted = rounded["shifted_variance"](variance + layer.epsilon)
+            outputs = centered * self._inverse(shifted, training=training)
             if layer.scale:
                 gamma = ops.reshape(ops.cast(layer.gamma, "float32"), shape)
                 outputs = rounded["normalized"](outputs) * gamma
@@ -52,3 +56,19 @@ class InsideLayerNormalization(QuantizedInside):
             return ops.cast(outputs, layer.compute_dtype)
 
         return replaced(layer, "call", lambda original: call)
+
+    def _inverse(self, shifted: Any, *, training: bool) -> Any:
+        """`1 / sqrt(shifted)`, rounded; where `shifted` was rounded to 0, the largest value of its range.
+
+        The integer kernel computes it so. The range follows the square roots of at least one step of `shifted`.
+        """
+        quantizer = self.quantizers["inverse"]
+        if training:
+            quantizer.follow([ops.rsqrt(ops.maximum(shifted, self.quantizers["shifted_variance"].step()))])
+        if not is_exporting():
+            shifted = ops.maximum(shifted, _ALMOST_ZERO)
+        return quantizer(ops.rsqrt(shifted), training=False)
+
+
+_ALMOST_ZERO = 1e-20
+"""Its inverse square root is above any range and, like its derivative, finite in float32."""

@@ -106,3 +106,28 @@ def test_masked_steps_of_a_recurrent_layer_stay_masked():
     x[:, 2:] = 0
     np.testing.assert_allclose(model(x), aware.strip(model)(x), atol=1e-5)
     np.testing.assert_allclose(model(x), model(ops.concatenate([x[:, :2], np.zeros((3, 1, 4))], 1)), atol=1e-6)
+
+
+def small_positions(count):
+    """Sequences of which a position is 0 in all values, and others nearly."""
+    x = np.random.default_rng(1).normal(size=(count, *SEQUENCE)).astype("float32")
+    x[:, 1] = 0
+    x[:, 2] *= 0.005
+    x[:, 3] *= 0.05
+    return x
+
+
+@pytest.mark.parametrize("settings", [{}, {"algorithm": "lsq", "warmup": 1}])
+def test_positions_without_variance_are_trained(settings):
+    """Their variance is less than half a step of its range, so that it is rounded to 0."""
+    model = keras.Sequential(
+        [keras.Input(SEQUENCE), layers.Dense(8, activation="relu"), layers.LayerNormalization(), layers.Flatten()]
+    )
+    model = QuantizationAware(**settings).apply(model, verbose=False)
+    model.compile("sgd", "mse", jit_compile=False)
+    x = small_positions(32)
+    losses = model.fit(x, np.zeros((32, 48)), batch_size=8, epochs=2, verbose=0).history["loss"]
+    assert np.isfinite(losses).all() and all(np.isfinite(weight).all() for weight in model.get_weights())
+    inside = {path.rpartition("/")[2]: one.range() for path, one in quantizers(model).items() if "inside" in path}
+    largest = 1 / np.sqrt(inside["shifted_variance"].scale)
+    assert largest / 2 < inside["inverse"].maximum < largest * 2
