@@ -14,6 +14,7 @@ from keras import ops
 from keras_kd.compression.quantization.activations import ActivationQuantizer, is_exporting
 from keras_kd.compression.quantization.fake_quant import fake_quantize, nudge
 from keras_kd.compression.quantization.weights import FakeQuantizedWeight
+from keras_kd.compression.state import replicated
 from keras_kd.serialization import register
 
 _LEAST = 1e-8
@@ -39,7 +40,8 @@ class LearnedStepWeight(FakeQuantizedWeight):
     """Rounds a weight to multiples of a step size that is trained, one for each channel or one for all.
 
     The step starts at `2 * mean |weight| / sqrt(largest)`, and its gradient is scaled by `1 / sqrt(n * largest)`, with
-    the `n` weights that share it and the largest integer `2^(bits - 1) - 1`. The variable is `step_size`.
+    the `n` weights that share it and the largest integer `2^(bits - 1) - 1`. The variable is `step_size`. It
+    is never frozen: like the weight, it is still trained when the ranges of the activations are frozen.
     """
 
     @property
@@ -81,13 +83,22 @@ class LearnedStepQuantizer(ActivationQuantizer):
 
     The range follows the activation for `warmup` steps, at least for one; after it, both of its ends are multiplied by
     the trained variable `stretch`, so that 0 stays the same integer. The gradient is that of the step size, scaled by
-    `1 / sqrt(n * largest)` with the `n` values of an example and the largest integer. From step `freeze` on, no
-    gradient reaches it.
+    `1 / sqrt(n * largest)` with the `n` values of an example and the largest integer.
+
+    From step `freeze` on, a copy without gradient, `frozen_stretch`, takes the place of `stretch`, which an optimizer
+    with momentum or weight decay still moves.
     """
 
     def __init__(self, **settings: Any):
         super().__init__(**settings)
         self.stretch = self.add_weight(name="stretch", shape=(), initializer="ones", trainable=self.fixed is None)
+        if self.freeze is not None:
+            self.frozen_stretch = replicated(self, "frozen_stretch", initializer="ones")
+
+    def follow(self, observed):
+        if self.freeze is not None:
+            self.frozen_stretch.assign(ops.stop_gradient(self._current_stretch()))
+        super().follow(observed)
 
     def _limits(self):
         minimum, maximum = super()._limits()
@@ -95,7 +106,14 @@ class LearnedStepQuantizer(ActivationQuantizer):
         return minimum * factor, maximum * factor
 
     def _factor(self) -> Any:
-        return ops.maximum(ops.abs(ops.convert_to_tensor(self.stretch)), _LEAST)
+        return ops.maximum(ops.abs(self._current_stretch()), _LEAST)
+
+    def _current_stretch(self) -> Any:
+        stretch = ops.convert_to_tensor(self.stretch)
+        if self.freeze is None:
+            return stretch
+        is_frozen = ops.convert_to_tensor(self.count) > self.freeze * self.calls
+        return ops.where(is_frozen, ops.convert_to_tensor(self.frozen_stretch), stretch)
 
     def _last_step(self):
         start = max(self.warmup, 1)
@@ -110,8 +128,5 @@ class LearnedStepQuantizer(ActivationQuantizer):
         slope = step_gradient(values, step, ops.round(low / step), ops.round(high / step)) * step
         slope = slope / math.sqrt(math.prod(size or 1 for size in inputs.shape[1:]) * (2.0**self.bits - 1))
         factor = self._factor()
-        if self.freeze is not None:
-            is_frozen = ops.convert_to_tensor(self.count) > self.freeze * self.calls
-            factor = ops.where(is_frozen, ops.stop_gradient(factor), factor)
         change = factor / ops.stop_gradient(factor) - 1.0
         return rounded + ops.cast(slope * (change - ops.stop_gradient(change)), rounded.dtype)

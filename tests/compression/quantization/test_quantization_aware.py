@@ -109,6 +109,27 @@ def test_ranges_and_statistics_stay_from_a_step_on():
     assert not np.allclose(seen[2][1], seen[3][1])  # gamma and beta are still trained
 
 
+def test_learned_ranges_stay_from_a_step_on():
+    """Also under momentum and weight decay, after a save, and in the result; the steps of weights are trained on."""
+    x, y = images()
+    model = QuantizationAware(algorithm="lsq", freeze=2).apply(net(), verbose=False)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.AdamW(0.05, weight_decay=0.1), loss, jit_compile=False)
+    seen = []
+    for _ in range(5):
+        model.train_on_batch(x, y)
+        learned = {path: one for path, one in quantizers(model).items() if hasattr(one, "stretch")}
+        ends = {path: (float(one.range().minimum), float(one.range().maximum)) for path, one in learned.items()}
+        seen.append((ends, float(model.get_layer("head").reparametrizations["kernel"].step_size[0])))
+    assert "relu_quantizer" in seen[0][0] and seen[0][0] != seen[1][0]
+    assert seen[1][0] == seen[2][0] == seen[4][0]
+    assert seen[1][1] != seen[4][1]
+    assert float(learned["relu_quantizer"].stretch) != float(learned["relu_quantizer"].frozen_stretch)
+    copy = keras.models.clone_model(model)
+    copy.set_weights(model.get_weights())
+    np.testing.assert_array_equal(predicted(copy, x), predicted(model, x))
+
+
 def test_frozen_statistics_are_those_of_inference():
     x, _ = images()
     model = QuantizationAware(freeze=1).apply(net(), verbose=False)
