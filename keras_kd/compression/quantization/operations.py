@@ -1,4 +1,4 @@
-"""What an integer file does with each operation of a graph: computes it, fuses it, or passes its numbers on."""
+"""What an integer file does with each operation of a graph: computes it, fuses it, or passes its input through."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Kind(enum.Enum):
     ARITHMETIC = "an operation into which a ReLU is fused"
     RELU = "fused into the operation before"
     JOINED = "one range for the inputs and the output"
-    PASSED = "the numbers of its input"
+    PASSED = "its input, unchanged"
     AVERAGED = "the range of its input"
 
 

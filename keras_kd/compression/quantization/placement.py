@@ -23,7 +23,7 @@ class Rounding:
     Attributes:
         path: of the operation that makes it, or of the input.
         tensor: the symbolic tensor.
-        runs: how often the operation runs in one forward pass of the model, because its model does.
+        runs: how often the tensor is made in one forward pass of the model, because its model runs that often.
         reason: why the tensor is not rounded by a quantizer of its own; empty if it is.
         activation: the activation that makes it, or `"linear"`.
         source: the tensor whose quantizer rounds this one as well; None for a quantizer of its own.
@@ -44,24 +44,38 @@ def roundings(
 
     Operations that an integer file fuses form a unit, of which only the end is rounded: a convolution or dense layer,
     the batch normalization after it, the ReLU after that; an addition and its ReLU. The inputs of a concatenation that
-    nothing else reads get its range. Poolings, reshapes and paddings pass numbers on.
+    nothing else reads get its range. Poolings, reshapes and paddings pass their input through.
 
     Args:
         model: a graph of layers, with models nested to any depth.
         skip: the paths of layers whose outputs are not rounded.
         passes: whether a layer's output is on the grid already, such as that of an embedding with a rounded table.
     """
-    return list(_Placement(set(skip), passes).of(model, "", 1))
+    return list(_Placement(set(skip), passes, _model_runs(model)).of(model, ""))
+
+
+def _model_runs(model: keras.Model) -> dict[int, int]:
+    """How often a model and each model nested in it run in one forward pass, in all places together, by id."""
+    runs: collections.Counter = collections.Counter()
+
+    def count(inner: keras.Model) -> None:
+        runs[id(inner)] += 1
+        for call in calls_of(functional(inner)):
+            if is_graph(call.operation):
+                count(call.operation)
+
+    count(model)
+    return runs
 
 
 class _Placement:
-    def __init__(self, skip: set[str], passes: Callable[[Any], bool]):
-        self.skip, self.passes = skip, passes
+    def __init__(self, skip: set[str], passes: Callable[[Any], bool], runs: dict[int, int]):
+        self.skip, self.passes, self.runs = skip, passes, runs
         self.seen: set[int] = set()
 
-    def of(self, model: keras.Model, prefix: str, runs: int) -> Iterator[Rounding]:
+    def of(self, model: keras.Model, prefix: str) -> Iterator[Rounding]:
         self.seen.add(id(model))
-        graph = functional(model)
+        graph, runs = functional(model), self.runs[id(model)]
         calls = calls_of(graph)
         readers = collections.defaultdict(list)
         for call in calls:
@@ -72,12 +86,11 @@ class _Placement:
             for tensor in graph.inputs:
                 if _is_float(tensor):
                     yield Rounding(call_that_made(tensor)[0].operation.name, tensor, runs)
-        times = collections.Counter(id(call.operation) for call in calls)
         for call in calls:
             path = f"{prefix}{call.operation.name}"
             if is_graph(call.operation):
                 if id(call.operation) not in self.seen:
-                    yield from self.of(call.operation, f"{path}/", runs * times[id(call.operation)])
+                    yield from self.of(call.operation, f"{path}/")
                 continue
             for tensor in call.outputs:
                 if _is_float(tensor):
@@ -97,7 +110,7 @@ class _Placement:
         if path in self.skip:
             return unrounded("listed in skip")
         if kind is Kind.PASSED or self.passes(call.operation):
-            return unrounded("passes the numbers of its input on")
+            return unrounded("passes its input through unchanged")
         if reader is not None and not self._is_skipped(path, reader):
             follower = kind_of(reader)
             if follower is Kind.RELU and kind in (Kind.LINEAR, Kind.NORMALIZATION, Kind.ARITHMETIC):
@@ -116,7 +129,7 @@ class _Placement:
 
 
 def _source(call: Call) -> Any:
-    """The tensor whose numbers an averaging operation reads."""
+    """The rounded tensor that an averaging operation reads."""
     tensor = call.inputs[0]
     while True:
         maker, _ = call_that_made(tensor)

@@ -1,10 +1,13 @@
 """Where activations are rounded: at the ends of what an integer file computes in one operation."""
 
 import keras
+import numpy as np
 import pytest
 from keras import layers
 
+from keras_kd.compression import QuantizationAware
 from keras_kd.compression.quantization.placement import roundings
+from keras_kd.surgery import layers_by_path
 
 
 def placed(model, skip=(), **settings):
@@ -25,7 +28,7 @@ def test_a_convolution_its_normalization_and_its_relu_are_one_unit():
     own, others = placed(keras.Model(x, h))
     assert own == ["image", "relu", "norm_2", "conv_2", "head"]
     assert others["conv"] == "fused with 'norm'" and others["norm"] == "fused with 'relu'"
-    assert others["pool"] == others["flatten"] == "passes the numbers of its input on"
+    assert others["pool"] == others["flatten"] == "passes its input through unchanged"
 
 
 def test_what_has_a_second_reader_is_rounded():
@@ -77,6 +80,22 @@ def test_a_model_that_runs_twice_is_rounded_once():
     x = keras.Input((4,), name="x")
     found = {r.path: r.runs for r in roundings(keras.Model(x, block(block(x))), ())}
     assert found == {"x": 1, "block/one": 2}
+
+
+def test_a_model_in_two_others_runs_in_both():
+    def around(inner, name):
+        x = keras.Input((4,))
+        return keras.Model(x, inner(x), name=name)
+
+    block = keras.Sequential([keras.Input((4,)), layers.Dense(4, name="one")], name="block")
+    left, right, x = around(block, "left"), around(block, "right"), keras.Input((4,), name="x")
+    model = keras.Model(x, layers.Add(name="sum")([left(x), right(right(x))]))
+    found = {r.path: r.runs for r in roundings(model, ())}
+    assert found == {"x": 1, "left/block/one": 3, "sum": 1}
+    model = QuantizationAware().apply(model, verbose=False)
+    model(np.ones((1, 4), "float32"), training=True)
+    quantizer = layers_by_path(model)["left/block/one_quantizer"]
+    assert int(quantizer.count) == quantizer.calls == 3
 
 
 def test_whole_numbers_are_not_rounded():

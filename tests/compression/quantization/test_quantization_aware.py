@@ -144,7 +144,7 @@ def test_the_report_names_every_output():
     assert rows["relu"].output == rows["pool"].output == rows["head"].output == rows["image"].output == "rounded"
     assert rows["depthwise"].output == "listed in skip" and rows["depthwise"].weights == ()
     printed = str(QuantizationAware().report(net()))
-    assert "output" in printed.splitlines()[0] and "passes the numbers of its input on" in printed
+    assert "output" in printed.splitlines()[0] and "passes its input through unchanged" in printed
     assert "output" not in str(Pruning(0.5).report(net())).splitlines()[0]
 
 
