@@ -90,8 +90,8 @@ def test_a_model_in_two_others_runs_in_both():
     block = keras.Sequential([keras.Input((4,)), layers.Dense(4, name="one")], name="block")
     left, right, x = around(block, "left"), around(block, "right"), keras.Input((4,), name="x")
     model = keras.Model(x, layers.Add(name="sum")([left(x), right(right(x))]))
-    found = {r.path: r.runs for r in roundings(model, ())}
-    assert found == {"x": 1, "left/block/one": 3, "sum": 1}
+    found = {r.path.removeprefix("left/").removeprefix("right/"): r.runs for r in roundings(model, ())}
+    assert found == {"x": 1, "block/one": 3, "sum": 1}
     model = QuantizationAware().apply(model, verbose=False)
     model(np.ones((1, 4), "float32"), training=True)
     quantizer = layers_by_path(model)["left/block/one_quantizer"]
