@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import keras
 from keras import ops
 
 from keras_kd.compression.inside import Inside
@@ -50,8 +49,3 @@ class FrozenStatistics(Inside):
 
     def get_config(self):
         return super().get_config() | {"freeze": self.freeze, "calls": self.calls}
-
-
-def is_normalization(layer: Any) -> bool:
-    """Whether a layer is a batch normalization."""
-    return isinstance(layer, keras.layers.BatchNormalization)

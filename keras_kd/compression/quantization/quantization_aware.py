@@ -9,9 +9,7 @@ from typing import Any
 import keras
 
 from keras_kd.compression.additions import Additions, Output
-from keras_kd.compression.inside import ITSELF
 from keras_kd.compression.quantization.activations import ActivationQuantizer
-from keras_kd.compression.quantization.frozen_statistics import FrozenStatistics, is_normalization
 from keras_kd.compression.quantization.learned_steps import LearnedStepQuantizer, LearnedStepWeight
 from keras_kd.compression.quantization.opening import insides, is_on_grid, left_float
 from keras_kd.compression.quantization.placement import Rounding, roundings
@@ -121,8 +119,6 @@ class QuantizationAware(WeightTransform):
         for path, layer, calls in graph_layers(model):
             if path not in self.skip:
                 found[id(layer)] = insides(layer, settings, calls)
-                if self.freeze is not None and is_normalization(layer):
-                    found[id(layer)][ITSELF] = FrozenStatistics(self.freeze, calls=calls)
         return found
 
 

@@ -108,6 +108,46 @@ def test_masked_steps_of_a_recurrent_layer_stay_masked():
     np.testing.assert_allclose(model(x), model(ops.concatenate([x[:, :2], np.zeros((3, 1, 4))], 1)), atol=1e-6)
 
 
+def test_each_time_step_is_a_call():
+    """A step of the training is a forward pass of the model, not one of a layer under `TimeDistributed`."""
+    inner = keras.Sequential([keras.Input((4,)), layers.Dense(3, activation="tanh", name="tanh")])
+    model = keras.Sequential(
+        [keras.Input((2, 5, 4)), layers.TimeDistributed(layers.TimeDistributed(inner)), layers.Flatten()]
+    )
+    model = QuantizationAware(warmup=2).apply(model, verbose=False)
+    (quantizer,) = [one for path, one in quantizers(model).items() if path.endswith("preactivation")]
+    ready = []
+    for _ in range(3):
+        model(RNG.normal(size=(2, 2, 5, 4)).astype("float32"), training=True)
+        ready.append(quantizer.is_ready())
+    assert (int(quantizer.count), quantizer.calls, ready) == (30, 10, [False, True, True])
+
+
+def test_a_batch_normalization_of_time_steps_is_frozen():
+    model = keras.Sequential([keras.Input(STEPS), layers.TimeDistributed(layers.BatchNormalization()), layers.Dense(1)])
+    model = QuantizationAware(freeze=2).apply(model, verbose=False)
+    (norm,) = [one for one in layers_by_path(model).values() if isinstance(one, layers.BatchNormalization)]
+    means = []
+    for _ in range(4):
+        model(RNG.normal(size=(8, *STEPS)).astype("float32") + 5, training=True)
+        means.append(np.array(norm.moving_mean))
+    assert not np.allclose(means[0], means[1])
+    np.testing.assert_array_equal(means[1], means[3])
+
+
+@pytest.mark.parametrize("inside, reason", [
+    ([layers.Dense(3, activation="relu"), layers.Dense(2)], "what its layers pass to each other stays float"),
+    ([layers.BatchNormalization(), layers.Dense(2)], "what its layers pass to each other stays float"),
+    ([layers.Dense(3), layers.BatchNormalization(), layers.ReLU(), layers.Dropout(0.1)], ""),
+    ([layers.Reshape((2, 2)), layers.LSTM(3)], "its steps stay float, as it is not unrolled"),
+    ([layers.Dense(3, activation="silu")], ""),
+])  # fmt: skip
+def test_the_report_names_what_stays_float_inside_a_wrapper(inside, reason):
+    inner = keras.Sequential([keras.Input((4,)), *inside])
+    model = keras.Sequential([keras.Input(STEPS), layers.TimeDistributed(inner, name="steps"), layers.Dense(1)])
+    assert {row.path: row for row in QuantizationAware().report(model).rows}["steps"].reason == reason
+
+
 def small_positions(count):
     """Sequences of which a position is 0 in all values, and others nearly."""
     x = np.random.default_rng(1).normal(size=(count, *SEQUENCE)).astype("float32")
