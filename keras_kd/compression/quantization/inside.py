@@ -11,7 +11,6 @@ from keras import ops
 
 from keras_kd.compression.inside import Inside
 from keras_kd.compression.quantization.activations import ActivationQuantizer
-from keras_kd.compression.quantization.fake_quant import fake_quantize
 from keras_kd.compression.quantization.settings import QuantizerSettings
 from keras_kd.features.capture import replaced
 from keras_kd.features.paths import has_activation
@@ -82,15 +81,15 @@ class InsideActivation(QuantizedInside):
 
     @classmethod
     def tensors(cls, layer):
-        return {} if isinstance(layer, keras.layers.Activation) else {"preactivation": None}
+        own = {} if isinstance(layer, keras.layers.Activation) else {"preactivation": None}
+        return own | _opened_tensors(layer)
 
     def around(self, layer, *, training):
-        enter = self.rounding(training).get("preactivation", lambda value: value)
-
-        opened = _OPENED.get(activation_name(layer.activation))
+        rounded, name = self.rounding(training), activation_name(layer.activation)
+        enter = rounded.get("preactivation", lambda value: value)
 
         def wrap(activation):
-            return lambda value: (opened or activation)(enter(value))
+            return lambda value: _activated(name, activation, enter(value), rounded)
 
         return replaced(layer, "activation", wrap)
 
@@ -106,7 +105,7 @@ class InsideSeparable(InsideActivation):
     @classmethod
     def tensors(cls, layer):
         is_fused = activation_name(layer.activation) in FUSED
-        return {"depthwise": None} | ({} if is_fused else {"preactivation": None})
+        return {"depthwise": None} | ({} if is_fused else {"preactivation": None} | _opened_tensors(layer))
 
     @contextlib.contextmanager
     def around(self, layer, *, training):
@@ -177,13 +176,18 @@ def activation_name(activation: Any) -> str:
     return "linear" if activation is None else getattr(activation, "__name__", type(activation).__name__)
 
 
-def _silu(value: Any) -> Any:
-    return value * fake_quantize(ops.sigmoid(value), 0.0, 255.0 / 256.0)
+_OPENED = {"silu": {"sigmoid": "sigmoid"}, "hard_sigmoid": {"relu6": None}}
+"""Activations that are several operations in an integer file: the tensors between these, as in `tensors`."""
 
 
-def _hard_sigmoid(value: Any) -> Any:
-    return fake_quantize(ops.relu6(value + 3.0), 0.0, 6.0) * (1.0 / 6.0)
+def _opened_tensors(layer: Any) -> dict[str, str | None]:
+    return _OPENED.get(activation_name(layer.activation), {})
 
 
-_OPENED = {"silu": _silu, "hard_sigmoid": _hard_sigmoid}
-"""Activations that are several operations in an integer file, with the tensors between them rounded."""
+def _activated(name: str, activation: Any, value: Any, rounded: Mapping[str, Callable[[Any], Any]]) -> Any:
+    """The result of an activation, with the tensors between its operations rounded."""
+    if name == "silu":
+        return value * rounded["sigmoid"](ops.sigmoid(value))
+    if name == "hard_sigmoid":
+        return rounded["relu6"](ops.relu6(value + 3.0)) * (1.0 / 6.0)
+    return activation(value)
