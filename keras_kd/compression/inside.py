@@ -22,7 +22,7 @@ class Inside(keras.layers.Layer):
         self.built = True
 
     def around(self, layer: keras.layers.Layer, *, training: bool) -> contextlib.AbstractContextManager[None]:
-        """A context in which the layer computes otherwise.
+        """A context in which the computation of the layer is changed.
 
         Args:
             layer: the layer that runs.
@@ -31,5 +31,5 @@ class Inside(keras.layers.Layer):
         raise NotImplementedError
 
     def call(self, *args, **kwargs):
-        """Never called: it is the layer that runs."""
+        """Raises `NotImplementedError`: call the layer itself, inside `around`."""
         raise NotImplementedError

@@ -75,7 +75,7 @@ class Reparametrized(keras.layers.Wrapper):
 
     @contextlib.contextmanager
     def _running(self, training: bool) -> Iterator[None]:
-        """The layer computes as `inside` asks for."""
+        """A context in which `inside` changes the computation of the layer and of those inside it."""
         owners = {ITSELF: self.layer, **(layers_by_path(self.layer) if self.inside else {})}
         with contextlib.ExitStack() as stack:
             for path, inside in self.inside.items():

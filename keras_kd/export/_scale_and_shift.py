@@ -40,15 +40,15 @@ class ScaleAndShift(layers.Layer):
 
 
 def separate_layers(model: keras.Model) -> set[int]:
-    """The ids of the layers that scale and shift their inputs, and that no convolution or dense layer takes in."""
+    """The ids of the layers that scale and shift their inputs, and are not folded into the layer before."""
     calls = [call for call in _calls(model) if call.inputs and _is_known(_inner(call.operation), call.inputs[0])]
-    fused = {id(call.operation) for call in calls if _taking_in(call) is not None}
-    return {id(call.operation) for call in calls} - fused
+    folded = {id(call.operation) for call in calls if _folded_into(call) is not None}
+    return {id(call.operation) for call in calls} - folded
 
 
-def layers_that_take_in(model: keras.Model) -> set[int]:
-    """The ids of the convolutions and dense layers that take in the batch normalization after them."""
-    return {id(maker) for maker in map(_taking_in, _calls(model)) if maker is not None}
+def layers_with_folded(model: keras.Model) -> set[int]:
+    """The ids of the convolutions and dense layers into which the batch normalization after them is folded."""
+    return {id(maker) for maker in map(_folded_into, _calls(model)) if maker is not None}
 
 
 def scale_and_shift(layer: layers.Layer) -> tuple[np.ndarray, np.ndarray]:
@@ -78,8 +78,8 @@ def _is_known(layer: Any, inputs: keras.KerasTensor) -> bool:
     return False
 
 
-def _taking_in(call: Call) -> Any:
-    """The convolution or dense layer that takes in a batch normalization; None if there is none."""
+def _folded_into(call: Call) -> Any:
+    """The convolution or dense layer into which a batch normalization is folded; None if there is none."""
     if not isinstance(_inner(call.operation), layers.BatchNormalization):
         return None
     maker, _ = call_that_made(call.inputs[0])

@@ -11,7 +11,7 @@ from keras_kd.compression.quantization import ActivationQuantizer, FakeQuantized
 from keras_kd.compression.stripping import reparametrized_layers
 from keras_kd.compression.weight_functions import Composed, WeightFunction
 from keras_kd.errors import ConfigurationError, explain
-from keras_kd.export._scale_and_shift import ScaleAndShift, layers_that_take_in, scale_and_shift, separate_layers
+from keras_kd.export._scale_and_shift import ScaleAndShift, layers_with_folded, scale_and_shift, separate_layers
 from keras_kd.features.paths import layers_by_path
 from keras_kd.litert import Format
 from keras_kd.surgery import clone
@@ -47,23 +47,27 @@ def check_trained_ranges(model: keras.Model, form: Format) -> None:
 def with_constant_weights(model: keras.Model) -> keras.Model:
     """A copy of a fake-quantized model for the converter: its activations are fake-quantized, its weights constants.
 
-    From constants on the grid of the integers, whose largest value in each channel is 127 steps, the converter finds
-    the steps of each channel, in layers of all kinds. It cannot move fake quantization for each channel from the kernel
-    of a Keras layer to its own, which has other axes, except in `Conv2D`. A kernel with a single step remains
-    fake-quantized: of constants, the converter would choose a step for each channel. It does so for a dense layer with
-    a single step that takes in a batch normalization, since the product has a step for each channel in any case.
+    The converter scales a constant kernel by the largest magnitude of each channel, `max / 127`, in layers of all
+    kinds. These are the trained steps where the training chose them so: for 8-bit weights whose scale follows their
+    largest magnitude. With 4 bits or learned steps, the converter rounds the values once more to its finer steps, which
+    moves each by at most half of one. It cannot move fake quantization for each channel from the kernel of a Keras
+    layer to its own, which has other axes, except in `Conv2D`.
 
-    Layers that scale and shift, such as a batch normalization that no convolution takes in, become one operator.
+    A kernel with a single step remains fake-quantized: of constants, the converter would choose a step for each
+    channel. It does so for a dense layer with a single step into which a batch normalization is folded, since the
+    product has a step for each channel in any case.
+
+    Layers that scale and shift, such as a batch normalization that is not folded, become one operator.
     """
     separate = separate_layers(model)
     copy = clone(model, lambda layer: ScaleAndShift() if id(layer) in separate else None, transfer=_carry)
-    taking_in = layers_that_take_in(copy)
+    folded_into = layers_with_folded(copy)
     for layer in reparametrized_layers(copy).values():
         values, weights = layer.effective_weights(), weights_by_name(layer.layer)
         for name, function in list(layer.reparametrizations.items()):
             weights[name].assign(values[name])
             last = _last(function)
-            if isinstance(last, FakeQuantizedWeight) and not last.axes and id(layer) not in taking_in:
+            if isinstance(last, FakeQuantizedWeight) and not last.axes and id(layer) not in folded_into:
                 layer.reparametrizations[name] = last
             else:
                 del layer.reparametrizations[name]

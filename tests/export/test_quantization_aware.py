@@ -29,7 +29,7 @@ def images():
     x = y = layers.Activation("hard_silu")(layers.BatchNormalization()(x))
     y = layers.ReLU(6)(layers.BatchNormalization()(layers.DepthwiseConv2D(3, padding="same")(y)))
     x = layers.Add()([x, layers.BatchNormalization()(layers.Conv2D(8, 1)(y))])
-    x = layers.ReLU()(layers.BatchNormalization()(x))  # which no convolution takes in
+    x = layers.ReLU()(layers.BatchNormalization()(x))  # which is not folded
     gate = layers.Conv2D(8, 1, activation="sigmoid")(layers.GlobalAveragePooling2D(keepdims=True)(x))
     x = layers.Multiply()([x, gate])
     x = layers.Concatenate()([layers.SeparableConv2D(4, 3, padding="same", activation="relu")(x), x])

@@ -11,8 +11,10 @@ What an export may read of a model made by `QuantizationAware.apply`, after trai
   `function.range(weight)` is an `IntegerRange` with one minimum and maximum for each channel, or one for the tensor.
 - Inside `with quantization.exporting(model):` the quantizers round without a condition; outside, they pass a tensor
   unchanged until they have seen a batch.
-- On TensorFlow, all of them compute `tf.quantization.fake_quant_with_min_max_vars` (`_per_channel`) with exactly these
-  ranges when the model runs with `training=False`, so that the TensorFlow converter reads them off the graph.
+- On TensorFlow, what has a single range is computed by `tf.quantization.fake_quant_with_min_max_vars` with exactly this
+  range when the model runs with `training=False`, so that the TensorFlow converter reads it off the graph. Weights with
+  a range for each channel are rounded by plain arithmetic, in which a converter finds no ranges: an export passes their
+  rounded values as constants.
 """
 
 from keras_kd.compression.quantization.activations import ActivationQuantizer, exporting

@@ -28,14 +28,14 @@ class ActivationQuantizer(keras.layers.Layer):
         minimum = minimum + rate * (min(batch, 0) - minimum),    maximum likewise
         rate = max(1 - momentum, 1 / batches so far)
 
-    Until the first batch, and for `warmup` steps, the tensor passes unchanged. From step `freeze` on, the range stays.
-    A step is a forward pass in training mode, divided by `calls`.
+    Until the first batch, and for `warmup` steps, the tensor passes unchanged. From step `freeze` on, the range is
+    frozen. A step is a forward pass in training mode, divided by `calls`.
 
     Args:
         bits: 8, or 16 with a range symmetric around 0.
         momentum: of the moving average, 0 to 1.
         warmup: steps in which the range is followed and nothing is rounded.
-        freeze: the step from which on the range stays; None is never.
+        freeze: the step from which on the range is frozen; None never freezes it.
         calls: how often the layer observes a tensor in one step.
         fixed: a minimum and maximum that do not follow the tensor, such as `(0, 255 / 256)` after a softmax; None
             follows it.
@@ -132,7 +132,7 @@ class ActivationQuantizer(keras.layers.Layer):
         )
 
     def _last_step(self) -> int | None:
-        """The step from which on the range stays."""
+        """The step from which on the minimum and maximum are frozen."""
         return self.freeze
 
     def compute_output_spec(self, inputs, *args, **kwargs):

@@ -53,9 +53,10 @@ class QuantizationAware(WeightTransform):
         skip: the paths of layers that stay in floating point.
         momentum: of the moving average, for each step.
         warmup: steps in which the ranges of activations are followed and activations are not rounded.
-        freeze: the step from which on the ranges and the statistics of batch normalizations stay; None is never. A
-            step is a forward pass in training mode. Choose one at which the learning rate has decayed: at a high one,
-            the sudden change of the gradients costs accuracy for some steps.
+        freeze: the step from which on the ranges of activations and the statistics of batch normalizations are frozen;
+            None never freezes them. Weights, and the steps that `"lsq"` learns for them, are still trained. A step is a
+            forward pass in training mode. Choose one at which the learning rate has decayed: at a high one, the sudden
+            change of the gradients costs accuracy for some steps.
 
     Raises:
         ConfigurationError: a setting out of range.
