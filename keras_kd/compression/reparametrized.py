@@ -82,6 +82,10 @@ class Reparametrized(keras.layers.Wrapper):
                 stack.enter_context(inside.around(owners[path], training=bool(training)))
             yield
 
+    def compute_output_spec(self, *args, training=False, **kwargs):
+        """That of the layer, which need not be traced if it knows its shape, as `TimeDistributed` cannot be on JAX."""
+        return self.layer.compute_output_spec(*args, **kwargs)
+
     def start(self) -> None:
         """Sets the initial state of the functions from the weights' values."""
         for name, function in self.reparametrizations.items():

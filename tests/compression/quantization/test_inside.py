@@ -144,6 +144,26 @@ def test_a_batch_normalization_of_time_steps_is_frozen():
     np.testing.assert_array_equal(means[1], means[3])
 
 
+def test_time_steps_of_an_open_number():
+    """Of which JAX cannot trace the layer without a number."""
+    model = keras.Sequential([keras.Input((None, 4)), layers.TimeDistributed(layers.Dense(3)), layers.Dense(1)])
+    aware = QuantizationAware(warmup=5)
+    model = aware.apply(model, verbose=False)
+    assert model.output_shape == (None, None, 1)
+    x = RNG.normal(size=(2, *STEPS)).astype("float32")
+    np.testing.assert_allclose(model(x), aware.strip(model)(x), atol=1e-5)
+
+
+def test_the_mask_of_an_embedding_is_passed_on():
+    tokens = keras.Input((3,), dtype="int32")
+    h = layers.Dense(4)(layers.Embedding(5, 4, mask_zero=True)(tokens))
+    aware = QuantizationAware(warmup=5)
+    model = aware.apply(keras.Model(tokens, layers.LSTM(3, unroll=True)(h)), verbose=False)
+    short = np.array([[1, 2, 0]])
+    np.testing.assert_allclose(model(short), aware.strip(model)(short), atol=1e-5)
+    assert not np.allclose(model(short), model(np.array([[1, 2, 3]])))
+
+
 @pytest.mark.parametrize("inside, reason", [
     ([layers.Dense(3, activation="relu"), layers.Dense(2)], "what its layers pass to each other stays float"),
     ([layers.BatchNormalization(), layers.Dense(2)], "what its layers pass to each other stays float"),
