@@ -97,9 +97,10 @@ def export_tflite(
     and compared; if anything fails, an existing file there is unchanged. A model in half precision (mixed_float16) is
     exported from a float32 copy.
 
-    A model trained with quantization awareness (`kd.compression.QuantizationAware`) is exported as "int8", with exactly
-    the ranges of its training; layers that it skips stay in float. The other formats, and 16-bit activations, take the
-    result of `kd.compression.strip`.
+    A model trained with quantization awareness (`kd.compression.QuantizationAware`) is exported as "int8", with the
+    trained ranges of its activations; weights of 4 bits or learned steps are rounded once more, to steps of 8 bits.
+    Layers that it skips stay in float. The other formats, and 16-bit activations, take the result of
+    `kd.compression.strip`.
 
     Args:
         model: a built Keras model with finite weights; for a distiller, pass its `student`. Its inputs and outputs keep
