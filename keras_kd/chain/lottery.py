@@ -19,7 +19,7 @@ from keras_kd.chain.training_file import alone_in
 from keras_kd.compression.pruning.pruning import SCOPES
 from keras_kd.compression.pruning.rounds import effective_kernels, first_masks, masked, next_masks
 from keras_kd.compression.stripping import check_plain, strip
-from keras_kd.compression.transform import check_skip, checked_paths
+from keras_kd.compression.transform import check_skip, checked_paths, paths_in
 from keras_kd.errors import ConfigurationError, check_choice, check_integer, check_number, explain
 from keras_kd.hyperparameters import DEFAULT_ALPHA, DEFAULT_TEMPERATURE
 from keras_kd.surgery import clone
@@ -111,7 +111,7 @@ def lottery_ticket(
     _check_rewind(check_integer("rewind", rewind, at_least=0), settings.compile)
     check_plain(model)
     skip = checked_paths(skip)
-    check_skip(model, skip)
+    check_skip(skip, paths_in(model))
     masks = first_masks(model, skip)
     _check_prunable(model, masks)
     teachers = [] if teacher is None else [as_teacher(teacher)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import abc
-import collections
 import dataclasses
 from collections.abc import Collection
 from typing import Any
@@ -21,11 +20,10 @@ from keras_kd.compression.stripping import check_plain, strip
 from keras_kd.compression.weight_functions import Composed, WeightFunction
 from keras_kd.errors import ConfigurationError, explain
 from keras_kd.features.outputs import is_graph
-from keras_kd.keras_private import calls_of
 from keras_kd.serialization import nearest
 from keras_kd.surgery import clone, read_graph
 from keras_kd.surgery.cloning import copy_layer
-from keras_kd.surgery.graph import functional
+from keras_kd.surgery.graph import count_runs
 from keras_kd.surgery.weights import copy_state
 
 
@@ -115,7 +113,7 @@ class WeightTransform(Transform):
                 already or has code of its own, weights that are NaN or infinite.
         """
         check_plain(model)
-        check_skip(model, self.skip)
+        check_skip(self.skip, paths_in(model))
         fitted = self.for_model(model)
         made = {id(layer): fitted._functions(layer, path, calls) for path, layer, calls in weighted_layers(model)}
         added = fitted.additions(model)
@@ -151,7 +149,7 @@ class WeightTransform(Transform):
 
     def report(self, model):
         check_plain(model)
-        check_skip(model, self.skip)
+        check_skip(self.skip, paths_in(model))
         fitted = self.for_model(model)
         rows = [fitted._functions(layer, path, calls)[0] for path, layer, calls in weighted_layers(model)]
         return Report(_with_outputs(rows, fitted.additions(model)))
@@ -179,19 +177,21 @@ class WeightTransform(Transform):
         return Row(path, kind, tuple(compressed), ", ".join(structure), "; ".join(reasons)), made
 
 
-def check_skip(model: keras.Model, skip: Collection[str]) -> None:
-    """Raises `ConfigurationError` if `skip` names a layer that the model does not have."""
-    paths = [node.path for node in read_graph(model) if not is_graph(node.operation)]
+def check_skip(
+    skip: Collection[str],
+    known: Collection[str],
+    problem: str = "'skip' names a layer that the model does not have.",
+) -> None:
+    """Raises `ConfigurationError` with the problem if a path in `skip` is not one of those known."""
     for path in skip:
-        if path not in paths:
-            raise ConfigurationError(
-                explain(
-                    "'skip' names a layer that the model does not have.",
-                    received=repr(path),
-                    expected=", ".join(paths),
-                    fix=nearest(path, paths) or None,
-                )
-            )
+        if path not in known:
+            fix = nearest(path, list(known)) or None
+            raise ConfigurationError(explain(problem, received=repr(path), expected=", ".join(known), fix=fix))
+
+
+def paths_in(model: keras.Model) -> list[str]:
+    """The paths of the layers and operations of a graph, which `skip` may name."""
+    return [node.path for node in read_graph(model) if not is_graph(node.operation)]
 
 
 def _check_finite(value: np.ndarray, path: str, weight: str) -> None:
@@ -232,19 +232,9 @@ def weighted_layers(model: keras.Model) -> list[tuple[str, Any, int]]:
 
 def graph_layers(model: keras.Model) -> list[tuple[str, Any, int]]:
     """Each layer of a graph that is not a model: its path, itself, and its runs per forward pass."""
-    runs: collections.Counter = collections.Counter()
-    _count_runs(model, 1, runs)
+    runs = count_runs(model)
     return [
         (node.path, node.operation, runs[id(node.operation)])
         for node in read_graph(model)
         if isinstance(node.operation, keras.layers.Layer) and not is_graph(node.operation)
     ]
-
-
-def _count_runs(model: keras.Model, times: int, runs: collections.Counter) -> None:
-    """Adds how often each operation of a model runs if the model runs so many times, by the operation's id."""
-    calls = calls_of(functional(model))
-    for call in calls:
-        runs[id(call.operation)] += times
-        if is_graph(call.operation):
-            _count_runs(call.operation, times, runs)

@@ -127,6 +127,26 @@ def functional(model: keras.Model) -> keras.Model:
     return keras.Model(model.input, model.output, name=model.name)
 
 
+def count_runs(model: keras.Model) -> collections.Counter:
+    """How often a model, each operation in it and each model nested in it run in one forward pass, by `id`.
+
+    >>> layer = keras.layers.ReLU()
+    >>> x = keras.Input((4,))
+    >>> count_runs(keras.Model(x, layer(layer(x))))[id(layer)]
+    2
+    """
+    runs = collections.Counter([id(model)])
+
+    def add(owner: keras.Model) -> None:
+        for call in calls_of(functional(owner)):
+            runs[id(call.operation)] += 1
+            if is_graph(call.operation):
+                add(call.operation)
+
+    add(model)
+    return runs
+
+
 def _calls_by_operation(model: keras.Model) -> tuple[dict[int, list[Call]], collections.Counter]:
     """The calls of each operation of a model and of those nested in it, and how often each tensor is read."""
     calls, readers = collections.defaultdict(list), collections.Counter()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import keras
@@ -13,7 +13,7 @@ from keras_kd.compression.quantization.operations import Kind, kind_of, last_act
 from keras_kd.compression.quantization.settings import FIXED
 from keras_kd.features.outputs import is_graph
 from keras_kd.keras_private import Call, call_that_made, calls_of
-from keras_kd.surgery.graph import functional
+from keras_kd.surgery.graph import count_runs, functional
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,25 +51,11 @@ def roundings(
         skip: the paths of layers whose outputs are not rounded.
         passes: whether a layer's output is on the grid already, such as that of an embedding with a rounded table.
     """
-    return list(_Placement(set(skip), passes, _model_runs(model)).of(model, ""))
-
-
-def _model_runs(model: keras.Model) -> dict[int, int]:
-    """How often a model and each model nested in it run in one forward pass, in all places together, by id."""
-    runs: collections.Counter = collections.Counter()
-
-    def count(inner: keras.Model) -> None:
-        runs[id(inner)] += 1
-        for call in calls_of(functional(inner)):
-            if is_graph(call.operation):
-                count(call.operation)
-
-    count(model)
-    return runs
+    return list(_Placement(set(skip), passes, count_runs(model)).of(model, ""))
 
 
 class _Placement:
-    def __init__(self, skip: set[str], passes: Callable[[Any], bool], runs: dict[int, int]):
+    def __init__(self, skip: set[str], passes: Callable[[Any], bool], runs: Mapping[int, int]):
         self.skip, self.passes, self.runs = skip, passes, runs
         self.seen: set[int] = set()
 

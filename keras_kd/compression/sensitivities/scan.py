@@ -13,10 +13,9 @@ from keras_kd.compression.sensitivities.measuring import Measured, Quality, chec
 from keras_kd.compression.sensitivities.table import LayerCosts, SensitivityTable
 from keras_kd.compression.sensitivities.targets import parse_target
 from keras_kd.compression.sensitivities.variants import Setting
-from keras_kd.compression.transform import checked_paths
+from keras_kd.compression.transform import check_skip, checked_paths
 from keras_kd.errors import ConfigurationError, check_integer, check_number, explain
 from keras_kd.progress import bar
-from keras_kd.serialization import nearest
 
 SPARSITIES = (0.5, 0.7, 0.8, 0.9, 0.95)
 BITS = (8, 6, 4, 3, 2)
@@ -173,16 +172,8 @@ def _listed(name: str, values: Any) -> tuple[Any, ...]:
 
 
 def _check_skip(skipped: tuple[str, ...], measured: Measured) -> None:
-    for path in skipped:
-        if path not in measured.layers:
-            raise ConfigurationError(
-                explain(
-                    "'skip' names a layer that the model does not have, or that has no trainable kernel.",
-                    received=repr(path),
-                    expected=f"some of {', '.join(measured.layers)}",
-                    fix=nearest(path, measured.layers) or None,
-                )
-            )
+    problem = "'skip' names a layer that the model does not have, or that has no trainable kernel."
+    check_skip(skipped, measured.layers, problem)
     if set(skipped) == set(measured.layers):
         raise ConfigurationError(
             explain(

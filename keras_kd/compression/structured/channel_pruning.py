@@ -17,10 +17,9 @@ from keras_kd.compression.structured.channels import Pool
 from keras_kd.compression.structured.cut import Cut, Ranking, count_operations, count_parameters, removable, smallest
 from keras_kd.compression.structured.shrinking import shrunk
 from keras_kd.compression.structured.tracing import Trace
-from keras_kd.compression.transform import Transform, checked_paths
+from keras_kd.compression.transform import Transform, check_skip, checked_paths
 from keras_kd.errors import ConfigurationError, check_choice, check_integer, check_number, explain
 from keras_kd.features.table import format_table
-from keras_kd.serialization import nearest
 from keras_kd.surgery import clone
 from keras_kd.surgery.weights import weights_by_name
 
@@ -234,16 +233,8 @@ class ChannelPruning(Transform):
 
     def _keep_skipped(self, trace: Trace) -> None:
         records = {record.path: record for record in trace.layers.values() if record.uses}
+        check_skip(self.skip, records, "'skip' names a layer whose channels are not followed.")
         for path in self.skip:
-            if path not in records:
-                raise ConfigurationError(
-                    explain(
-                        "'skip' names a layer whose channels are not followed.",
-                        received=repr(path),
-                        expected=", ".join(records),
-                        fix=nearest(path, list(records)) or None,
-                    )
-                )
             trace.keep(records[path], f"{path!r} is listed in skip")
 
 
