@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 import types
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import keras
@@ -71,25 +72,37 @@ def _new_optimizer(optimizer: Any) -> keras.optimizers.Optimizer:
     return keras.optimizers.get(optimizer() if callable(optimizer) else optimizer)
 
 
-def plain(value: Any) -> Any:
-    """A representation of an object for a hash; the same in another process."""
+def plain(value: Any, inside: tuple[Any, ...] = ()) -> Any:
+    """A representation of an object for a hash; the same in another process.
+
+    A function is described by its code, defaults and closure, since two lambdas of a scope have the same name. Global
+    variables that it reads are not.
+
+    Args:
+        value: any object.
+        inside: the functions that hold it.
+    """
+
+    def parts(values: Iterable[Any]) -> list[Any]:
+        return [plain(part, (*inside, value)) for part in values]
+
     if hasattr(value, "get_config"):
         return _without_names(serialize(value))
     if isinstance(value, functools.partial):
-        return ["partial", plain(value.func), *map(plain, value.args), *_plain_items(value.keywords)]
-    if isinstance(value, types.FunctionType):
-        closure = [plain(cell.cell_contents) for cell in value.__closure__ or ()]
-        defaults = [*map(plain, value.__defaults__ or ()), *_plain_items(value.__kwdefaults__ or {})]
-        return [value.__module__, value.__qualname__, plain(value.__code__), closure, defaults]
-    if isinstance(value, types.CodeType):  # two lambdas of a scope have the same name
-        return [value.co_code.hex(), *value.co_names, *map(plain, value.co_consts)]
+        return ["partial", parts([value.func, *value.args]), sorted(value.keywords), parts(_in_order(value.keywords))]
+    if isinstance(value, types.FunctionType) and not any(value is function for function in inside):
+        defaults = [*(value.__defaults__ or ()), *_in_order(value.__kwdefaults__ or {})]
+        closure = inspect.getclosurevars(value).nonlocals
+        return [value.__module__, value.__qualname__, parts([value.__code__, *defaults, *_in_order(closure)])]
+    if isinstance(value, types.CodeType):
+        return [value.co_code.hex(), value.co_names, parts(value.co_consts)]
     if isinstance(value, np.ndarray):
         return digest_of_arrays([value])
     return getattr(value, "__qualname__", None) or repr(value)
 
 
-def _plain_items(mapping: Mapping[str, Any]) -> list[Any]:
-    return [[name, plain(value)] for name, value in sorted(mapping.items())]
+def _in_order(mapping: Mapping[str, Any]) -> list[Any]:
+    return [mapping[name] for name in sorted(mapping)]
 
 
 def _without_names(config: Any) -> Any:
