@@ -311,7 +311,7 @@ def main():
     record.parent.mkdir(parents=True, exist_ok=True)
     lines, all_times, all_rows = [], {}, []
     for data in arguments.data:
-        settings = Settings(data, 1000, 1, 1, 3) if quick else Settings(data, 60_000, 8, 6, 3)
+        settings = Settings(data, 1000, 1, 1, 3) if quick else Settings(data, 20_000, 12, 10, 3)
         images = load(Path(arguments.data_dir), settings)
         bench = Bench(settings, images, arguments.state / ("quick" if quick else "full"), record)
         run(bench, arguments)

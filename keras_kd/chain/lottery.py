@@ -88,7 +88,8 @@ def lottery_ticket(
         rounds: how often to prune, at least 1.
         epochs: of each training, the dense one included: one number, or a list of `rounds + 1`.
         fraction: of the weights that are left, pruned in each round.
-        rewind: the number of steps, before the dense training, after which the weights are recorded for rewinding.
+        rewind: the number of steps, before the dense training, after which the weights are recorded for rewinding; at
+            most as many as the dense training has.
         scope: `"global"`: one ranking of all kernels; `"layer"`: each kernel loses this fraction.
         skip: the paths of layers that are not pruned.
         teacher: trains each of them by distillation; None trains on the labels alone.
@@ -121,7 +122,8 @@ def lottery_ticket(
         keras.utils.set_random_seed(seed)  # layers such as Dropout draw a seed when they are made
         rewound = clone(model)
         if rewind:
-            run(Training(rewound, teachers, [*names, f"{rewind:,} steps"], rewind, 0, settings, rewind), shown)
+            start = [*names, f"{rewind:,} steps"]
+            run(Training(rewound, teachers, start, all_epochs[0], 0, settings, rewind), shown)
         for index, num_epochs in enumerate(all_epochs, start=int(bool(rewind))):
             keras.utils.set_random_seed(seed + index)
             student = masked(rewound, masks)

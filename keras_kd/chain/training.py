@@ -34,7 +34,7 @@ _SMALLER_IS_BETTER = ("loss", "error", "divergence")
 class Training:
     """The training of one student by its teachers, or alone.
 
-    With `steps`, it ends after that many steps, whatever the number of epochs.
+    With `steps`, it ends after that many steps; an error if its epochs have fewer.
     """
 
     def __init__(
@@ -199,11 +199,11 @@ class _Seconds(keras.callbacks.Callback):
 
 
 class _StopAfter(keras.callbacks.Callback):
-    """Ends a training after a number of steps."""
+    """Ends a training after a number of steps, and raises `ConfigurationError` if it ended before."""
 
     def __init__(self, steps: int):
         super().__init__()
-        self._left, self._done = steps, 0
+        self._steps, self._left, self._done = steps, steps, 0
 
     def on_epoch_begin(self, epoch, logs=None):
         self._left, self._done = self._left - self._done, 0
@@ -212,6 +212,18 @@ class _StopAfter(keras.callbacks.Callback):
         self._done = batch + 1
         if self._done >= self._left:
             self.model.stop_training = True
+
+    def on_train_end(self, logs=None):
+        if self._done < self._left:
+            taken = self._steps - self._left + self._done
+            raise ConfigurationError(
+                explain(
+                    "The training ended before the step that it was to reach.",
+                    received=f"the end after step {taken:,}",
+                    expected=f"at least {self._steps:,} steps",
+                    fix="Train for more epochs, or ask for an earlier step (`rewind`).",
+                )
+            )
 
     def get_state(self) -> dict[str, int]:
         return {"left": self._left - self._done}
