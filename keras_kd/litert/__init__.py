@@ -1,19 +1,25 @@
 """LiteRT (`.tflite`) files: their formats, and the interpreter that runs them."""
 
+from keras_kd.litert.file import File, Graph, Signature, StoredOperator, StoredTensor
 from keras_kd.litert.formats import FORMATS, Format, get_format
-from keras_kd.litert.graph import Operator, float_operators, producer, read_operators
+from keras_kd.litert.graph import float_operators, producer
 from keras_kd.litert.model import Model, check_examples
+from keras_kd.litert.reading import read_file
 from keras_kd.litert.tensors import Tensor
 
 __all__ = [
     "FORMATS",
+    "File",
     "Format",
+    "Graph",
     "Model",
-    "Operator",
+    "Signature",
+    "StoredOperator",
+    "StoredTensor",
     "Tensor",
     "check_examples",
     "float_operators",
     "get_format",
     "producer",
-    "read_operators",
+    "read_file",
 ]

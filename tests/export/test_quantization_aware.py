@@ -18,8 +18,8 @@ def export_after_a_step(model, inputs, path, **settings):
     aware.compile(keras.optimizers.SGD(0.01), "mse")
     aware.fit(inputs, np.zeros((len(inputs), *model.output_shape[1:])), epochs=1, batch_size=len(inputs), verbose=0)
     result = export_tflite(aware, path, format="int8", samples=inputs, isolate=False)
-    graphs = litert.read_operators(result.path.read_bytes())
-    dtypes = {dtype for graph in graphs for one in graph for dtype in one.input_dtypes + one.output_dtypes}
+    graphs = litert.read_file(result.path).graphs
+    dtypes = {dtype for graph in graphs for one in graph.operators for dtype in graph.dtypes(one.inputs + one.outputs)}
     return result, dtypes - {None}
 
 

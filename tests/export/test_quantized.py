@@ -82,11 +82,11 @@ def tensors(exported):
 
 
 def test_all_operators_are_integers_and_the_file_agrees_with_the_model(exported, trained, digits):
-    (graph,) = litert.read_operators(exported.path.read_bytes())
-    assert [one.name for one in graph] == [
+    (graph,) = litert.read_file(exported.path).graphs
+    assert [one.name for one in graph.operators] == [
         "CONV_2D", "DEPTHWISE_CONV_2D", "RESHAPE", "FULLY_CONNECTED", "FULLY_CONNECTED", "SOFTMAX"
     ]  # fmt: skip
-    assert {dtype for one in graph for dtype in one.input_dtypes + one.output_dtypes} == {"int8", "int32"}
+    assert {dtype for one in graph.operators for dtype in graph.dtypes(one.inputs + one.outputs)} == {"int8", "int32"}
     assert exported.ranges == "trained" and exported.float_operators == ()
     assert "int8 with the trained ranges" in str(exported)
     assert exported.agreement >= 0.995 and exported.num_samples == 1797
