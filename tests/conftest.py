@@ -2,8 +2,11 @@ import sys
 from pathlib import Path
 
 import keras
+import numpy as np
 import pytest
 from sklearn.datasets import load_digits
+
+import keras_kd as kd
 
 sys.path.append(str(Path(__file__).parent))  # for helpers shared by several tests
 import processes  # noqa: E402
@@ -49,3 +52,42 @@ def start_once():
     """`start` for processes shared by the tests of a module."""
     with processes.children() as start:
         yield start
+
+
+# Small LiteRT files.
+
+
+@pytest.fixture(scope="session")
+def export_bytes(tmp_path_factory):
+    """A function of a model and `export_tflite`'s options that returns the content of the exported file."""
+
+    def export(model, **options):
+        path = tmp_path_factory.mktemp("litert") / "net.tflite"
+        kd.export.export_tflite(model, path, isolate=False, **options)
+        return path.read_bytes()
+
+    return export
+
+
+@pytest.fixture(scope="session")
+def pair():
+    """A model with two inputs, image features and token ids, and two outputs."""
+    keras.utils.set_random_seed(0)
+    features, ids = keras.Input((4,), name="features"), keras.Input((3,), dtype="int32", name="ids")
+    both = layers.Concatenate()([layers.Dense(5)(features), layers.Flatten()(layers.Embedding(50, 2)(ids))])
+    outputs = {"scores": layers.Dense(3)(both), "chance": layers.Dense(1, activation="sigmoid")(both)}
+    return keras.Model([features, ids], outputs)
+
+
+@pytest.fixture(scope="session")
+def pair_inputs():
+    generator = np.random.default_rng(0)
+    return {
+        "features": generator.normal(size=(7, 4)).astype("float32"),
+        "ids": generator.integers(0, 50, (7, 3)),
+    }
+
+
+@pytest.fixture(scope="session")
+def pair_file(pair, pair_inputs, export_bytes):
+    return export_bytes(pair, samples=pair_inputs)

@@ -1,7 +1,19 @@
 """Exports trained Keras models to TFLite files and compares the files with the models."""
 
 from keras_kd.export._conversion import Converter
+from keras_kd.export.metadata import InputInfo, Metadata, OutputInfo, add_metadata, read_metadata
 from keras_kd.export.quantized import has_ranges_for, is_fake_quantized
 from keras_kd.export.tflite import ExportResult, export_tflite
 
-__all__ = ["Converter", "ExportResult", "export_tflite", "has_ranges_for", "is_fake_quantized"]
+__all__ = [
+    "Converter",
+    "ExportResult",
+    "InputInfo",
+    "Metadata",
+    "OutputInfo",
+    "add_metadata",
+    "export_tflite",
+    "has_ranges_for",
+    "is_fake_quantized",
+    "read_metadata",
+]

@@ -27,6 +27,7 @@ from keras_kd.export._saved_model import (
     with_known_shapes,
     write_saved_model,
 )
+from keras_kd.export.metadata import Metadata, embedded
 from keras_kd.export.quantized import check_trained_ranges, is_fake_quantized, with_constant_weights
 from keras_kd.litert import Format, float_operators, get_format
 
@@ -88,6 +89,7 @@ def export_tflite(
     calibration: Any = None,
     samples: Any = None,
     batch_size: int = 1,
+    metadata: Metadata | None = None,
     isolate: bool = True,
     converter: Converter | None = None,
 ) -> ExportResult:
@@ -117,6 +119,8 @@ def export_tflite(
         samples: the samples for the comparison, in the same forms; all of them are used. Default: the first 256 of
             `calibration`, or else 16 random inputs, as recorded in the result.
         batch_size: the file's static batch size.
+        metadata: what an app needs to know about the model, such as its labels; written into the file, where
+            `read_metadata` and other tools find it.
         isolate: convert in a child process, so that a crash of the converter does not end this one. Importing
             TensorFlow there takes some seconds. On a backend other than TensorFlow, the model is always converted in a
             child process, which loads its `.keras` file.
@@ -156,6 +160,7 @@ def export_tflite(
     with _owned(converter, isolate=isolate) as converter, _replacing(path) as draft:
         source = with_constant_weights(plain) if is_trained else plain
         content = _convert(source, inputs, form, measured, batch_size, converter)
+        content = content if metadata is None else embedded(content, metadata)
         draft.write_bytes(content)
         difference, agreement = compare(model, draft, samples, exact=form.is_exact and plain is model)
     return ExportResult(

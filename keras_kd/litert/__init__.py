@@ -6,6 +6,7 @@ from keras_kd.litert.graph import float_operators, producer
 from keras_kd.litert.model import Model, check_examples
 from keras_kd.litert.reading import read_file
 from keras_kd.litert.tensors import Tensor
+from keras_kd.litert.writing import with_metadata
 
 __all__ = [
     "FORMATS",
@@ -22,4 +23,5 @@ __all__ = [
     "get_format",
     "producer",
     "read_file",
+    "with_metadata",
 ]
