@@ -18,6 +18,7 @@ from keras_kd.evaluation.roles import MODELS, Role
 from keras_kd.recipes.checks.recipe import check_recipe
 from keras_kd.recipes.stages import training
 from keras_kd.recipes.stages.few_labels import few_label_splits
+from keras_kd.teachers import FrozenTeacher
 
 TEACHER, SCRATCH, DISTILLED = "teacher", "scratch", "distilled"
 FEW_SCRATCH, FEW_DISTILLED = "few_scratch", "few_distilled"
@@ -96,6 +97,18 @@ def test_the_files_of_a_run(finished):
     assert set(files(folder)) == state | stamps | results
     assert (folder / "labels.txt").read_text() == "".join(f"{digit}\n" for digit in range(10))
     assert "<html" in (folder / "report.html").read_text()
+
+
+def test_the_exported_files_say_what_an_app_needs(finished):
+    folder, _, _ = finished
+    teacher = FrozenTeacher(keras.models.load_model(folder / "teacher.keras"))
+    for name in ("student_float32.tflite", "student_int8.tflite"):
+        found = export.read_metadata(folder / name)
+        (image,), (scores,) = found.inputs.values(), found.outputs.values()
+        assert (image.mean, image.std, image.is_image) == ((0.0,), (16.0,), False)  # the digits have values of 0 to 16
+        assert scores.labels == tuple("0123456789") and scores.description == "logits"
+        assert found.provenance["teacher"] == teacher.fingerprint
+        assert found.provenance["recipe"]["fingerprint"].startswith("sha256:") and str(folder) not in str(found)
 
 
 def test_the_report_is_about_the_files(finished, digits):

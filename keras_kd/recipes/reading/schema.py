@@ -231,6 +231,15 @@ Format = Literal[tuple(FORMATS)]
 _unique = AfterValidator(lambda values: tuple(dict.fromkeys(values)))
 
 
+class FileMetadata(Section):
+    """What is written into the exported files for people; labels and normalization are those of the data."""
+
+    description: str = Field(default="", max_length=10_000)
+    version: str = Field(default="", max_length=100)
+    author: str = Field(default="", max_length=1_000)
+    license: str = Field(default="", max_length=10_000)
+
+
 class Export(Section):
     """The files to export for the phone."""
 
@@ -240,6 +249,7 @@ class Export(Section):
     )
     calibration_samples: int = Field(default=200, ge=1, le=1_000_000)
     num_threads: int = Field(default=1, ge=1, le=256)
+    metadata: FileMetadata = FileMetadata()
 
 
 class Recipe(Section):

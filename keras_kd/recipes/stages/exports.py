@@ -13,12 +13,14 @@ from keras_kd import export
 from keras_kd.compression import strip
 from keras_kd.errors import ExportError
 from keras_kd.evaluation.roles import Role
+from keras_kd.export import Metadata
 from keras_kd.litert import Format, get_format
 from keras_kd.recipes.checked import CheckedRecipe
 from keras_kd.recipes.engine.artifact import Artifact
 from keras_kd.recipes.engine.context import Context
 from keras_kd.recipes.engine.folder import FINGERPRINT
 from keras_kd.recipes.engine.stage import Stage
+from keras_kd.recipes.file_metadata import file_metadata, metadata_settings
 from keras_kd.recipes.registry import register
 from keras_kd.recipes.stages.training_teacher import teacher_settings
 
@@ -54,7 +56,8 @@ class Export(Stage):
             file=Path(f"student_{format.name}.tflite"),
             derived_from=source.id,
         )
-        super().__init__(f"export_{format.name}", inputs=[source], settings=_settings(format, checked), makes=makes)
+        settings = _settings(format, checked) | metadata_settings(checked)
+        super().__init__(f"export_{format.name}", inputs=[source], settings=settings, makes=makes)
         self._format = format
 
     def prepare(self, context: Context) -> None:
@@ -65,9 +68,9 @@ class Export(Stage):
             model = context.model(self.inputs[0].id)
             if export.is_fake_quantized(model) and not export.has_ranges_for(model, self._format):
                 model = strip(model)
-            return self._export(context, model)
+            return self._export(context, model, file_metadata(context.checked, model, context.teacher.fingerprint))
 
-    def _export(self, context: Context, model: keras.Model) -> Artifact:
+    def _export(self, context: Context, model: keras.Model, metadata: Metadata | None = None) -> Artifact:
         path = context.folder.path / self.makes.file
         path.parent.mkdir(parents=True, exist_ok=True)
         result = export.export_tflite(
@@ -75,6 +78,7 @@ class Export(Stage):
             path,
             format=self._format.name,
             calibration=context.calibration,
+            metadata=metadata,
             converter=context.converter,
         )
         return dataclasses.replace(self.makes, record={"export": str(result)})

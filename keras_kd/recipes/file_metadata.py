@@ -1,0 +1,61 @@
+"""The metadata that a run writes into its exported files."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from keras_kd import files
+from keras_kd.data.sources.records import Scaling
+from keras_kd.export import InputInfo, Metadata, OutputInfo
+from keras_kd.features import find_heads
+from keras_kd.recipes.checked import CheckedRecipe
+
+_BYTE = 255
+
+
+def file_metadata(checked: CheckedRecipe, model: keras.Model, teacher_fingerprint: str) -> Metadata:
+    """The metadata of a student: name and labels, the normalization of its input, and how it was made.
+
+    The normalization is left out for a model with several inputs, and the labels for one with several outputs.
+    """
+    recipe = checked.recipe
+    return Metadata(
+        name=recipe.name,
+        **recipe.export.metadata.model_dump(),
+        inputs=_input(checked) if len(model.inputs) == 1 else {},
+        outputs=_output(checked, model) if len(model.outputs) == 1 else {},
+        provenance={"recipe": _identity(checked), "teacher": teacher_fingerprint},
+    )
+
+
+def metadata_settings(checked: CheckedRecipe) -> dict[str, Any]:
+    """What these metadata depend on besides the data and the models."""
+    return {"name": checked.recipe.name, "metadata": checked.recipe.export.metadata.model_dump()}
+
+
+def _input(checked: CheckedRecipe) -> InputInfo:
+    scaling, shape = checked.source.train.scaling, checked.source.input_shape
+    if scaling == Scaling(dtype=scaling.dtype):
+        return InputInfo()
+    low, high = checked.recipe.data.value_range
+    largest = scaling.divisor * (high - low)
+    return InputInfo(
+        f"values from 0 to {largest:g} before the normalization",
+        mean=-scaling.offset * scaling.divisor,
+        std=scaling.divisor,
+        is_image=len(shape) == 3 and shape[-1] in (1, 3) and round(largest) == _BYTE,
+    )
+
+
+def _output(checked: CheckedRecipe, model: keras.Model) -> OutputInfo:
+    kind = "logits" if all(head.is_logits for head in find_heads(model).values()) else "probabilities"
+    description = kind if checked.task.is_classification else ""
+    return OutputInfo(description, checked.source.class_names)
+
+
+def _identity(checked: CheckedRecipe) -> dict[str, Any]:
+    """The recipe by name and fingerprint; its paths stay on this machine."""
+    settings = checked.recipe.model_dump(mode="json", exclude={"output_dir"})
+    return {"name": checked.recipe.name, "fingerprint": f"sha256:{files.digest_of_json(settings)}"}
