@@ -42,20 +42,24 @@ def nearest(weights: Any, centroids: Any) -> Any:
     return index
 
 
-def clustered(weights: Any, centroids: Any) -> Any:
+def clustered(weights: Any, centroids: Any, *, has_gradient: bool = True) -> Any:
     """Each weight replaced by its nearest centroid.
 
-    The gradient of a centroid is the sum of the gradients of its weights, as in Deep Compression; weights have none.
+    The gradient of a centroid is the mean of the gradients of its weights. A step of gradient descent on it is the one
+    that is nearest to a step on the weights under the constraint that those of a cluster are equal, at the same
+    learning rate. Weights have no gradient.
 
     Args:
         weights: `[groups, size]`.
         centroids: `[groups, clusters]`, in any order.
+        has_gradient: whether the gradient is needed; False computes the values alone.
 
     Returns:
         `[groups, size]`, with at most `clusters` different values in each group.
     """
     centroids = ascending(centroids)
-    return _taken(centroids, nearest(ops.stop_gradient(weights), ops.stop_gradient(centroids)))
+    index = nearest(ops.stop_gradient(weights), ops.stop_gradient(centroids))
+    return _taken(_with_mean_gradient(centroids, index) if has_gradient else centroids, index)
 
 
 def with_zero(centroids: Any) -> Any:
@@ -65,7 +69,25 @@ def with_zero(centroids: Any) -> Any:
     return ops.where(is_smallest, ops.zeros_like(centroids), centroids)
 
 
+def with_scaled_gradient(values: Any, scale: Any) -> Any:
+    """The values, unchanged; their gradient is multiplied by `scale`, which broadcasts to their shape."""
+    constant = ops.stop_gradient(values)
+    return constant + (values - constant) * scale
+
+
+def _with_mean_gradient(centroids: Any, index: Any) -> Any:
+    """The centroids; their gradient is divided by the number of times that `index` takes them."""
+    flat = ops.reshape(_flat(centroids.shape, index), (-1,))
+    counts = ops.segment_sum(ops.ones(flat.shape, "float32"), flat, num_segments=math.prod(centroids.shape))
+    counts = ops.reshape(ops.maximum(counts, 1.0), centroids.shape)
+    return with_scaled_gradient(centroids, ops.cast(1.0 / counts, centroids.dtype))
+
+
 def _taken(rows: Any, index: Any) -> Any:
     """`rows[g, index[g, i]]`."""
-    first = ops.expand_dims(ops.arange(rows.shape[0], dtype="int32") * rows.shape[1], 1)
-    return ops.take(ops.reshape(rows, (-1,)), ops.cast(index, "int32") + first)
+    return ops.take(ops.reshape(rows, (-1,)), _flat(rows.shape, index))
+
+
+def _flat(shape: tuple[int, int], index: Any) -> Any:
+    """The places of `[g, index[g, i]]` in a flat array."""
+    return ops.cast(index, "int32") + ops.expand_dims(ops.arange(shape[0], dtype="int32") * shape[1], 1)

@@ -26,10 +26,12 @@ class Clustering(WeightTransform):
         kd.Distiller(teacher, shared).fit(...)
         small = cluster.strip(shared)
 
-    The values are centroids of the weights, and are trained: the gradient of a centroid is the sum of those of its
-    weights. The weights behind them are trained as well (straight-through), and each uses the centroid nearest to it,
-    so that weights move between clusters. In every forward pass, in what `strip` returns and in what is exported, a
-    kernel has at most `clusters` different values, whatever the optimizer does.
+    The values are centroids of the weights, and are trained: the gradient of a centroid is the mean of those of its
+    weights, so that a learning rate that suits the weights suits the centroids. (In the paper it is the sum, which for
+    a cluster of 5,000 weights is 5,000 times the step; with SGD such a training diverges.) The weights behind them are
+    trained as well (straight-through), and each uses the centroid nearest to it, so that weights move between clusters.
+    In every forward pass, in what `strip` returns and in what is exported, a kernel has at most `clusters` different
+    values, whatever the optimizer does.
 
     A kernel of which a tenth or more is exactly zero keeps these zeros: one of the clusters is 0 and is not trained.
 

@@ -21,7 +21,7 @@ from keras_kd.serialization import register
 class Clusters(WeightFunction):
     """Replaces each weight by the nearest of a few centroids, which are trained.
 
-    The optimizer trains the centroids, each with the sum of the gradients of its weights, and the weights themselves,
+    The optimizer trains the centroids, each with the mean of the gradients of its weights, and the weights themselves,
     with the gradients of the values that replace them; thus weights move to other clusters. What a layer runs on is
     computed from both in every forward pass, so it has at most `clusters` different values whatever the optimizer does.
 
@@ -60,7 +60,9 @@ class Clusters(WeightFunction):
         zeros = ops.mean(ops.cast(groups == 0, "float32"))
         keeps_zeros = zeros > 0 if self.is_pruned else zeros >= LEAST_ZEROS
         centroids = ops.where(keeps_zeros, with_zero(centroids), centroids)
-        replaced = ops.cast(self._weight(clustered(groups, centroids), tuple(weight.shape)), weight.dtype)
+        replaced = ops.cast(
+            self._weight(clustered(groups, centroids, has_gradient=bool(training)), tuple(weight.shape)), weight.dtype
+        )
         if not training:
             return replaced
         return replaced + (weight - ops.stop_gradient(weight))  # adds 0, and the gradient of the weight

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from keras_kd.compression.clustering.centroids import with_scaled_gradient
 from keras_kd.compression.weight_functions import WeightFunction
 from keras_kd.serialization import register
 
@@ -19,19 +20,24 @@ _SAMPLE = 4096
 class FixedClusters(WeightFunction):
     """Keeps the clusters of a clustered weight: weights that are equal when it starts stay equal.
 
-    The first weight of each cluster is trained, with the sum of the gradients of all, and replaces the others. Hence
+    The first weight of each cluster is trained, with the mean of the gradients of all, and replaces the others. Hence
     the weight has its exact value at the start, and no more different values than then, whatever the optimizer does.
     """
 
     def build(self, shape):
         self.first = self.add_weight(name="first", shape=shape, initializer="zeros", dtype="int32", trainable=False)
+        self.share = self.add_weight(name="share", shape=shape, initializer="ones", dtype="float32", trainable=False)
 
     def call(self, weight, training=False):
-        return ops.take(ops.reshape(weight, (-1,)), ops.convert_to_tensor(self.first))
+        values = ops.take(ops.reshape(weight, (-1,)), ops.convert_to_tensor(self.first))
+        share = ops.convert_to_tensor(self.share)
+        return with_scaled_gradient(values, ops.cast(share, values.dtype)) if training else values
 
     def start(self, value):
         axes = cluster_axes(value)
-        self.first.assign(_first_equal(value, () if axes is None else axes))
+        first = _first_equal(value, () if axes is None else axes)
+        self.first.assign(first)
+        self.share.assign((1.0 / np.bincount(first.ravel(), minlength=first.size)[first]).astype("float32"))
 
 
 def cluster_axes(value: np.ndarray) -> tuple[int, ...] | None:

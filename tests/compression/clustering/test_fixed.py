@@ -55,7 +55,7 @@ def test_equal_weights_stay_equal_and_start_with_their_exact_values():
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", keras.optimizers.AdamW(0.01, weight_decay=0.3)])
-def test_trained_with_the_sum_of_the_gradients(optimizer):
+def test_trained_together(optimizer):
     kernel = drawn([-0.1, 0.0, 0.7], (8, 6))
     model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(6), keras.layers.Dense(2)])
     model.layers[0].set_weights([kernel, np.zeros(6)])
@@ -71,6 +71,21 @@ def test_trained_with_the_sum_of_the_gradients(optimizer):
         for cluster in np.unique(kernel):
             assert len(np.unique(found[kernel == cluster])) == 1
         assert (found[kernel == 0] == 0).all() and (found[kernel != 0] != kernel[kernel != 0]).all()
+
+
+def test_trained_with_the_mean_of_the_gradients():
+    value = drawn([-0.1, 0.0, 0.7], (8, 6))
+    model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(6, use_bias=False)])
+    model.layers[0].set_weights([value])
+    again = Pruning(0.01, frequency=1000).apply(model, verbose=False)
+    x = RNG.normal(size=(16, 8)).astype("float32")
+    again.compile(keras.optimizers.SGD(1.0), loss="mse", jit_compile=False)
+    again.train_on_batch(x, np.ones((16, 6), "float32"))
+    gradient = x.T.astype("float64") @ (x @ value - 1.0) * 2 / (16 * 6)
+    found = ops.convert_to_numpy(strip(again).layers[0].kernel)
+    for cluster in set(np.unique(value)) - {0.0}:
+        place = value == cluster
+        np.testing.assert_allclose(found[place], cluster - gradient[place].mean(), rtol=1e-4, atol=1e-6)
 
 
 def test_clusters_are_named_in_the_report():
