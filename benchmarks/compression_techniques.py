@@ -35,6 +35,7 @@ from semi_supervised import Log, fit
 from techniques import TECHNIQUES, TFMOT, finetuned_with_tfmot, write_tf_keras, zeros
 
 import keras_kd as kd
+from keras_kd.compression.stripping import stripped
 from keras_kd.evaluation import TFLiteRunner, accuracy, compare_latency
 
 BATCH_SIZE = 100
@@ -199,7 +200,7 @@ class Bench:
         x = self.images.x
         calibration = x[:500] if way.format == "int8" else None
         kd.export.export_tflite(model, path, format=way.format, calibration=calibration, samples=x[:500])
-        return self.measured(path) | {"zeros": zeros(model)}
+        return self.measured(path) | {"zeros": zeros(stripped(model))}
 
     def compress_with_tfmot(self, kind: str, seed: int, technique: str) -> dict[str, Any]:
         """The same with TFMOT, from the student that was trained alone."""
