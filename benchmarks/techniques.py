@@ -54,7 +54,7 @@ def quantizing(steps: int) -> compression.Transform:
 
 
 def channels(steps: int) -> compression.Transform:
-    return compression.ChannelPruning(operations=0.5)
+    return compression.ChannelPruning(operations=0.5, multiple_of=8)
 
 
 TECHNIQUES = {
