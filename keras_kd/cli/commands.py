@@ -12,6 +12,7 @@ from rich.console import Console
 
 from keras_kd import __version__
 from keras_kd.cli import cache
+from keras_kd.cli.exporting import show_exports
 from keras_kd.cli.outcome import say, show
 from keras_kd.cli.recipe import OutputDir, Overrides, Overwrite, loading, recipe_command
 from keras_kd.recipes import Recipe, compression_recipe, default_text
@@ -64,6 +65,28 @@ def compress(
 
         report = recipes.run(recipe, console, overwrite=overwrite)
     show(report, recipe.folder, console)
+
+
+@app.command()
+def export(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A trained .keras file.")],
+    formats: Annotated[
+        list[str], typer.Option("--format", help="float32, float16, dynamic, int8 or int16x8; may be repeated.")
+    ] = ["float32"],  # noqa: B006  typer copies it
+    data: Annotated[
+        str | None, typer.Option(help="Calibration data and labels: digits, tfds:NAME, folder:PATH or npz:PATH.")
+    ] = None,
+    output_dir: Annotated[Path | None, typer.Option(help="The folder of the files. Default: that of MODEL.")] = None,
+    image_size: Annotated[int | None, typer.Option(help="Resize images to this size. Default: the model's.")] = None,
+    value_range: Annotated[
+        tuple[float, float], typer.Option(metavar="LOW HIGH", help="The values of black and white for the model.")
+    ] = (0.0, 1.0),
+    samples: Annotated[int, typer.Option(help="The number of calibration samples.")] = 200,
+    batch_size: Annotated[int, typer.Option(help="Of the files.")] = 1,
+) -> None:
+    """Export a trained model to checked .tflite files."""
+    options = {"data": data, "folder": output_dir, "image_size": image_size, "value_range": value_range}
+    show_exports(model, formats, num_samples=samples, batch_size=batch_size, **options)
 
 
 @recipe_command(app, "The teacher could not be diagnosed.")

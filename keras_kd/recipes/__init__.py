@@ -10,14 +10,23 @@ from keras_kd.recipes.reading.compressing import compression_recipe
 from keras_kd.recipes.reading.loading import default_text, load
 from keras_kd.recipes.reading.schema import Recipe
 
-__all__ = ["Recipe", "build_cache", "compression_recipe", "default_text", "diagnose_teacher", "load", "run"]
+__all__ = [
+    "Recipe",
+    "build_cache",
+    "compression_recipe",
+    "default_text",
+    "diagnose_teacher",
+    "export_files",
+    "load",
+    "run",
+]
 
-_RUN = ("build_cache", "diagnose_teacher", "run")
+_LATER = {"build_cache": "runs", "diagnose_teacher": "runs", "export_files": "exporting", "run": "runs"}
 
 
 def __getattr__(name: str) -> Any:
-    if name in _RUN:
-        return getattr(importlib.import_module("keras_kd.recipes.runs"), name)
+    if name in _LATER:
+        return getattr(importlib.import_module(f"keras_kd.recipes.{_LATER[name]}"), name)
     raise AttributeError(f"module 'keras_kd.recipes' has no attribute {name!r}")
 
 

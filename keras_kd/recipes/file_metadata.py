@@ -1,4 +1,4 @@
-"""The metadata that a run writes into its exported files."""
+"""The metadata of exported files that follow from a recipe and its data."""
 
 from __future__ import annotations
 
@@ -7,27 +7,36 @@ from typing import Any
 import keras
 
 from keras_kd import files
+from keras_kd.data import DataSource
 from keras_kd.data.sources.records import Scaling
 from keras_kd.export import InputInfo, Metadata, OutputInfo
 from keras_kd.features import find_heads
 from keras_kd.recipes.checked import CheckedRecipe
+from keras_kd.tasks import Classification
 
 _BYTE = 255
 
 
 def file_metadata(checked: CheckedRecipe, model: keras.Model, teacher_fingerprint: str) -> Metadata:
-    """The metadata of a student: name and labels, the normalization of its input, and how it was made.
-
-    The normalization is left out for a model with several inputs, and the labels for one with several outputs.
-    """
+    """The metadata of a student: name and labels, the normalization of its input, and how it was made."""
     recipe = checked.recipe
     return Metadata(
         name=recipe.name,
         **recipe.export.metadata.model_dump(),
-        inputs=_input(checked) if len(model.inputs) == 1 else {},
-        outputs=_output(checked, model) if len(model.outputs) == 1 else {},
+        **ends(model, checked.source, recipe.data.value_range),
         provenance={"recipe": _identity(checked), "teacher": teacher_fingerprint},
     )
+
+
+def ends(model: keras.Model, source: DataSource, value_range: tuple[float, float]) -> dict[str, Any]:
+    """The `inputs` and `outputs` of the metadata of a model for a data source, opened with this range of values.
+
+    The normalization is left out for a model with several inputs, and the labels for one with several outputs.
+    """
+    return {
+        "inputs": _input(source, value_range) if len(model.inputs) == 1 else {},
+        "outputs": _output(model, source) if len(model.outputs) == 1 else {},
+    }
 
 
 def metadata_settings(checked: CheckedRecipe) -> dict[str, Any]:
@@ -35,12 +44,11 @@ def metadata_settings(checked: CheckedRecipe) -> dict[str, Any]:
     return {"name": checked.recipe.name, "metadata": checked.recipe.export.metadata.model_dump()}
 
 
-def _input(checked: CheckedRecipe) -> InputInfo:
-    scaling, shape = checked.source.train.scaling, checked.source.input_shape
+def _input(source: DataSource, value_range: tuple[float, float]) -> InputInfo:
+    scaling, shape = source.train.scaling, source.input_shape
     if scaling == Scaling(dtype=scaling.dtype):
         return InputInfo()
-    low, high = checked.recipe.data.value_range
-    largest = scaling.divisor * (high - low)
+    largest = scaling.divisor * (value_range[1] - value_range[0])
     return InputInfo(
         f"values from 0 to {largest:g} before the normalization",
         mean=-scaling.offset * scaling.divisor,
@@ -49,10 +57,9 @@ def _input(checked: CheckedRecipe) -> InputInfo:
     )
 
 
-def _output(checked: CheckedRecipe, model: keras.Model) -> OutputInfo:
+def _output(model: keras.Model, source: DataSource) -> OutputInfo:
     kind = "logits" if all(head.is_logits for head in find_heads(model).values()) else "probabilities"
-    description = kind if checked.task.is_classification else ""
-    return OutputInfo(description, checked.source.class_names)
+    return OutputInfo(kind if isinstance(source.task, Classification) else "", source.class_names)
 
 
 def _identity(checked: CheckedRecipe) -> dict[str, Any]:

@@ -1,0 +1,99 @@
+"""Exports a trained `.keras` file, with calibration samples and metadata from a data source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from keras_kd.compression import strip
+from keras_kd.data import DataSource, calibration_samples, open_source
+from keras_kd.errors import ConfigurationError, explain
+from keras_kd.export import Converter, ExportResult, Metadata, export_tflite, has_ranges_for, is_fake_quantized
+from keras_kd.litert import Format, get_format
+from keras_kd.recipes.file_metadata import ends
+from keras_kd.recipes.models import load_file
+
+_RESIZED = ("folder", "tfds")
+
+
+def export_files(
+    model: str | Path,
+    formats: Sequence[str],
+    *,
+    data: str | None = None,
+    folder: str | Path | None = None,
+    image_size: int | None = None,
+    value_range: tuple[float, float] = (0.0, 1.0),
+    num_samples: int = 200,
+    batch_size: int = 1,
+) -> Iterator[ExportResult]:
+    """Exports a trained model in several formats, one after the other, as `NAME_FORMAT.tflite`.
+
+    Args:
+        model: a `.keras` file.
+        formats: names of `keras_kd.litert.FORMATS`.
+        data: a source as in a recipe (`keras_kd.data.open_source`), whose training examples calibrate integer formats
+            and are compared, and whose classes are written into the files. None exports without both.
+        folder: for the files; None for that of the model.
+        image_size: in pixels, for images that are to be resized; None for the size that the model takes.
+        value_range: the values of black and white that the model takes.
+        num_samples: the number of calibration samples.
+        batch_size: of the files.
+
+    Yields:
+        An `ExportResult` for each format.
+
+    Raises:
+        ConfigurationError: the file is not a model, or the data are missing, unknown, or do not fit it.
+        ExportError: the converter rejected the model, or the outputs of a file do not match the model's.
+    """
+    path, forms = Path(model), [get_format(name) for name in dict.fromkeys(formats)]
+    if not path.is_file():
+        problem = "There is no model at this path."
+        raise ConfigurationError(
+            explain(problem, received=str(path), expected="a file that model.save('NAME.keras') wrote")
+        )
+    loaded = load_file(path)
+    _check_calibrated(loaded, forms, data)
+    samples, metadata = None, Metadata(name=path.stem)
+    if data is not None:
+        source = _opened(loaded, data, image_size, value_range)
+        samples = calibration_samples(source.train, num_samples)
+        metadata = Metadata(name=path.stem, **ends(loaded, source, value_range))
+    folder = path.parent if folder is None else Path(folder)
+    with Converter() as converter:
+        for form in forms:
+            is_plain = not is_fake_quantized(loaded) or has_ranges_for(loaded, form)
+            yield export_tflite(
+                loaded if is_plain else strip(loaded),
+                folder / f"{path.stem}_{form.name}.tflite",
+                format=form.name,
+                calibration=samples,
+                batch_size=batch_size,
+                metadata=metadata,
+                converter=converter,
+            )
+
+
+def _check_calibrated(model: keras.Model, forms: Sequence[Format], data: str | None) -> None:
+    lacking = [form.name for form in forms if form.needs_calibration and not has_ranges_for(model, form)]
+    if lacking and data is None:
+        raise ConfigurationError(
+            explain(
+                f"The format {lacking[0]!r} needs calibration samples.",
+                received="no data",
+                expected="the data that the model was trained on",
+                fix="Name them: `data` (`--data`) digits, tfds:NAME, folder:PATH or npz:PATH.",
+            )
+        )
+
+
+def _opened(model: keras.Model, name: str, image_size: int | None, value_range: tuple[float, float]) -> DataSource:
+    shape = getattr(model, "input_shape", None)
+    size: Any = image_size
+    if size is None and name.partition(":")[0] in _RESIZED and isinstance(shape, tuple) and len(shape) == 4:
+        size = shape[1:3] if None not in shape[1:3] else None
+    return open_source(name, image_size=size, value_range=value_range)

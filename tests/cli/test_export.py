@@ -1,0 +1,34 @@
+"""`keras-kd export`: the lines that it prints, the files, and its exit codes."""
+
+import functools
+
+import pytest
+
+from keras_kd import litert
+from keras_kd.recipes import exporting
+
+
+@pytest.fixture
+def export(invoke, tmp_path, monkeypatch, make_model):
+    monkeypatch.setattr(exporting, "export_tflite", functools.partial(exporting.export_tflite, isolate=False))
+    make_model().save(tmp_path / "net.keras")
+    return functools.partial(invoke, "export", str(tmp_path / "net.keras"))
+
+
+def test_a_line_for_each_file(export, tmp_path):
+    result = export("--format", "float32", "--format", "int8", "--data", "digits", "--samples", "30")
+    assert result.exit_code == 0 and result.stderr.strip() in ("", "loading TensorFlow")
+    first, second = result.stdout.splitlines()
+    assert first.startswith("net_float32.tflite: float32, ") and second.startswith("net_int8.tflite: int8, ")
+    assert "100.0% the same class, on 30 real samples" in first
+    assert {str(tensor.dtype) for tensor in litert.Model(tmp_path / "net_int8.tflite").inputs.values()} == {"int8"}
+
+
+def test_what_goes_wrong(export, invoke, tmp_path):
+    for result, part in (
+        (export("--format", "int8"), "--data"),
+        (export("--format", "int9"), "'int16x8'"),
+        (invoke("export", str(tmp_path / "none.keras")), "no model at this path"),
+    ):
+        assert result.exit_code == 1 and part in " ".join(result.stderr.split()) and "Traceback" not in result.stderr
+    assert not list(tmp_path.glob("*.tflite"))

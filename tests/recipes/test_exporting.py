@@ -1,0 +1,86 @@
+"""A trained file exported with data, against the models and data themselves."""
+
+import functools
+
+import keras
+import numpy as np
+import pytest
+
+import keras_kd as kd
+from keras_kd import litert
+from keras_kd.errors import ConfigurationError
+from keras_kd.recipes import export_files, exporting
+
+layers = keras.layers
+
+
+@pytest.fixture(autouse=True)
+def in_this_process(monkeypatch):
+    monkeypatch.setattr(exporting, "export_tflite", functools.partial(exporting.export_tflite, isolate=False))
+
+
+@pytest.fixture
+def model_file(tmp_path, make_model):
+    make_model().save(tmp_path / "net.keras")
+    return tmp_path / "net.keras"
+
+
+def test_every_format_with_labels(model_file, tmp_path, digits):
+    results = list(export_files(model_file, list(litert.FORMATS), data="digits", folder=tmp_path / "out"))
+    assert [result.path for result in results] == [tmp_path / "out" / f"net_{name}.tflite" for name in litert.FORMATS]
+    expected = keras.models.load_model(model_file)(digits[0][:50])
+    for result in results:
+        assert not result.samples_are_random and result.num_samples == 200
+        (outputs,) = litert.Model(result.path).predict(digits[0][:50]).values()
+        np.testing.assert_allclose(outputs, expected, atol=0.1)
+        found = kd.export.read_metadata(result.path)
+        (scores,) = found.outputs.values()
+        assert found.name == "net" and scores.labels == tuple("0123456789")
+
+
+def test_images_take_the_size_of_the_model(tmp_path):
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for number in range(12):
+            pixels = rng.integers(0, 256, (9 + number, 12, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "data" / name / f"{number}.png")
+    model = keras.Sequential([keras.Input((6, 5, 3)), layers.Flatten(), layers.Dense(2, activation="softmax")])
+    model.save(tmp_path / "pets.keras")
+    settings = {"data": f"folder:{tmp_path / 'data'}", "value_range": (-1.0, 1.0), "num_samples": 10}
+    (result,) = export_files(tmp_path / "pets.keras", ["int8"], **settings)
+    found = kd.export.read_metadata(result.path)
+    (image,), (scores,) = found.inputs.values(), found.outputs.values()
+    assert (image.mean, image.std, image.is_image) == ((127.5,), (127.5,), True)
+    assert scores.labels == ("cat", "dog") and scores.description == "probabilities" and result.num_samples == 10
+
+
+def test_fake_quantized_models_need_no_data(tmp_path, make_model, digits):
+    aware = kd.compression.QuantizationAware().apply(make_model(), verbose=False)
+    aware.compile("sgd", "mse")
+    aware.fit(digits[0][:32], np.zeros((32, 10)), verbose=0)
+    aware.save(tmp_path / "aware.keras")
+    int8, float32 = export_files(tmp_path / "aware.keras", ["int8", "float32"])
+    assert int8.ranges == "trained" and float32.ranges is None
+
+
+@pytest.mark.parametrize(
+    "name, settings, message",
+    [
+        ("none.keras", {}, "no model at this path"),
+        ("text.keras", {}, "cannot be loaded"),
+        ("net.keras", {"formats": ["int9"]}, "Invalid 'format'"),
+        ("net.keras", {"formats": ["int8"]}, "needs calibration samples"),
+        ("net.keras", {"data": "foo"}, "Unknown data source"),
+        ("net.keras", {"data": "digits", "num_samples": 0}, "num_samples"),
+        ("net.keras", {"data": "digits", "image_size": 16}, "cannot be resized"),
+    ],
+)
+def test_wrong_settings(model_file, tmp_path, name, settings, message):
+    (tmp_path / "text.keras").write_text("no model")
+    settings = {"formats": ["float32"]} | settings
+    with pytest.raises(ConfigurationError, match=message):
+        list(export_files(tmp_path / name, settings.pop("formats"), **settings))
+    assert not list(tmp_path.glob("*.tflite"))
