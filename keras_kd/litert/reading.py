@@ -60,7 +60,7 @@ def read_file(source: str | Path | bytes) -> File:
 def _content(path: Path) -> bytes:
     try:
         if not (path.is_file() or path.is_dir()) and path.exists():  # a device or a pipe may never end
-            raise OSError(errno.EINVAL, "it is not a regular file")
+            raise OSError(errno.EINVAL, "Not a regular file")
         return path.read_bytes()
     except OSError as error:
         problem = f"{path} cannot be read: {error.strerror}."
