@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from keras_kd.errors import check_integer
-from keras_kd.litert.file import File, Graph, Signature, StoredOperator, StoredTensor
+from keras_kd.litert.file import File, Signature
 from keras_kd.litert.inspection import buffers, picture, plain, text
-from keras_kd.litert.inspection.costs import multiply_adds
 from keras_kd.litert.inspection.facts import (
     Constant,
     Contents,
@@ -20,13 +19,10 @@ from keras_kd.litert.inspection.facts import (
     KindTotal,
     OperatorFacts,
     SignatureFacts,
-    TensorFacts,
 )
+from keras_kd.litert.inspection.graphs import graph_facts
 from keras_kd.litert.reading import read_file
-
-_STORAGE_FORMS = ("DEQUANTIZE", "DENSIFY")
-_NOT_WEIGHTS = ("int32", "int64", "uint32", "bool", "string")
-_MAX_RANK = 8
+from keras_kd.tables import cut
 
 
 @dataclass(frozen=True)
@@ -58,7 +54,14 @@ class Inspection(Contents):
             ConfigurationError: the file has no such graph.
         """
         index = check_integer("graph", graph, at_least=0, at_most=len(self.graphs) - 1)
-        return picture.draw(self.graphs[index], self.name)
+        names = {
+            tensor.index: name
+            for signature in self.signatures
+            if signature.graph == index
+            for name, tensor in [*signature.inputs.items(), *signature.outputs.items()]
+        }
+        title = f"Graph {index} of {cut(self.name, text.WIDTH)}"
+        return picture.draw(self.graphs[index], title, names)
 
 
 def inspect_tflite(source: str | Path | bytes) -> Inspection:
@@ -76,7 +79,7 @@ def inspect_tflite(source: str | Path | bytes) -> Inspection:
     name = "The content" if isinstance(source, bytes) else str(source)
     buffers.check_spans(file, name)
     named = _named_tensors(file)
-    graphs = tuple(_graph(file, index, named[index]) for index in range(len(file.graphs)))
+    graphs = tuple(graph_facts(file, index, named[index]) for index in range(len(file.graphs)))
     found, unused = buffers.constants(file), buffers.unused(file)
     return Inspection(
         name=name,
@@ -102,111 +105,12 @@ def _text(content: bytes) -> str:
     return content.rstrip(b"\0").decode(errors="replace")
 
 
-def _graph(file: File, number: int, named: set[int]) -> GraphFacts:
-    graph = file.graphs[number]
-    tensors = tuple(_tensor(file, graph, index) for index in range(len(graph.tensors)))
-    stored = _stored_forms(graph, tensors)
-    used = _used_tensors(graph) | named
-    return GraphFacts(
-        name=graph.name,
-        tensors=tensors,
-        operators=tuple(_operator(graph, index, tensors, stored) for index in range(len(graph.operators))),
-        inputs=tuple(tensors[index] for index in graph.inputs),
-        outputs=tuple(tensors[index] for index in graph.outputs),
-        has_open_dimensions=any(None in tensor.shape for tensor in tensors),
-        unused_tensors=tuple(tensor for tensor in tensors if tensor.index not in used),
-    )
-
-
-def _tensor(file: File, graph: Graph, index: int) -> TensorFacts:
-    stored = graph.tensors[index]
-    is_per_tensor = stored.quantization == "per tensor"
-    return TensorFacts(
-        index=index,
-        name=stored.name,
-        dtype=stored.dtype,
-        shape=stored.open_shape,
-        quantization=stored.quantization,
-        num_scales=_num_scales(graph, stored),
-        scale=stored.scales[0] if is_per_tensor else None,
-        zero_point=(*stored.zero_points, 0)[0] if is_per_tensor else None,
-        block_size=stored.block_size,
-        num_bytes=file.stored_bytes(stored),
-        is_sparse=stored.is_sparse,
-    )
-
-
-def _num_scales(graph: Graph, stored: StoredTensor) -> int:
-    if stored.scale_tensors and len(graph.tensors[stored.scale_tensors[0]].shape) <= _MAX_RANK:
-        return graph.tensors[stored.scale_tensors[0]].num_elements
-    return len(stored.scales)
-
-
-def _stored_forms(graph: Graph, tensors: tuple[TensorFacts, ...]) -> dict[int, TensorFacts]:
-    """The constants behind tensors that are only constants in another form."""
-    found: dict[int, TensorFacts] = {}
-    for operator in graph.operators:
-        if operator.name in _STORAGE_FORMS and len(operator.inputs) == len(operator.outputs) == 1:
-            source = found.get(operator.inputs[0]) or (tensors[operator.inputs[0]] if operator.inputs[0] >= 0 else None)
-            if source is not None and source.num_bytes:
-                found[operator.outputs[0]] = source
-    return found
-
-
-def _operator(
-    graph: Graph, index: int, tensors: tuple[TensorFacts, ...], stored: dict[int, TensorFacts]
-) -> OperatorFacts:
-    operator = graph.operators[index]
-    outputs = tuple(tensors[one] for one in operator.outputs)
-    constants = _constants(operator, tensors, stored)
-    weights = max((one for one in constants if one.dtype not in _NOT_WEIGHTS), key=_num_bytes, default=None)
-    quantized = weights or (outputs[0] if outputs else None)
-    kind = quantized.quantization if quantized else "none"
-    return OperatorFacts(
-        index=index,
-        name=operator.name,
-        version=operator.version,
-        is_custom=operator.is_custom,
-        inputs=tuple(tensors[one] if one >= 0 else None for one in operator.inputs),
-        outputs=outputs,
-        weights=weights,
-        quantization=kind,
-        num_channels=quantized.num_scales if quantized and kind == "per channel" else 0,
-        constant_bytes=sum(map(_num_bytes, constants)),
-        multiply_adds=multiply_adds(operator, graph),
-    )
-
-
-def _num_bytes(tensor: TensorFacts) -> int:
-    return tensor.num_bytes
-
-
-def _constants(
-    operator: StoredOperator, tensors: tuple[TensorFacts, ...], stored: dict[int, TensorFacts]
-) -> list[TensorFacts]:
-    """The different constants that an operator reads; none for one that only changes the form of a constant."""
-    if any(index in stored for index in operator.outputs):
-        return []
-    read = [stored.get(index, tensors[index]) for index in sorted(set(operator.inputs) - {-1})]
-    return [one for one in {one.index: one for one in read}.values() if one.num_bytes]
-
-
 def _named_tensors(file: File) -> Mapping[int, set[int]]:
     """The tensors that signatures name, by graph."""
     named = collections.defaultdict(set)
     for signature in file.signatures:
         named[signature.graph] |= {*signature.inputs.values(), *signature.outputs.values()}
     return named
-
-
-def _used_tensors(graph: Graph) -> set[int]:
-    """The tensors that operators, the graph and the quantization of other tensors name."""
-    used = {*graph.inputs, *graph.outputs}
-    for operator in graph.operators:
-        used |= {*operator.inputs, *operator.outputs, *operator.intermediates}
-    for tensor in graph.tensors:
-        used |= {*tensor.scale_tensors}
-    return used
 
 
 def _signature(signature: Signature, graphs: tuple[GraphFacts, ...]) -> SignatureFacts:

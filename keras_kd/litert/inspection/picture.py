@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import NamedTuple
 
@@ -41,12 +41,17 @@ class Box(NamedTuple):
     writes: tuple[int, ...]
 
 
-def draw(graph: GraphFacts, name: str) -> str:
+def draw(graph: GraphFacts, title: str, names: Mapping[int, str]) -> str:
     """A graph as an SVG document: inputs, operators in order and outputs; constants are left out.
 
     Of a longer graph, the first 1,500 boxes are drawn, which the description says.
+
+    Args:
+        graph: the graph.
+        title: of the picture.
+        names: better names than the file's for tensors, by index.
     """
-    every = list(boxes(graph))
+    every = list(boxes(graph, names))
     shown = every[:MAX_BOXES]
     lines = list(edges(shown))[:MAX_EDGES]
     places = [_place(number, len(shown)) for number in range(len(shown))]
@@ -59,21 +64,21 @@ def draw(graph: GraphFacts, name: str) -> str:
         body,
         name="graph",
         box=f"0 0 {max(width, 620)} {height}",
-        title=f"The graph of {cut(name, 100)}",
+        title=title,
         description=_description(graph, len(every), len(shown)),
     )
 
 
-def boxes(graph: GraphFacts) -> Iterator[Box]:
+def boxes(graph: GraphFacts, names: Mapping[int, str]) -> Iterator[Box]:
     """The inputs, the operators in order, and the outputs."""
     for tensor in graph.inputs:
-        yield Box(cut(tensor.name, 26), _output(tensor), "end", (), (tensor.index,))
+        yield Box(cut(names.get(tensor.index, tensor.name), 26), _output(tensor), "end", (), (tensor.index,))
     for one in graph.operators:
         first = one.outputs[0] if one.outputs else None
         reads = tuple(tensor.index for tensor in one.inputs if tensor)
         yield Box(cut(one.name, 26), _output(first), _kind(first), reads, tuple(each.index for each in one.outputs))
     for tensor in graph.outputs:
-        yield Box(cut(tensor.name, 26), _output(tensor), "end", (tensor.index,), ())
+        yield Box(cut(names.get(tensor.index, tensor.name), 26), _output(tensor), "end", (tensor.index,), ())
 
 
 def edges(shown: Sequence[Box]) -> Iterator[tuple[int, int]]:
