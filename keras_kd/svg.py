@@ -43,4 +43,4 @@ def document(body: str, *, name: str, box: str, title: str, description: str = "
     texts = f'<title id="{name}-description">{escape(title)}</title>'
     if description:
         texts += f'<desc id="{name}-details">{escape(description)}</desc>'
-    return f"{head}{texts}{body}\n"
+    return f"{head}{texts}{body}</svg>\n"

@@ -81,7 +81,7 @@ def as_svg(figure: Figure, name: str, description: str) -> str:
     body = re.sub(r'( id="|xlink:href="#|url\(#)', rf"\g<1>{name}-", body)
     body = re.sub(r" font-family: [^;\"]*;?", "", body)
     body = re.sub(r'style="[^"]*"', lambda match: _with_variables(match.group()), body)
-    return svg.document(body.strip(), name=name, box=box, title=description)
+    return svg.document(body.strip().removesuffix("</svg>"), name=name, box=box, title=description)
 
 
 def _with_variables(style: str) -> str:

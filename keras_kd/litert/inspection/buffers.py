@@ -37,19 +37,25 @@ def constants(file: File) -> tuple[Constant, ...]:
 
 def duplicates(file: File) -> tuple[Duplicate, ...]:
     """Content that is stored more than once, the largest loss first."""
-    names = {span: tensor.name for span, tensor, _ in reversed(list(_users(file)))}
-    sizes = collections.defaultdict(list)
+    names: dict[Span, str] = {}
+    for span, tensor, _ in _users(file):
+        names.setdefault(span, tensor.name)
+    order = {span: number for number, span in enumerate(names)}
+    found = []
+    for spans in _equal_spans(file):
+        first = min((span for span in spans if span in order), key=order.__getitem__, default=None)
+        found.append(Duplicate("" if first is None else names[first], len(spans), spans[0][1]))
+    return tuple(sorted(found, key=lambda one: (-one.bytes_lost, one.name)))
+
+
+def _equal_spans(file: File) -> list[list[Span]]:
+    """Groups of several spans with the same content."""
+    sizes, groups = collections.defaultdict(list), collections.defaultdict(list)
     for span in sorted({span for span in file.buffers if span[1]}):
         sizes[span[1]].append(span)
-    groups = collections.defaultdict(list)
-    for span in (span for same in sizes.values() if len(same) > 1 for span in same):
-        groups[digest(file.content[span[0] : sum(span)])].append(span)
-    found = [
-        Duplicate(next((names[span] for span in spans if span in names), ""), len(spans), spans[0][1])
-        for spans in groups.values()
-        if len(spans) > 1
-    ]
-    return tuple(sorted(found, key=lambda one: (-one.bytes_lost, one.name)))
+    for start, size in (span for same in sizes.values() if len(same) > 1 for span in same):
+        groups[digest(file.content[start : start + size])].append((start, size))
+    return [spans for spans in groups.values() if len(spans) > 1]
 
 
 def unused(file: File) -> tuple[int, ...]:

@@ -119,24 +119,27 @@ def _end(key: str, role: str, name: str, tensor: TensorFacts) -> Row:
     value = "-" if tensor.quantization == "none" else tensor.quantization
     if tensor.scale is not None:
         value = f"{tensor.scale:.5g} * (q {'-' if tensor.zero_point >= 0 else '+'} {abs(tensor.zero_point)})"
-    return cut(key, _SHORT), role, cut(name, WIDTH), shape_text(tensor.shape), tensor.dtype, value
+    return cut(key, _SHORT), role, cut(name, WIDTH), shape_text(tensor.shape), tensor.dtype, cut(value, 26)
 
 
 def _kinds(kinds: Sequence[KindTotal]) -> str:
     rows: list[Row] = [("operator", "count", "multiply-adds", "constants")]
     for one in kinds[:MAX_ROWS]:
-        rows.append((cut(one.name, _LONG), f"{one.count:,}", _work(one), _size(one.constant_bytes)))
-    count, skipped = sum(one.count for one in kinds), sum(one.num_not_counted for one in kinds)
-    total = KindTotal("total", count, sum(one.multiply_adds or 0 for one in kinds), skipped, 0)
-    return f"{_table(rows, len(kinds))}\nTotal: {count:,} operators, {_work(total)} multiply-adds."
+        work = _work(one.multiply_adds, one.num_not_counted)
+        rows.append((cut(one.name, _LONG), f"{one.count:,}", work, _size(one.constant_bytes)))
+    count, products = sum(one.count for one in kinds), sum(one.multiply_adds or 0 for one in kinds)
+    return f"{_table(rows, len(kinds))}\n{_totals(count, products, sum(one.num_not_counted for one in kinds))}"
 
 
-def _work(one: KindTotal | OperatorFacts) -> str:
+def _totals(count: int, multiply_adds: int, num_not_counted: int) -> str:
+    return f"Operators: {count:,}. Multiply-adds: {_work(multiply_adds, num_not_counted)}."
+
+
+def _work(multiply_adds: int | None, num_not_counted: int = 0) -> str:
     """Multiply-adds; operators that are not counted are never shown as a 0."""
-    skipped = getattr(one, "num_not_counted", 0)
-    if one.multiply_adds is None:
+    if multiply_adds is None:
         return "not counted"
-    return human_number(one.multiply_adds) + (f" + {human_number(skipped)} not counted" if skipped else "")
+    return human_number(multiply_adds) + (f" (not counted: {num_not_counted:,})" if num_not_counted else "")
 
 
 def _size(num_bytes: int) -> str:
@@ -168,15 +171,12 @@ def _operators(graphs: Sequence[GraphFacts]) -> Iterator[str]:
         if number == MAX_ROWS:
             yield f"... and {len(graphs) - MAX_ROWS:,} more graphs"
             return
-        title = f"Graph {number}, {cut(graph.name, _LONG)}: {_work_of(graph)}\n" if len(graphs) > 1 else ""
+        totals = _totals(len(graph.operators), graph.multiply_adds, len(graph.not_counted))
+        title = f"Graph {number}, {cut(graph.name, _LONG)}. {totals}\n" if len(graphs) > 1 else ""
         rows: list[Row] = [("#", "operator", "v", "output", "dtype", "weights", "multiply-adds", "constants")]
         rows += [_operator(one) for one in graph.operators[:left]]
         yield title + _table(rows, len(graph.operators), flexible=1, limit=left)
         left = max(0, left - len(graph.operators))
-
-
-def _work_of(graph: GraphFacts) -> str:
-    return f"{len(graph.operators):,} operators, {human_number(graph.multiply_adds)} multiply-adds"
 
 
 def _operator(one: OperatorFacts) -> Row:
@@ -188,7 +188,7 @@ def _operator(one: OperatorFacts) -> Row:
         shape_text(output.shape, 16) if output else "-",
         cut(output.dtype, 8) if output else "-",
         cut(stored_as(one.weights), _SHORT),
-        "-" if one.multiply_adds == 0 else _work(one),
+        "-" if one.multiply_adds == 0 else _work(one.multiply_adds),
         _size(one.constant_bytes),
     )
 
@@ -215,8 +215,8 @@ def _notes(contents: Contents) -> str:
         notes.append("An open dimension (?) counts as 1 in multiply-adds.")
     names = sorted({one.name for graph in graphs for one in graph.not_counted})
     if names:
-        shown = ", ".join(_limited((cut(name, _LONG) for name in names), len(names), 5))
-        notes.append(f"Multiply-adds not counted: {shown}.")
+        shown = list(_limited((cut(name, _LONG) for name in names), len(names), 5))
+        notes += _wrapped("Multiply-adds are not counted: ", shown)
     if len(graphs) > 1:
         notes.append(f"Totals count one run of each of the {len(graphs):,} graphs, however often it runs.")
     if sum(one.constant_bytes for one in contents.kinds) > contents.constant_bytes:
