@@ -144,26 +144,7 @@ def test_paths_without_a_file(tmp_path):
             litert.read_file(path)
 
 
-def damaged(content, rng):
-    """A copy with some bytes changed, cut out or repeated, or without its end."""
-    content = bytearray(content)
-    for _ in range(rng.choice([1, 1, 2, 5, 30])):
-        kind, place, size = rng.randrange(4), rng.randrange(8, len(content) - 64), rng.randrange(1, 64)
-        if kind == 0:
-            content[place] = rng.randrange(256)
-        elif kind == 1:
-            place &= ~3
-            number = rng.choice([0, 1, 2**31 - 1, 2**32 - 1, 2**31, rng.randrange(2**16)])
-            content[place : place + 4] = number.to_bytes(4, "little")
-        elif kind == 2:
-            content[place : place + size] = b""
-        else:
-            content[place:place] = content[place : place + size]
-    end = rng.randrange(8, len(content)) if rng.random() < 0.2 else len(content)
-    return bytes(content[:end])
-
-
-def test_damaged_files_are_read_or_refused(content):
+def test_damaged_files_are_read_or_refused(content, damaged):
     """No other error, no endless loop."""
     rng, refused = random.Random(0), 0
     for _ in range(300):

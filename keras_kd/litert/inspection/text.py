@@ -57,12 +57,12 @@ def stored_as(tensor: TensorFacts | None) -> str:
 def _head(contents: Contents) -> str:
     size = f"{human_bytes(contents.file_bytes)}, {human_bytes(contents.gzip_bytes)} gzipped"
     lines = [f"{cut(contents.name, WIDTH - len(size) - 2)}: {size}"]
-    written = f"Schema {contents.schema_version}"
+    written = [f"Schema {contents.schema_version}"]
     if contents.min_runtime_version:
-        written += f", runs on TensorFlow Lite {cut(contents.min_runtime_version, _SHORT)} or later"
+        written.append(f"runs on TensorFlow Lite {cut(contents.min_runtime_version, _SHORT)} or later")
     if contents.description:
-        written += f', description "{cut(contents.description, _LONG)}"'
-    lines.append(f"{written}.")
+        written.append(f'description "{cut(contents.description, _LONG)}"')
+    lines += _wrapped("", written)
     if contents.metadata:
         entries = (f"{cut(name, _LONG)} ({human_bytes(size)})" for name, size in contents.metadata.items())
         lines += _wrapped("Metadata: ", list(_limited(entries, len(contents.metadata))))
