@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import os
 import re
 import struct
 from collections.abc import Callable
@@ -39,6 +40,9 @@ def read_file(source: str | Path | bytes) -> File:
     Raises:
         ConfigurationError: there is no such file, it is not a LiteRT file, or it is damaged.
     """
+    if not isinstance(source, (bytes, str, os.PathLike)):
+        problem = explain("This is not a LiteRT file.", received=type(source).__name__, expected="a path, or bytes")
+        raise ConfigurationError(problem)
     content = source if isinstance(source, bytes) else _content(Path(source))
     name = "The content" if isinstance(source, bytes) else str(source)
     if content[4:8] != IDENTIFIER:
@@ -62,8 +66,8 @@ def _content(path: Path) -> bytes:
         if not (path.is_file() or path.is_dir()) and path.exists():  # a device or a pipe may never end
             raise OSError(errno.EINVAL, "Not a regular file")
         return path.read_bytes()
-    except OSError as error:
-        problem = f"{path} cannot be read: {error.strerror}."
+    except (OSError, ValueError) as error:  # a path with a null character is a ValueError
+        problem = f"{path} cannot be read: {getattr(error, 'strerror', error)}."
         raise ConfigurationError(explain(problem, fix="Write it with `export_tflite`.")) from error
 
 

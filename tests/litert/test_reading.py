@@ -156,6 +156,18 @@ def test_damaged_files_are_read_or_refused(content, damaged):
     assert 30 < refused < 300
 
 
+@pytest.mark.parametrize("source", [None, 5, [b"TFL3"], bytearray(b"TFL3")], ids=repr)
+def test_what_is_neither_a_path_nor_bytes(source):
+    with pytest.raises(ConfigurationError, match=f"Received: {type(source).__name__}. Expected: a path, or bytes"):
+        litert.read_file(source)
+
+
+def test_a_path_that_the_system_refuses():
+    for path in ("null\0.tflite", "long" * 2000):
+        with pytest.raises(ConfigurationError, match="cannot be read"):
+            litert.read_file(path)
+
+
 def test_lists_that_share_their_content_end_early():
     """20,000 graphs that are one, with 20,000 operators that are one: 400 million in a file of 160 kB."""
     builder = flatbuffers.Builder()

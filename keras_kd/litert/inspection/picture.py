@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import NamedTuple
@@ -53,7 +54,7 @@ def draw(graph: GraphFacts, title: str, names: Mapping[int, str]) -> str:
     """
     every = list(boxes(graph, names))
     shown = every[:MAX_BOXES]
-    lines = list(edges(shown))[:MAX_EDGES]
+    lines = list(itertools.islice(edges(shown), MAX_EDGES))
     places = [_place(number, len(shown)) for number in range(len(shown))]
     body = _arrow() + _legend(shown)
     body += "".join(_edge(places[start], places[end], is_next=end == start + 1) for start, end in lines)
@@ -65,7 +66,7 @@ def draw(graph: GraphFacts, title: str, names: Mapping[int, str]) -> str:
         name="graph",
         box=f"0 0 {max(width, 620)} {height}",
         title=title,
-        description=_description(graph, len(every), len(shown)),
+        description=_description(graph, len(every), len(shown), len(lines)),
     )
 
 
@@ -155,9 +156,10 @@ def _legend(shown: Sequence[Box]) -> str:
     )
 
 
-def _description(graph: GraphFacts, num_boxes: int, num_shown: int) -> str:
+def _description(graph: GraphFacts, num_boxes: int, num_shown: int, num_edges: int) -> str:
     text = (
         f"{len(graph.operators):,} operators in the order of execution, from top to bottom in columns, each with the "
         f"shape and dtype of its first output; {len(graph.inputs)} inputs and {len(graph.outputs)} outputs."
     )
-    return text if num_boxes == num_shown else f"{text} The first {num_shown:,} of {num_boxes:,} boxes are drawn."
+    text += "" if num_boxes == num_shown else f" The first {num_shown:,} of {num_boxes:,} boxes are drawn."
+    return text if num_edges < MAX_EDGES else f"{text} Only the first {MAX_EDGES:,} connections are drawn."

@@ -197,6 +197,16 @@ def test_buffers_at_the_same_place_lose_nothing(int4_file):
     assert constants(shared)[0].num_tensors == 2
 
 
+def test_tensors_of_inner_results_are_used():
+    """An integer LSTM names the tensors with the ranges of its gates beside its inputs."""
+    made = model([tensor("a", [2]), tensor("gate", [0]), tensor("lost", [0])], [("LSTM", [0], [0])])
+    made.subgraphs[0].operators[0].intermediates = [1]
+    inspection = inspect_tflite(serialized(made))
+    assert [one.name for one in inspection.graphs[0].unused_tensors] == ["lost"]
+    assert inspection.kinds[0].multiply_adds is None  # its weights are missing
+    assert "Tensors that nothing names: 1." in str(inspection)
+
+
 def test_control_flow_and_several_graphs():
     state = [tensor("state", [2, 4])]
     body = (

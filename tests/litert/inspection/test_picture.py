@@ -127,6 +127,21 @@ def test_names_are_escaped():
     assert picture.labels[0][0] == '<script>"&??'
 
 
+def test_many_connections_end_early():
+    """1,400 operators, each of which reads the outputs of all others."""
+    tensors = [tensor(str(number), [1]) for number in range(1400)]
+    operators = [("ADD_N", range(20), [number]) for number in range(1400)]
+    assert len(edges_of(tensors, operators)) == 20_000
+    assert len(edges_of(tensors, operators[:500])) < 20_000
+
+
+def edges_of(tensors, operators):
+    text = inspect_tflite(serialized(model(tensors, operators))).svg()
+    found = re.findall('class="edge"', text)
+    assert ("Only the first 20,000 connections" in text) == (len(found) == 20_000)
+    return found
+
+
 def test_a_graph_that_is_not_there(int4_file):
     with pytest.raises(ConfigurationError, match="graph"):
         inspect_tflite(int4_file).svg(graph=1)
