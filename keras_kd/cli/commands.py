@@ -78,7 +78,7 @@ def diagnose(recipe: Recipe, console: Console, *, overwrite: bool) -> Callable[[
 
 @app.command()
 def inspect(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="LiteRT (.tflite) files.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="LiteRT (.tflite) files.")],
     operators: Annotated[bool, typer.Option(help="List every operator.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything, a line of JSON for each file.")] = False,
     svg: Annotated[Path | None, typer.Option(help="Write a picture of the main graph; takes a single FILE.")] = None,

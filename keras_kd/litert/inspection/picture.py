@@ -8,6 +8,7 @@ from html import escape
 from typing import NamedTuple
 
 from keras_kd import svg
+from keras_kd.files import digest
 from keras_kd.litert.inspection.facts import GraphFacts, TensorFacts
 from keras_kd.litert.inspection.text import shape_text
 from keras_kd.tables import cut
@@ -55,16 +56,17 @@ def draw(graph: GraphFacts, title: str, names: Mapping[int, str]) -> str:
     every = list(boxes(graph, names))
     shown = every[:MAX_BOXES]
     lines = list(itertools.islice(edges(shown), MAX_EDGES))
-    places = [_place(number, len(shown)) for number in range(len(shown))]
-    body = _arrow() + _legend(shown)
-    body += "".join(_edge(places[start], places[end], is_next=end == start + 1) for start, end in lines)
-    body += "".join(_box(number, box, place) for number, (box, place) in enumerate(zip(shown, places, strict=True)))
+    places = [_place(number) for number in range(len(shown))]
+    name = f"graph-{digest(title, *map(repr, shown))[:8]}"  # several pictures may be in one page
+    body = _arrow(name) + _legend(shown)
+    body += "".join(_edge(places[start], places[end], name, is_next=end == start + 1) for start, end in lines)
+    body += "".join(_box(box, place) for box, place in zip(shown, places, strict=True))
     width = _MARGIN * 2 + _BOX_WIDTH + _COLUMN * max(0, -(-len(shown) // ROWS) - 1)
     height = _MARGIN * 2 + _LEGEND + _ROW * min(len(shown), ROWS) - (_ROW - _BOX_HEIGHT)
     return svg.document(
         body,
-        name="graph",
-        box=f"0 0 {max(width, 620)} {height}",
+        name=name,
+        box=f"0 0 {max(width, 680)} {height}",
         title=title,
         description=_description(graph, len(every), len(shown), len(lines)),
     )
@@ -103,12 +105,12 @@ def _kind(tensor: TensorFacts | None) -> str:
     return "integer" if dtype.startswith(_INTEGERS) else "other"
 
 
-def _place(number: int, count: int) -> tuple[int, int]:
+def _place(number: int) -> tuple[int, int]:
     """The left upper corner of a box."""
     return _MARGIN + number // ROWS * _COLUMN, _MARGIN + _LEGEND + number % ROWS * _ROW
 
 
-def _box(number: int, box: Box, place: tuple[int, int]) -> str:
+def _box(box: Box, place: tuple[int, int]) -> str:
     (x, y), color = place, svg.paint(_COLORS[box.kind])
     middle, radius = x + _BOX_WIDTH // 2, _BOX_HEIGHT // 2 if box.kind == "end" else 5
     return (
@@ -120,7 +122,7 @@ def _box(number: int, box: Box, place: tuple[int, int]) -> str:
     )
 
 
-def _edge(start: tuple[int, int], end: tuple[int, int], *, is_next: bool) -> str:
+def _edge(start: tuple[int, int], end: tuple[int, int], name: str, *, is_next: bool) -> str:
     """Straight down to the next box; past other boxes by a curve on the right; to the left of another column."""
     (x1, y1), (x2, y2) = start, end
     if x1 == x2 and is_next:
@@ -134,14 +136,14 @@ def _edge(start: tuple[int, int], end: tuple[int, int], *, is_next: bool) -> str
         right, left, top, bottom = x1 + _BOX_WIDTH, x2, y1 + _BOX_HEIGHT // 2, y2 + _BOX_HEIGHT // 2
         path = f"M{right} {top}C{right + 60} {top} {left - 60} {bottom} {left - 2} {bottom}"
     return (
-        f'<path class="edge" d="{path}" fill="none" stroke="{svg.paint(svg.MUTED)}" '
-        'stroke-width="1.1" marker-end="url(#graph-arrow)"/>'
+        f'<path class="edge" d="{path}" fill="none" stroke="{svg.paint(svg.MUTED)}" stroke-width="1.1" '
+        f'marker-end="url(#{name}-arrow)"/>'
     )
 
 
-def _arrow() -> str:
+def _arrow(name: str) -> str:
     return (
-        '<defs><marker id="graph-arrow" viewBox="0 0 8 8" refX="6" refY="4" markerWidth="6" markerHeight="6" '
+        f'<defs><marker id="{name}-arrow" viewBox="0 0 8 8" refX="6" refY="4" markerWidth="6" markerHeight="6" '
         f'orient="auto"><path d="M0 0L8 4L0 8z" fill="{svg.paint(svg.MUTED)}"/></marker></defs>'
     )
 

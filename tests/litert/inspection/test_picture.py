@@ -121,6 +121,15 @@ def test_texts_for_screen_readers(content):
     assert {picture.root.get("aria-labelledby"), picture.root.get("aria-describedby")} <= ids
 
 
+def test_two_pictures_share_no_id(content, int4_file):
+    pictures = [inspect_tflite(one).svg() for one in (content, int4_file)]
+    first, second = ({one.get("id") for one in ET.fromstring(text).iter() if one.get("id")} for text in pictures)
+    assert len(first) == len(second) == 3 and not first & second
+    for text, ids in zip(pictures, (first, second), strict=True):
+        assert set(re.findall(r"url\(#([^)]*)\)", text)) <= ids
+    assert pictures[0] == inspect_tflite(content).svg()
+
+
 def test_names_are_escaped():
     one = tensor('<script>"&\x00\x1b', [2])
     picture = Picture(inspect_tflite(serialized(model([one], [], inputs=[0]))).svg())
