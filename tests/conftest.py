@@ -91,3 +91,32 @@ def pair_inputs():
 @pytest.fixture(scope="session")
 def pair_file(pair, pair_inputs, export_bytes):
     return export_bytes(pair, samples=pair_inputs)
+
+
+@pytest.fixture(scope="session")
+def damaged():
+    """A function of a file's content and a `random.Random`."""
+
+    def damaged(content, rng, *, shifting=True):
+        """A copy with some bytes changed and, if `shifting`, cut out or repeated, or without its end."""
+        content = bytearray(content)
+        for _ in range(rng.choice([1, 1, 2, 5, 30])):
+            kind, place, size = (
+                rng.randrange(4 if shifting else 2),
+                rng.randrange(8, len(content) - 64),
+                rng.randrange(1, 64),
+            )
+            if kind == 0:
+                content[place] = rng.randrange(256)
+            elif kind == 1:
+                place &= ~3
+                number = rng.choice([0, 1, 2**31 - 1, 2**32 - 1, 2**31, rng.randrange(2**16)])
+                content[place : place + 4] = number.to_bytes(4, "little")
+            elif kind == 2:
+                content[place : place + size] = b""
+            else:
+                content[place:place] = content[place : place + size]
+        end = rng.randrange(8, len(content)) if shifting and rng.random() < 0.2 else len(content)
+        return bytes(content[:end])
+
+    return damaged

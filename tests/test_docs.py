@@ -36,7 +36,8 @@ def test_the_readme_lists_every_page():
 
 
 @pytest.mark.parametrize(
-    ("page", "num_blocks"), [("coming_from_keras.md", 2), ("compression.md", 6), ("surgery.md", 4), ("tasks.md", 2)]
+    ("page", "num_blocks"),
+    [("coming_from_keras.md", 2), ("compression.md", 6), ("export.md", 1), ("surgery.md", 4), ("tasks.md", 2)],
 )
 def test_examples_run(page, num_blocks):
     """The blocks of a page are one program; a comment below a `print` is its output."""

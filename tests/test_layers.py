@@ -16,6 +16,8 @@ LAYERS = {
     "locks": 0,
     "quantities": 0,
     "serialization": 0,
+    "svg": 0,
+    "tables": 0,
     "hyperparameters": 1,
     "keras_private": 1,
     "litert": 1,

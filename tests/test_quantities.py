@@ -2,7 +2,7 @@
 
 import pytest
 
-from keras_kd.quantities import human_bytes
+from keras_kd.quantities import human_bytes, human_number
 
 
 @pytest.mark.parametrize(
@@ -20,3 +20,23 @@ from keras_kd.quantities import human_bytes
 )
 def test_human_bytes(num_bytes, text):
     assert human_bytes(num_bytes) == text
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (0, "0"),
+        (999, "999"),
+        (1000, "1.00 k"),
+        (99_949, "99.9 k"),
+        (99_950, "100 k"),
+        (999_499, "999 k"),
+        (999_500, "1.00 M"),
+        (300_774_272, "301 M"),
+        (10**17, "100 P"),
+        (10**18, "1.0e+18"),
+        ((2**31 - 1) ** 9, "9.7e+83"),
+    ],
+)
+def test_human_number(number, text):
+    assert human_number(number) == text

@@ -6,7 +6,7 @@ import dataclasses
 
 import keras
 
-from keras_kd.features.table import format_table
+from keras_kd.tables import format_table
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,6 +13,7 @@ from rich.console import Console
 from keras_kd import __version__
 from keras_kd.cli import cache
 from keras_kd.cli.exporting import show_exports
+from keras_kd.cli.inspecting import show_inspections
 from keras_kd.cli.outcome import say, show
 from keras_kd.cli.recipe import OutputDir, Overrides, Overwrite, loading, recipe_command
 from keras_kd.recipes import Recipe, compression_recipe, default_text
@@ -96,6 +97,19 @@ def diagnose(recipe: Recipe, console: Console, *, overwrite: bool) -> Callable[[
 
     diagnosis = recipes.diagnose_teacher(recipe, console, overwrite=overwrite)
     return lambda: say(console, f"{diagnosis}\nCalibration plot: {recipe.folder / 'teacher_reliability.svg'}")
+
+
+@app.command()
+def inspect(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="LiteRT (.tflite) files.")],
+    operators: Annotated[bool, typer.Option(help="List every operator.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything, a line of JSON for each file.")] = False,
+    svg: Annotated[Path | None, typer.Option(help="Write a picture of the main graph; takes a single FILE.")] = None,
+) -> None:
+    """Show what LiteRT files contain: operators, shapes, quantization, multiply-adds and bytes."""
+    if svg is not None and len(files) > 1:
+        raise typer.BadParameter("It takes a single FILE.", param_hint="--svg")
+    show_inspections(files, operators=operators, as_json=as_json, picture=svg)
 
 
 @app.command()

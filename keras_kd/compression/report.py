@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from keras_kd.features.table import format_table
+from keras_kd.tables import format_table
 
 
 @dataclasses.dataclass(frozen=True)

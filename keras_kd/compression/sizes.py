@@ -13,8 +13,8 @@ from keras_kd.compression.coding.weights import encode_weight
 from keras_kd.compression.stripping import check_model, reparametrized_layers, strip
 from keras_kd.errors import ConfigurationError, explain
 from keras_kd.features.paths import layers_by_path
-from keras_kd.features.table import format_table
 from keras_kd.surgery.weights import own_weights
+from keras_kd.tables import format_table
 
 
 @dataclasses.dataclass(frozen=True)

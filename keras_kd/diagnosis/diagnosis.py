@@ -10,7 +10,7 @@ from keras_kd.diagnosis.labeled_logits import LabeledLogits, LogitsReader
 from keras_kd.diagnosis.measurements import CONFIDENT, TEMPERATURES, Measurements, measure
 from keras_kd.diagnosis.problems import find_problems
 from keras_kd.errors import ConfigurationError, TeacherError, check_integer, explain
-from keras_kd.features.table import format_table
+from keras_kd.tables import format_table
 from keras_kd.teachers.base import Teacher
 from keras_kd.teachers.calibration import (
     TEMPERATURE_RANGE,

@@ -1,7 +1,5 @@
 """The style of all pictures of the package, and the conversion of a matplotlib figure to an SVG string.
 
-Colors are written as `var(--kd-ink, #1b2330)`: a page may set them for its light and dark modes; the default is the
-light mode. The palette is close to Okabe and Ito's, which is safe for color-blind readers.
 The output is deterministic: no dates, no random ids.
 """
 
@@ -10,19 +8,15 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from html import escape
 from typing import TYPE_CHECKING, Any
+
+from keras_kd import svg
+from keras_kd.svg import GRID, INK, MUTED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-INK, MUTED, GRID, CARD = "#1b2330", "#5d6878", "#dfe3e8", "#fefefe"
-BLUE, ORANGE = "#0072b2", "#d55e00"
-SERIES = (BLUE, ORANGE, "#00876c", "#a8518a", "#8a6d00", "#3b8fc4", "#6b7280")
-_VARIABLES = {INK: "ink", MUTED: "muted", GRID: "grid", CARD: "card"} | {
-    color: f"series-{index}" for index, color in enumerate(SERIES, 1)
-}
 _WIDTH = 5.6  # inches of 72 points: about the width of a card of the page, so that text keeps its size
 _SETTINGS = {
     "svg.fonttype": "none",
@@ -87,18 +81,8 @@ def as_svg(figure: Figure, name: str, description: str) -> str:
     body = re.sub(r'( id="|xlink:href="#|url\(#)', rf"\g<1>{name}-", body)
     body = re.sub(r" font-family: [^;\"]*;?", "", body)
     body = re.sub(r'style="[^"]*"', lambda match: _with_variables(match.group()), body)
-    head = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="{box}" '
-        f'role="img" aria-labelledby="{name}-description" font-family="system-ui, sans-serif">'
-    )
-    return f'{head}<title id="{name}-description">{escape(description)}</title>{body.strip()}\n'
+    return svg.document(body.strip().removesuffix("</svg>"), name=name, box=box, title=description)
 
 
 def _with_variables(style: str) -> str:
-    return re.sub(
-        r"#[0-9a-f]{6}",
-        lambda match: (
-            f"var(--kd-{_VARIABLES[match.group()]}, {match.group()})" if match.group() in _VARIABLES else match.group()
-        ),
-        style,
-    )
+    return re.sub(r"#[0-9a-f]{6}", lambda match: svg.paint(match.group()), style)

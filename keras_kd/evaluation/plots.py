@@ -11,20 +11,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from keras_kd.errors import ConfigurationError, check_number, explain
-from keras_kd.evaluation.drawing import (
-    BLUE,
-    CARD,
-    INK,
-    MUTED,
-    ORANGE,
-    SERIES,
-    as_svg,
-    decorate,
-    in_style,
-    new_figure,
-)
+from keras_kd.evaluation.drawing import as_svg, decorate, in_style, new_figure
 from keras_kd.evaluation.reliability import reliability as reliability
 from keras_kd.quantities import human_bytes
+from keras_kd.svg import BLUE, CARD, INK, MUTED, ORANGE, SERIES
 from keras_kd.tasks import Measure
 from keras_kd.teachers.calibration import log_probabilities
 

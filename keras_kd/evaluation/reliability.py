@@ -8,7 +8,8 @@ import numpy as np
 
 from keras_kd.diagnosis import Diagnosis
 from keras_kd.errors import ConfigurationError, check_choice, explain
-from keras_kd.evaluation.drawing import BLUE, MUTED, ORANGE, as_svg, decorate, in_style, new_figure
+from keras_kd.evaluation.drawing import as_svg, decorate, in_style, new_figure
+from keras_kd.svg import BLUE, MUTED, ORANGE
 from keras_kd.teachers.calibration import ReliabilityBins
 
 _NAMES = {"validation": "validation data", "train": "training data"}

@@ -4,16 +4,19 @@ from keras_kd.export._conversion import Converter
 from keras_kd.export.metadata import InputInfo, Metadata, OutputInfo, add_metadata, read_metadata
 from keras_kd.export.quantized import has_ranges_for, is_fake_quantized
 from keras_kd.export.tflite import ExportResult, export_tflite
+from keras_kd.litert.inspection import Inspection, inspect_tflite
 
 __all__ = [
     "Converter",
     "ExportResult",
     "InputInfo",
+    "Inspection",
     "Metadata",
     "OutputInfo",
     "add_metadata",
     "export_tflite",
     "has_ranges_for",
+    "inspect_tflite",
     "is_fake_quantized",
     "read_metadata",
 ]

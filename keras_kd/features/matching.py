@@ -9,8 +9,9 @@ import keras
 
 from keras_kd.errors import ConfigurationError, explain
 from keras_kd.features.projectors import plan_projection
-from keras_kd.features.table import Tap, format_table, taps
+from keras_kd.features.table import Tap, taps
 from keras_kd.features.tracing import symbolic_inputs
+from keras_kd.tables import format_table
 
 _ACTIVATIONS = ("Activation", "ReLU", "LeakyReLU", "PReLU", "ELU", "Relu", "Relu6", "Silu", "Gelu", "HardSilu")
 _MERGES = ("Add", "Concatenate")

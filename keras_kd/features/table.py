@@ -14,6 +14,7 @@ from keras_kd.features.capture import capture, pick
 from keras_kd.features.outputs import output_shapes
 from keras_kd.features.paths import Place, find_place, layers_by_path, leads_to_layer
 from keras_kd.features.tracing import ensure_built, symbolic_inputs, trace
+from keras_kd.tables import format_table
 
 
 class Tap(NamedTuple):
@@ -37,13 +38,6 @@ class TapTable(tuple):
         return format_table(
             [("path", "layer", "output shape"), *((tap.path, tap.layer, str(tap.shape)) for tap in self)]
         )
-
-
-def format_table(rows: list[tuple[str, ...]]) -> str:
-    """Formats rows, starting with the header, as aligned columns of text."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
 
 
 def taps(model: keras.Model, *, input_shape: Any = None) -> TapTable:

@@ -25,6 +25,9 @@ class StoredTensor:
         buffer: the index of the buffer with its content; 0 if it is computed.
         is_variable: whether it keeps its content between runs.
         is_sparse: whether only its nonzero values are stored.
+        is_external: whether its content lies in another file.
+        block_size: the elements along an axis that share a scale; 0 unless it is quantized by blocks.
+        scale_tensors: the indices of the tensors with the scales, and the zero points if there are any, of blocks.
     """
 
     name: str
@@ -37,6 +40,16 @@ class StoredTensor:
     buffer: int = 0
     is_variable: bool = False
     is_sparse: bool = False
+    is_external: bool = False
+    block_size: int = 0
+    scale_tensors: tuple[int, ...] = ()
+
+    @property
+    def quantization(self) -> str:
+        """ "none", "per tensor", "per channel" or "per block"."""
+        if self.scale_tensors:
+            return "per block" if self.block_size else "per channel"
+        return ("none", "per tensor", "per channel")[min(len(self.scales), 2)]
 
     @property
     def num_elements(self) -> int:
@@ -64,6 +77,7 @@ class StoredOperator:
         inputs: the indices of its input tensors; -1 for a missing optional one.
         outputs: the indices of its output tensors.
         options: its settings, such as `{"padding": "SAME", "stride_h": 2}`, by the names of the schema.
+        intermediates: the indices of tensors that only carry the quantization of inner results.
     """
 
     name: str
@@ -72,6 +86,7 @@ class StoredOperator:
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     options: Mapping[str, Any] = field(default_factory=dict)
+    intermediates: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -124,6 +139,7 @@ class File:
         buffers: first byte and number of bytes of each buffer in `content`.
         metadata: the buffers with further content, by name.
         content: the whole file.
+        metadata_buffers: the indices of the buffers with metadata.
     """
 
     version: int
@@ -133,6 +149,7 @@ class File:
     buffers: tuple[tuple[int, int], ...]
     metadata: Mapping[str, bytes]
     content: bytes = field(repr=False)
+    metadata_buffers: frozenset[int] = frozenset()
 
     def data(self, tensor: StoredTensor) -> bytes:
         """The stored content of a tensor; empty if it is computed."""

@@ -5,7 +5,9 @@ A file may be damaged or made to harm: every index is checked, and the work is l
 
 from __future__ import annotations
 
+import errno
 import functools
+import os
 import re
 import struct
 from collections.abc import Callable
@@ -38,6 +40,9 @@ def read_file(source: str | Path | bytes) -> File:
     Raises:
         ConfigurationError: there is no such file, it is not a LiteRT file, or it is damaged.
     """
+    if not isinstance(source, (bytes, str, os.PathLike)):
+        problem = explain("This is not a LiteRT file.", received=type(source).__name__, expected="a path, or bytes")
+        raise ConfigurationError(problem)
     content = source if isinstance(source, bytes) else _content(Path(source))
     name = "The content" if isinstance(source, bytes) else str(source)
     if content[4:8] != IDENTIFIER:
@@ -58,9 +63,11 @@ def read_file(source: str | Path | bytes) -> File:
 
 def _content(path: Path) -> bytes:
     try:
+        if not (path.is_file() or path.is_dir()) and path.exists():  # a device or a pipe may never end
+            raise OSError(errno.EINVAL, "Not a regular file")
         return path.read_bytes()
-    except OSError as error:
-        problem = f"{path} cannot be read: {error.strerror}."
+    except (OSError, ValueError) as error:  # a path with a null character is a ValueError
+        problem = f"{path} cannot be read: {getattr(error, 'strerror', error)}."
         raise ConfigurationError(explain(problem, fix="Write it with `export_tflite`.")) from error
 
 
@@ -90,7 +97,8 @@ class _Reader:
         self._spend(sum(size for _, size in spans.values()) // _READS_PER_BYTE)
         metadata = {name: self._content[start : start + size] for name, (start, size) in spans.items()}
         description = self._text(model.Description())
-        return File(model.Version(), description, graphs, signatures, buffers, metadata, self._content)
+        indices = frozenset(index for _, index in named)
+        return File(model.Version(), description, graphs, signatures, buffers, metadata, self._content, indices)
 
     def _spend(self, count: int) -> None:
         self._left -= count + 1
@@ -141,11 +149,12 @@ class _Reader:
         return start, size
 
     def _graph(self, graph: Any, codes: tuple[tuple[str, int, bool], ...], num_buffers: int) -> Graph:
-        tensors = self._each(graph.TensorsLength(), graph.Tensors, lambda one: self._tensor(one, num_buffers))
+        num_tensors = graph.TensorsLength()
+        tensors = self._each(num_tensors, graph.Tensors, lambda one: self._tensor(one, num_buffers, num_tensors))
         operators = self._each(
-            graph.OperatorsLength(), graph.Operators, lambda one: self._operator(one, codes, len(tensors))
+            graph.OperatorsLength(), graph.Operators, lambda one: self._operator(one, codes, num_tensors)
         )
-        ends = [self._indices(array, 0, len(tensors)) for array in (graph.InputsAsNumpy(), graph.OutputsAsNumpy())]
+        ends = [self._indices(array, 0, num_tensors) for array in (graph.InputsAsNumpy(), graph.OutputsAsNumpy())]
         return Graph(self._text(graph.Name()), tensors, operators, *ends)
 
     def _indices(self, array: Any, least: int, end: int) -> tuple[int, ...]:
@@ -154,7 +163,7 @@ class _Reader:
             raise ValueError(f"tensor {wrong[0]} of {end}")
         return indices
 
-    def _tensor(self, tensor: Any, num_buffers: int) -> StoredTensor:
+    def _tensor(self, tensor: Any, num_buffers: int, num_tensors: int) -> StoredTensor:
         shape = self._numbers(tensor.ShapeAsNumpy())
         signature = self._numbers(tensor.ShapeSignatureAsNumpy())
         if len(signature) != len(shape):
@@ -171,14 +180,26 @@ class _Reader:
             buffer=tensor.Buffer(),
             is_variable=bool(tensor.IsVariable()),
             is_sparse=tensor.Sparsity() is not None,
-            **self._quantization(tensor.Quantization()),
+            is_external=tensor.ExternalBuffer() > 0,
+            **self._quantization(tensor.Quantization(), num_tensors),
         )
 
-    def _quantization(self, found: Any) -> dict[str, Any]:
+    def _quantization(self, found: Any, num_tensors: int) -> dict[str, Any]:
         if found is None:
             return {}
         scales, zeros = self._numbers(found.ScaleAsNumpy()), self._numbers(found.ZeroPointAsNumpy())
-        return {"scales": scales, "zero_points": zeros, "axis": found.QuantizedDimension()}
+        result = {"scales": scales, "zero_points": zeros, "axis": found.QuantizedDimension()}
+        kind = _names(self._schema.QuantizationDetails)[found.DetailsType()]
+        table = found.Details() if kind in ("BlockwiseQuantization", "MultiAxisQuantization") else None
+        return result if table is None else result | self._blocks(getattr(self._schema, kind)(), table, num_tensors)
+
+    def _blocks(self, details: Any, table: Any, num_tensors: int) -> dict[str, Any]:
+        details.Init(table.Bytes, table.Pos)
+        zero_points = details.ZeroPoints()
+        stored = (details.Scales(), zero_points) if zero_points > 0 else (details.Scales(),)
+        if wrong := [index for index in stored if not 0 <= index < num_tensors]:
+            raise ValueError(f"tensor {wrong[0]} of {num_tensors}")
+        return {"block_size": details.BlockSize(), "scale_tensors": stored}
 
     def _operator(self, operator: Any, codes: tuple[tuple[str, int, bool], ...], num_tensors: int) -> StoredOperator:
         name, version, is_custom = codes[operator.OpcodeIndex()]
@@ -190,7 +211,8 @@ class _Reader:
             table = union() if number else None
             if table is not None:
                 options |= self._options(getattr(self._schema, _names(getattr(self._schema, kind))[number]), table)
-        return StoredOperator(name, version, is_custom, inputs, outputs, options)
+        intermediates = self._indices(operator.IntermediatesAsNumpy(), -1, num_tensors)
+        return StoredOperator(name, version, is_custom, inputs, outputs, options, intermediates)
 
     def _options(self, kind: type, table: Any) -> dict[str, Any]:
         stored, options = kind(), {}

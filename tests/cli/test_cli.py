@@ -52,6 +52,7 @@ def test_version(invoke):
         (["--help"], ["run", "init", "--version", "distill"]),
         (["run", "--help"], ["--set", "KEY=VALUE", "student.epochs=5", "--output-dir", "Default: the digits"]),
         (["init", "--help"], ["--force", "The file to write."]),
+        (["inspect", "--help"], ["FILE", "--no-operators", "--json", "--svg"]),
         (["compress", "--help"], ["MODEL", "--data", "--steps", "--teacher", "--set", "--overwrite"]),
     ],
 )

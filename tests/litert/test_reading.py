@@ -144,26 +144,7 @@ def test_paths_without_a_file(tmp_path):
             litert.read_file(path)
 
 
-def damaged(content, rng):
-    """A copy with some bytes changed, cut out or repeated, or without its end."""
-    content = bytearray(content)
-    for _ in range(rng.choice([1, 1, 2, 5, 30])):
-        kind, place, size = rng.randrange(4), rng.randrange(8, len(content) - 64), rng.randrange(1, 64)
-        if kind == 0:
-            content[place] = rng.randrange(256)
-        elif kind == 1:
-            place &= ~3
-            number = rng.choice([0, 1, 2**31 - 1, 2**32 - 1, 2**31, rng.randrange(2**16)])
-            content[place : place + 4] = number.to_bytes(4, "little")
-        elif kind == 2:
-            content[place : place + size] = b""
-        else:
-            content[place:place] = content[place : place + size]
-    end = rng.randrange(8, len(content)) if rng.random() < 0.2 else len(content)
-    return bytes(content[:end])
-
-
-def test_damaged_files_are_read_or_refused(content):
+def test_damaged_files_are_read_or_refused(content, damaged):
     """No other error, no endless loop."""
     rng, refused = random.Random(0), 0
     for _ in range(300):
@@ -173,6 +154,18 @@ def test_damaged_files_are_read_or_refused(content):
             assert "damaged" in str(error) or "is not a LiteRT" in str(error)
             refused += 1
     assert 30 < refused < 300
+
+
+@pytest.mark.parametrize("source", [None, 5, [b"TFL3"], bytearray(b"TFL3")], ids=repr)
+def test_what_is_neither_a_path_nor_bytes(source):
+    with pytest.raises(ConfigurationError, match=f"Received: {type(source).__name__}. Expected: a path, or bytes"):
+        litert.read_file(source)
+
+
+def test_a_path_that_the_system_refuses():
+    for path in ("null\0.tflite", "long" * 2000):
+        with pytest.raises(ConfigurationError, match="cannot be read"):
+            litert.read_file(path)
 
 
 def test_lists_that_share_their_content_end_early():

@@ -6,7 +6,7 @@ import dataclasses
 import json
 from typing import Any
 
-from keras_kd.features.table import format_table
+from keras_kd.tables import format_table
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,9 +19,9 @@ from keras_kd.compression.structured.shrinking import shrunk
 from keras_kd.compression.structured.tracing import Trace
 from keras_kd.compression.transform import Transform, check_skip, checked_paths
 from keras_kd.errors import ConfigurationError, check_choice, check_integer, check_number, explain
-from keras_kd.features.table import format_table
 from keras_kd.surgery import clone
 from keras_kd.surgery.weights import weights_by_name
+from keras_kd.tables import format_table
 
 Measure = Callable[[keras.Model], float]
 
