@@ -1,0 +1,1 @@
+"""Whether a delegate of a phone takes a LiteRT file: operator by operator, and why not."""
