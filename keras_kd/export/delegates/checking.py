@@ -75,13 +75,18 @@ def _check_graph(file: File, index: int, table: Table) -> tuple[list[OperatorChe
     return checks, len(chosen)
 
 
-def _operator_check(
-    node: Node, graph: int, place: int, is_tolerated: bool, refusal: Refusal | None
-) -> OperatorCheck:
+def _operator_check(node: Node, graph: int, place: int, is_tolerated: bool, refusal: Refusal | None) -> OperatorCheck:
     output = node.output()
     name = "" if output is None else output.name
     return OperatorCheck(
-        graph, place, node.name, node.operator.version, name, refusal is None, is_tolerated and refusal is not None, refusal
+        graph,
+        place,
+        node.name,
+        node.operator.version,
+        name,
+        refusal is None,
+        is_tolerated and refusal is not None,
+        refusal,
     )
 
 
@@ -143,4 +148,3 @@ def _ends(nodes: Mapping[int, Node], kept: set[int]) -> set[int]:
         if place not in kept and (is_first or is_last):
             found.add(place)
     return found
-

@@ -118,7 +118,11 @@ _RULES = (
         _builder("pooling_layer_builder", "IsMeanOpSupported"),
         conditions=(ranks((4,), (0,)), _averages_positions),
     ),
-    Rule(("PAD", "PADV2"), _builder("pad_op_builder", "IsPadOpSupported"), conditions=(_CONSTANT_PADDING, _pads_positions)),
+    Rule(
+        ("PAD", "PADV2"),
+        _builder("pad_op_builder", "IsPadOpSupported"),
+        conditions=(_CONSTANT_PADDING, _pads_positions),
+    ),
     Rule(
         ("MIRROR_PAD",),
         _builder("pad_op_builder", "IsMirrorPadOpSupported"),

@@ -8,9 +8,14 @@ github.com/google-coral/edgetpu for versions of operators. The compiler is close
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from keras_kd.export.delegates.conditions import constant, require, setting
 from keras_kd.export.delegates.nodes import Node
-from keras_kd.export.delegates.rules import Refusal, Rule, Table
+from keras_kd.export.delegates.result import DelegateCheck
+from keras_kd.export.delegates.rules import Condition, Refusal, Rule, Table
+from keras_kd.litert import File
+from keras_kd.quantities import human_bytes
 
 SRAM_BYTES = 8 * 2**20
 _PAGE = "coral.ai, TensorFlow models on the Edge TPU, table of supported operations"
@@ -18,7 +23,7 @@ _NOW = f"{_PAGE}; quoted by developer.axis.com, ARTPEC-7, Supported ops"
 _FIRST = f"{_PAGE}; quoted by dgist-datalab/Datalab_Intern, convert_model_for_Edge_TPU.md (first runtime)"
 _ISSUE = "github.com/google-coral/edgetpu/issues/"
 _EIGHT_BITS = ("int8", "uint8")
-_QUANTIZE = "Export with `format=\"int8\"` and `calibration=`."
+_QUANTIZE = 'Export with `format="int8"` and `calibration=`.'
 _NO_ACTIVATION = setting("fused_activation_function", ("NONE",), default="NONE")
 
 # Versions with which the compiler 16.0.384591198 refused a whole file: "Didn't find op for builtin opcode".
@@ -82,7 +87,7 @@ def _joins_with_zeros(node: Node) -> Refusal | None:
     return None
 
 
-def _keeps_batch(place: int, what: str):
+def _keeps_batch(place: int, what: str) -> Condition:
     """A constant axis input does not name the batch dimension."""
 
     def check(node: Node) -> Refusal | None:
@@ -158,7 +163,10 @@ def _has_unit_strides(node: Node) -> Refusal | None:
 
 
 _RULES = (
-    Rule(tuple("ADD EXPAND_DIMS L2_NORMALIZATION LOGISTIC MAXIMUM MINIMUM MUL QUANTIZE RELU RELU6 RELU_N1_TO_1".split()), _NOW),
+    Rule(
+        tuple("ADD EXPAND_DIMS L2_NORMALIZATION LOGISTIC MAXIMUM MINIMUM MUL QUANTIZE RELU RELU6 RELU_N1_TO_1".split()),
+        _NOW,
+    ),
     Rule(("AVERAGE_POOL_2D", "MAX_POOL_2D"), _NOW, conditions=(_NO_ACTIVATION,)),
     Rule(("CONCATENATION",), _NOW, conditions=(_NO_ACTIVATION, _joins_with_zeros)),
     Rule(("CONV_2D", "DEPTHWISE_CONV_2D"), _NOW, conditions=(constant(1, 2, advice=""), _dilates_evenly)),
@@ -220,3 +228,30 @@ EDGE_TPU = Table(
         "The compiler may still refuse large reshapes and resizes, which its documentation does not quantify.",
     ),
 )
+
+
+def parameter_bytes(file: File, found: DelegateCheck) -> int:
+    """The bytes of the constants that the taken operators read, each counted once."""
+    buffers = {}
+    for one in found.operators:
+        graph = file.graphs[one.graph]
+        for index in graph.operators[one.place].inputs if one.is_taken else ():
+            if index >= 0:
+                tensor = graph.tensors[index]
+                buffers[tensor.buffer] = file.stored_bytes(tensor)
+    return sum(buffers.values())
+
+
+def on_chip_note(file: File, found: DelegateCheck) -> DelegateCheck:
+    """The same check with an estimate of whether the parameters fit into the chip's memory."""
+    needed = parameter_bytes(file, found)
+    if not needed:
+        return found
+    fits = "fit into" if needed <= SRAM_BYTES else "exceed"
+    note = (
+        f"Estimate: {human_bytes(needed)} of parameters {fits} the chip's {human_bytes(SRAM_BYTES)}; the compiler's"
+        " program needs a part of them."
+    )
+    if needed > SRAM_BYTES:
+        note += " The rest is streamed from the host for each run, which is slower."
+    return replace(found, notes=(note, *found.notes))

@@ -84,7 +84,9 @@ def _takes_operands(node: Node) -> Refusal | None:
         return Refusal("inputs", f"it has {node.num_computed} computed and {node.num_constants} constant inputs")
     first, second = node.operator.inputs[:2]
     if first == second and node.name not in ("ADD", "MUL"):
-        return Refusal("inputs", "both inputs are the same tensor", "Write it without the repetition, as x * x or 2 * x.")
+        return Refusal(
+            "inputs", "both inputs are the same tensor", "Write it without the repetition, as x * x or 2 * x."
+        )
     shapes = [one.shape for one in node.inputs if one is not None]
     if len(shapes[0]) != len(shapes[1]) and not broadcasts(*shapes):
         return Refusal("size", f"shapes {shapes[0]} and {shapes[1]} do not broadcast")

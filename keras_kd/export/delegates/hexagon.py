@@ -9,7 +9,7 @@ from keras_kd.export.delegates.rules import Condition, Refusal, Rule, Table
 _CHECK = "tflite/delegates/hexagon/utils.cc, CheckOpVersion and IsNodeSupportedByHexagon"
 _EIGHT = ("uint8", "int8")
 _BIAS = ("int32",)
-_ADVICE = "Export with `format=\"int8\"`."
+_ADVICE = 'Export with `format="int8"`.'
 _NO_ACTIVATION = setting("fused_activation_function", ("NONE",), default="NONE")
 _RELU = setting("fused_activation_function", ("NONE", "RELU", "RELU_N1_TO_1", "RELU6"), default="NONE")
 _STRIDES = (at_most("stride_h", 3), at_most("stride_w", 3))
@@ -27,7 +27,9 @@ def _inputs(*allowed: tuple[str, ...]) -> tuple[Condition, ...]:
 
 def _all_have_8_bits(node: Node) -> Refusal | None:
     wrong = [one.dtype for one in node.inputs if one is not None and one.dtype not in _EIGHT]
-    return Refusal("dtype", f"an input is {wrong[0]}, and the delegate takes 8-bit integers", _ADVICE) if wrong else None
+    return (
+        Refusal("dtype", f"an input is {wrong[0]}, and the delegate takes 8-bit integers", _ADVICE) if wrong else None
+    )
 
 
 def _has_one_scale(node: Node) -> Refusal | None:

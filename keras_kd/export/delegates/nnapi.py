@@ -16,7 +16,9 @@ _NO_ACTIVATION = setting("fused_activation_function", ("NONE",), default="NONE")
 _RANK_4 = ranks(_UP_TO_4, (0, 1))
 
 
-def _rule(names: str, dtype: tuple[str, ...] | None, version: int | None, *conditions: Condition, least: int = 1) -> Rule:
+def _rule(
+    names: str, dtype: tuple[str, ...] | None, version: int | None, *conditions: Condition, least: int = 1
+) -> Rule:
     of_input = () if dtype is None else (dtypes(dtype, advice=_INT16_ADVICE),)
     return Rule(tuple(names.split()), _VALIDATE, version, least, (*of_input, *conditions))
 

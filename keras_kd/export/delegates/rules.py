@@ -9,7 +9,17 @@ from typing import Literal
 from keras_kd.export.delegates.nodes import Node
 
 Kind = Literal[
-    "constant", "dtype", "dynamic", "inputs", "operator", "partition", "rank", "setting", "size", "unexplained", "version"
+    "constant",
+    "dtype",
+    "dynamic",
+    "inputs",
+    "operator",
+    "partition",
+    "rank",
+    "setting",
+    "size",
+    "unexplained",
+    "version",
 ]
 
 
