@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from keras_kd import __version__
-from keras_kd.cli import cache
+from keras_kd.cli import cache, check
 from keras_kd.cli.outcome import say, show
 from keras_kd.cli.recipe import OutputDir, Overrides, Overwrite, loading, recipe_command
 from keras_kd.recipes import Recipe, compression_recipe, default_text
@@ -24,6 +24,7 @@ app = typer.Typer(
 )
 
 app.add_typer(cache.app, name="cache")
+app.command()(check.check)
 
 
 @app.callback(invoke_without_command=True)

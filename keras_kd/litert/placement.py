@@ -19,6 +19,7 @@ from keras_kd.litert import _placement
 _SCRIPT = Path(_placement.__file__)
 _NUM_LINES = 4
 _CHATTER = re.compile(r"^(INFO|WARNING|[IW]\d{4}|\s*$|WARNING: All log)")
+_GPU_ERROR = re.compile(r"(?:Validation error|Failed to create [\w:]+): ([^\[].+)")
 _GPU_COUNTS = re.compile(r"(\d+|No) operations will run on the GPU, and (?:the remaining|all) (\d+)")
 
 
@@ -54,6 +55,12 @@ class GpuRun:
     refusals: tuple[str, ...]
     errors: tuple[str, ...]
 
+    def __str__(self) -> str:
+        taken = "" if self.num_taken is None or self.is_whole else f", {self.num_taken} operators"
+        answer = "the whole file" if self.is_whole else f"not the whole file{taken}"
+        lines = [*self.refusals, *(f"error: {one}" for one in self.errors)]
+        return "\n".join([f"GPU (run here, {self.adapter}): {answer}", *(f"  {line}" for line in lines)])
+
 
 def xnnpack_placement(content: bytes, *, timeout_s: float = 60.0) -> tuple[Placed, ...]:
     """The operators of a file's main graph, in order, followed by the subgraphs of XNNPACK.
@@ -80,7 +87,7 @@ def run_on_gpu(content: bytes, *, timeout_s: float = 120.0) -> GpuRun:
         fix = "Install a Vulkan driver, for example Debian's mesa-vulkan-drivers 25 or newer."
         raise ConfigurationError(explain("LiteRT's accelerator found no GPU.", fix=fix))
     counts = _GPU_COUNTS.search(log)
-    errors = tuple(dict.fromkeys(re.findall(r"Validation error: (.+)", log)))
+    errors = tuple(dict.fromkeys(_GPU_ERROR.findall(log)))
     taken = None if counts is None else 0 if counts[1] == "No" else int(counts[1])
     refusals = _refusals(log) or ((_first_line(answer["error"]),) if answer["error"] else ())
     return GpuRun(adapter[1], answer["is_whole"] and not errors, taken, refusals, errors)

@@ -78,16 +78,8 @@ def _check_graph(file: File, index: int, table: Table) -> tuple[list[OperatorChe
 def _operator_check(node: Node, graph: int, place: int, is_tolerated: bool, refusal: Refusal | None) -> OperatorCheck:
     output = node.output()
     name = "" if output is None else output.name
-    return OperatorCheck(
-        graph,
-        place,
-        node.name,
-        node.operator.version,
-        name,
-        refusal is None,
-        is_tolerated and refusal is not None,
-        refusal,
-    )
+    is_taken = refusal is None
+    return OperatorCheck(graph, place, node.name, node.operator.version, name, is_taken, is_tolerated, refusal)
 
 
 def _refusals(nodes: Mapping[int, Node], table: Table) -> dict[int, Refusal]:
@@ -95,7 +87,7 @@ def _refusals(nodes: Mapping[int, Node], table: Table) -> dict[int, Refusal]:
     whole = _whole_refusal(nodes, table)
     found = {}
     for place, node in nodes.items():
-        refusal = table.refusal(node) or whole
+        refusal = whole or table.refusal(node)
         if refusal is not None:
             advice = refusal.advice or table.advice_for(node.name)
             found[place] = Refusal(refusal.kind, refusal.reason, advice)
@@ -106,10 +98,10 @@ def _whole_refusal(nodes: Mapping[int, Node], table: Table) -> Refusal | None:
     """Why the delegate refuses all operators because of one of them."""
     for place, node in nodes.items():
         if table.is_static and has_open_size(node):
-            reason = f"the delegate takes no file in which a size is computed, as that of operator {place}, {node.name}"
+            reason = f"the whole file is refused because operator {place}, {node.name}, computes a size"
             return Refusal("dynamic", reason, STATIC_ADVICE)
         if (refusal := first_refusal(table.whole, node)) is not None:
-            reason = f"the delegate refuses the whole file because of operator {place}, {node.name}: {refusal.reason}"
+            reason = f"the whole file is refused because of operator {place}, {node.name}: {refusal.reason}"
             return Refusal(refusal.kind, reason, refusal.advice)
     return None
 

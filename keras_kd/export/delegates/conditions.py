@@ -142,4 +142,11 @@ def broadcasts(first: tuple[int, ...], second: tuple[int, ...]) -> bool:
 
 
 def _listed(values: Collection[object]) -> str:
-    return " or ".join(str(one) for one in values) if values else "none"
+    """
+    >>> _listed(("int8", "uint8")), _listed((1, 2, 3)), _listed((2, 4))
+    ('int8 or uint8', '1 to 3', '2 or 4')
+    """
+    values = list(values)
+    if len(values) > 2 and isinstance(values[0], int) and values == list(range(values[0], values[0] + len(values))):
+        return f"{values[0]} to {values[-1]}"
+    return " or ".join(str(one) for one in values)

@@ -16,11 +16,9 @@ _NO_ACTIVATION = setting("fused_activation_function", ("NONE",), default="NONE")
 _RANK_4 = ranks(_UP_TO_4, (0, 1))
 
 
-def _rule(
-    names: str, dtype: tuple[str, ...] | None, version: int | None, *conditions: Condition, least: int = 1
-) -> Rule:
+def _rule(names: str, dtype: tuple[str, ...] | None, version: int | None, *conditions: Condition) -> Rule:
     of_input = () if dtype is None else (dtypes(dtype, advice=_INT16_ADVICE),)
-    return Rule(tuple(names.split()), _VALIDATE, version, least, (*of_input, *conditions))
+    return Rule(tuple(names.split()), _VALIDATE, version, conditions=(*of_input, *conditions))
 
 
 def _adds_no_activation_to_integers(node: Node) -> Refusal | None:
@@ -86,7 +84,7 @@ _RULES = (
     _rule("DEPTHWISE_CONV_2D", None, 3),
     _rule("FULLY_CONNECTED", None, 5, _NOT_INT16),
     _rule("HARD_SWISH", _FLOAT_8, None),
-    _rule("SOFTMAX", _FLOAT_8, 2, dtypes(_FLOAT_8, of_output=True), ranks(_UP_TO_4, (0,)), least=2),
+    _rule("SOFTMAX", _FLOAT_8, 2, dtypes(_FLOAT_8, of_output=True), ranks(_UP_TO_4, (0,))),
     _rule("RESHAPE", _FLOAT_8_32, 1, ranks(_UP_TO_4), constant(1)),
     _rule("RESIZE_BILINEAR", _FLOAT_8, 3, ranks((4,), (0,)), constant(1)),
     _rule("RESIZE_NEAREST_NEIGHBOR", _FLOAT_8, 3, constant(1)),
@@ -103,7 +101,7 @@ _RULES = (
     _rule("STRIDED_SLICE", _FLOAT_8, 2),
     _rule("TRANSPOSE", None, 2, constant(1)),
     _rule("ABS EXP LOG POW COS SIN SQRT", _FLOAT, 1),
-    _rule("RSQRT", _FLOAT_8, 2, least=2),
+    _rule("RSQRT", _FLOAT_8, 2),
     _rule("SLICE", _FLOAT_8_32, 2, dtypes(("int32",), 1), dtypes(("int32",), 2)),
     _rule("TRANSPOSE_CONV", None, 4, constant(0, 1)),
     _rule("SPACE_TO_DEPTH", _FLOAT_8, 2),
@@ -119,20 +117,20 @@ _RULES = (
     _rule("NEG", ("float32", "int32"), 2),
     _rule("TOPK_V2", _FLOAT_8_32, 2, *_CONSTANT_AXIS),
     _rule("SELECT", None, 2, dtypes(_FLOAT_8_32, 1), _selects_alike),
-    _rule("GATHER", ("float16", *_FLOAT_8_32), 2, dtypes(("int32",), 1), ranks(range(1, 9), (1,)), least=2),
+    _rule("GATHER", ("float16", *_FLOAT_8_32), 2, dtypes(("int32",), 1), ranks(range(1, 9), (1,))),
     _rule("EXPAND_DIMS", ("float16", *_FLOAT_8_32), 1, *_CONSTANT_AXIS),
-    _rule("SPLIT", None, 3, dtypes(_FLOAT_8_32, 1), dtypes(("int32",), 0), constant(0), least=3),
-    _rule("SPLIT_V", _FLOAT_8_32, 2, *_CONSTANT_AXIS, constant(2), _splits_evenly, least=2),
+    _rule("SPLIT", None, 3, dtypes(_FLOAT_8_32, 1), dtypes(("int32",), 0), constant(0)),
+    _rule("SPLIT_V", _FLOAT_8_32, 2, *_CONSTANT_AXIS, constant(2), _splits_evenly),
     _rule("LOG_SOFTMAX", _FLOAT, 1),
     _rule("QUANTIZE", _FLOAT_8, 2, dtypes(("uint8", "int8"), of_output=True)),
-    _rule("REDUCE_ANY", None, 2, _outputs_no_scalar, least=2),
+    _rule("REDUCE_ANY", None, 2, _outputs_no_scalar),
     _rule("REDUCE_MIN REDUCE_MAX", _FLOAT_8, 2, ranks(range(1, 9), (0,))),
     _rule("REDUCE_PROD SUM", _FLOAT, 1, _outputs_no_scalar),
     _rule("ELU", _FLOAT, 1),
-    _rule("PACK", _FLOAT_8_32, 2, least=2),
-    _rule("UNPACK", _FLOAT_8, 2, ranks((2, 3, 4), (0,)), _unpacks, least=2),
-    _rule("SQUARED_DIFFERENCE", _FLOAT_8_32, 2, _RANK_4, least=2),
-    _rule("BATCH_MATMUL", ("float32", "int32", "int8"), 2, ranks((2, 3, 4), (0,)), _multiplies_alike, least=2),
+    _rule("PACK", _FLOAT_8_32, 2),
+    _rule("UNPACK", _FLOAT_8, 2, ranks((2, 3, 4), (0,)), _unpacks),
+    _rule("SQUARED_DIFFERENCE", _FLOAT_8_32, 2, _RANK_4),
+    _rule("BATCH_MATMUL", ("float32", "int32", "int8"), 2, ranks((2, 3, 4), (0,)), _multiplies_alike),
     _rule("MIRROR_PAD", _FLOAT_8_32, 2, counts(inputs=(2,))),
     _rule("REVERSE_V2", _FLOAT_8_32, 3, counts(inputs=(2,))),
 )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -86,13 +87,13 @@ class DelegateCheck:
         """The share of the operators that the delegate runs, 0 to 1."""
         return self.num_taken / len(self.operators) if self.operators else 0.0
 
-    def reasons(self) -> tuple[tuple[str, Refusal, int], ...]:
-        """The different fallbacks: name of the operator, why, and how many of them there are."""
-        found: dict[tuple[str, Refusal], int] = {}
+    def reasons(self) -> Mapping[Refusal, tuple[str, ...]]:
+        """The different reasons for fallbacks, and the names of the operators, one for each fallback."""
+        found: dict[Refusal, list[str]] = {}
         for one in self.fallbacks:
-            key = (one.name, one.refusal or Refusal("unexplained", "no reason is known"))
-            found[key] = found.get(key, 0) + 1
-        return tuple((name, refusal, number) for (name, refusal), number in found.items())
+            if one.refusal is not None:
+                found.setdefault(one.refusal, []).append(one.name)
+        return {refusal: tuple(names) for refusal, names in found.items()}
 
     def to_dict(self) -> Mapping[str, Any]:
         """The same as plain data, for JSON."""
@@ -109,10 +110,19 @@ class DelegateCheck:
 
     def _lines(self) -> list[str]:
         lines = []
-        for name, refusal, number in self.reasons():
-            lines.append(f"{name}{f' (x{number})' if number > 1 else ''}: {refusal.reason}")
+        for refusal, names in self.reasons().items():
+            lines.append(f"{numbered(names)}: {refusal.reason}")
             lines += [f"  {refusal.advice}"] if refusal.advice else []
         return [*lines, *self.notes, f"Source: {self.source}"]
+
+
+def numbered(names: Iterable[str]) -> str:
+    """Names with how often they occur.
+
+    >>> numbered(["ADD", "MUL", "ADD"])
+    'ADD (x2), MUL'
+    """
+    return ", ".join(name if number == 1 else f"{name} (x{number})" for name, number in Counter(names).items())
 
 
 def _count(number: int, noun: str) -> str:
