@@ -56,7 +56,7 @@ class GpuRun:
     errors: tuple[str, ...]
 
     def __str__(self) -> str:
-        taken = "" if self.num_taken is None or self.is_whole else f", {self.num_taken} operators"
+        taken = "" if self.num_taken is None or self.is_whole else f", only {self.num_taken} of its operators"
         answer = "the whole file" if self.is_whole else f"not the whole file{taken}"
         lines = [*self.refusals, *(f"error: {one}" for one in self.errors)]
         return "\n".join([f"GPU (run here, {self.adapter}): {answer}", *(f"  {line}" for line in lines)])

@@ -124,10 +124,11 @@ def _chosen(found: list[list[int]], table: Table) -> list[list[int]]:
 def _partition_reason(table: Table) -> str:
     if table.takes_first:
         return "everything after the first subgraph runs on the CPU"
-    small = f", of at least {table.min_operators} operators" if table.min_operators > 1 else ""
-    most = f"the {table.max_partitions} largest subgraphs" if table.max_partitions else "subgraphs"
-    most = "the largest subgraph" if table.max_partitions == 1 else most
-    return f"the delegate takes {most} only{small}"
+    least = f"no subgraph of fewer than {table.min_operators} operators" if table.min_operators > 1 else ""
+    most = {None: "", 1: "only the largest subgraph"}.get(
+        table.max_partitions, f"only the {table.max_partitions} largest subgraphs"
+    )
+    return f"the delegate takes {' and '.join(one for one in (most, least) if one)}"
 
 
 def _ends(nodes: Mapping[int, Node], kept: set[int]) -> set[int]:

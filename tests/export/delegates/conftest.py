@@ -131,17 +131,7 @@ def net(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def converted():
-    """A function of the name of a net that converts it with an open batch, or in int8 with float inputs and outputs."""
+    """A function of the name of a net that converts it with an open batch."""
     import tensorflow as tf
 
-    @functools.cache
-    def convert(name, form="float32"):
-        converter = tf.lite.TFLiteConverter.from_keras_model(model(name))
-        if form == "int8":
-            generator = np.random.default_rng(0)
-            samples = generator.normal(size=(8, 1, *NETS[name][0])).astype("float32")
-            converter.optimizations = [tf.lite.Optimize.DEFAULT]
-            converter.representative_dataset = lambda: ([sample] for sample in samples)
-        return converter.convert()
-
-    return convert
+    return functools.cache(lambda name: tf.lite.TFLiteConverter.from_keras_model(model(name)).convert())

@@ -23,7 +23,7 @@ def test_other_formats_are_not_taken_at_all(net, form):
     assert 'format="int8"' in found.fallbacks[0].refusal.advice
 
 
-def test_conversions_of_float_inputs_and_outputs_stay_on_the_cpu_and_are_no_fallbacks(converted, made_file):
+def test_conversions_of_float_inputs_and_outputs_stay_on_the_cpu_and_are_no_fallbacks(made_file):
     scaled = {"scales": (0.1,), "zero_points": (0,)}
     tensors = {"x": ((1, 4), "float32"), "a": ((1, 4), "int8", scaled)}
     tensors |= {"b": ((1, 4), "int8", scaled), "y": ((1, 4), "float32")}
@@ -34,10 +34,13 @@ def test_conversions_of_float_inputs_and_outputs_stay_on_the_cpu_and_are_no_fall
     assert found.is_whole
 
 
-def test_open_dimensions_refuse_the_whole_file(converted):
-    found = check_delegate(converted("conv", "int8"), "edgetpu")
+def test_open_dimensions_refuse_the_whole_file(made_file):
+    opened = {"open_shape": (None, 4)}
+    tensors = {"x": ((1, 4), "int8", opened), "a": ((1, 4), "int8", opened), "b": ((1, 4), "int8")}
+    operators = [("RELU", 1, ["x"], ["a"], {}), ("RELU", 1, ["b"], ["b"], {})]
+    found = check_by_table(made_file(operators, tensors, ["x"], ["a"]), EDGE_TPU)
     assert found.num_taken == 0
-    assert "dynamic" in {one.refusal.kind for one in found.fallbacks}
+    assert [one.refusal.kind for one in found.fallbacks] == ["dynamic", "dynamic"]
 
 
 def test_everything_after_the_first_subgraph_runs_on_the_cpu(made_file):
