@@ -30,7 +30,7 @@ def check_delegate(file: str | Path | bytes | File, delegate: str) -> DelegateCh
 
     XNNPACK is run: the file is loaded with it in a child process, and LiteRT lists what it replaced. All other
     delegates are checked by tables of their published rules, on no hardware: a phone's driver may refuse more, and a
-    newer version of the delegate may take more. `run_on_gpu` asks the GPU accelerator itself, where there is one.
+    newer version of the delegate may take more. `keras_kd.litert.run_on_gpu` asks the GPU itself, where there is one.
 
     Args:
         file: the path of a file, its content, or what `keras_kd.litert.read_file` returned.

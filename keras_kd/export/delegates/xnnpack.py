@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 from keras_kd.errors import ConfigurationError, explain
+from keras_kd.export.delegates.checking import runnable_graphs
 from keras_kd.export.delegates.result import DelegateCheck, OperatorCheck
 from keras_kd.export.delegates.rules import Refusal
 from keras_kd.litert import File, Placed, StoredOperator, xnnpack_placement
@@ -13,9 +14,15 @@ from keras_kd.litert import File, Placed, StoredOperator, xnnpack_placement
 NAME, TITLE = "xnnpack", "XNNPACK"
 _LEFT = Refusal("unexplained", "XNNPACK left it to LiteRT's own kernels, also on the CPU")
 
+_UNSEEN = Refusal(
+    "unexplained", "LiteRT lists the operators of the first graph only, and this is one of another signature"
+)
+
 
 def check_by_running(file: File, *, timeout_s: float = 60.0) -> DelegateCheck:
-    """Which operators of a file's main graph XNNPACK replaces when LiteRT loads the file, in a child process.
+    """Which operators of a file XNNPACK replaces when LiteRT loads the file, in a child process.
+
+    LiteRT lists the first graph only; operators of further signatures count as fallbacks.
 
     Raises:
         ConfigurationError: LiteRT refuses the file, crashes on it, or is not finished in time.
@@ -27,10 +34,11 @@ def check_by_running(file: File, *, timeout_s: float = 60.0) -> DelegateCheck:
         received = f"{len(placed)} operators for {len(operators)} in the file"
         raise ConfigurationError(explain("LiteRT lists other operators than the file.", received=received))
     taken = replaced_operators(operators, delegates)
-    checks = tuple(_check(file, place, operator, place in taken) for place, operator in enumerate(operators))
-    notes = () if len(file.graphs) == 1 else ("Only the main graph was looked at.",)
+    checks = [_check(file, 0, place, None if place in taken else _LEFT) for place in range(len(operators))]
+    for graph in runnable_graphs(file)[1:]:
+        checks += [_check(file, graph, place, _UNSEEN) for place in range(len(file.graphs[graph].operators))]
     source = f"ai-edge-litert {version('ai-edge-litert')}, the file was loaded on this machine's CPU"
-    return DelegateCheck(NAME, TITLE, "run here", source, checks, len(delegates), notes)
+    return DelegateCheck(NAME, TITLE, "run here", source, tuple(checks), len(delegates))
 
 
 def replaced_operators(operators: Sequence[StoredOperator], delegates: Sequence[Placed]) -> set[int]:
@@ -47,7 +55,7 @@ def replaced_operators(operators: Sequence[StoredOperator], delegates: Sequence[
     return found
 
 
-def _check(file: File, place: int, operator: StoredOperator, is_taken: bool) -> OperatorCheck:
-    output = file.graphs[0].tensors[operator.outputs[0]].name if operator.outputs else ""
-    refusal = None if is_taken else _LEFT
-    return OperatorCheck(0, place, operator.name, operator.version, output, is_taken, refusal=refusal)
+def _check(file: File, graph: int, place: int, refusal: Refusal | None) -> OperatorCheck:
+    operator = file.graphs[graph].operators[place]
+    output = file.graphs[graph].tensors[operator.outputs[0]].name if operator.outputs else ""
+    return OperatorCheck(graph, place, operator.name, operator.version, output, refusal is None, refusal=refusal)

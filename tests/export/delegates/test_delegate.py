@@ -1,5 +1,6 @@
 """`check_delegate`: its arguments, XNNPACK for real, and damaged files."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -8,7 +9,8 @@ import pytest
 import keras_kd as kd
 from keras_kd.errors import ConfigurationError
 from keras_kd.export.delegates import DELEGATES, TABLES
-from keras_kd.litert import read_file
+from keras_kd.export.delegates.checking import check_by_table
+from keras_kd.litert import Signature, read_file
 
 FORMATS = ["float32", "float16", "dynamic", "int8", "int16x8"]
 
@@ -75,11 +77,6 @@ def test_the_text_and_the_json_carry_the_same(net, delegate):
 
 
 def test_every_graph_with_a_signature_is_checked(one_operator):
-    import dataclasses
-
-    from keras_kd.export.delegates.checking import check_by_table
-    from keras_kd.litert import Signature
-
     file = one_operator("RELU", [(1, 4)])
     again = dataclasses.replace(
         file,
@@ -89,6 +86,16 @@ def test_every_graph_with_a_signature_is_checked(one_operator):
     found = check_by_table(again, TABLES["gpu"])
     assert [one.graph for one in found.operators] == [0, 2]
     assert found.num_partitions == 2
+
+
+def test_xnnpack_does_not_vouch_for_graphs_that_litert_does_not_list(net):
+    file = read_file(net("conv"))
+    again = dataclasses.replace(
+        file, graphs=file.graphs * 2, signatures=(Signature("a", 0, {}, {}), Signature("b", 1, {}, {}))
+    )
+    found = kd.export.check_delegate(again, "xnnpack")
+    assert [one.is_taken for one in found.operators] == [True] * 4 + [False] * 4
+    assert not found.is_whole
 
 
 def mutated(content, generator):

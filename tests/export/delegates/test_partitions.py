@@ -30,8 +30,9 @@ def graph(made_file, *edges):
         (["x->a", "x->b", "a->c"], {0, 2}, [[0, 2]]),  # a fallback in the middle of the file, on which nothing depends
         (["x->a", "a->b", "b->c", "x->d", "c d->e"], {0, 2, 3, 4}, [[0, 3], [2, 4]]),
         (["x->a", "a->b", "b->c"], {1}, [[1]]),
+        (["a->b", "x->a"], {0, 1}, [[1, 0]]),
     ],
-    ids=["whole", "middle", "none", "residual", "branch", "tail", "independent", "late", "only_middle"],
+    ids=["whole", "middle", "none", "residual", "branch", "tail", "independent", "late", "only_middle", "reversed"],
 )
 def test_partitions_follow_dependencies_not_the_order_of_the_file(made_file, edges, taken, expected):
     assert partitions(graph(made_file, *edges), taken) == expected
