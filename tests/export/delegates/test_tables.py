@@ -3,6 +3,7 @@
 import json
 import re
 
+import numpy as np
 import pytest
 
 from keras_kd.export.delegates import TABLES
@@ -85,3 +86,12 @@ def test_an_operator_without_inputs_or_outputs_does_not_break_the_check(name, ma
     check_by_table(made_file(operators, {"x": ((1,), "float32")}, ["x"], ["x"]), TABLES[name])
     operators = [(operator, 1, [None, None], ["x"], {}) for rule in TABLES[name].rules for operator in rule.operators]
     check_by_table(made_file(operators, {"x": ((), "float32")}, [], ["x"]), TABLES[name])
+
+
+@EVERY
+def test_a_constant_that_is_cut_off_does_not_break_the_check(name, made_file):
+    tensors = {"x": ((1, 4), "float32"), "axis": ((1,), "int32"), "y": ((1, 4), "float32")}
+    for operator in ("MEAN", "TRANSPOSE", "PAD", "SPLIT_V", "STRIDED_SLICE"):
+        operators = [(operator, 1, ["x", "axis"], ["y"], {})]
+        file = made_file(operators, tensors, ["x"], ["y"], {"axis": np.zeros(3, "int8")})
+        check_by_table(file, TABLES[name])
