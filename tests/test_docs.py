@@ -37,10 +37,18 @@ def test_the_readme_lists_every_page():
 
 @pytest.mark.parametrize(
     ("page", "num_blocks"),
-    [("coming_from_keras.md", 2), ("compression.md", 6), ("export.md", 1), ("surgery.md", 4), ("tasks.md", 2)],
+    [
+        ("coming_from_keras.md", 2),
+        ("compression.md", 6),
+        ("delegates.md", 1),
+        ("export.md", 1),
+        ("surgery.md", 4),
+        ("tasks.md", 2),
+    ],
 )
-def test_examples_run(page, num_blocks):
+def test_examples_run(page, num_blocks, tmp_path, monkeypatch):
     """The blocks of a page are one program; a comment below a `print` is its output."""
+    monkeypatch.chdir(tmp_path)
     code = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / page).read_text(), flags=re.S | re.M)
     assert len(code) == num_blocks
     printed = io.StringIO()

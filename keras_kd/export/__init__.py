@@ -1,6 +1,8 @@
 """Exports trained Keras models to TFLite files and compares the files with the models."""
 
+from keras_kd.export import delegates
 from keras_kd.export._conversion import Converter
+from keras_kd.export.delegates import DelegateCheck, check_delegate
 from keras_kd.export.metadata import InputInfo, Metadata, OutputInfo, add_metadata, read_metadata
 from keras_kd.export.quantized import has_ranges_for, is_fake_quantized
 from keras_kd.export.tflite import ExportResult, export_tflite
@@ -8,12 +10,15 @@ from keras_kd.litert.inspection import Inspection, inspect_tflite
 
 __all__ = [
     "Converter",
+    "DelegateCheck",
     "ExportResult",
     "InputInfo",
     "Inspection",
     "Metadata",
     "OutputInfo",
     "add_metadata",
+    "check_delegate",
+    "delegates",
     "export_tflite",
     "has_ranges_for",
     "inspect_tflite",

@@ -4,6 +4,7 @@ from keras_kd.litert.file import File, Graph, Signature, StoredOperator, StoredT
 from keras_kd.litert.formats import FORMATS, Format, get_format
 from keras_kd.litert.graph import float_operators, producer
 from keras_kd.litert.model import Model, check_examples
+from keras_kd.litert.placement import GpuRun, Placed, run_on_gpu, xnnpack_placement
 from keras_kd.litert.reading import read_file
 from keras_kd.litert.tensors import Tensor
 from keras_kd.litert.writing import with_metadata
@@ -12,8 +13,10 @@ __all__ = [
     "FORMATS",
     "File",
     "Format",
+    "GpuRun",
     "Graph",
     "Model",
+    "Placed",
     "Signature",
     "StoredOperator",
     "StoredTensor",
@@ -23,5 +26,7 @@ __all__ = [
     "get_format",
     "producer",
     "read_file",
+    "run_on_gpu",
     "with_metadata",
+    "xnnpack_placement",
 ]
