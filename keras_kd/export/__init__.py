@@ -2,6 +2,7 @@
 
 from keras_kd.export import delegates
 from keras_kd.export._conversion import Converter
+from keras_kd.export.card import model_card
 from keras_kd.export.delegates import DelegateCheck, check_delegate
 from keras_kd.export.metadata import InputInfo, Metadata, OutputInfo, add_metadata, read_metadata
 from keras_kd.export.quantized import has_ranges_for, is_fake_quantized
@@ -23,5 +24,6 @@ __all__ = [
     "has_ranges_for",
     "inspect_tflite",
     "is_fake_quantized",
+    "model_card",
     "read_metadata",
 ]
