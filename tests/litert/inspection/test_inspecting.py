@@ -233,7 +233,7 @@ def test_control_flow_and_several_graphs():
     assert "Graph 0, main. Operators: 1. Multiply-adds: 0 (not counted: 1)." in text
     assert "each of the 3 graphs" in text
     assert list(inspection.signatures[1].inputs) == ["before"] and inspection.signatures[1].graph == 2
-    assert ">before<" in inspection.svg(graph=2)
+    assert ">before<" in inspection.svg(graph=2) and ">before<" not in inspection.svg()
 
 
 def test_sparse_and_external_content():
