@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import heapq
+from collections import defaultdict
+from collections.abc import Collection, Iterator
 
 from keras_kd.litert import Graph
 
@@ -22,44 +24,52 @@ def partitions(graph: Graph, taken: Collection[int]) -> list[list[int]]:
         taken: the places of the operators that the delegate takes.
 
     Returns:
-        The places of the operators of each subgraph, in the order in which the subgraphs run.
+        The places of the operators of each subgraph, in ascending order, and the subgraphs in the order in which they
+        run. Operators that wait for each other, in a damaged file, are in none.
     """
-    ready, left = _Ready(graph), set(range(len(graph.operators)))
-    found = []
-    while left:
-        epoch, is_taken = _next_epoch(ready, left, taken)
-        if not epoch:  # operators that wait for each other: not a graph that runs
-            break
-        left -= set(epoch)
-        if is_taken:
-            found.append(epoch)
+    ready, found = _Ready(graph, taken), []
+    while (kind := ready.next_kind()) is not None:
+        epoch = list(ready.take_all(kind))
+        if kind:
+            found.append(sorted(epoch))
     return found
 
 
-def _next_epoch(ready: _Ready, left: set[int], taken: Collection[int]) -> tuple[list[int], bool]:
-    epoch: list[int] = []
-    is_taken: bool | None = None
-    while True:
-        found_more = False
-        for place in sorted(left - set(epoch)):
-            if not ready.has_inputs_of(place) or is_taken not in (None, place in taken):
-                continue
-            is_taken, found_more = place in taken, True
-            epoch.append(place)
-            ready.add_outputs_of(place)
-        if not found_more:
-            return epoch, bool(is_taken)
-
-
 class _Ready:
-    """Which tensors have been computed."""
+    """The operators whose inputs have been computed, those that are taken and those that are not."""
 
-    def __init__(self, graph: Graph):
-        self._operators = graph.operators
+    def __init__(self, graph: Graph, taken: Collection[int]):
+        self._operators, self._taken = graph.operators, taken
         self._missing = {index for operator in graph.operators for index in operator.outputs}
+        self._num_missing, self._readers = [], defaultdict(list)
+        self._heaps: dict[bool, list[int]] = {True: [], False: []}
+        for place, operator in enumerate(graph.operators):
+            missing = self._missing.intersection(operator.inputs)
+            self._num_missing.append(len(missing))
+            for index in missing:
+                self._readers[index].append(place)
+            if not missing:
+                self._add(place)
 
-    def has_inputs_of(self, place: int) -> bool:
-        return self._missing.isdisjoint(self._operators[place].inputs)
+    def next_kind(self) -> bool | None:
+        """Whether the first ready operator is taken; None if no operator is ready."""
+        first = {heap[0]: kind for kind, heap in self._heaps.items() if heap}
+        return first[min(first)] if first else None
 
-    def add_outputs_of(self, place: int) -> None:
-        self._missing.difference_update(self._operators[place].outputs)
+    def take_all(self, kind: bool) -> Iterator[int]:
+        """The ready operators of a kind, and those of it that they make ready."""
+        while self._heaps[kind]:
+            place = heapq.heappop(self._heaps[kind])
+            yield place
+            self._compute(place)
+
+    def _compute(self, place: int) -> None:
+        for index in self._missing.intersection(self._operators[place].outputs):
+            self._missing.remove(index)
+            for reader in self._readers[index]:
+                self._num_missing[reader] -= 1
+                if not self._num_missing[reader]:
+                    self._add(reader)
+
+    def _add(self, place: int) -> None:
+        heapq.heappush(self._heaps[place in self._taken], place)
