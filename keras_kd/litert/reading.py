@@ -78,6 +78,7 @@ class _Reader:
         from ai_edge_litert import schema_py_generated as schema
 
         self._schema, self._content = schema, content
+        self._address = np.frombuffer(content, np.uint8).ctypes.data
         self._left = _READS_PER_BYTE * len(content)
 
     def file(self) -> File:
@@ -143,7 +144,7 @@ class _Reader:
             start, size = buffer.Offset(), buffer.Size()
         else:
             size = buffer.DataLength()
-            start = buffer._tab.Vector(buffer._tab.Offset(4)) if size else 0
+            start = buffer.DataAsNumpy().ctypes.data - self._address if size else 0
         if not 0 <= start <= start + size <= len(self._content):
             raise ValueError(f"a buffer beyond the end, bytes {start:,} to {start + size:,} of {len(self._content):,}")
         return start, size

@@ -6,7 +6,6 @@ from typing import Any
 
 import keras
 
-from keras_kd import files
 from keras_kd.data import DataSource
 from keras_kd.data.sources.records import Scaling
 from keras_kd.export import InputInfo, Metadata, OutputInfo
@@ -17,14 +16,21 @@ from keras_kd.tasks import Classification
 _BYTE = 255
 
 
-def file_metadata(checked: CheckedRecipe, model: keras.Model, teacher_fingerprint: str) -> Metadata:
-    """The metadata of a student: name and labels, the normalization of its input, and how it was made."""
+def file_metadata(checked: CheckedRecipe, model: keras.Model, *, key: str, teacher_fingerprint: str) -> Metadata:
+    """The metadata of a student: name and labels, the normalization of its input, and how it was made.
+
+    Args:
+        checked: the recipe.
+        model: the student.
+        key: of the stage that exports it, which changes with every setting that the file depends on.
+        teacher_fingerprint: of the teacher's weights.
+    """
     recipe = checked.recipe
     return Metadata(
         name=recipe.name,
         **recipe.export.metadata.model_dump(),
         **ends(model, checked.source, recipe.data.value_range),
-        provenance={"recipe": _identity(checked), "teacher": teacher_fingerprint},
+        provenance={"recipe": {"name": recipe.name, "key": key}, "teacher": teacher_fingerprint},
     )
 
 
@@ -60,9 +66,3 @@ def _input(source: DataSource, value_range: tuple[float, float]) -> InputInfo:
 def _output(model: keras.Model, source: DataSource) -> OutputInfo:
     kind = "logits" if all(head.is_logits for head in find_heads(model).values()) else "probabilities"
     return OutputInfo(kind if isinstance(source.task, Classification) else "", source.class_names)
-
-
-def _identity(checked: CheckedRecipe) -> dict[str, Any]:
-    """The recipe by name and fingerprint; its paths stay on this machine."""
-    settings = checked.recipe.model_dump(mode="json", exclude={"output_dir"})
-    return {"name": checked.recipe.name, "fingerprint": f"sha256:{files.digest_of_json(settings)}"}

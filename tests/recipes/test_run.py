@@ -101,14 +101,16 @@ def test_the_files_of_a_run(finished):
 
 def test_the_exported_files_say_what_an_app_needs(finished):
     folder, _, _ = finished
-    teacher = FrozenTeacher(keras.models.load_model(folder / "teacher.keras"))
+    teacher, keys = FrozenTeacher(keras.models.load_model(folder / "teacher.keras")), set()
     for name in ("student_float32.tflite", "student_int8.tflite"):
         found = export.read_metadata(folder / name)
         (image,), (scores,) = found.inputs.values(), found.outputs.values()
         assert (image.mean, image.std, image.is_image) == ((0.0,), (16.0,), False)  # the digits have values of 0 to 16
         assert scores.labels == tuple("0123456789") and scores.description == "logits"
         assert found.provenance["teacher"] == teacher.fingerprint
-        assert found.provenance["recipe"]["fingerprint"].startswith("sha256:") and str(folder) not in str(found)
+        assert found.provenance["recipe"]["name"] == found.name and str(folder) not in str(found)
+        keys.add(found.provenance["recipe"]["key"])
+    assert len(keys) == 2
 
 
 def test_the_report_is_about_the_files(finished, digits):

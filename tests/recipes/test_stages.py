@@ -131,7 +131,9 @@ def test_a_stage_depends_on_what_it_reads(start_recipe, tmp_path):
     assert changed(plain, "export.num_threads=2") == {"measurements", "report"}
     assert changed(plain, "teacher.weight_decay=0.1") == {"teacher", "diagnosis", "export_teacher", *taught}
     assert changed(plain, "student.epochs=9") == {"scratch", "few_scratch", *taught}
-    assert changed(plain, "name=other") == set()
+    exports = {"export_float32", "export_int8", "measurements", "report"}
+    assert changed(plain, "name=other") == exports  # the name and the metadata are written into the files
+    assert changed(plain, "export.metadata.license=MIT") == exports
 
 
 def test_a_model_that_comes_out_otherwise_is_exported_again(copy, start_recipe, monkeypatch):

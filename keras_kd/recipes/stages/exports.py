@@ -68,7 +68,8 @@ class Export(Stage):
             model = context.model(self.inputs[0].id)
             if export.is_fake_quantized(model) and not export.has_ranges_for(model, self._format):
                 model = strip(model)
-            return self._export(context, model, file_metadata(context.checked, model, context.teacher.fingerprint))
+            about = {"key": self.key(), "teacher_fingerprint": context.teacher.fingerprint}
+            return self._export(context, model, file_metadata(context.checked, model, **about))
 
     def _export(self, context: Context, model: keras.Model, metadata: Metadata | None = None) -> Artifact:
         path = context.folder.path / self.makes.file
