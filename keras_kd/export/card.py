@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from keras_kd.export.metadata import InputInfo, Metadata, OutputInfo, read_metadata
+from keras_kd.litert import named_ends, read_file
 from keras_kd.litert.inspection import Inspection, inspect_tflite
 from keras_kd.litert.inspection.facts import TensorFacts
 from keras_kd.litert.inspection.text import shape_text
@@ -24,12 +25,13 @@ def model_card(source: str | Path | bytes) -> str:
         source: the path of a `.tflite` file, or its content.
 
     Raises:
-        ConfigurationError: there is no such file, or it or its metadata are damaged.
+        ConfigurationError: the file is missing or damaged, or its metadata are damaged.
     """
     found, metadata = inspect_tflite(source), read_metadata(source) or Metadata()
+    tensors = found.graphs[0].tensors
+    inputs, outputs = ({name: tensors[index] for name, index in ends} for ends in named_ends(read_file(source)))
     name = metadata.name or (Path(source).stem if not isinstance(source, bytes) else "model")
     parts = [f"# {_line(name)}", metadata.description, _about(metadata, found)]
-    inputs, outputs = _ends(found)
     parts += ["## Inputs", _table(("name", "shape", "type", "content"), _input_rows(inputs, metadata.inputs))]
     parts += ["## Outputs", _table(("name", "shape", "type", "content"), _output_rows(outputs, metadata.outputs))]
     parts += _labels(metadata.outputs)
@@ -45,15 +47,6 @@ def _about(metadata: Metadata, found: Inspection) -> str:
     sizes = f"{human_bytes(found.file_bytes)} ({human_bytes(found.gzip_bytes)} gzipped)"
     rows = [("version", version), ("author", author), ("license", license), ("size", sizes)]
     return "\n".join(f"- **{name}**: {_line(value)}" for name, value in rows)
-
-
-def _ends(found: Inspection) -> tuple[dict[str, TensorFacts], dict[str, TensorFacts]]:
-    """Inputs and outputs of the main graph by their names in its signature."""
-    main = next((one for one in found.signatures if one.graph == 0), None)
-    if main is not None:
-        return dict(main.inputs), dict(main.outputs)
-    graph = found.graphs[0]
-    return {one.name: one for one in graph.inputs}, {one.name: one for one in graph.outputs}
 
 
 def _input_rows(tensors: Mapping[str, TensorFacts], infos: Mapping[str, InputInfo]) -> Iterable[tuple[str, ...]]:

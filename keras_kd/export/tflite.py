@@ -27,7 +27,7 @@ from keras_kd.export._saved_model import (
     with_known_shapes,
     write_saved_model,
 )
-from keras_kd.export.metadata import Metadata, embedded
+from keras_kd.export.metadata import Metadata, check_metadata, embedded
 from keras_kd.export.quantized import check_trained_ranges, is_fake_quantized, with_constant_weights
 from keras_kd.litert import Format, float_operators, get_format
 
@@ -145,6 +145,8 @@ def export_tflite(
     """
     path, form = check_target(path), get_format(format)
     check_integer("batch_size", batch_size, at_least=1)
+    if metadata is not None:
+        check_metadata(metadata)
     plain, inputs = _prepare_model(model)
     is_trained = is_fake_quantized(plain)
     if is_trained:

@@ -2,7 +2,7 @@
 
 from keras_kd.litert.file import File, Graph, Signature, StoredOperator, StoredTensor
 from keras_kd.litert.formats import FORMATS, Format, get_format
-from keras_kd.litert.graph import float_operators, producer
+from keras_kd.litert.graph import float_operators, named_ends, producer
 from keras_kd.litert.model import Model, check_examples
 from keras_kd.litert.placement import GpuRun, Placed, run_on_gpu, xnnpack_placement
 from keras_kd.litert.reading import read_file
@@ -24,6 +24,7 @@ __all__ = [
     "check_examples",
     "float_operators",
     "get_format",
+    "named_ends",
     "producer",
     "read_file",
     "run_on_gpu",

@@ -1,7 +1,8 @@
-"""Questions about the operators of a LiteRT file."""
+"""Questions about the graphs of a LiteRT file."""
 
 from __future__ import annotations
 
+from keras_kd.litert.file import File
 from keras_kd.litert.reading import read_file
 
 _PASS_VALUES_ON = ("QUANTIZE", "DEQUANTIZE", "CAST", "RESHAPE", "SQUEEZE", "EXPAND_DIMS")
@@ -32,8 +33,22 @@ def producer(content: bytes, index: int) -> str | None:
     operators = read_file(content).graphs[0].operators
     producers = {output: operator for operator in operators for output in operator.outputs}
     while index in producers:
-        operator = producers[index]
-        if operator.name not in _PASS_VALUES_ON:
+        operator = producers.pop(index)  # once, since a damaged file may have a cycle
+        if operator.name not in _PASS_VALUES_ON or not operator.inputs:
             return operator.name
         index = operator.inputs[0]
     return None
+
+
+def named_ends(file: File) -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
+    """The inputs and outputs of the main graph, in its order: the name in the signature, and the index of the tensor.
+
+    A tensor that no signature names has its own name.
+    """
+    graph = file.graphs[0]
+    signature = next((one for one in file.signatures if one.graph == 0), None)
+    found = []
+    for indices, kind in ((graph.inputs, "inputs"), (graph.outputs, "outputs")):
+        names = {index: name for name, index in (getattr(signature, kind) if signature else {}).items()}
+        found.append([(names.get(index, graph.tensors[index].name), index) for index in indices])
+    return found[0], found[1]

@@ -38,7 +38,7 @@ def read_file(source: str | Path | bytes) -> File:
     """Reads a LiteRT file, or its content.
 
     Raises:
-        ConfigurationError: there is no such file, it is not a LiteRT file, or it is damaged.
+        ConfigurationError: the file is missing, damaged, or not a LiteRT file.
     """
     if not isinstance(source, (bytes, str, os.PathLike)):
         problem = explain("This is not a LiteRT file.", received=type(source).__name__, expected="a path, or bytes")
@@ -89,7 +89,7 @@ class _Reader:
             model.SubgraphsLength(), model.Subgraphs, lambda graph: self._graph(graph, codes, len(buffers))
         )
         if not graphs:
-            raise ValueError("there is no graph")
+            raise ValueError("it has no graph")
         signatures = self._each(
             model.SignatureDefsLength(), model.SignatureDefs, lambda one: self._signature(one, graphs)
         )

@@ -52,7 +52,7 @@ def export_files(
     """
     path, forms = Path(model), [get_format(name) for name in dict.fromkeys(formats)]
     if not path.is_file():
-        problem = "There is no model at this path."
+        problem = "The model file does not exist."
         raise ConfigurationError(
             explain(problem, received=str(path), expected="a file that model.save('NAME.keras') wrote")
         )

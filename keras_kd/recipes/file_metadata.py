@@ -8,6 +8,7 @@ import keras
 
 from keras_kd.data import DataSource
 from keras_kd.data.sources.records import Scaling
+from keras_kd.errors import ConfigurationError
 from keras_kd.export import InputInfo, Metadata, OutputInfo
 from keras_kd.features import find_heads
 from keras_kd.recipes.checked import CheckedRecipe
@@ -64,5 +65,12 @@ def _input(source: DataSource, value_range: tuple[float, float]) -> InputInfo:
 
 
 def _output(model: keras.Model, source: DataSource) -> OutputInfo:
-    kind = "logits" if all(head.is_logits for head in find_heads(model).values()) else "probabilities"
-    return OutputInfo(kind if isinstance(source.task, Classification) else "", source.class_names)
+    return OutputInfo(_scores(model) if isinstance(source.task, Classification) else "", source.class_names)
+
+
+def _scores(model: keras.Model) -> str:
+    """Whether the output has logits or probabilities; empty if the layers do not tell."""
+    try:
+        return "logits" if all(head.is_logits for head in find_heads(model).values()) else "probabilities"
+    except ConfigurationError:
+        return ""

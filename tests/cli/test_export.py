@@ -28,7 +28,7 @@ def test_what_goes_wrong(export, invoke, tmp_path):
     for result, part in (
         (export("--format", "int8"), "--data"),
         (export("--format", "int9"), "'int16x8'"),
-        (invoke("export", str(tmp_path / "none.keras")), "no model at this path"),
+        (invoke("export", str(tmp_path / "none.keras")), "model file does not exist"),
     ):
         assert result.exit_code == 1 and part in " ".join(result.stderr.split()) and "Traceback" not in result.stderr
     assert not list(tmp_path.glob("*.tflite"))

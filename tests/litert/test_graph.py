@@ -1,10 +1,13 @@
 """Questions about the operators of a file."""
 
+from types import SimpleNamespace
+
 import keras
 import numpy as np
 import pytest
 
 from keras_kd import litert
+from keras_kd.litert import Graph, StoredOperator, graph
 
 layers = keras.layers
 
@@ -29,6 +32,21 @@ def test_the_producer_of_an_output(content):
     assert litert.producer(content, outputs["sure"].index) == "SOFTMAX"
     assert litert.producer(content, outputs["raw"].index) == "FULLY_CONNECTED"  # followed by a reshape
     assert litert.producer(content, next(iter(litert.Model(content).inputs.values())).index) is None
+
+
+def test_cycles_of_a_damaged_file_end(monkeypatch):
+    operators = (StoredOperator("RESHAPE", 1, False, (1,), (2,)), StoredOperator("RESHAPE", 1, False, (2,), (1,)))
+    main = Graph("main", (), operators, (0,), (2,))
+    monkeypatch.setattr(graph, "read_file", lambda content: SimpleNamespace(graphs=(main,)))
+    assert litert.producer(b"", 2) is None
+
+
+def test_named_ends(content, pair_file):
+    for one in (content, pair_file):
+        model = litert.Model(one)
+        inputs, outputs = litert.named_ends(litert.read_file(one))
+        assert dict(inputs) == {name: tensor.index for name, tensor in model.inputs.items()}
+        assert dict(outputs) == {name: tensor.index for name, tensor in model.outputs.items()}
 
 
 def test_float_operators(content):

@@ -66,10 +66,19 @@ def test_fake_quantized_models_need_no_data(tmp_path, make_model, digits):
     assert int8.ranges == "trained" and float32.ranges is None
 
 
+def test_a_model_whose_scores_are_unknown(tmp_path):
+    x = layers.Flatten()(image := keras.Input((8, 8, 1)))
+    both = [layers.Dense(10, activation=name)(x) for name in ("softmax", "sigmoid")]
+    keras.Model(image, layers.Average()(both)).save(tmp_path / "net.keras")
+    (result,) = export_files(tmp_path / "net.keras", ["float32"], data="digits")
+    (found,) = kd.export.read_metadata(result.path).outputs.values()
+    assert found.labels == tuple("0123456789") and found.description == ""
+
+
 @pytest.mark.parametrize(
     "name, settings, message",
     [
-        ("none.keras", {}, "no model at this path"),
+        ("none.keras", {}, "model file does not exist"),
         ("text.keras", {}, "cannot be loaded"),
         ("net.keras", {"formats": ["int9"]}, "Invalid 'format'"),
         ("net.keras", {"formats": ["int8"]}, "needs calibration samples"),

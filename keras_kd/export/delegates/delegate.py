@@ -37,7 +37,7 @@ def check_delegate(file: str | Path | bytes | File, delegate: str) -> DelegateCh
         delegate: one of `DELEGATES`: "gpu", "edgetpu", "xnnpack", "nnapi", "coreml", "qnn", "hexagon".
 
     Raises:
-        ConfigurationError: an unknown delegate; there is no such file, or it is damaged.
+        ConfigurationError: the delegate is unknown, or the file is missing or damaged.
 
         check = kd.export.check_delegate("student.tflite", "gpu")
         print(check)

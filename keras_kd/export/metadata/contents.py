@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from keras_kd.errors import ConfigurationError, explain
@@ -29,6 +29,10 @@ class InputInfo:
     is_image: bool = False
 
     def __post_init__(self):
+        _check_description(self.description)
+        if not isinstance(self.is_image, bool):
+            expected = "True or False"
+            raise ConfigurationError(explain("Invalid 'is_image'.", received=repr(self.is_image), expected=expected))
         for name in ("mean", "std"):
             object.__setattr__(self, name, _numbers(name, getattr(self, name)))
         if len(self.mean) != len(self.std) or 0.0 in self.std:
@@ -54,11 +58,11 @@ class OutputInfo:
     labels: tuple[str, ...] = ()
 
     def __post_init__(self):
-        labels = (self.labels,) if isinstance(self.labels, str) else tuple(self.labels)
+        _check_description(self.description)
+        is_list = isinstance(self.labels, Iterable) and not isinstance(self.labels, str | bytes)
+        labels = tuple(self.labels) if is_list else (self.labels,)
         object.__setattr__(self, "labels", labels)
-        wrong = [
-            label for label in labels if not isinstance(label, str) or not label.strip() or len(label.splitlines()) > 1
-        ]
+        wrong = [label for label in labels if not isinstance(label, str) or label and label.splitlines() != [label]]
         if wrong:
             expected = "text of one line each: the file with the labels has a line for each class"
             raise ConfigurationError(explain("Invalid label.", received=repr(wrong[0]), expected=expected))
@@ -103,10 +107,22 @@ class Metadata:
                 )
         try:
             json.dumps(dict(self.provenance), allow_nan=False)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             expected = f"plain data that JSON can hold ({error})"
             received = repr(self.provenance)[:200]
             raise ConfigurationError(explain("Invalid 'provenance'.", received=received, expected=expected)) from error
+
+
+def check_metadata(metadata: Any) -> None:
+    """Raises `ConfigurationError` if this is not `Metadata`."""
+    if not isinstance(metadata, Metadata):
+        expected = "kd.export.Metadata(name=..., inputs=..., outputs=...)"
+        raise ConfigurationError(explain("Invalid 'metadata'.", received=repr(metadata)[:200], expected=expected))
+
+
+def _check_description(description: Any) -> None:
+    if not isinstance(description, str):
+        raise ConfigurationError(explain("Invalid 'description'.", received=repr(description), expected="text"))
 
 
 def _numbers(name: str, values: Any) -> tuple[float, ...]:

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import io
 import zipfile
+import zlib
 from pathlib import Path
 
 from keras_kd import files
 from keras_kd.errors import ConfigurationError, ExportError, explain
 from keras_kd.export.metadata import layout, schema
-from keras_kd.export.metadata.contents import Metadata
+from keras_kd.export.metadata.contents import Metadata, check_metadata
 from keras_kd.export.metadata.packing import End, Packed, pack, unpack
-from keras_kd.litert import File, read_file, with_metadata
+from keras_kd.litert import File, named_ends, read_file, with_metadata
 
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_DAMAGE = (  # RuntimeError: an encrypted file, or nesting without end
+    *layout.DAMAGE,
+    zipfile.BadZipFile,
+    zlib.error,
+    RuntimeError,
+    EOFError,
+    OSError,
+)
 _DATE = (1980, 1, 1, 0, 0, 0)  # the same metadata give the same bytes
 
 
@@ -34,7 +44,7 @@ def read_metadata(source: str | Path | bytes) -> Metadata | None:
     """The metadata of a LiteRT file, or of its content; None if it has none.
 
     Raises:
-        ConfigurationError: the file is missing, or it or its metadata are damaged.
+        ConfigurationError: the file is missing or damaged, or its metadata are damaged.
     """
     file = read_file(source)
     if schema.ENTRY not in file.metadata:
@@ -45,7 +55,7 @@ def read_metadata(source: str | Path | bytes) -> Metadata | None:
             raise ValueError(f"they begin with {stored[:8]!r}, without {schema.IDENTIFIER!r}")
         packed = Packed(layout.read(schema.MODEL, stored), _unzipped(file.content))
         return unpack(packed, *_ends(file))
-    except (*layout.DAMAGE, ConfigurationError) as error:
+    except (*_DAMAGE, ConfigurationError) as error:
         problem = "The metadata of the file are damaged."
         raise ConfigurationError(
             explain(problem, received=str(error), fix="Write them anew: `add_metadata`.")
@@ -53,7 +63,13 @@ def read_metadata(source: str | Path | bytes) -> Metadata | None:
 
 
 def embedded(content: bytes, metadata: Metadata) -> bytes:
-    """The content of a LiteRT file with metadata."""
+    """The content of a LiteRT file with metadata.
+
+    Raises:
+        ConfigurationError: the file is damaged, or the metadata do not fit it.
+        ExportError: the model would not be the same afterwards.
+    """
+    check_metadata(metadata)
     file = read_file(content)
     values, packed = pack(metadata, *_ends(file))
     new = with_metadata(content, schema.ENTRY, layout.write(schema.MODEL, values, schema.IDENTIFIER))
@@ -69,15 +85,9 @@ def _same_model(one: File, other: File) -> bool:
 
 
 def _ends(file: File) -> tuple[list[End], list[End]]:
-    """The inputs and outputs of the main graph, in its order, with their names in the signature."""
-    graph = file.graphs[0]
-    signature = next((one for one in file.signatures if one.graph == 0), None)
-    found = []
-    for indices, kind in ((graph.inputs, "inputs"), (graph.outputs, "outputs")):
-        names = {index: name for name, index in (getattr(signature, kind) if signature else {}).items()}
-        tensors = [(names.get(index), graph.tensors[index]) for index in indices]
-        found.append([End(name or tensor.name, tensor.shape) for name, tensor in tensors])
-    return tuple(found)
+    tensors = file.graphs[0].tensors
+    inputs, outputs = ([End(name, tensors[index].shape) for name, index in one] for one in named_ends(file))
+    return inputs, outputs
 
 
 def _zipped(packed: dict[str, bytes], offset: int) -> bytes:
@@ -91,13 +101,13 @@ def _zipped(packed: dict[str, bytes], offset: int) -> bytes:
 
 
 def _unzipped(content: bytes) -> dict[str, bytes]:
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            entries = archive.infolist()
-            if sum(entry.file_size for entry in entries) > 100 * len(content):
-                raise ValueError("packed files that are far larger than the file")
-            return {entry.filename: archive.read(entry) for entry in entries}
-    except zipfile.BadZipFile:
+    """The packed files by name; an error of `_DAMAGE` if they cannot be read."""
+    if not zipfile.is_zipfile(io.BytesIO(content)):
         return {}
-    except (NotImplementedError, RuntimeError, EOFError, OSError) as error:  # encrypted, or damaged
-        raise ValueError(str(error)) from error
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        entries = archive.infolist()
+        if any(entry.compress_type not in _METHODS for entry in entries):
+            raise ValueError("packed files in an unknown form of compression")
+        if sum(entry.file_size for entry in entries) > 100 * len(content):
+            raise ValueError("packed files that are far larger than the file")
+        return {entry.filename: archive.read(entry) for entry in entries}

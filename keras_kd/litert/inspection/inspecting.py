@@ -73,7 +73,7 @@ def inspect_tflite(source: str | Path | bytes) -> Inspection:
         source: the path of a `.tflite` file, or its content.
 
     Raises:
-        ConfigurationError: there is no such file, it is not a LiteRT file, or it is damaged.
+        ConfigurationError: the file is missing, damaged, or not a LiteRT file.
     """
     file = read_file(source)
     name = "The content" if isinstance(source, bytes) else str(source)

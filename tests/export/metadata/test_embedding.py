@@ -1,6 +1,7 @@
 """Metadata written into a file and read back: by our reader, by ZIP tools, and as another tool wrote them."""
 
 import dataclasses
+import io
 import json
 import random
 import zipfile
@@ -13,6 +14,7 @@ import pytest
 from keras_kd import litert
 from keras_kd.errors import ConfigurationError
 from keras_kd.export import InputInfo, Metadata, OutputInfo, add_metadata, export_tflite, read_metadata
+from keras_kd.export.metadata import embedded
 
 layers = keras.layers
 LABELS = ("a cat", "Ärger 犬", "c")
@@ -143,14 +145,19 @@ def test_metadata_that_do_not_fit(file, changes, message):
         (lambda: InputInfo(mean=float("nan"), std=1), "Invalid 'mean'"),
         (lambda: InputInfo(mean="x", std=1), "Invalid 'mean'"),
         (lambda: OutputInfo(labels=["a\nb", "c"]), "text of one line"),
-        (lambda: OutputInfo(labels=["", "c"]), "text of one line"),
+        (lambda: OutputInfo(labels=["a\n", "c"]), "text of one line"),
+        (lambda: OutputInfo(labels=None), "text of one line"),
+        (lambda: OutputInfo(description=1), "Invalid 'description'"),
+        (lambda: InputInfo(description=None), "Invalid 'description'"),
+        (lambda: InputInfo(is_image="yes"), "Invalid 'is_image'"),
+        (lambda: embedded(b"", {"name": "pets"}), "Invalid 'metadata'"),
         (lambda: OutputInfo(labels=[1, 2]), "text of one line"),
         (lambda: Metadata(name=3), "Invalid 'name'"),
         (lambda: Metadata(inputs=OutputInfo()), "one InputInfo"),
         (lambda: Metadata(provenance={"x": np.ones(2)}), "plain data"),
         (lambda: Metadata(provenance={"x": float("nan")}), "plain data"),
     ],
-    ids=range(11),
+    ids=range(16),
 )
 def test_wrong_settings(make, message):
     with pytest.raises(ConfigurationError, match=message):
@@ -162,6 +169,28 @@ def test_an_image_needs_channels(pair_file, tmp_path):
     path.write_bytes(pair_file)
     with pytest.raises(ConfigurationError, match="is not an image"):
         add_metadata(path, Metadata(inputs={"features": InputInfo(is_image=True)}))
+
+
+def test_blank_labels_keep_their_places(file):
+    labels = ("", "a dog", "")
+    add_metadata(file, Metadata(outputs=OutputInfo(labels=labels)))
+    (output,) = read_metadata(file).outputs.values()
+    assert output.labels == labels
+
+
+def test_files_packed_by_hostile_tools(content):
+    """Deeply nested JSON, a form of compression that the content does not have, and changed content."""
+    whole = embedded(content, photos())
+    start = whole.index(b"PK\x03\x04")
+    nested = io.BytesIO()
+    with zipfile.ZipFile(nested, "w") as archive:
+        archive.writestr("keras_kd.json", "[" * 100_000)
+    name = whole.index(b"PK\x01\x02")
+    deflated = whole[: name + 10] + b"\x08" + whole[name + 11 :]
+    for changed in (whole[:start] + nested.getvalue(), deflated, whole.replace(b"a cat\n", b"a rat\n")):
+        assert changed != whole
+        with pytest.raises(ConfigurationError, match="damaged"):
+            read_metadata(changed)
 
 
 def test_damaged_metadata_are_read_or_refused(file):
