@@ -45,13 +45,24 @@ LAYERS = {
 CONFINED = {
     "tensorflow": ("distillers/_tensorflow.py", "data/", "export/", "evaluation/runners.py", "compression/tfmot/"),
     "ai_edge_litert": ("litert/",),
+    "ai_edge_quantizer": ("litert/",),
     "jax": ("distillers/_jax.py",),
     "tensorflow_datasets": ("data/",),
     "matplotlib": ("evaluation/plots.py", "evaluation/drawing.py"),
     "tf_keras": ("compression/tfmot/",),
     "tensorflow_model_optimization": ("compression/tfmot/",),
 }
-HEAVY = ("tensorflow_datasets", "matplotlib", "sklearn", "typer", "rich", "pydantic", "jinja2", "ai_edge_litert")
+HEAVY = (
+    "tensorflow_datasets",
+    "matplotlib",
+    "sklearn",
+    "typer",
+    "rich",
+    "pydantic",
+    "jinja2",
+    "ai_edge_litert",
+    "ai_edge_quantizer",
+)
 STEPS = ("distillers/_tensorflow.py", "distillers/_jax.py")  # each is imported on its own backend only
 
 FILES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))

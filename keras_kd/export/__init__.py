@@ -6,7 +6,9 @@ from keras_kd.export.card import model_card
 from keras_kd.export.delegates import DelegateCheck, check_delegate
 from keras_kd.export.metadata import InputInfo, Metadata, OutputInfo, add_metadata, read_metadata
 from keras_kd.export.quantized import has_ranges_for, is_fake_quantized
+from keras_kd.export.ranges import Ranges, measure_ranges
 from keras_kd.export.tflite import ExportResult, export_tflite
+from keras_kd.litert import formats
 from keras_kd.litert.inspection import Inspection, inspect_tflite
 
 __all__ = [
@@ -17,13 +19,16 @@ __all__ = [
     "Inspection",
     "Metadata",
     "OutputInfo",
+    "Ranges",
     "add_metadata",
     "check_delegate",
     "delegates",
     "export_tflite",
+    "formats",
     "has_ranges_for",
     "inspect_tflite",
     "is_fake_quantized",
+    "measure_ranges",
     "model_card",
     "read_metadata",
 ]

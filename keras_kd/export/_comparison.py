@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from pathlib import Path
 
 import keras
@@ -15,23 +17,36 @@ FLOAT32_TOLERANCE = 0.01
 _KERAS_BATCH = 32
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """The largest absolute difference, the lowest agreement and the lowest signal-to-noise ratio, over the outputs.
+
+    `agreement` and `snr`, in dB, are None if no output has classes, or real values other than zero.
+    """
+
+    max_difference: float
+    agreement: float | None
+    snr: float | None
+
+
 def compare(
-    model: keras.Model, file: Path, samples: dict[str, np.ndarray], *, exact: bool
-) -> tuple[float, float | None]:
-    """The largest absolute difference and the lowest agreement, over the outputs.
+    model: keras.Model, file: Path, samples: dict[str, np.ndarray], *, exact: bool, min_snr: float | None = None
+) -> Comparison:
+    """Compares all outputs of the two on samples.
 
     Args:
         model: the Keras model.
         file: the TFLite file.
         samples: input name in the file -> array [n, ...], in the order of the model's inputs.
         exact: whether the two should be equal up to rounding.
+        min_snr: the lowest signal-to-noise ratio that is accepted, in dB.
 
     Raises:
-        ExportError: the file's outputs have other names or shapes, contain NaN or infinity, or are not exact although
-            they should be.
+        ExportError: the file's outputs have other names or shapes, contain NaN or infinity, or differ more than they
+            should.
     """
     expected, received = _run_keras(model, samples), _run_file(file, samples)
-    differences, agreements = [], []
+    differences, agreements, ratios = [], [], []
     for name, reference in expected.items():
         output = received.get(name)
         if output is None or output.shape != reference.shape:
@@ -39,9 +54,46 @@ def compare(
             problem = f"Output {name!r} of the TFLite file does not match that of the Keras model."
             raise ExportError(explain(problem, received=shape, expected=f"shape {reference.shape}"))
         differences.append(_largest_difference(name, reference, output, exact=exact))
-        if reference.ndim > 1 and reference.shape[-1] > 1:
-            agreements.append(float(np.mean(reference.argmax(-1) == output.argmax(-1))))
-    return max(differences), min(agreements, default=None)
+        agreements += _agreement(reference, output)
+        ratios += _checked_ratio(name, reference, output, min_snr)
+    return Comparison(max(differences), min(agreements, default=None), min(ratios, default=None))
+
+
+def signal_to_noise(reference: np.ndarray, output: np.ndarray) -> float:
+    """10 log10 of the power of the reference over that of the difference, in dB; infinite for equal arrays.
+
+    >>> signal_to_noise(np.array([1.0, 1.0]), np.array([1.1, 0.9]))
+    20.0
+    """
+    reference, output = np.asarray(reference, np.float64), np.asarray(output, np.float64)
+    signal, noise = np.square(reference).sum(), np.square(reference - output).sum()
+    with np.errstate(divide="ignore"):
+        return float(np.round(10 * (np.log10(signal) - np.log10(noise)), 6)) if noise else math.inf
+
+
+def _agreement(reference: np.ndarray, output: np.ndarray) -> list[float]:
+    """The share of equal predictions, in a list; an empty list for an output without classes."""
+    if reference.dtype.kind in "iu":  # classes, such as those of an argmax
+        return [float(np.mean(reference == output))]
+    if reference.ndim > 1 and reference.shape[-1] > 1:
+        return [float(np.mean(reference.argmax(-1) == output.argmax(-1)))]
+    return []
+
+
+def _checked_ratio(name: str, reference: np.ndarray, output: np.ndarray, min_snr: float | None) -> list[float]:
+    if reference.dtype.kind != "f" or not reference.any():
+        return []
+    ratio = signal_to_noise(reference, output)
+    if min_snr is not None and ratio < min_snr:
+        raise ExportError(
+            explain(
+                f"Output {name!r} of the TFLite file differs from the Keras model's by more than rounding explains.",
+                received=f"a signal-to-noise ratio of {ratio:.1f} dB",
+                expected=f"at least {min_snr:g} dB",
+                fix="Calibrate on more real samples, take a format with more bits, or accept it: lower `min_snr`.",
+            )
+        )
+    return [ratio]
 
 
 def _largest_difference(name: str, reference: np.ndarray, output: np.ndarray, *, exact: bool) -> float:

@@ -31,6 +31,10 @@ _LOG_LINE = re.compile(r"[IWEF]\d{4} |\d{4}-\d\d-\d\d .*: [IW] |WARNING: All log
 _PREFIX = re.compile(r"^<unknown>:0: |loc\(.*\): |^tensorflow\.[\w.]+: ")
 
 
+class Rejection(ExportError):
+    """The converter does not take the model in this format, and did not crash."""
+
+
 class Converter:
     """A child process that converts models one after another, so that several exports load TensorFlow only once.
 
@@ -146,14 +150,15 @@ def run_converter(
         crash_hint: advice for this model if the child is killed by a signal.
 
     Raises:
-        ExportError: the converter rejected the model, or crashed.
+        Rejection: the converter rejected the model.
+        ExportError: the converter crashed.
     """
     if converter is not None:
         return _convert_in_child(converter, saved_model, form, calibration, batch_size, crash_hint)
     try:
-        return _convert.convert(saved_model, form.weights, form.activations, calibration, batch_size)
+        return _convert.convert(saved_model, form.weights, form.activations, form.io, calibration, batch_size)
     except Exception as error:
-        raise ExportError(_refusal(traceback.format_exc())) from error
+        raise Rejection(_refusal(traceback.format_exc())) from error
 
 
 def _convert_in_child(
@@ -166,12 +171,12 @@ def _convert_in_child(
 ) -> bytes:
     folder = saved_model.parent
     job = {"saved_model": str(saved_model), "calibration": str(folder / "calibration.npz")}
-    job |= {"weights": form.weights, "activations": form.activations, "batch_size": batch_size}
-    job |= {"output": str(folder / "output")}
+    job |= {"weights": form.weights, "activations": form.activations, "io": form.io}
+    job |= {"batch_size": batch_size, "output": str(folder / "output")}
     np.savez(job["calibration"], **calibration)
     error = _run_job(converter, folder, job, crash_hint)
     if error is not None:
-        raise ExportError(_refusal(error))
+        raise Rejection(_refusal(error))
     return (folder / "output").read_bytes()
 
 

@@ -24,7 +24,7 @@ IDLE_SECONDS = 300.0
 
 
 def convert(
-    saved_model: Path, weights: str, activations: str, calibration: dict[str, np.ndarray], batch_size: int
+    saved_model: Path, weights: str, activations: str, io: str, calibration: dict[str, np.ndarray], batch_size: int
 ) -> bytes:
     """Converts a SavedModel and returns the content of the TFLite file.
 
@@ -32,6 +32,7 @@ def convert(
         saved_model: the folder.
         weights: the dtype of the stored weights: "float32", "float16" or "int8".
         activations: the dtype that the operators compute in: "float32", "int8" or "int16".
+        io: the dtype of float inputs and outputs in the file.
         calibration: for integer activations, input name -> array [n, ...]; otherwise empty, as for a graph with
             fake quantization, which has the ranges.
         batch_size: the batch size of the SavedModel's signature.
@@ -39,14 +40,14 @@ def convert(
     import tensorflow as tf
 
     converter = tf.lite.TFLiteConverter.from_saved_model(str(saved_model))
-    _set_format(converter, weights, activations, calibration, batch_size)
+    _set_format(converter, weights, activations, io, calibration, batch_size)
     with warnings.catch_warnings():  # the converter itself still uses the interpreter that TensorFlow deprecates
         warnings.filterwarnings("ignore", r"\s*Warning: tf\.lite\.Interpreter is deprecated", UserWarning)
         return converter.convert()
 
 
 def _set_format(
-    converter: Any, weights: str, activations: str, calibration: dict[str, np.ndarray], batch_size: int
+    converter: Any, weights: str, activations: str, io: str, calibration: dict[str, np.ndarray], batch_size: int
 ) -> None:
     import tensorflow as tf
 
@@ -56,14 +57,14 @@ def _set_format(
     if weights == "float16":
         converter.target_spec.supported_types = [tf.float16]
     elif activations != "float32":
-        operators, dtype = {
-            "int8": (tf.lite.OpsSet.TFLITE_BUILTINS_INT8, tf.int8),
-            "int16": (tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8, tf.int16),
+        operators = {
+            "int8": tf.lite.OpsSet.TFLITE_BUILTINS_INT8,
+            "int16": tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8,
         }[activations]
         if calibration:
             converter.representative_dataset = lambda: batches(calibration, batch_size)
             converter.target_spec.supported_ops = [operators]
-        converter.inference_input_type = converter.inference_output_type = dtype
+        converter.inference_input_type = converter.inference_output_type = tf.as_dtype(io)
 
 
 def batches(arrays: dict[str, np.ndarray], batch_size: int) -> Iterator[dict[str, np.ndarray]]:
@@ -85,7 +86,8 @@ def run_job(job_file: str) -> None:
             return
         with np.load(job["calibration"]) as stored:
             calibration = dict(stored)
-        content = convert(job["saved_model"], job["weights"], job["activations"], calibration, job["batch_size"])
+        dtypes = (job[name] for name in ("weights", "activations", "io"))
+        content = convert(job["saved_model"], *dtypes, calibration, job["batch_size"])
         Path(job["output"]).write_bytes(content)
     except Exception:  # any error is reported by the parent
         Path(job["error"]).write_text(traceback.format_exc())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
-import tempfile
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,21 +14,21 @@ import keras
 import numpy as np
 
 from keras_kd import files
-from keras_kd.errors import ExportError, check_integer, explain
+from keras_kd.errors import ExportError, check_choice, check_integer, check_number, explain
 from keras_kd.export._checks import check_calibration, check_exportable, check_target
 from keras_kd.export._comparison import compare
-from keras_kd.export._conversion import Converter, resave_in_child, run_converter
+from keras_kd.export._conversion import Converter
+from keras_kd.export._making import TENSORFLOW, Source, is_on_tensorflow, make
 from keras_kd.export._samples import check_ranges, random_samples, read_samples
 from keras_kd.export._saved_model import (
     ModelInput,
-    all_layers,
     as_float32,
     model_inputs,
     with_known_shapes,
-    write_saved_model,
 )
 from keras_kd.export.metadata import Metadata, check_metadata, embedded
 from keras_kd.export.quantized import check_trained_ranges, is_fake_quantized, with_constant_weights
+from keras_kd.export.ranges import METHODS, Ranges
 from keras_kd.litert import Format, float_operators, get_format
 
 MAX_COMPARED = 256
@@ -51,6 +51,12 @@ class ExportResult:
         num_samples: the number of samples compared.
         samples_are_random: whether the samples were random because none were given; difference and agreement then mean
             little for real data.
+        snr: the signal-to-noise ratio of the file's outputs in dB, the lowest one over the outputs: 10 log10 of the
+            power of the Keras model's output over that of the difference. None if no output has real values.
+        quantizer: what wrote the file: "TensorFlow", its converter; or "ai-edge-quantizer", from TensorFlow's float32
+            file.
+        reason: why ai-edge-quantizer wrote it; empty otherwise.
+        calibration: the ranges measured by ai-edge-quantizer's calibration; None otherwise.
         float_operators: for "int8" and "int16x8", the operators that still compute in float32 because they
             have no integer kernel, or because a fake-quantized model has no range for them; an integer accelerator
             cannot run them. Empty otherwise.
@@ -68,16 +74,26 @@ class ExportResult:
     samples_are_random: bool
     float_operators: tuple[str, ...] = ()
     ranges: str | None = None
+    snr: float | None = None
+    quantizer: str = TENSORFLOW
+    reason: str = ""
+    calibration: Ranges | None = None
 
     def __str__(self) -> str:
         sizes = f"{self.num_bytes / 1000:.1f} kB (gzip {self.gzip_bytes / 1000:.1f} kB)"
         same = "" if self.agreement is None else f", {self.agreement:.1%} the same class"
         kind = "random" if self.samples_are_random else "real"
+        noise = (
+            ""
+            if self.snr is None or math.isinf(self.snr) or self.format == "float32"
+            else f", signal-to-noise {self.snr:.1f} dB"
+        )
         trained = " with the trained ranges" if self.ranges == "trained" else ""
+        writer = f" by {self.quantizer} ({self.reason})" if self.reason else ""
         floats = f"; still in float: {', '.join(self.float_operators)}" if self.float_operators else ""
         return (
-            f"{self.path.name}: {self.format}{trained}, {sizes}; against Keras: "
-            f"largest difference {self.max_difference:.2g}{same}, on {self.num_samples} {kind} samples{floats}"
+            f"{self.path.name}: {self.format}{trained}{writer}, {sizes}; against Keras: "
+            f"largest difference {self.max_difference:.2g}{same}{noise}, on {self.num_samples} {kind} samples{floats}"
         )
 
 
@@ -85,9 +101,11 @@ def export_tflite(
     model: keras.Model,
     path: str | Path,
     *,
-    format: str = "float32",
+    format: str | Format = "float32",
     calibration: Any = None,
+    calibration_method: str = "min_max",
     samples: Any = None,
+    min_snr: float | None = None,
     batch_size: int = 1,
     metadata: Metadata | None = None,
     isolate: bool = True,
@@ -108,16 +126,23 @@ def export_tflite(
         model: a built Keras model with finite weights; for a distiller, pass its `student`. Its inputs and outputs keep
             their names in the file's signature.
         path: the file to write, with the extension `.tflite`; its folder is created if missing.
-        format: "float32". "float16": weights in float16. "dynamic": weights in int8, arithmetic in float
-            if there is no mixed kernel. "int8": integers throughout, including input and output (an integer input, such
-            as token ids, is unchanged); the result lists the operators that had to stay in float. "int16x8": int16
-            activations and int8 weights, for the CPU.
-        calibration: for the last two, real samples in the model's own input scale, on which the ranges of
-            the activations are measured: an array [n, ...], a list or dict of them for a model with several
+        format: a name, or an object of `kd.export.formats`. "float32". "float16": weights in float16. "dynamic":
+            weights in int8, arithmetic in float if there is no mixed kernel. "int8": integers throughout, including
+            input and output (an integer input, such as token ids, is unchanged); the result lists the operators that
+            had to stay in float. "int8_float_io": the same with float inputs and outputs. "int16x8": int16 activations
+            and int8 weights, for the CPU. "int4": weights in 4 bits with a scale for each output channel;
+            "int4_block32", ..., "int4_block256": for each block of a dense layer's inputs. `kd.export.formats.Mixed`: a
+            format for each operator or layer.
+        calibration: for the formats with integer activations, real samples in the model's own input scale, on which the
+            ranges of the activations are measured: an array [n, ...], a list or dict of them for a model with several
             inputs, or a `tf.data.Dataset` or another iterable of batches as `fit` takes them (its first 500
             examples are read). A model trained with quantization awareness needs none.
+        calibration_method: how the ranges follow from the values seen: "min_max", "moving_average", "percentile" or
+            "mse"; see `kd.export.measure_ranges`.
         samples: the samples for the comparison, in the same forms; all of them are used. Default: the first 256 of
             `calibration`, or else 16 random inputs, as recorded in the result.
+        min_snr: the signal-to-noise ratio, in dB, below which the file is refused. Default: 30 for "float16", 10 for
+            "dynamic", 3 for the formats with fewer bits.
         batch_size: the file's static batch size.
         metadata: what an app needs to know about the model, such as its labels; written into the file, where
             `read_metadata` and other tools find it.
@@ -145,6 +170,9 @@ def export_tflite(
     """
     path, form = check_target(path), get_format(format)
     check_integer("batch_size", batch_size, at_least=1)
+    check_choice("calibration_method", calibration_method, METHODS)
+    if min_snr is not None:
+        check_number("min_snr", min_snr)
     if metadata is not None:
         check_metadata(metadata)
     plain, inputs = _prepare_model(model)
@@ -161,21 +189,26 @@ def export_tflite(
 
     with _owned(converter, isolate=isolate) as converter, _replacing(path) as draft:
         source = with_constant_weights(plain) if is_trained else plain
-        content = _convert(source, inputs, form, measured, batch_size, converter)
-        content = content if metadata is None else embedded(content, metadata)
+        made = make(Source(source, inputs, batch_size, converter), form, measured, calibration_method)
+        content = made.content if metadata is None else embedded(made.content, metadata)
         draft.write_bytes(content)
-        difference, agreement = compare(model, draft, samples, exact=form.is_exact and plain is model)
+        lowest = form.min_snr if min_snr is None else min_snr
+        found = compare(model, draft, samples, exact=form.is_exact and plain is model, min_snr=lowest)
     return ExportResult(
         path=path,
         format=form.name,
         num_bytes=len(content),
         gzip_bytes=len(gzip.compress(content)),
-        max_difference=difference,
-        agreement=agreement,
+        max_difference=found.max_difference,
+        agreement=found.agreement,
         num_samples=len(next(iter(samples.values()))),
         samples_are_random=are_random,
         float_operators=float_operators(content) if form.needs_calibration else (),
         ranges=("trained" if is_trained else "measured") if form.needs_calibration else None,
+        snr=found.snr,
+        quantizer=made.quantizer,
+        reason=made.reason,
+        calibration=made.ranges,
     )
 
 
@@ -192,7 +225,7 @@ def _replacing(path: Path) -> Iterator[Path]:
 @contextlib.contextmanager
 def _owned(converter: Converter | None, *, isolate: bool) -> Iterator[Converter | None]:
     """The converter to use: the caller's, which stays open; a new one; or None to convert in this process."""
-    isolate = isolate or not _is_on_tensorflow()
+    isolate = isolate or not is_on_tensorflow()
     if not isolate or converter is not None:
         yield converter if isolate else None
         return
@@ -227,44 +260,3 @@ def _read_samples(
         return {name: array[:MAX_COMPARED] for name, array in calibration.items()}, False, inputs
     inputs = with_known_shapes(inputs, {})
     return random_samples(inputs, NUM_RANDOM), True, inputs
-
-
-def _convert(
-    model: keras.Model,
-    inputs: list[ModelInput],
-    form: Format,
-    calibration: dict[str, np.ndarray],
-    batch_size: int,
-    converter: Converter | None,
-) -> bytes:
-    """The content of the TFLite file."""
-    if converter is not None:
-        converter.start()  # it loads TensorFlow while the SavedModel is written
-    with tempfile.TemporaryDirectory(prefix="keras_kd_export_") as folder:
-        saved_model = Path(folder) / "saved_model"
-        if _is_on_tensorflow():
-            write_saved_model(model, inputs, batch_size, saved_model)
-        else:
-            resave_in_child(converter, model, inputs, batch_size, saved_model)
-        return run_converter(
-            saved_model,
-            form,
-            calibration,
-            batch_size,
-            converter=converter,
-            crash_hint=_rolled_layers(model),
-        )
-
-
-def _is_on_tensorflow() -> bool:
-    return keras.backend.backend() == "tensorflow"
-
-
-def _rolled_layers(model: keras.Model) -> str | None:
-    """Advice on recurrent layers that are loops in the graph, on which int8 conversion crashes; None without any."""
-    layers = all_layers(model)
-    rolled = [layer for layer in layers if isinstance(layer, keras.layers.RNN) and not layer.unroll]
-    if not rolled:
-        return None
-    names = ", ".join(f"{type(layer).__name__} {layer.name!r}" for layer in rolled)
-    return f"Rolled recurrent layers are a known cause: rebuild the model with unroll=True in {names}."

@@ -175,13 +175,17 @@ class Model:
             fix = "Write it with `export_tflite`."
             raise ConfigurationError(explain("There is no TFLite file at this path.", received=self._file, fix=fix))
         try:
-            self._interpreter = Interpreter(num_threads=self.num_threads, **source)
+            self._interpreter = Interpreter(num_threads=self.num_threads, **source, **self._settings())
             self._interpreter.allocate_tensors()
         except (RuntimeError, ValueError) as error:
             where = self.name if isinstance(self._file, bytes) else self._file
             raise ConfigurationError(f"LiteRT cannot load {where}: {error}") from error
         details = self._interpreter.get_input_details()
         self._shapes = {int(one["index"]): tuple(map(int, one["shape"])) for one in details}
+
+    def _settings(self) -> Mapping[str, Any]:
+        """Further settings of the interpreter."""
+        return {}
 
     def _tensors(self) -> Iterable[Tensor]:
         return (*self.inputs.values(), *self.outputs.values())

@@ -29,10 +29,12 @@ def test_difference_and_agreement_are_those_of_the_two_outputs(three_units):
     other = keras.models.clone_model(model)
     other.set_weights([model.get_weights()[0][:, [1, 0, 2]], np.array([0, 0, 0.5], "float32")])
     outputs, others = model.predict(SAMPLES["input"], verbose=0), other.predict(SAMPLES["input"], verbose=0)
-    difference, agreement = compare(other, file, SAMPLES, exact=False)
-    assert difference == pytest.approx(np.abs(outputs - others).max(), rel=1e-5)
-    assert agreement == pytest.approx((outputs.argmax(1) == others.argmax(1)).mean())
-    assert agreement < 1
+    found = compare(other, file, SAMPLES, exact=False)
+    assert found.max_difference == pytest.approx(np.abs(outputs - others).max(), rel=1e-5)
+    assert found.agreement == pytest.approx((outputs.argmax(1) == others.argmax(1)).mean())
+    assert found.agreement < 1
+    noise = outputs.astype("float64") - others
+    assert found.snr == pytest.approx(10 * np.log10((others.astype("float64") ** 2).sum() / (noise**2).sum()), abs=1e-3)
 
 
 def test_another_model_is_not_exact(three_units):
@@ -45,7 +47,7 @@ def test_integer_outputs_need_not_be_exact(three_units, tmp_path):
     model = keras.Model(features, {"scores": keras.ops.cast(features * 10, "int32")})
     other = keras.Model(features, {"scores": keras.ops.cast(features * 20, "int32")})
     export_tflite(model, tmp_path / "net.tflite", isolate=False)
-    assert compare(other, tmp_path / "net.tflite", SAMPLES, exact=True)[0] > 5
+    assert compare(other, tmp_path / "net.tflite", SAMPLES, exact=True).max_difference > 5
 
 
 @pytest.mark.parametrize(

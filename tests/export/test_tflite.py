@@ -83,7 +83,8 @@ def test_the_result_of_int8_states_what_was_measured(int8_export, conv_net, digi
     assert len(gzip.decompress(gzip.compress(content))) > int8_export.gzip_bytes > 0
     assert str(int8_export) == (
         f"net.tflite: int8, {len(content) / 1000:.1f} kB (gzip {int8_export.gzip_bytes / 1000:.1f} kB); against "
-        f"Keras: largest difference {int8_export.max_difference:.2g}, {same:.1%} the same class, on 300 real samples"
+        f"Keras: largest difference {int8_export.max_difference:.2g}, {same:.1%} the same class, "
+        f"signal-to-noise {int8_export.snr:.1f} dB, on 300 real samples"
     )
 
 
@@ -150,7 +151,9 @@ def test_calibration_is_required(format, conv_net, tmp_path):
         ({"calibration": np.zeros((5, 8, 8, 1), "uint8")}, "Received: uint8. Expected: float32"),
         ({"calibration": np.zeros((0, 8, 8, 1), "float32")}, "'calibration' is empty"),
         ({"samples": np.zeros((5, 8, 8, 3), "float32")}, "'samples' has a shape"),
-        ({"format": "int4"}, "'int4'"),
+        ({"format": "int2"}, "'int2'"),
+        ({"calibration_method": "kl"}, "Invalid 'calibration_method'.*'min_max'"),
+        ({"min_snr": "high"}, "Invalid 'min_snr'"),
         ({"batch_size": 0}, "'batch_size'"),
         ({"path": "."}, "is a folder"),
         ({"model": "net.keras"}, "Received: str. Expected: a built keras.Model"),

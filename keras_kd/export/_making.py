@@ -1,0 +1,159 @@
+"""The content of a LiteRT file in a format: by TensorFlow's converter, or from its float32 file by
+ai-edge-quantizer."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from keras_kd.errors import ConfigurationError, ExportError, explain
+from keras_kd.export._conversion import Converter, Rejection, resave_in_child, run_converter
+from keras_kd.export._saved_model import ModelInput, all_layers, write_saved_model
+from keras_kd.export.ranges import Ranges, measure_ranges
+from keras_kd.litert import Float32, Format, quantize, read_file
+
+TENSORFLOW, QUANTIZER = "TensorFlow", "ai-edge-quantizer"
+_WITH_WEIGHTS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+_LARGE = 1024  # elements; the converter leaves smaller weights in float
+
+
+@dataclass(frozen=True)
+class Made:
+    """A file's content, what wrote it and why, and the ranges if ai-edge-quantizer needed them."""
+
+    content: bytes
+    quantizer: str = TENSORFLOW
+    reason: str = ""
+    ranges: Ranges | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model to convert; `converter` is None to convert in this process."""
+
+    model: keras.Model
+    inputs: list[ModelInput]
+    batch_size: int
+    converter: Converter | None
+
+    def convert(self, form: Format, calibration: dict[str, np.ndarray]) -> bytes:
+        """The content of the file that TensorFlow's converter writes.
+
+        Raises:
+            Rejection: it rejected the model.
+            ExportError: it crashed.
+        """
+        if self.converter is not None:
+            self.converter.start()  # it loads TensorFlow while the SavedModel is written
+        with tempfile.TemporaryDirectory(prefix="keras_kd_export_") as folder:
+            saved_model = Path(folder) / "saved_model"
+            if is_on_tensorflow():
+                write_saved_model(self.model, self.inputs, self.batch_size, saved_model)
+            else:
+                resave_in_child(self.converter, self.model, self.inputs, self.batch_size, saved_model)
+            return run_converter(
+                saved_model,
+                form,
+                calibration,
+                self.batch_size,
+                converter=self.converter,
+                crash_hint=_rolled_layers(self.model),
+            )
+
+
+def make(source: Source, form: Format, calibration: dict[str, np.ndarray], method: str) -> Made:
+    """The file in a format.
+
+    TensorFlow's converter writes it if it can: with the same ranges, both files have the same signal-to-noise ratio,
+    and ai-edge-quantizer's of an unrolled LSTM does not run.
+
+    Args:
+        source: the model.
+        form: the format.
+        calibration: samples by input name; empty if the format needs none, or the model has trained ranges.
+        method: how the ranges follow from the samples.
+
+    Raises:
+        ConfigurationError: the format does not fit the model.
+        ExportError: the model cannot be converted.
+    """
+    reason = None
+    if form.needs_quantizer:
+        reason = "the only one that writes this format"
+    elif calibration and method != "min_max":
+        reason = f"the only one that takes {method} ranges"
+    if reason is not None:
+        return _by_quantizer(source, form, calibration, method, reason)
+    try:
+        return _checked(Made(source.convert(form, calibration)), form)
+    except Rejection as rejection:
+        if not calibration:
+            raise
+        try:
+            return _by_quantizer(source, form, calibration, method, "TensorFlow's converter rejected the model")
+        except (ExportError, ConfigurationError):
+            raise rejection from None
+
+
+def is_on_tensorflow() -> bool:
+    """Whether Keras computes with TensorFlow."""
+    return keras.backend.backend() == "tensorflow"
+
+
+def quantized_from(
+    content: bytes, form: Format, calibration: Mapping[str, np.ndarray], method: str, reason: str
+) -> Made:
+    """The file that ai-edge-quantizer makes of a float32 file.
+
+    Raises:
+        ConfigurationError, ExportError: as `make`.
+    """
+    ranges = measure_ranges(content, dict(calibration), method) if form.needs_calibration else None
+    values = ranges.values if ranges is not None else {}
+    return _checked(Made(quantize(content, form, values), QUANTIZER, reason, ranges), form)
+
+
+def _by_quantizer(source: Source, form: Format, calibration: dict[str, np.ndarray], method: str, reason: str) -> Made:
+    return quantized_from(source.convert(Float32(), {}), form, calibration, method, reason)
+
+
+def _checked(made: Made, form: Format) -> Made:
+    """The same; raises `ExportError` if a file that should have integer weights has none at all."""
+    if form.weights in ("int4", "int8") and not _has_integer_weights(made.content):
+        raise ExportError(
+            explain(
+                f"{made.quantizer} left the file in float.",
+                received="weights in float32",
+                expected=f"weights in {form.weights}",
+                fix="Try another `format`.",
+            )
+        )
+    return made
+
+
+def _has_integer_weights(content: bytes) -> bool:
+    """Whether some weights are integers, or all are too few to be quantized."""
+    file = read_file(content)
+    weights = [
+        graph.tensors[operator.inputs[1]]
+        for graph in file.graphs
+        for operator in graph.operators
+        if operator.name in _WITH_WEIGHTS and len(operator.inputs) > 1
+    ]
+    stored = [one for one in weights if file.stored_bytes(one)]
+    return any(one.dtype.startswith("int") for one in stored) or all(one.num_elements < _LARGE for one in stored)
+
+
+def _rolled_layers(model: keras.Model) -> str | None:
+    """Advice on recurrent layers that are loops in the graph, on which int8 conversion crashes; None without any."""
+    layers = all_layers(model)
+    rolled = [layer for layer in layers if isinstance(layer, keras.layers.RNN) and not layer.unroll]
+    if not rolled:
+        return None
+    names = ", ".join(f"{type(layer).__name__} {layer.name!r}" for layer in rolled)
+    return f"Rolled recurrent layers are a known cause: rebuild the model with unroll=True in {names}."
