@@ -4,6 +4,7 @@ from keras_kd.export import delegates
 from keras_kd.export._conversion import Converter
 from keras_kd.export.card import model_card
 from keras_kd.export.delegates import DelegateCheck, check_delegate
+from keras_kd.export.guard import GuardedExport, Try, export_guarded
 from keras_kd.export.metadata import InputInfo, Metadata, OutputInfo, add_metadata, read_metadata
 from keras_kd.export.quantized import has_ranges_for, is_fake_quantized
 from keras_kd.export.ranges import Ranges, measure_ranges
@@ -15,14 +16,17 @@ __all__ = [
     "Converter",
     "DelegateCheck",
     "ExportResult",
+    "GuardedExport",
     "InputInfo",
     "Inspection",
     "Metadata",
     "OutputInfo",
     "Ranges",
+    "Try",
     "add_metadata",
     "check_delegate",
     "delegates",
+    "export_guarded",
     "export_tflite",
     "formats",
     "has_ranges_for",

@@ -3,6 +3,7 @@ ai-edge-quantizer."""
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,6 +31,10 @@ class Made:
     quantizer: str = TENSORFLOW
     reason: str = ""
     ranges: Ranges | None = None
+
+    def again(self, content: bytes, form: Format) -> Made:
+        """Another format of the float32 file `content`, with the same ranges."""
+        return _checked(dataclasses.replace(self, content=quantize(content, form, self.ranges.values)), form)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from keras_kd.errors import ExportError, check_choice, check_integer, check_numb
 from keras_kd.export._checks import check_calibration, check_exportable, check_target
 from keras_kd.export._comparison import compare
 from keras_kd.export._conversion import Converter
-from keras_kd.export._making import TENSORFLOW, Source, is_on_tensorflow, make
+from keras_kd.export._making import TENSORFLOW, Made, Source, is_on_tensorflow, make
 from keras_kd.export._samples import check_ranges, random_samples, read_samples
 from keras_kd.export._saved_model import (
     ModelInput,
@@ -169,47 +169,101 @@ def export_tflite(
     (20, 1.0)
     """
     path, form = check_target(path), get_format(format)
-    check_integer("batch_size", batch_size, at_least=1)
     check_choice("calibration_method", calibration_method, METHODS)
     if min_snr is not None:
         check_number("min_snr", min_snr)
-    if metadata is not None:
-        check_metadata(metadata)
-    plain, inputs = _prepare_model(model)
-    is_trained = is_fake_quantized(plain)
-    if is_trained:
-        check_trained_ranges(plain, form)
-    else:
-        check_calibration(form, calibration)
-    calibration, inputs = _read_calibration(calibration, inputs)
-    samples, are_random, inputs = _read_samples(samples, calibration, inputs)
-    measured = calibration if form.needs_calibration and not is_trained else {}
-    if measured:
-        check_ranges(measured, samples)
+    task = Export.prepared(model, form, calibration, samples, batch_size, metadata)
+    with owned(converter, isolate=isolate) as converter:
+        made = make(task.source(converter), form, task.measured(form), calibration_method)
+        return task.write(made, path, form, form.min_snr if min_snr is None else min_snr)
 
-    with _owned(converter, isolate=isolate) as converter, _replacing(path) as draft:
-        source = with_constant_weights(plain) if is_trained else plain
-        made = make(Source(source, inputs, batch_size, converter), form, measured, calibration_method)
-        content = made.content if metadata is None else embedded(made.content, metadata)
-        draft.write_bytes(content)
-        lowest = form.min_snr if min_snr is None else min_snr
-        found = compare(model, draft, samples, exact=form.is_exact and plain is model, min_snr=lowest)
-    return ExportResult(
-        path=path,
-        format=form.name,
-        num_bytes=len(content),
-        gzip_bytes=len(gzip.compress(content)),
-        max_difference=found.max_difference,
-        agreement=found.agreement,
-        num_samples=len(next(iter(samples.values()))),
-        samples_are_random=are_random,
-        float_operators=float_operators(content) if form.needs_calibration else (),
-        ranges=("trained" if is_trained else "measured") if form.needs_calibration else None,
-        snr=found.snr,
-        quantizer=made.quantizer,
-        reason=made.reason,
-        calibration=made.ranges,
-    )
+
+@dataclass(frozen=True)
+class Export:
+    """A checked model with its samples, from which files are made and written.
+
+    Attributes:
+        model: the user's model.
+        plain: the model in float32.
+        inputs: its inputs with static shapes.
+        is_trained: whether it has trained ranges.
+        calibration: arrays by input name, or empty.
+        samples: arrays by input name, for the comparison.
+        samples_are_random: whether they are.
+        batch_size: of the files.
+        metadata: for the files.
+    """
+
+    model: keras.Model
+    plain: keras.Model
+    inputs: list[ModelInput]
+    is_trained: bool
+    calibration: dict[str, np.ndarray]
+    samples: dict[str, np.ndarray]
+    samples_are_random: bool
+    batch_size: int
+    metadata: Metadata | None
+
+    @classmethod
+    def prepared(
+        cls, model: Any, form: Format, calibration: Any, samples: Any, batch_size: int, metadata: Metadata | None
+    ) -> Export:
+        """Checks the arguments of `export_tflite`.
+
+        Raises:
+            ConfigurationError: one of them does not fit.
+        """
+        check_integer("batch_size", batch_size, at_least=1)
+        if metadata is not None:
+            check_metadata(metadata)
+        plain, inputs = _prepare_model(model)
+        is_trained = is_fake_quantized(plain)
+        if is_trained:
+            check_trained_ranges(plain, form)
+        else:
+            check_calibration(form, calibration)
+        calibration, inputs = _read_calibration(calibration, inputs)
+        samples, are_random, inputs = _read_samples(samples, calibration, inputs)
+        if form.needs_calibration and not is_trained:
+            check_ranges(calibration, samples)
+        return cls(model, plain, inputs, is_trained, calibration, samples, are_random, batch_size, metadata)
+
+    def source(self, converter: Converter | None) -> Source:
+        """What the converter takes."""
+        plain = with_constant_weights(self.plain) if self.is_trained else self.plain
+        return Source(plain, self.inputs, self.batch_size, converter)
+
+    def measured(self, form: Format) -> dict[str, np.ndarray]:
+        """The calibration samples of a format; empty if it needs none."""
+        return self.calibration if form.needs_calibration and not self.is_trained else {}
+
+    def write(self, made: Made, path: Path, form: Format, min_snr: float | None) -> ExportResult:
+        """Moves a file to its path after it has been loaded back and compared.
+
+        Raises:
+            ExportError: it does not match the model, or cannot be written.
+        """
+        content = made.content if self.metadata is None else embedded(made.content, self.metadata)
+        with _replacing(path) as draft:
+            draft.write_bytes(content)
+            exact = form.is_exact and self.plain is self.model
+            found = compare(self.model, draft, self.samples, exact=exact, min_snr=min_snr)
+        return ExportResult(
+            path=path,
+            format=form.name,
+            num_bytes=len(content),
+            gzip_bytes=len(gzip.compress(content)),
+            max_difference=found.max_difference,
+            agreement=found.agreement,
+            num_samples=len(next(iter(self.samples.values()))),
+            samples_are_random=self.samples_are_random,
+            float_operators=float_operators(content) if form.needs_calibration else (),
+            ranges=("trained" if self.is_trained else "measured") if form.needs_calibration else None,
+            snr=found.snr,
+            quantizer=made.quantizer,
+            reason=made.reason,
+            calibration=made.ranges,
+        )
 
 
 @contextlib.contextmanager
@@ -223,7 +277,7 @@ def _replacing(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _owned(converter: Converter | None, *, isolate: bool) -> Iterator[Converter | None]:
+def owned(converter: Converter | None, *, isolate: bool) -> Iterator[Converter | None]:
     """The converter to use: the caller's, which stays open; a new one; or None to convert in this process."""
     isolate = isolate or not is_on_tensorflow()
     if not isolate or converter is not None:

@@ -45,7 +45,9 @@ def quantize(content: bytes, form: Format, ranges: Mapping[str, tuple[float, flo
             _add(engine, regex, operator, one)
         measured = _statistics(file, ranges) if form.needs_calibration else None
         try:
-            return bytes(engine.quantize(measured, enable_progress_report=False).quantized_model)
+            return bytes(
+                engine.quantize(measured, enable_progress_bar=False, enable_progress_report=False).quantized_model
+            )
         except Exception as error:  # it raises errors of all kinds
             problem = f"ai-edge-quantizer rejected the model: {str(error).strip()[:500]}"
             raise ExportError(explain(problem, fix="Try another `format`.")) from error
@@ -115,9 +117,9 @@ def _matching(file: File, pattern: str) -> list[str]:
     a tensor that an operator computes stands for itself.
     """
     names = {operator_scope(graph, one): _names(file, graph, one) for graph in file.graphs for one in graph.operators}
-    exact = [scope for scope in names if pattern in scope.split(";")]
-    if exact:
-        return exact
+    exact = f"{pattern};"
+    if exact in names:
+        return [exact]
     numbered = re.compile(f"(?:{fnmatch.translate(pattern)[:-2]})(_[0-9]+)?" + r"\Z")
     found = [scope for scope, parts in names.items() if any(numbered.match(part) for part in parts)]
     if not found:
