@@ -1,0 +1,136 @@
+"""Every format of the export, on random and trained models: does it convert, is it right, which delegate takes it?
+
+    python benchmarks/export.py --data-dir DIR [--models MobileNetV2 digits ...] [--only table]
+
+`keras.applications` with random weights at 224x224, 16 random images; trained models with 200 training examples for
+calibration and a fifth of the training data for the guard, whose promise is checked on the test data. Each file is one
+line of results/export.jsonl; those that are there are not made again. Latency: all files of a model in turn, 1 thread,
+5 rounds, as a ratio of medians to float32.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from common import RESULTS, environment, markdown, write
+from export_models import APPLICATIONS, TRAINED, Case, application, trained
+
+import keras_kd as kd
+from keras_kd.evaluation import TFLiteRunner, compare_latency
+from keras_kd.litert import FORMATS, Model
+
+RECORD = RESULTS / "export.jsonl"
+DELEGATES = ("xnnpack", "gpu", "edgetpu")
+DROP = 0.5
+
+
+def accuracy(path, data):
+    (output,) = Model(path, num_threads=1).predict(data[0]).values()
+    return float((output.argmax(-1) == data[1]).mean())
+
+
+def measure(name: str, case: Case, folder: Path, converter) -> list[dict]:
+    records, files = [], {}
+    for form in FORMATS:
+        record = {"model": name, "format": form}
+        path = folder / f"{form}.tflite"
+        try:
+            result = kd.export_tflite(
+                case.model, path, format=form, calibration=case.samples, batch_size=1, converter=converter
+            )
+        except (kd.errors.ConfigurationError, kd.errors.ExportError) as error:
+            record["problem"] = str(error)
+        else:
+            record |= {"bytes": result.num_bytes, "gzip_bytes": result.gzip_bytes, "snr": result.snr}
+            record |= {"agreement": result.agreement, "writer": result.quantizer, "floats": result.float_operators}
+            record["whole"] = [one for one in DELEGATES if kd.export.check_delegate(path, one).is_whole]
+            record |= {"accuracy": accuracy(path, case.test)} if case.test else {}
+            files[form] = path
+        records.append(record)
+        print({key: value for key, value in record.items() if key != "floats"}, flush=True)
+    runners = {form: TFLiteRunner(path) for form, path in files.items()}
+    latencies = compare_latency(runners, case.samples[:1], min_runs=50)
+    for record in records:
+        if record["format"] in latencies:
+            record["p50_ms"] = latencies[record["format"]].p50_ms
+            record["latency"] = record["p50_ms"] / latencies["float32"].p50_ms
+    if case.validation:
+        records.append(guarded(name, case, folder, converter))
+    return records
+
+
+def guarded(name: str, case: Case, folder: Path, converter) -> dict:
+    found = kd.export.export_guarded(
+        case.model,
+        folder / "guarded.tflite",
+        max_accuracy_drop=DROP,
+        validation=case.validation,
+        calibration=case.samples,
+        converter=converter,
+    )
+    print(found, flush=True)
+    chosen = found.tries[found.chosen]
+    return {
+        "model": name,
+        "format": "guarded",
+        "chosen": chosen.title,
+        "bytes": chosen.num_bytes,
+        "validation_drop": chosen.drop,
+        "accuracy": accuracy(found.export.path, case.test),
+        "tries": [one.title for one in found.tries],
+    }
+
+
+def table(records: list[dict]) -> tuple[str, str]:
+    header = ["model", "format", "bytes", "of float32", "signal-to-noise", "same class", "latency", "whole on", "by"]
+    rows, guards = [], []
+    for name in dict.fromkeys(one["model"] for one in records):
+        own = {one["format"]: one for one in records if one["model"] == name}
+        for form, one in own.items():
+            if form == "guarded":
+                drop = 100 * (own["float32"]["accuracy"] - one["accuracy"])
+                shown = [f"{100 * own[key]['accuracy']:.1f}%" for key in ("float32", "int8")]
+                guards.append([name, *shown, one["chosen"], f"{one['validation_drop']:+.2f}", f"{drop:+.2f}"])
+            elif "problem" in one:
+                rows.append([name, f"`{form}`", "no", "", "", "", "", "", one["problem"][:110].replace("\n", " ")])
+            else:
+                size = one["bytes"] / own["float32"]["bytes"]
+                snr = "-" if form == "float32" or one["snr"] is None else f"{min(one['snr'], 200):.0f} dB"
+                same = "-" if one["agreement"] is None else f"{one['agreement']:.1%}"
+                row = [name, f"`{form}`", f"{one['bytes']:,}", f"{size:.3f}", snr, same, f"{one['latency']:.2f}"]
+                rows.append([*row, ", ".join(one["whole"]) or "-", one["writer"]])
+    header_of_guard = ["model", "float32", "int8", "guarded by 0.5 points", "drop on validation data", "on test data"]
+    return markdown(header, rows), markdown(header_of_guard, guards)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-dir", type=Path)
+    parser.add_argument("--models", nargs="+", default=[*TRAINED, *APPLICATIONS])
+    parser.add_argument("--only", choices=["table"])
+    options = parser.parse_args()
+    records = [json.loads(line) for line in RECORD.read_text().splitlines()] if RECORD.exists() else []
+    done = {one["model"] for one in records}
+    with kd.export.Converter() as converter:
+        for name in [] if options.only else [one for one in options.models if one not in done]:
+            case = trained(name, options.data_dir) if name in TRAINED else application(name)
+            with tempfile.TemporaryDirectory() as folder:
+                found = measure(name, case, Path(folder), converter)
+            records += [one | {"environment": environment()} for one in found]
+            RECORD.write_text("".join(json.dumps(one) + "\n" for one in records))
+    tables = table(records)
+    results = {"environment": records[0]["environment"], "records": len(records)}
+    write(
+        "export",
+        results,
+        "\n\n".join(one for one in tables if np.size(one)),
+        "python benchmarks/export.py --data-dir DIR",
+    )
+
+
+if __name__ == "__main__":
+    main()
