@@ -109,7 +109,7 @@ def convolutional(shape: tuple[int, ...], widths: tuple[int, ...], num_classes: 
     x = image = keras.Input(shape, name="image")
     for width in widths:
         x = layers.Conv2D(width, 3, padding="same", use_bias=False)(x)
-        x = layers.MaxPooling2D()(layers.ReLU()(layers.BatchNormalization()(x)))
+        x = layers.MaxPooling2D()(layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x)))
     x = layers.GlobalAveragePooling2D()(x)
     return keras.Model(image, layers.Dense(num_classes, name="logits")(x))
 
