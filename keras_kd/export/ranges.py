@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from keras_kd.errors import check_choice
-from keras_kd.litert import Observer
+from keras_kd.litert import Observer, read_file
 
 METHODS = ("min_max", "moving_average", "percentile", "mse")
 MOMENTUM = 0.99
@@ -47,11 +48,11 @@ class Ranges:
         return f"{self.method} ranges of {len(self.values)} tensors on {self.num_samples} samples, {settled}"
 
 
-def measure_ranges(content: bytes, samples: Any, method: str = "min_max") -> Ranges:
+def measure_ranges(source: str | Path | bytes, samples: Any, method: str = "min_max") -> Ranges:
     """Runs a float32 LiteRT file on samples and chooses a range for each tensor.
 
     Args:
-        content: a whole LiteRT file in float32.
+        source: the path of a LiteRT file in float32, or its content.
         samples: an array [n, ...], or arrays by the names of the file's inputs, in the scale of the Keras model.
         method: "min_max": the smallest and the largest value, which nothing is clipped to. "moving_average": of the
             smallest and the largest value of each example, with a momentum of 0.99 (Jacob et al. 2018, section 3.1,
@@ -64,7 +65,7 @@ def measure_ranges(content: bytes, samples: Any, method: str = "min_max") -> Ran
         ConfigurationError: an unknown method, a damaged file, or samples that it does not take.
     """
     check_choice("method", method, METHODS)
-    observer = Observer(content)
+    observer = Observer(read_file(source).content)
     history = _extremes(_real(observer, samples))
     lows, highs = ({name: ends[:, side] for name, ends in history.items()} for side in (0, 1))
     widest = {name: (float(low.min()), float(highs[name].max())) for name, low in lows.items()}
