@@ -39,6 +39,7 @@ _METHODS = {
 # "Hybrid models are not supported on TFLite Micro" (kernels/conv_common.cc, depthwise_conv_common.cc); the others check
 # that weights have the type of the input (fully_connected.cc, batch_matmul.cc, transpose_conv.cc).
 _WITH_WEIGHTS = ("BATCH_MATMUL", "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
+_WITH_BIAS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")  # read as int32 (fully_connected.cc)
 _FORMATS = "Export it as int8, int16x8 or float32."
 
 
@@ -84,6 +85,8 @@ def _operator_refusals(graph: Graph, operator: StoredOperator) -> Iterator[str]:
         yield f"it does not have {operator.name}"
     elif operator.name in _WITH_WEIGHTS and _is_hybrid(graph, operator):
         yield f"{operator.name} has float inputs and integer weights"
+    elif operator.name in _WITH_BIAS and "int8" in graph.dtypes(operator.inputs[2:3]):
+        yield f"{operator.name} has a bias of int8"
 
 
 def _is_hybrid(graph: Graph, operator: StoredOperator) -> bool:
