@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from keras_kd.cli.outcome import is_explained, is_system_error, say
+from keras_kd.cli.outcome import is_explained, say
 from keras_kd.cli.quiet import quiet_natives
 from keras_kd.errors import KerasKDError
 
@@ -26,8 +26,6 @@ def microcontroller(
         except KerasKDError as error:
             text, code = str(error), 2
         except OSError as error:
-            if not is_system_error(error):
-                raise
             text, code = f"The sources cannot be written: {error.strerror}: {error.filename}.", 1
     say(Console(stderr=bool(code)), text)
     raise typer.Exit(code)

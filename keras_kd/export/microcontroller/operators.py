@@ -90,7 +90,5 @@ def _operator_refusals(graph: Graph, operator: StoredOperator) -> Iterator[str]:
 
 
 def _is_hybrid(graph: Graph, operator: StoredOperator) -> bool:
-    dtypes = set(graph.dtypes(operator.inputs[:3])) - {None}
-    return (
-        "float32" in dtypes and "float32" in graph.dtypes(operator.outputs) and bool(dtypes & {"int8", "int4", "int2"})
-    )
+    dtypes = set(graph.dtypes(operator.inputs[:2]))
+    return "float32" in dtypes and not dtypes.isdisjoint({"int2", "int4", "int8"})
