@@ -63,14 +63,15 @@ def _scratch(graph: Graph, operator: StoredOperator) -> Iterator[int]:
     """The bytes of each scratch buffer of a kernel: kernels/reduce_common.cc, transpose_conv.cc,
     unidirectional_sequence_lstm.cc."""
     outputs = [graph.tensors[index] for index in operator.outputs]
-    elements, is_int = sum(one.num_elements for one in outputs), "float32" not in {one.dtype for one in outputs}
+    elements, dtypes = sum(one.num_elements for one in outputs), {one.dtype for one in outputs}
+    is_int = "float32" not in dtypes
     if operator.name in ("MEAN", "SUM") and is_int:
         yield 4 * elements
     if operator.name in _REDUCTIONS:
         tensors = [graph.tensors[index] for index in operator.inputs if index >= 0]
         yield from (4 * len(tensors[0].shape), 4 * tensors[-1].num_elements) if tensors else ()
     if operator.name == "TRANSPOSE_CONV" and is_int:
-        yield (8 if outputs[0].dtype == "int16" else 4) * elements
+        yield (8 if "int16" in dtypes else 4) * elements
     if operator.name == "UNIDIRECTIONAL_SEQUENCE_LSTM":
         yield from [4 * elements] * 4
 

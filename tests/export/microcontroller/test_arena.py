@@ -8,6 +8,7 @@ import pytest
 
 from keras_kd import litert
 from keras_kd.export.microcontroller.arena import arena_bytes
+from keras_kd.export.microcontroller.operators import OPERATORS
 from keras_kd.litert import File, Graph, StoredOperator, StoredTensor
 
 # Measured with the package tflite_micro 0.dev20261023182759 (64-bit, reference kernels): the head of its arena, which
@@ -95,3 +96,8 @@ def test_transposed_copies_of_a_product_are_kept():
     )
     plain = Graph("", product.tensors, (operator((0, 1), (2,)),), (0, 1), (2,))
     assert arena_bytes(file(product))[0] - arena_bytes(file(plain))[0] == 4096 + 8192
+
+
+def test_operators_of_damaged_files_without_inputs_and_outputs():
+    for name in OPERATORS:
+        assert arena_bytes(file(Graph("", (), (operator((), (), name),), (), ())))[1] == 0
