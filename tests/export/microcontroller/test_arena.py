@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from keras_kd import litert
+from keras_kd.errors import ExportError
 from keras_kd.export.microcontroller.arena import arena_bytes
-from keras_kd.export.microcontroller.operators import OPERATORS
+from keras_kd.export.microcontroller.operators import OPERATORS, required_operators
 from keras_kd.litert import File, Graph, StoredOperator, StoredTensor
 
 # Measured with the package tflite_micro 0.dev20261023182759 (64-bit, reference kernels): the head of its arena, which
@@ -101,3 +102,14 @@ def test_transposed_copies_of_a_product_are_kept():
 def test_operators_of_damaged_files_without_inputs_and_outputs():
     for name in OPERATORS:
         assert arena_bytes(file(Graph("", (), (operator((), (), name),), (), ())))[1] == 0
+
+
+def test_custom_operators_and_a_bias_of_int8_are_refused():
+    """TFLM reads a bias as int32, beyond its end."""
+    tensors = (tensor(16), tensor(64), tensor(4))
+    dense = Graph("", tensors, (operator((0, 1, 2), (0,), "FULLY_CONNECTED"),), (0,), (0,))
+    custom = Graph("", tensors, (StoredOperator("Flex", 1, True, (0,), (0,)),), (0,), (0,))
+    with pytest.raises(ExportError, match="FULLY_CONNECTED has a bias of int8; Flex is a custom operator"):
+        required_operators(file(dense, custom))
+    with pytest.raises(ExportError, match="it has no operators"):
+        required_operators(file())
