@@ -6,6 +6,7 @@ from keras_kd.export.card import model_card
 from keras_kd.export.delegates import DelegateCheck, check_delegate
 from keras_kd.export.guard import GuardedExport, Try, export_guarded
 from keras_kd.export.metadata import InputInfo, Metadata, OutputInfo, add_metadata, read_metadata
+from keras_kd.export.microcontroller import MicrocontrollerSources, microcontroller_sources
 from keras_kd.export.quantized import has_ranges_for, is_fake_quantized
 from keras_kd.export.ranges import Ranges, measure_ranges
 from keras_kd.export.tflite import ExportResult, export_tflite
@@ -20,6 +21,7 @@ __all__ = [
     "InputInfo",
     "Inspection",
     "Metadata",
+    "MicrocontrollerSources",
     "OutputInfo",
     "Ranges",
     "Try",
@@ -33,6 +35,7 @@ __all__ = [
     "inspect_tflite",
     "is_fake_quantized",
     "measure_ranges",
+    "microcontroller_sources",
     "model_card",
     "read_metadata",
 ]

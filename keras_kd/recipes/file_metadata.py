@@ -58,7 +58,7 @@ def _input(source: DataSource, value_range: tuple[float, float]) -> InputInfo:
     largest = scaling.divisor * (value_range[1] - value_range[0])
     return InputInfo(
         f"values from 0 to {largest:g} before the normalization",
-        mean=-scaling.offset * scaling.divisor,
+        mean=0.0 - scaling.offset * scaling.divisor,  # not -0.0
         std=scaling.divisor,
         is_image=len(shape) == 3 and shape[-1] in (1, 3) and round(largest) == _BYTE,
     )
