@@ -13,7 +13,7 @@ from scipy.special import softmax
 from keras_kd import data, evaluation
 from keras_kd.data.splits import Split
 from keras_kd.evaluation import plots
-from keras_kd.recipes.stages.measurements import soft_target_examples
+from keras_kd.recipes.shown_examples import soft_target_examples
 
 CAPTION, NAME, BAR = "9px", "9.5px", "8.5px"
 
