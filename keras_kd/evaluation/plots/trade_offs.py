@@ -115,13 +115,11 @@ def _trade_off(
 
 def _draw_points(axes: Axes, drawn: Sequence[Point], best: Sequence[Point]) -> None:
     """Dots, hollow where another model is better in both; the front as the steps of what is reached at each cost."""
-    beaten = [point for point in drawn if point not in best]
     ends = [(point.cost, point.quality) for point in best]
     axes.plot([x for x, _ in ends], [y for _, y in ends], color=BLUE, alpha=0.35, drawstyle="steps-post", zorder=1)
-    for group, fill in ((best, BLUE), (beaten, "none")):
-        axes.scatter(
-            [p.cost for p in group], [p.quality for p in group], s=52, facecolors=fill, edgecolors=BLUE, zorder=3
-        )
+    fills = [BLUE if point in best else "none" for point in drawn]
+    costs, qualities = [point.cost for point in drawn], [point.quality for point in drawn]
+    axes.scatter(costs, qualities, s=52, facecolors=fills, edgecolors=BLUE, zorder=3)
 
 
 def _steps(best: Sequence[Point]) -> list[tuple[tuple[float, float], tuple[float, float]]]:
