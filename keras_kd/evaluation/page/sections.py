@@ -17,10 +17,13 @@ from keras_kd.quantities import human_bytes
 
 
 class ClassSection(NamedTuple):
-    """The change per class: the titles of the models, the lines of the table, and sentences."""
+    """The change per class: the titles of the models, the lines of the table, and sentences.
+
+    A line is the name of a class and its cells: a number, and its change against the teacher or nothing.
+    """
 
     titles: dict[str, str]
-    lines: list[tuple[str, tuple[str, ...]]]
+    lines: list[tuple[str, list[tuple[str, str]]]]
     notes: list[str]
 
 
@@ -86,12 +89,16 @@ def disagreements(report: Report) -> DisagreementSection | None:
     return DisagreementSection(lead, notes, [_caption(one, report.class_names) for one in found.examples])
 
 
-def _class_line(change: ClassChange, name: str) -> tuple[str, tuple[str, ...]]:
-    def compared(accuracy: float, points: float) -> str:
-        return f"{100 * accuracy:.1f} ({'+' if points > 0 else '−' if points < 0 else '±'}{100 * abs(points):.1f})"
+def _class_line(change: ClassChange, name: str) -> tuple[str, list[tuple[str, str]]]:
+    def points(share: float) -> str:
+        return f"{'+' if share > 0 else '−' if share < 0 else '±'}{100 * abs(share):.1f}"
 
-    student, file = compared(change.student, change.student_change), compared(change.file, change.file_change)
-    return name, (f"{change.count:,}", f"{100 * change.teacher:.1f}", student, file)
+    return name, [
+        (f"{change.count:,}", ""),
+        (f"{100 * change.teacher:.1f}", ""),
+        (f"{100 * change.student:.1f}", points(change.student_change)),
+        (f"{100 * change.file:.1f}", points(change.file_change)),
+    ]
 
 
 def _class_notes(report: Report, counted: ClassCounts, changes: list[ClassChange]) -> list[str]:
