@@ -141,7 +141,7 @@ class Report:
             )
         try:
             return cls(**typed(content))
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ConfigurationError(explain("A key of the report is missing or unknown.", received=error)) from error
 
 
@@ -158,7 +158,7 @@ def typed(content: Mapping[str, Any]) -> dict[str, Any]:
     if found := content.get("disagreements"):
         examples = [Disagreement(**example) for example in found["examples"]]
         typed["disagreements"] = Disagreements(**found | {"examples": examples})
-    bins = content.get("reliability", {})
+    bins = content.get("reliability") or {}
     typed["reliability"] = {id: ReliabilityBins(**{k: tuple(v) for k, v in one.items()}) for id, one in bins.items()}
     return typed
 

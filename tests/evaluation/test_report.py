@@ -350,6 +350,29 @@ def test_unknown_and_missing_keys_are_named(change):
         Report.from_dict(_report().to_dict() | change)
 
 
+@pytest.mark.parametrize(
+    ("field", "change"),
+    [
+        ("classes", {"counts": [100.5, 200, 60]}),
+        ("classes", {"right": {"t": ["a", "b", "c"]}}),
+        ("disagreements", {"examples": None}),
+        ("disagreements", {"shown_range": [0, 1, 2]}),
+        ("disagreements", {"count": 1}),
+        ("reliability", {"t": [1, 2]}),
+    ],
+)
+def test_damaged_comparisons_are_refused(field, change):
+    data = json.loads(json.dumps(_report().to_dict()))
+    with pytest.raises(ConfigurationError, match="A key of the report is missing or unknown"):
+        Report.from_dict(data | {field: data[field] | change})
+
+
+def test_a_report_without_comparisons_is_read():
+    empty = {"classes": None, "disagreements": None, "reliability": None}
+    report = Report.from_dict(_report().to_dict() | empty)
+    assert (report.classes, report.disagreements, report.reliability) == (None, None, {})
+
+
 def test_the_summary_may_be_given():
     assert _report(summary=["As told."]).summary == ["As told."]
 

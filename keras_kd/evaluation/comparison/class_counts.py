@@ -98,4 +98,6 @@ class ClassCounts:
 
 
 def _fits(right: Any, counts: Any) -> bool:
-    return len(right) == len(counts) and all(0 <= one <= count for one, count in zip(right, counts, strict=True))
+    if len(right) != len(counts) or not all(isinstance(number, int) for number in (*right, *counts)):
+        return False
+    return all(0 <= one <= count for one, count in zip(right, counts, strict=True))

@@ -82,6 +82,9 @@ class Disagreements:
             received = f"{len(self.examples)} examples; right: {self.teacher_right} and {self.file_right}"
             expected = f"at most {self.count}, the number of disagreements"
             raise ConfigurationError(explain("Invalid disagreements.", received=received, expected=expected))
+        if len(self.shown_range) not in (0, 2):
+            problem, expected = "Invalid 'shown_range'.", "the values of black and white, or nothing"
+            raise ConfigurationError(explain(problem, received=self.shown_range, expected=expected))
 
 
 def find_disagreements(
