@@ -11,6 +11,22 @@ from keras_kd.recipes.checked import CheckedRecipe
 from keras_kd.recipes.shown_examples import with_images
 
 
+def compared_file(formats: Mapping[str, str], sizes: Mapping[str, int]) -> str | None:
+    """The id of the file to compare with the teacher: the int8 one, else the smallest; None without files.
+
+    Args:
+        formats: the name of the format of each file, by id.
+        sizes: in bytes, by id.
+
+    >>> compared_file({"a": "float32", "b": "int8", "c": "int4"}, {"a": 40, "b": 11, "c": 9})
+    'b'
+    >>> compared_file({"a": "float32", "c": "dynamic"}, {"a": 40, "c": 12})
+    'c'
+    """
+    integer = [id for id, name in formats.items() if name == "int8"]
+    return min(integer or formats, key=lambda id: sizes[id], default=None)
+
+
 def reliabilities(predicted: Mapping[str, Predictions], checked: CheckedRecipe) -> dict[str, Any]:
     """The field `reliability` of a report: the bins of each model by id; none without labels."""
     labels = checked.source.test.labels()

@@ -25,7 +25,7 @@ from keras_kd.evaluation.rows import ModelRow
 from keras_kd.evaluation.scale import replicates
 from keras_kd.features.logits import logits_from_probabilities
 from keras_kd.recipes.checked import CheckedRecipe
-from keras_kd.recipes.comparisons import against_teacher, reliabilities
+from keras_kd.recipes.comparisons import against_teacher, compared_file, reliabilities
 from keras_kd.recipes.engine.artifact import Artifact
 from keras_kd.recipes.engine.context import Context
 from keras_kd.recipes.engine.folder import FINGERPRINT
@@ -110,10 +110,11 @@ class Measurements(Stage):
         return compared
 
     def _compared_file(self, context: Context) -> Stage | None:
-        """The int8 file; without one, the smallest file; None without files."""
-        files = [stage for stage in self._sources if stage.makes.role is Role.EXPORTED]
-        integer = [stage for stage in files if stage.settings["format"] == "int8"]
-        return min(integer or files, key=lambda stage: context.file(stage.id).stat().st_size, default=None)
+        """The file to compare with the teacher; None without files."""
+        files = {stage.id: stage for stage in self._sources if stage.makes.role is Role.EXPORTED}
+        sizes = {id: context.file(id).stat().st_size for id in files}
+        chosen = compared_file({id: stage.settings["format"] for id, stage in files.items()}, sizes)
+        return files.get(chosen)
 
     @property
     def _sources(self) -> list[Stage]:
