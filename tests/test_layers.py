@@ -48,7 +48,7 @@ CONFINED = {
     "ai_edge_quantizer": ("litert/",),
     "jax": ("distillers/_jax.py",),
     "tensorflow_datasets": ("data/",),
-    "matplotlib": ("evaluation/plots.py", "evaluation/drawing.py"),
+    "matplotlib": ("evaluation/plots/",),
     "tf_keras": ("compression/tfmot/",),
     "tensorflow_model_optimization": ("compression/tfmot/",),
 }

@@ -9,8 +9,9 @@ from keras_kd.evaluation.accuracy import (
     measure,
 )
 from keras_kd.evaluation.benchmark import Latency, compare_latency, litert_latency, measure_latency
+from keras_kd.evaluation.comparison import pareto_front
 from keras_kd.evaluation.page import write_html
-from keras_kd.evaluation.reliability import reliability
+from keras_kd.evaluation.plots import reliability
 from keras_kd.evaluation.report import Report, write_json
 from keras_kd.evaluation.roles import Role
 from keras_kd.evaluation.rows import ModelRow
@@ -36,6 +37,7 @@ __all__ = [
     "macro_f1",
     "measure",
     "measure_latency",
+    "pareto_front",
     "reliability",
     "write_html",
     "write_json",

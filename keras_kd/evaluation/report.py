@@ -15,9 +15,11 @@ import numpy as np
 from keras_kd import files, tasks
 from keras_kd.errors import ConfigurationError, check_number, explain
 from keras_kd.evaluation import caveats, plots
+from keras_kd.evaluation.comparison import ClassCounts, Disagreement, Disagreements
 from keras_kd.evaluation.rows import ModelRow
 from keras_kd.evaluation.scale import Scale
 from keras_kd.evaluation.summary import summarize
+from keras_kd.teachers.calibration import ReliabilityBins
 
 SCHEMA_VERSION = 1
 
@@ -42,12 +44,15 @@ class Report:
         soft_targets: `{"temperatures": [1, 4], "examples": [{"image": ..., "label": 3, "logits": [...]}]}`;
             an image is a nested list `[height][width]` or `[height][width][channels]`, a base64 PNG, or the numbers of
             an example that is not an image.
+        classes: the right predictions per class of the teacher, the student and a file; None for other tasks.
+        reliability: accuracy by confidence on the test examples, by row id.
+        disagreements: the test images on which a file and the teacher disagree; None if they are not images.
         settings: the recipe.
         environment: versions, machine, date.
 
     Raises:
-        ConfigurationError: no rows, duplicate ids, no test examples, or a confusion matrix that does not fit the
-            classes.
+        ConfigurationError: no rows, duplicate ids, no test examples, or a confusion matrix, class counts, bins or
+            disagreements that do not fit the classes and the rows.
     """
 
     title: str
@@ -62,6 +67,9 @@ class Report:
     confusion: list[list[int]] = field(default_factory=list)
     confusion_of: str = ""
     soft_targets: dict[str, Any] = field(default_factory=dict)
+    classes: ClassCounts | None = None
+    reliability: dict[str, ReliabilityBins] = field(default_factory=dict)
+    disagreements: Disagreements | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
 
@@ -77,11 +85,28 @@ class Report:
                     check_number(measure.name, row.values[measure.name], at_least=0, at_most=1)
         if len(self.confusion):
             plots.check_confusion(self.confusion, self.class_names)
+        self._check_comparisons()
         if self.summary is None:
             guessing = tasks.get(self.task).loss_of_guessing(len(self.class_names))
             diverged = caveats.diverged(self.histories, guessing)
             summary = summarize(self.rows, self.scale, diverged=diverged)
             object.__setattr__(self, "summary", summary)
+
+    def _check_comparisons(self) -> None:
+        known, num_classes = {row.id for row in self.rows}, len(self.class_names)
+        models, found = set(self.reliability), self.disagreements
+        if self.classes is not None:
+            models |= set(self.classes.right)
+            if len(self.classes.counts) != num_classes:
+                received = f"counts of {len(self.classes.counts)} classes"
+                raise _unfitting("classes", received, f"{num_classes} classes")
+        if found is not None:
+            models |= {found.teacher, found.file}
+            numbers = {number for one in found.examples for number in (one.label, one.teacher, one.file)}
+            if numbers and not -1 <= min(numbers) <= max(numbers) < num_classes:
+                raise _unfitting("disagreements", f"classes {sorted(numbers)}", f"{num_classes} classes")
+        if models - known:
+            raise _unfitting("models", f"{sorted(models - known)}", f"ids of rows: {sorted(known)}")
 
     @property
     def scale(self) -> Scale:
@@ -96,7 +121,8 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """The report in JSON types: arrays become lists, NaN and infinity become null."""
-        return {"schema_version": SCHEMA_VERSION} | plain(asdict(self))
+        bins = {id: one._asdict() for id, one in self.reliability.items()}
+        return {"schema_version": SCHEMA_VERSION} | plain(asdict(self) | {"reliability": bins})
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Report:
@@ -114,10 +140,31 @@ class Report:
                 explain("The report has another format.", received=received, expected=expected, fix=fix)
             )
         try:
-            rows = [ModelRow(**row) for row in content.pop("rows")]
-            return cls(rows=rows, **content)
-        except (KeyError, TypeError, ValueError) as error:
+            return cls(**typed(content))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ConfigurationError(explain("A key of the report is missing or unknown.", received=error)) from error
+
+
+def typed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a report from JSON types, as `Report` takes them; other fields are left as they are.
+
+    Raises:
+        KeyError, TypeError: missing or unknown keys.
+        ConfigurationError: invalid numbers.
+    """
+    typed = dict(content) | {"rows": [ModelRow(**row) for row in content["rows"]]}
+    if content.get("classes"):
+        typed["classes"] = ClassCounts(**content["classes"])
+    if found := content.get("disagreements"):
+        examples = [Disagreement(**example) for example in found["examples"]]
+        typed["disagreements"] = Disagreements(**found | {"examples": examples})
+    bins = content.get("reliability") or {}
+    typed["reliability"] = {id: ReliabilityBins(**{k: tuple(v) for k, v in one.items()}) for id, one in bins.items()}
+    return typed
+
+
+def _unfitting(what: str, received: str, expected: str) -> ConfigurationError:
+    return ConfigurationError(explain(f"The {what} do not fit the report.", received=received, expected=expected))
 
 
 def write_json(report: Report, path: str | os.PathLike[str]) -> None:

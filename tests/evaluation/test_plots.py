@@ -3,7 +3,6 @@ import base64
 import io
 import math
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -18,6 +17,9 @@ from scipy.special import softmax
 from keras_kd.compression import LayerCosts, SensitivityTable
 from keras_kd.errors import ConfigurationError
 from keras_kd.evaluation import plots
+from keras_kd.evaluation.comparison import ClassChange
+from keras_kd.tasks import get
+from keras_kd.teachers.calibration import ReliabilityBins
 
 HISTORIES = {
     "teacher": {"loss": [2.0, 1.0, 0.5], "accuracy": [0.3, 0.6, 0.9], "val_accuracy": [0.2, 0.5, 0.8]},
@@ -28,23 +30,18 @@ NAMES = ["cat", "<script>alert(1)</script>", "$x^2$ & co"]
 LOGITS = [[3.0, 1.0, 0.0], [0.0, 2.0, 5.0]]
 
 
-@dataclass
-class Model:
-    title: str
-    num_bytes: int | None
-    quality: float
-
-    @property
-    def id(self):
-        return self.title
-
-
 MODELS = [
-    Model("teacher", 1_700_000, 0.98),
-    Model("no file", None, 0.97),
-    Model("small", 16_000, 0.96),
-    Model("beaten", 20_000, 0.95),
+    plots.Point("t", "teacher", 1_700_000, 0.98),
+    plots.Point("n", "no file", None, 0.97),
+    plots.Point("s", "small", 16_000, 0.96),
+    plots.Point("b", "beaten", 20_000, 0.95),
 ]
+TIMES = [point._replace(cost=point.cost and point.cost / 1e6) for point in MODELS]
+CHANGES = [ClassChange(1, 40, 0.9, 0.8, 0.7), ClassChange(2, 1, 1.0, 1.0, 1.0), ClassChange(0, 20, 0.5, 0.5, 0.55)]
+BINS = {
+    "teacher": ReliabilityBins((0.2, None, 0.9), (0.5, None, 1.0), (1, 0, 3)),
+    "int8 & <co>": ReliabilityBins((0.25, 0.5, None), (0.0, 0.25, None), (2, 8, 0)),
+}
 IMAGES = [np.arange(64.0).reshape(8, 8).tolist(), np.zeros((8, 8, 1))]
 SENSITIVITY = SensitivityTable(
     "accuracy",
@@ -62,7 +59,10 @@ PICTURES = {
     "confusion_bars": lambda: plots.confusion_matrix(_many(30), [f"class {i}" for i in range(30)]),
     "soft_targets": lambda: plots.soft_targets(IMAGES, LOGITS, [1, 4, 20], NAMES, labels=[0, 1]),
     "sensitivity_map": lambda: plots.sensitivity_map(SENSITIVITY),
-    "size_accuracy": lambda: plots.size_accuracy(MODELS, intervals={"small": (0.94, 0.98)}),
+    "size_accuracy": lambda: plots.size_accuracy(MODELS, intervals={"s": (0.94, 0.98)}),
+    "latency_accuracy": lambda: plots.latency_accuracy(TIMES, intervals={"s": (0.94, 0.98)}),
+    "class_changes": lambda: plots.class_changes(CHANGES, NAMES, file="int8 <file>", student="student"),
+    "reliability_curves": lambda: plots.reliability_curves(BINS),
 }
 
 
@@ -124,10 +124,13 @@ def test_the_settings_of_matplotlib_stay_as_they_were(draw):
 
 def test_matplotlib_is_imported_inside_functions_and_pyplot_never():
     # Checked in the source: Keras itself imports matplotlib, so `sys.modules` proves nothing.
-    tree = ast.parse(Path(plots.__file__).read_text(encoding="utf-8"))
-    at_the_top = " ".join(ast.unparse(node) for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom))
-    assert "numpy" in at_the_top and "matplotlib" not in at_the_top
-    assert "pyplot" not in ast.unparse(tree)
+    files = sorted(Path(plots.__file__).parent.glob("*.py"))
+    assert len(files) > 8
+    for file in files:
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        at_the_top = " ".join(ast.unparse(node) for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom))
+        assert at_the_top.count("import") >= 1
+        assert "matplotlib" not in at_the_top and "pyplot" not in ast.unparse(tree)
 
 
 @settings(deadline=None)
@@ -218,21 +221,109 @@ def test_long_names_keep_both_ends():
     assert [text[-2:] for text in _texts(svg) if "…" in text] == [" 1", " 2"] * 2
 
 
-def test_models_without_a_file_are_left_out_and_the_line_joins_the_unbeaten():
-    svg = PICTURES["size_accuracy"]()
+@pytest.mark.parametrize("name", ["size_accuracy", "latency_accuracy"])
+def test_models_without_a_cost_are_left_out_and_the_front_is_named(name):
+    svg = PICTURES[name]()
     assert {"teacher", "small", "beaten"} <= set(_texts(svg)) and "no file" not in svg
-    assert [model.title for model in plots._front([MODELS[0], *MODELS[2:]])] == ["small", "teacher"]
+    bold = re.findall(r'<text style="font-weight: 700[^>]*>([^<]*)<', svg)
+    assert bold == ["teacher", "small"]
+    assert "Pareto front: small; teacher." in ElementTree.fromstring(svg)[0].text
+
+
+NUMBER = r"(-?[\d.]+(?:e-?\d+)?)"
+
+
+def _dots(svg):
+    return [tuple(map(float, pair)) for pair in re.findall(rf'<use xlink:href="#[^"]*" x="{NUMBER}" y="{NUMBER}"', svg)]
+
+
+def _paths(svg, style):
+    """The corners of each path whose style contains a text."""
+    found = re.findall(r'<path d="([^"]*)"[^>]*style="([^"]*)"', svg)
+    return [
+        [tuple(map(float, pair)) for pair in re.findall(rf"[ML] {NUMBER} {NUMBER}", path)]
+        for path, drawn in found
+        if style in drawn
+    ]
+
+
+def test_the_line_of_the_front_joins_its_members_in_steps():
+    svg = PICTURES["latency_accuracy"]()
+    teacher, small, _ = _dots(svg)
+    assert _paths(svg, "stroke-opacity: 0.35") == [[small, (teacher[0], small[1]), teacher]]
+
+
+def test_a_name_covers_no_line_of_the_front():
+    svg = PICTURES["size_accuracy"]()
+    level = _dots(svg)[1][1]
+    texts = ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")
+    (baseline,) = [float(element.get("y")) for element in texts if element.text == "small"]
+    assert not level < baseline < level + 11  # the letters are above the baseline
+
+
+@pytest.mark.parametrize("costs", [[3.0], [0.0051, 0.0052, 0.0053], [1e-5, 9e3], [0.0, 5.0]])
+def test_a_few_ticks_at_round_times(costs):
+    svg = plots.latency_accuracy([plots.Point(str(c), f"model {c}", c, 0.5) for c in costs])
+    ticks = [text for text in _texts(svg) if text.endswith(" ms")]
+    assert 1 <= len(ticks) <= 6
+    assert all(re.fullmatch(r"[\d.e+-]+ ms", tick) for tick in ticks)
+
+
+def test_a_measure_of_which_less_is_better_turns_the_axis_and_the_front():
+    error = get("regression").headline
+    points = [plots.Point("a", "a", 10, 0.5), plots.Point("b", "b", 20, 0.4), plots.Point("c", "c", 30, 0.45)]
+    assert [point.id for point in plots.front(points, error)] == ["a", "b"]
+    svg = plots.size_accuracy(points, measure=error)
+    worst, best, middle = (y for _, y in _dots(svg))
+    assert best < middle < worst  # up is better; SVG counts from the top
 
 
 def test_the_names_of_close_models_do_not_cover_each_other():
-    close = [Model(f"a model of long name {index}", 20_000, 0.9) for index in range(4)]
-    svg = plots.size_accuracy([*close, Model("far", 900_000, 0.8)])
+    close = [plots.Point(str(index), f"a model of long name {index}", 20_000, 0.9) for index in range(4)]
+    svg = plots.size_accuracy([*close, plots.Point("far", "far", 900_000, 0.8)])
     heights = [
         float(element.get("y"))
         for element in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")
         if "long name" in element.text
     ]
     assert min(np.diff(sorted(heights))) >= 11
+
+
+def test_the_bars_of_classes_are_the_changes_of_the_file_in_the_given_order():
+    svg = PICTURES["class_changes"]()
+    names = [text for text in _texts(svg) if re.search(r" \(\d+\)$", text)]
+    assert [name[-5:] for name in names] == [" (40)", "o (1)", " (20)"]  # with the number of examples
+    bars = [path for color in (2, 1) for path in _paths(svg, f"fill: var(--kd-series-{color},") if len(path) == 4]
+    (zero, _), *_ = _paths(svg, "stroke: var(--kd-muted")[0]
+    ends = [max((x - zero for x, _ in bar), key=abs) for bar in bars[:1] + bars[2:4]]
+    assert ends == pytest.approx([ends[0], 0, -ends[0] / 4], abs=1e-3) and ends[0] < 0
+    title = ElementTree.fromstring(svg)[0].text
+    assert title.endswith("<script>alert(1)</script> -20.0, -10.0; $x^2$ & co +0.0, +0.0; cat +5.0, +0.0.")
+
+
+def test_of_many_classes_the_first_thirty_are_drawn():
+    changes = [ClassChange(index, 9, 0.5, 0.5, 0.4) for index in range(40)]
+    svg = plots.class_changes(changes, [f"class {i}" for i in range(40)], file="f", student="s")
+    names = [text for text in _texts(svg) if text.endswith("(9)")]
+    assert names == [f"class {i} (9)" for i in range(30)]
+    assert "the 30 worst of 40 classes" in svg
+
+
+def test_the_dots_of_a_curve_are_the_bins_of_its_model():
+    svg = PICTURES["reliability_curves"]()
+    assert {"teacher (ECE 0.150)", "int8 & <co> (ECE 0.250)"} <= set(_texts(svg))  # (0.3 + 3 * 0.1) / 4, (0.5 + 2) / 10
+    title = ElementTree.fromstring(svg)[0].text
+    assert "teacher: 1 at 20.0%: 50.0% right; 3 at 90.0%: 100.0% right." in title
+    (curve,) = _paths(svg, "stroke-opacity: 0.75; stroke-width: 1.1")[:1] or [[]]
+    start, end = _paths(svg, "stroke-dasharray")[0]  # the diagonal, from 0 to 1
+    found = [((x - start[0]) / (end[0] - start[0]), (start[1] - y) / (start[1] - end[1])) for x, y in curve]
+    np.testing.assert_allclose(found, [(0.2, 0.5), (0.9, 1.0)], atol=1e-3)
+
+
+def test_of_many_models_seven_curves_are_drawn():
+    bins = {f"model {index}": BINS["teacher"] for index in range(9)}
+    texts = [text for text in _texts(plots.reliability_curves(bins)) if text.startswith("model")]
+    assert len(texts) == plots.MAX_CURVES == 7
 
 
 def test_every_run_is_named_once_and_a_gap_breaks_nothing():

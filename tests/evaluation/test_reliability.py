@@ -10,8 +10,7 @@ from keras_kd.diagnosis import Diagnosis
 from keras_kd.diagnosis.labeled_logits import LabeledLogits
 from keras_kd.diagnosis.measurements import measure
 from keras_kd.errors import ConfigurationError
-from keras_kd.evaluation import expected_calibration_error, plots
-from keras_kd.evaluation.reliability import reliability
+from keras_kd.evaluation import expected_calibration_error, plots, reliability
 
 
 def _answers(seed=0, size=400):

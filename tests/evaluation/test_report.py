@@ -16,7 +16,9 @@ from scipy.stats import binomtest
 
 from keras_kd.errors import ConfigurationError
 from keras_kd.evaluation import plots
+from keras_kd.evaluation.comparison import ClassCounts, Disagreement, Disagreements
 from keras_kd.evaluation.page import highlights, render_html, write_html
+from keras_kd.evaluation.plots import as_png
 from keras_kd.evaluation.report import Report, write_json
 from keras_kd.evaluation.roles import Role
 from keras_kd.evaluation.rows import ModelRow
@@ -24,7 +26,7 @@ from keras_kd.evaluation.scale import Scale, is_within_noise
 from keras_kd.evaluation.summary import summarize as summarize_rows
 from keras_kd.evaluation.table import markdown_table, terminal_table
 from keras_kd.tasks import Classification
-from keras_kd.teachers.calibration import wilson_interval
+from keras_kd.teachers.calibration import ReliabilityBins, wilson_interval
 
 RUNTIME = "LiteRT, 1 thread"
 
@@ -89,6 +91,31 @@ FEW_DISTILLED = model(
 ROWS = [TEACHER, SCRATCH, DISTILLED, FLOAT, INT8, FEW_SCRATCH, FEW_DISTILLED]
 
 
+CLASSES = ClassCounts(
+    "t", "d", "int8", [100, 200, 60], {"t": [100, 197, 55], "d": [98, 190, 59], "int8": [97, 190, 59]}
+)
+BINS = ReliabilityBins((0.4, 0.9), (0.5, 0.95), (40, 320))
+
+
+def _png(seed, channels=1):
+    return as_png(np.random.default_rng(seed).integers(0, 256, (8, 8, channels), np.uint8))
+
+
+DISAGREEMENTS = Disagreements(
+    "t",
+    "int8",
+    count=9,
+    teacher_right=6,
+    file_right=2,
+    examples=[
+        Disagreement(17, 1, 1, 0, 0.991, 0.75, _png(0)),
+        Disagreement(4, 2, 1, 2, 0.6, 0.5, _png(1, 3)),
+        Disagreement(5, -1, 0, 2, 0.5, 0.4, _png(2)),
+    ],
+    shown_range=[-1.0, 1.0],
+)
+
+
 def _report(**changes):
     settings = {
         "title": "Digits & <b>letters</b>",
@@ -105,7 +132,8 @@ def _report(**changes):
         "settings": {"student": {"depth": 2, "name": "<i>small</i>"}, "temperature": [1, 4]},
         "environment": {"keras": "3.15.1", "date": "2026-01-02"},
     }
-    return Report(**settings | changes)
+    compared = {"classes": CLASSES, "reliability": {"t": BINS, "int8": BINS}, "disagreements": DISAGREEMENTS}
+    return Report(**settings | ({} if "rows" in changes else compared) | changes)
 
 
 # Numbers of the rows
@@ -263,6 +291,21 @@ def test_a_report_that_does_not_fit_is_refused(changes):
 
 
 @pytest.mark.parametrize(
+    "changes",
+    [
+        {"classes": ClassCounts("t", "d", "int8", [5], {"t": [5], "d": [1], "int8": [0]})},
+        {"classes": dataclasses.replace(CLASSES, teacher="x", right=CLASSES.right | {"x": [0, 0, 0]})},
+        {"reliability": {"unknown": BINS}},
+        {"disagreements": dataclasses.replace(DISAGREEMENTS, file="unknown")},
+        {"disagreements": Disagreements("t", "int8", 1, 0, 0, [Disagreement(0, 0, 3, 1, 0.5, 0.5)])},
+    ],
+)
+def test_comparisons_that_do_not_fit_are_refused(changes):
+    with pytest.raises(ConfigurationError, match="do not fit the report. Received.*Expected"):
+        _report(**changes)
+
+
+@pytest.mark.parametrize(
     "changes", [{"accuracy": math.inf}, {"agreement": -0.1}, {"num_bytes": -1}, {"macro_f1": math.nan}]
 )
 def test_a_row_that_does_not_fit_is_refused(changes):
@@ -307,6 +350,29 @@ def test_unknown_and_missing_keys_are_named(change):
         Report.from_dict(_report().to_dict() | change)
 
 
+@pytest.mark.parametrize(
+    ("field", "change"),
+    [
+        ("classes", {"counts": [100.5, 200, 60]}),
+        ("classes", {"right": {"t": ["a", "b", "c"]}}),
+        ("disagreements", {"examples": None}),
+        ("disagreements", {"shown_range": [0, 1, 2]}),
+        ("disagreements", {"count": 1}),
+        ("reliability", {"t": [1, 2]}),
+    ],
+)
+def test_damaged_comparisons_are_refused(field, change):
+    data = json.loads(json.dumps(_report().to_dict()))
+    with pytest.raises(ConfigurationError, match="A key of the report is missing or unknown"):
+        Report.from_dict(data | {field: data[field] | change})
+
+
+def test_a_report_without_comparisons_is_read():
+    empty = {"classes": None, "disagreements": None, "reliability": None}
+    report = Report.from_dict(_report().to_dict() | empty)
+    assert (report.classes, report.disagreements, report.reliability) == (None, None, {})
+
+
 def test_the_summary_may_be_given():
     assert _report(summary=["As told."]).summary == ["As told."]
 
@@ -349,8 +415,9 @@ def test_what_the_user_wrote_is_text():
 
 
 def test_the_page_has_every_section_and_only_with_something_in_it():
-    headings = ["In short", "Models", "Size against accuracy", "Training", "Soft targets of the teacher"]
-    headings += ["Which classes are confused", "Settings and environment"]
+    headings = ["In short", "Models", "Size against accuracy", "Latency against accuracy", "Training"]
+    headings += ["Soft targets of the teacher", "Which classes are confused", "Is the confidence right?"]
+    headings += ["Change per class", "Where the file and the teacher disagree", "Settings and environment"]
     assert re.findall("<h2>(.*)</h2>", render_html(_report())) == headings
     bare = Report("Bare", [model("only", "only", Role.MODEL, 10, 0.5, 0.5)], 20, ["a", "b"])
     assert re.findall("<h2>(.*)</h2>", render_html(bare)) == ["Models"]
@@ -436,16 +503,27 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch, write):
     assert [entry.name for entry in tmp_path.iterdir()] == ["report"] and path.read_text() != "old"
 
 
-@pytest.mark.parametrize("name", ["size_accuracy", "training_curves", "soft_targets", "confusion"])
+PICTURES = {
+    "size_accuracy": "size_accuracy",
+    "latency_accuracy": "latency_accuracy",
+    "training_curves": "training_curves",
+    "soft_targets": "soft_targets",
+    "confusion": "confusion_matrix",
+    "reliability": "reliability_curves",
+    "classes": "class_changes",
+}
+
+
+@pytest.mark.parametrize("name", PICTURES)
 def test_a_picture_that_fails_costs_that_picture_alone(name, monkeypatch):
     def fail(*args, **settings):
         raise TypeError("Invalid shape (20,) for <image> data\nand more")
 
-    monkeypatch.setattr(plots, {"confusion": "confusion_matrix"}.get(name, name), fail)
+    monkeypatch.setattr(plots, PICTURES[name], fail)
     page = render_html(_report())
-    assert page.count("<svg") == 3 and page.count("This picture could not be drawn") == 1
+    assert page.count("<svg") == len(PICTURES) - 1 and page.count("This picture could not be drawn") == 1
     start = page.index(f'<section class="card" id="{name}">')
-    assert "could not be drawn: TypeError: Invalid shape (20,) for &lt;image&gt; data</p>" in page[start : start + 400]
+    assert "could not be drawn: TypeError: Invalid shape (20,) for &lt;image&gt; data</p>" in page[start : start + 600]
 
 
 def test_the_same_report_makes_the_same_page():

@@ -3,6 +3,7 @@
 import functools
 import io
 import json
+import re
 import subprocess
 import sys
 import warnings
@@ -128,6 +129,14 @@ def test_a_recipe_of_the_task_runs_to_its_report(finished_run, name):
     assert all(measure.title in page for measure in task.measures)
     assert "Traceback" not in page and "cannot be drawn" not in page
     assert (folder / "run" / "teacher_diagnosis.json").exists() == task.has_classes
+    is_classification = name == "classification"
+    assert (report.classes is not None) == bool(report.reliability) == is_classification
+    assert report.disagreements is None  # of a table of numbers, without pictures
+    shown = set(re.findall('<section class="card" id="([^"]*)"', page))
+    assert {"size_accuracy", "latency_accuracy"} <= shown
+    assert shown & {"classes", "reliability", "disagreements"} == (
+        {"classes", "reliability"} if is_classification else set()
+    )
 
 
 def test_the_models_of_every_task_load_in_plain_keras(finished_run):

@@ -18,18 +18,20 @@ import numpy as np
 
 from keras_kd import data, evaluation, tasks
 from keras_kd.compression.stripping import stripped
-from keras_kd.evaluation.plots import softened
+from keras_kd.evaluation import comparison
 from keras_kd.evaluation.report import plain
 from keras_kd.evaluation.roles import MODELS, Role
 from keras_kd.evaluation.rows import ModelRow
 from keras_kd.evaluation.scale import replicates
 from keras_kd.features.logits import logits_from_probabilities
 from keras_kd.recipes.checked import CheckedRecipe
+from keras_kd.recipes.comparisons import against_teacher, compared_file, reliabilities
 from keras_kd.recipes.engine.artifact import Artifact
 from keras_kd.recipes.engine.context import Context
 from keras_kd.recipes.engine.folder import FINGERPRINT
 from keras_kd.recipes.engine.stage import Stage
 from keras_kd.recipes.registry import register
+from keras_kd.recipes.shown_examples import soft_target_examples
 from keras_kd.recipes.stages.training_teacher import BATCH_SIZE, predict, teacher_settings
 from keras_kd.recipes.task import gives_logits
 from keras_kd.teachers import Ensemble, FrozenTeacher
@@ -90,7 +92,29 @@ class Measurements(Stage):
         if "teacher" in predictions and task.is_classification:
             examples = soft_target_examples(predictions["teacher"].logits(), test)
             measured["soft_targets"] = {"temperatures": [1, 4, 20], "examples": examples}
-        return measured
+        return measured | self._comparisons(context, predictions)
+
+    def _comparisons(self, context: Context, predictions: Mapping[str, _Predictions]) -> dict[str, Any]:
+        """Further fields of the report of a classification, of the files and of one of them against the teacher."""
+        file, checked = self._compared_file(context), context.checked
+        if file is None or not checked.task.is_classification or checked.source.num_classes < 2:
+            return {}
+        predicted = {
+            id: comparison.predictions(one.outputs, from_logits=one.from_logits) for id, one in predictions.items()
+        }
+        exported = {stage.id for stage in self._sources if stage.makes.role is Role.EXPORTED}
+        compared = reliabilities({id: predicted[id] for id in predicted if id in exported | {"teacher"}}, checked)
+        if "teacher" in predicted:
+            names = {"teacher": "teacher", "student": file.makes.derived_from, "file": file.id}
+            compared |= against_teacher(predicted, checked, **names)
+        return compared
+
+    def _compared_file(self, context: Context) -> Stage | None:
+        """The file to compare with the teacher; None without files."""
+        files = {stage.id: stage for stage in self._sources if stage.makes.role is Role.EXPORTED}
+        sizes = {id: context.file(id).stat().st_size for id in files}
+        chosen = compared_file({id: stage.settings["format"] for id, stage in files.items()}, sizes)
+        return files.get(chosen)
 
     @property
     def _sources(self) -> list[Stage]:
@@ -213,21 +237,6 @@ def count_parameters(model: Any) -> int:
     return count_parameters(model.model) if isinstance(model, FrozenTeacher) else 0
 
 
-def soft_target_examples(logits: np.ndarray, split: data.Split, num_examples: int = 4) -> list[dict[str, Any]]:
-    """Test examples of different classes on which the teacher's soft targets have the highest entropy."""
-    soft = softened(logits, temperature=4.0)
-    entropy = -np.sum(soft * np.log(soft + 1e-12), axis=-1)
-    labels, chosen = split.labels(), []
-    for index in np.argsort(-entropy):
-        if labels[index] not in labels[chosen]:
-            chosen.append(int(index))
-        if len(chosen) == num_examples:
-            break
-    in_order = sorted(chosen)  # the reading order, independent of the display order
-    inputs = dict(zip(in_order, split.subset(np.array(in_order), name="soft targets").arrays()[0], strict=True))
-    return [{"image": _scaled(inputs[i]), "label": int(labels[i]), "logits": logits[i].tolist()} for i in chosen]
-
-
 def environment() -> dict[str, Any]:
     """The environment of the measurement: versions, machine, date."""
     packages = ("keras", "tensorflow", "ai-edge-litert", "numpy")
@@ -239,8 +248,3 @@ def environment() -> dict[str, Any]:
         "machine": f"{platform.system()} {platform.machine()}",
         "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
     }
-
-
-def _scaled(image: np.ndarray) -> list:
-    low, high = float(image.min()), float(image.max())
-    return ((image - low) / max(high - low, 1e-12)).round(4).tolist()

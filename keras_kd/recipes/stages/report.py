@@ -13,7 +13,6 @@ from keras_kd.evaluation import page
 from keras_kd.evaluation import report as reports
 from keras_kd.evaluation.report import Report
 from keras_kd.evaluation.roles import MODELS, Role
-from keras_kd.evaluation.rows import ModelRow
 from keras_kd.recipes.engine.artifact import Artifact
 from keras_kd.recipes.engine.context import Context
 from keras_kd.recipes.engine.stage import Stage
@@ -49,14 +48,13 @@ class ReportFiles(Stage):
         recipe, source = context.checked.recipe, context.checked.source
         measured = json.loads(context.file("measurements").read_text("utf-8"))
         titles = {stage.id: stage.makes.title for stage in self.titled}
-        rows = [ModelRow(**row | {"title": titles[row["id"]]}) for row in measured.pop("rows")]
+        measured["rows"] = [row | {"title": titles[row["id"]]} for row in measured["rows"]]
         records = {stage.id: context.artifacts[stage.id].record for stage in self.inputs}
         return Report(
             title=f"{recipe.name}: from teacher to phone",
-            rows=rows,
             class_names=list(source.class_names),
             histories={id: record["history"] for id, record in records.items() if "history" in record},
             conditions={id: record["conditions"] for id, record in records.items() if "conditions" in record},
             settings=recipe.model_dump(mode="json"),
-            **measured,
+            **reports.typed(measured),
         )

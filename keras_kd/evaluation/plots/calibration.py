@@ -1,16 +1,19 @@
-"""The reliability diagram of a teacher."""
+"""Accuracy by confidence: the reliability diagram of a teacher, and the curves of several models."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from keras_kd.diagnosis import Diagnosis
 from keras_kd.errors import ConfigurationError, check_choice, explain
-from keras_kd.evaluation.drawing import as_svg, decorate, in_style, new_figure
-from keras_kd.svg import BLUE, MUTED, ORANGE
-from keras_kd.teachers.calibration import ReliabilityBins
+from keras_kd.evaluation.plots.drawing import as_svg, decorate, in_style, new_figure
+from keras_kd.svg import BLUE, MUTED, ORANGE, SERIES
+from keras_kd.teachers.calibration import ReliabilityBins, calibration_error
+
+MAX_CURVES = len(SERIES)
 
 _NAMES = {"validation": "validation data", "train": "training data"}
 
@@ -52,6 +55,40 @@ def reliability(diagnosis: Diagnosis, *, data: str | None = None) -> str:
         return as_svg(figure, f"reliability-{data}", f"Accuracy by confidence, {title}. {_listing(findings.bins)}")
 
 
+def reliability_curves(bins: Mapping[str, ReliabilityBins]) -> str:
+    """Accuracy by confidence of several models, and below it the share of examples at each, as an SVG string.
+
+    Each dot is a bin at its mean confidence; its area grows with the share of examples in it, since the accuracy of a
+    few examples says little. Dots below the diagonal are overconfident.
+
+    Args:
+        bins: by the title of the model; the first `MAX_CURVES` are drawn.
+    """
+    shown = dict(list(bins.items())[:MAX_CURVES])
+    with in_style():
+        figure = new_figure(5.2 + 0.2 * len(shown))
+        accuracy, share = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+        for color, (title, one) in zip(SERIES, shown.items(), strict=False):
+            _draw_curve(accuracy, share, one, color, f"{title} (ECE {calibration_error(one):.3f})")
+        accuracy.plot([0, 1], [0, 1], color=MUTED, linewidth=1.2, linestyle=(0, (4, 3)), label="accuracy = confidence")
+        accuracy.set(ylabel="accuracy", ylim=(-0.03, 1.05), xlim=(0, 1.02))
+        accuracy.yaxis.set_major_formatter(_percent)
+        _label_share(share)
+        decorate(accuracy, share)
+        figure.legend(loc="outside lower left", fontsize=9.5, handlelength=1.4)
+        listing = " ".join(f"{title}: {_listing(one)}" for title, one in shown.items())
+        return as_svg(figure, "reliability-curves", f"Accuracy by confidence on the test data. {listing}")
+
+
+def _draw_curve(accuracy: Any, share: Any, bins: ReliabilityBins, color: str, label: str) -> None:
+    filled = np.array(bins.count) > 0
+    sure, right = (np.array(values, np.float64)[filled] for values in (bins.confidence, bins.accuracy))
+    shares = np.array(bins.count) / sum(bins.count)
+    accuracy.plot(sure, right, color=color, linewidth=1.1, alpha=0.75, label=label)
+    accuracy.scatter(sure, right, s=8 + 150 * shares[filled], color=color, alpha=0.75, linewidths=0, zorder=3)
+    share.stairs(shares, np.linspace(0, 1, len(shares) + 1), color=color, linewidth=1.3, baseline=None)
+
+
 def _draw_accuracy(axes: Any, bins: ReliabilityBins) -> None:
     edges, width = _edges(bins)
     filled = np.array(bins.count) > 0
@@ -68,7 +105,12 @@ def _draw_accuracy(axes: Any, bins: ReliabilityBins) -> None:
 def _draw_share(axes: Any, bins: ReliabilityBins) -> None:
     edges, width = _edges(bins)
     axes.bar(edges, np.array(bins.count) / sum(bins.count), width, align="edge", color=BLUE, alpha=0.75)
-    axes.set(xlabel="confidence: the probability of the predicted class", ylabel="examples", xlim=(0, 1))
+    axes.set(xlim=(0, 1))
+    _label_share(axes)
+
+
+def _label_share(axes: Any) -> None:
+    axes.set(xlabel="confidence: the probability of the predicted class", ylabel="examples")
     axes.xaxis.set_major_formatter(_percent)
     axes.yaxis.set_major_formatter(_percent)
     axes.tick_params(axis="x", pad=8)

@@ -67,6 +67,12 @@ def decorate(*panels: Axes) -> None:
         axes.spines[:].set_visible(False)
 
 
+def shortened(text: Any, length: int) -> str:
+    """The text, with its middle left out if it is too long: the ends tell `"class 1"` from `"class 2"`."""
+    text, tail = str(text), length // 3
+    return text if len(text) <= length else f"{text[: length - tail - 1]}…{text[-tail:]}"
+
+
 def as_svg(figure: Figure, name: str, description: str) -> str:
     """The figure as inline SVG, with unique ids, colors that follow the page, and a description for screen readers."""
     buffer = io.StringIO()

@@ -1,0 +1,132 @@
+"""The sections of a page that compare models: their sentences and the cells of their tables, as text."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from keras_kd.evaluation import plots
+from keras_kd.evaluation.comparison import ClassChange, ClassCounts, Disagreement
+from keras_kd.evaluation.page import pictures
+from keras_kd.evaluation.report import Report
+from keras_kd.evaluation.rows import title_of
+from keras_kd.evaluation.scale import is_within_noise
+from keras_kd.evaluation.summary import milliseconds
+from keras_kd.quantities import human_bytes
+
+
+class ClassSection(NamedTuple):
+    """The change per class: the titles of the models, the lines of the table, and sentences.
+
+    A line is the name of a class and its cells: a number, and its change against the teacher or nothing.
+    """
+
+    titles: dict[str, str]
+    lines: list[tuple[str, list[tuple[str, str]]]]
+    notes: list[str]
+
+
+class DisagreementSection(NamedTuple):
+    """The disagreements of a file and the teacher: sentences, and one caption per picture."""
+
+    lead: str
+    notes: list[str]
+    examples: list[dict[str, Any]]
+
+
+def fronts(report: Report) -> dict[str, str]:
+    """The members of the Pareto front of each picture, as a sentence."""
+    scale = report.scale
+
+    def listed(points: list[plots.Point], show: Any) -> str:
+        best = plots.front(points, scale.measure)
+        members = "; ".join(f"{one.title} ({show(one.cost)}, {scale.show(one.quality)})" for one in best)
+        return f"Pareto front, the cheapest first: {members}." if members else ""
+
+    latency = listed(pictures.latency_points(report), lambda time: f"{milliseconds(time)} ms")
+    runtime = pictures.compared_runtime(report.rows)
+    others = [row.title for row in report.rows if row.latency_p50_ms and row.runtime != runtime]
+    left_out = f" Left out, since timed on another runtime: {'; '.join(others)}." if others else ""
+    return {
+        "size_accuracy": listed(pictures.size_points(report), human_bytes),
+        "latency_accuracy": latency + left_out,
+    }
+
+
+def classes(report: Report) -> ClassSection | None:
+    """The accuracy of each class against the teacher's, of the worst classes; None if the report has none."""
+    counted = report.classes
+    changes = [] if counted is None else counted.changes()
+    if not changes:
+        return None
+    titles = {name: title_of(report.rows, getattr(counted, name)) for name in ("teacher", "student", "file")}
+    lines = [_class_line(one, report.class_names[one.index]) for one in changes[: plots.MAX_CLASSES]]
+    return ClassSection(titles, lines, _class_notes(report, counted, changes))
+
+
+def disagreements(report: Report) -> DisagreementSection | None:
+    """The test images on which a file and the teacher disagree; None if the report has none."""
+    found = report.disagreements
+    if found is None:
+        return None
+    titles = {name: title_of(report.rows, getattr(found, name)) for name in ("teacher", "file")}
+    whole = f"{report.test_size:,} test {report.unit}"
+    if not found.count:
+        return DisagreementSection(f"The file ({titles['file']}) predicts the teacher's class for all {whole}.", [], [])
+    neither = found.count - found.teacher_right - found.file_right
+    lead = (
+        f"The teacher and the file ({titles['file']}) predict different classes for {found.count:,} of {whole}: "
+        f"the teacher is right for {found.teacher_right:,}, the file for {found.file_right:,}, neither for {neither:,}."
+    )
+    shown = len(found.examples)
+    some = f"The {shown} most confident of {found.count:,} are shown, the" if shown < found.count else "The"
+    notes = ["Below each picture: the true class, then the two predicted classes with their probabilities."]
+    notes.append(f"{some} most confident first: a disagreement is as confident as the less confident of the two.")
+    if found.shown_range:
+        low, high = found.shown_range
+        notes.append(f"Black is {low:g} and white is {high:g} in the numbers that the models read.")
+    return DisagreementSection(lead, notes, [_caption(one, report.class_names) for one in found.examples])
+
+
+def _class_line(change: ClassChange, name: str) -> tuple[str, list[tuple[str, str]]]:
+    def points(share: float) -> str:
+        return f"{'+' if share > 0 else '−' if share < 0 else '±'}{100 * abs(share):.1f}"
+
+    return name, [
+        (f"{change.count:,}", ""),
+        (f"{100 * change.teacher:.1f}", ""),
+        (f"{100 * change.student:.1f}", points(change.student_change)),
+        (f"{100 * change.file:.1f}", points(change.file_change)),
+    ]
+
+
+def _class_notes(report: Report, counted: ClassCounts, changes: list[ClassChange]) -> list[str]:
+    notes, typical = [], int(np.median([change.count for change in changes]))
+    if len(changes) > plots.MAX_CLASSES:
+        notes.append(f"The {plots.MAX_CLASSES} worst of {len(changes):,} classes; report.json has all of them.")
+    if empty := len(counted.counts) - len(changes):
+        notes.append(f"Without test {report.unit}, and left out: {empty:,} of {len(counted.counts):,} classes.")
+    real = sum(not is_within_noise(one.teacher, one.file, one.count) for one in changes)
+    notes.append(
+        f"In a class of {typical:,} test {report.unit}, one of them is {100 / max(typical, 1):.2g} points. "
+        f"The change of the file exceeds the noise (95% interval) in {real:,} of {len(changes):,} classes."
+    )
+    return notes
+
+
+def _caption(one: Disagreement, class_names: list[str]) -> dict[str, Any]:
+    def verdict(is_right: bool) -> str:
+        return "" if one.label < 0 else "right" if is_right else "wrong"
+
+    return {
+        "image": one.image,
+        "index": one.index,
+        "label": class_names[one.label] if one.label >= 0 else "unknown",
+        "teacher": class_names[one.teacher],
+        "teacher_percent": f"{100 * one.teacher_confidence:.0f}%",
+        "teacher_verdict": verdict(one.teacher_is_right),
+        "file": class_names[one.file],
+        "file_percent": f"{100 * one.file_confidence:.0f}%",
+        "file_verdict": verdict(one.file_is_right),
+    }
