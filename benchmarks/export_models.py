@@ -66,7 +66,7 @@ def spoken_digits(folder: Path):
     y, is_test = data["label"].astype("int64"), data["is_test"]
     x = (x - x[~is_test].mean()) / x[~is_test].std()
     model = convolutional(x.shape[1:], (16, 32, 64), 10)
-    return x[~is_test], y[~is_test], x[is_test], y[is_test], model, 10
+    return x[~is_test], y[~is_test], x[is_test], y[is_test], model, 40
 
 
 def spectrogram(clip: np.ndarray) -> np.ndarray:
