@@ -5,6 +5,7 @@ from keras_kd.export._conversion import Converter
 from keras_kd.export.card import model_card
 from keras_kd.export.delegates import DelegateCheck, check_delegate
 from keras_kd.export.guard import GuardedExport, Try, export_guarded
+from keras_kd.export.in_graph import Pixels, spanning, with_processing
 from keras_kd.export.metadata import InputInfo, Metadata, OutputInfo, add_metadata, read_metadata
 from keras_kd.export.quantized import has_ranges_for, is_fake_quantized
 from keras_kd.export.ranges import Ranges, measure_ranges
@@ -21,6 +22,7 @@ __all__ = [
     "Inspection",
     "Metadata",
     "OutputInfo",
+    "Pixels",
     "Ranges",
     "Try",
     "add_metadata",
@@ -35,4 +37,6 @@ __all__ = [
     "measure_ranges",
     "model_card",
     "read_metadata",
+    "spanning",
+    "with_processing",
 ]

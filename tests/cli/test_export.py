@@ -24,6 +24,12 @@ def test_a_line_for_each_file(export, tmp_path):
     assert {str(tensor.dtype) for tensor in litert.Model(tmp_path / "net_int8.tflite").inputs.values()} == {"int8"}
 
 
+def test_files_from_pixels_to_probabilities(export, tmp_path):
+    result = export("--data", "digits", "--samples", "9", "--preprocess", "pixels", "--postprocess", "softmax")
+    assert result.exit_code == 0
+    assert list(litert.Model(tmp_path / "net_float32.tflite").outputs) == ["probabilities"]
+
+
 def test_what_goes_wrong(export, invoke, tmp_path):
     for result, part in (
         (export("--format", "int8"), "--data"),
