@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,9 @@ from keras_kd.export import (
 )
 from keras_kd.litert import Format, get_format
 from keras_kd.recipes.file_metadata import ends, processed_ends
-from keras_kd.recipes.models import load_file
+from keras_kd.recipes.model_files import load_file
 
+_MOST_VALUES = 10**8
 _RESIZED = ("folder", "tfds")
 
 
@@ -77,6 +79,7 @@ def export_files(
             explain(problem, received=str(path), expected="a file that model.save('NAME.keras') wrote")
         )
     loaded = load_file(path)
+    _check_size(loaded, batch_size)
     _check_calibrated(loaded, forms, data)
     processed = functools.cache(functools.partial(_processed, loaded, pixels, postprocess))
     models = [processed(not is_fake_quantized(loaded) or has_ranges_for(loaded, form)) for form in forms]
@@ -111,6 +114,20 @@ def _processed(model: keras.Model, pixels: Pixels | None, postprocess: str | Non
     if pixels is None and postprocess is None:
         return model
     return with_processing(model, preprocess=pixels, postprocess=postprocess)
+
+
+def _check_size(model: keras.Model, batch_size: int) -> None:
+    """Refuses inputs that no phone takes, which would fill the memory here: a file may declare any size."""
+    for tensor in getattr(model, "inputs", None) or []:
+        size = batch_size * math.prod(length or 1 for length in tensor.shape[1:])
+        if size > _MOST_VALUES:
+            raise ConfigurationError(
+                explain(
+                    f"Input {tensor.name!r} is too large.",
+                    received=f"shape {tuple(tensor.shape)}, batch size {batch_size}",
+                    expected=f"at most {_MOST_VALUES:,} values",
+                )
+            )
 
 
 def _check_scaled(source: DataSource) -> None:

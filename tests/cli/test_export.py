@@ -31,10 +31,14 @@ def test_files_from_pixels_to_probabilities(export, tmp_path):
 
 
 def test_what_goes_wrong(export, invoke, tmp_path):
+    content, damaged = bytearray((tmp_path / "net.keras").read_bytes()), tmp_path / "damaged.keras"
+    content[len(content) // 2] ^= 1
+    damaged.write_bytes(content)
     for result, part in (
         (export("--format", "int8"), "--data"),
         (export("--format", "int9"), "'int16x8'"),
         (invoke("export", str(tmp_path / "none.keras")), "model file does not exist"),
+        (invoke("export", str(damaged)), "a damaged file"),
     ):
-        assert result.exit_code == 1 and part in " ".join(result.stderr.split()) and "Traceback" not in result.stderr
+        assert result.exit_code == 2 and part in " ".join(result.stderr.split()) and "Traceback" not in result.stderr
     assert not list(tmp_path.glob("*.tflite"))
