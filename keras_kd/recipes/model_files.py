@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import errno
 import json
-import re
 import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
 
 import keras
 
-from keras_kd.errors import ConfigurationError, explain
+from keras_kd.errors import ConfigurationError, explain, without_colors
 from keras_kd.keras_private import limited_variables
 
 _CONFIG, _METADATA, _WEIGHTS = "config.json", "metadata.json", ("model.weights.h5", "model.weights.npz")
@@ -93,7 +92,6 @@ def first_line(error: Exception) -> str:
     "KeyError: 'layers'"
     """
     text = (str(error).rpartition(_CAUSE)[2].strip().splitlines() or [""])[0].rstrip(".,:; ")
-    text = re.sub(r"\x1b\[[\d;]*m", "", text)
-    text = "".join(letter if letter.isprintable() else "?" for letter in text)
+    text = "".join(letter if letter.isprintable() else "?" for letter in without_colors(text))
     text = text if len(text) <= _LINE_LENGTH else f"{text[:_LINE_LENGTH]}..."
     return text if isinstance(error, (ImportError, ValueError)) and text else f"{type(error).__name__}: {text}"
