@@ -152,6 +152,7 @@ def with_processing(
     TensorShape([2])
     """
     ends = model_inputs(model)
+    check_choice("outputs", outputs, (None, "logits", "probabilities"))
     scalings = _by_name("preprocess", preprocess, [end.name for end in ends])
     for end in ends:
         if end.name in scalings:
@@ -161,8 +162,12 @@ def with_processing(
     old = name_outputs(model, model(pack_inputs(model, scaled)))
     choices = _by_name("postprocess", postprocess, list(old))
     heads = _activations(model, choices, list(old), outputs)
-    new = dict(_finish(name, tensor, choices.get(name), heads.get(name), len(old)) for name, tensor in old.items())
-    return keras.Model(pack_inputs(model, tensors), new if len(new) > 1 else next(iter(new.values())), name=model.name)
+    taken = {model.name, *(end.key for end in ends)}
+    new = dict(
+        _finish(name, tensor, choices.get(name), heads.get(name), len(old), taken) for name, tensor in old.items()
+    )
+    is_single = len(new) == 1 and not new.keys() & taken  # else the name of a layer cannot be that of the output
+    return keras.Model(pack_inputs(model, tensors), next(iter(new.values())) if is_single else new, name=model.name)
 
 
 def _by_name(what: str, given: Any, names: Sequence[str]) -> dict[str, Any]:
@@ -241,15 +246,17 @@ def _activations(
     return {name: head.activation for name, head in zip(names, heads.values(), strict=True)}
 
 
-def _finish(name: str, tensor: Any, choice: str | None, activation: str | None, num_outputs: int) -> tuple[str, Any]:
+def _finish(
+    name: str, tensor: Any, choice: str | None, activation: str | None, num_outputs: int, taken: set[str]
+) -> tuple[str, Any]:
     """The name and tensor of an output after its processing."""
     if choice is not None:
         _check_scores(name, tensor, choice, activation)
-    if choice is None or choice == "softmax" and activation in ("softmax", "probabilities"):
-        return name, keras.layers.Identity(name=name, dtype=tensor.dtype)(tensor)
-    new = _NAMES[choice] if num_outputs == 1 else f"{name}_{_NAMES[choice]}"
-    layer = keras.layers.Softmax if choice == "softmax" else LargestIndex
-    return new, layer(name=new, dtype="float32")(tensor)
+    layer, new, dtype = keras.layers.Identity, name, tensor.dtype
+    if choice is not None and not (choice == "softmax" and activation in ("softmax", "probabilities")):
+        layer, dtype = keras.layers.Softmax if choice == "softmax" else LargestIndex, "float32"
+        new = _NAMES[choice] if num_outputs == 1 else f"{name}_{_NAMES[choice]}"
+    return new, layer(name=None if new in taken else new, dtype=dtype)(tensor)
 
 
 def _check_scores(name: str, tensor: Any, choice: str, activation: str | None) -> None:

@@ -200,11 +200,23 @@ def test_labels_of_class_numbers(scores, tmp_path):
         ({"preprocess": "pixels"}, r"kd.export.Pixels"),
         ({"preprocess": {"other": Pixels()}}, "some of 'image'"),
         ({"preprocess": Pixels(mean=(1, 2))}, "2 numbers"),
+        ({"postprocess": "softmax", "outputs": "scores"}, "'logits', 'probabilities'"),
     ],
 )
 def test_wrong_settings(scores, settings, message):
     with pytest.raises(ConfigurationError, match=message):
         with_processing(scores, **settings)
+
+
+@pytest.mark.parametrize("names", [("x", "x"), ("x", "probabilities"), ("probabilities", "net")])
+def test_names_that_are_taken(names, tmp_path):
+    inputs = keras.Input((4,), name=names[0])
+    model = keras.Model(inputs, layers.Dense(3)(inputs), name=names[1])
+    app = with_processing(model, postprocess="softmax")
+    path = tmp_path / "app.tflite"
+    export_tflite(app, path, isolate=False)
+    file = Model(path)
+    assert list(file.outputs) == ["probabilities"] and list(file.inputs) == [names[0]]
 
 
 def test_outputs_that_do_not_fit():
