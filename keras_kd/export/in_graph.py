@@ -157,6 +157,7 @@ def with_processing(
     for end in ends:
         if end.name in scalings:
             _check_scaling(model, end, scalings[end.name])
+    _check_names(model, ends)
     tensors = [keras.Input(end.shape, dtype=end.dtype, name=end.key) for end in ends]
     scaled = [_scale(tensor, scalings.get(end.name)) for tensor, end in zip(tensors, ends, strict=True)]
     old = name_outputs(model, model(pack_inputs(model, scaled)))
@@ -193,6 +194,13 @@ def _by_name(what: str, given: Any, names: Sequence[str]) -> dict[str, Any]:
             expected = "kd.export.Pixels(mean=..., std=...)"
             raise ConfigurationError(explain(f"Invalid {what!r}.", received=repr(value), expected=expected))
     return dict(given)
+
+
+def _check_names(model: keras.Model, ends: Sequence[ModelInput]) -> None:
+    if model.name in {end.key for end in ends}:
+        problem, expected = "The model has the name of one of its inputs.", "different names"
+        fix = "Rename the model: `keras.Model(model.inputs, model.outputs, name=...)`."
+        raise ConfigurationError(explain(problem, received=repr(model.name), expected=expected, fix=fix))
 
 
 def _check_scaling(model: keras.Model, end: ModelInput, pixels: Pixels) -> None:

@@ -25,6 +25,7 @@ from keras_kd.export import (
     spanning,
     with_processing,
 )
+from keras_kd.export.tflite import MAX_COMPARED
 from keras_kd.litert import Format, get_format
 from keras_kd.recipes.file_metadata import ends, processed_ends
 from keras_kd.recipes.model_files import load_file
@@ -79,18 +80,18 @@ def export_files(
             explain(problem, received=str(path), expected="a file that model.save('NAME.keras') wrote")
         )
     loaded = load_file(path)
-    _check_size(loaded, batch_size)
+    _check_size(loaded)
     _check_calibrated(loaded, forms, data)
     processed = functools.cache(functools.partial(_processed, loaded, pixels, postprocess))
     models = [processed(not is_fake_quantized(loaded) or has_ranges_for(loaded, form)) for form in forms]
     calibration, samples, metadata = None, None, Metadata(name=path.stem)
     if data is not None:
         source = _opened(loaded, data, image_size, value_range)
-        samples = calibration = calibration_samples(source.train, num_samples)
+        calibration = calibration_samples(source.train, num_samples)
         if pixels is not None:
             _check_scaled(source)
-            samples = pixels.of_inputs(samples)
-            calibration = spanning(samples)
+            images = pixels.of_inputs(calibration)
+            calibration, samples = spanning(images), images[:MAX_COMPARED]
         described = ends(loaded, source, value_range)
         metadata = Metadata(name=path.stem, **processed_ends(described, preprocess, postprocess))
     folder = path.parent if folder is None else Path(folder)
@@ -116,15 +117,14 @@ def _processed(model: keras.Model, pixels: Pixels | None, postprocess: str | Non
     return with_processing(model, preprocess=pixels, postprocess=postprocess)
 
 
-def _check_size(model: keras.Model, batch_size: int) -> None:
+def _check_size(model: keras.Model) -> None:
     """Refuses inputs that no phone takes, which would fill the memory here: a file may declare any size."""
     for tensor in getattr(model, "inputs", None) or []:
-        size = batch_size * math.prod(length or 1 for length in tensor.shape[1:])
-        if size > _MOST_VALUES:
+        if math.prod(length or 1 for length in tensor.shape[1:]) > _MOST_VALUES:
             raise ConfigurationError(
                 explain(
                     f"Input {tensor.name!r} is too large.",
-                    received=f"shape {tuple(tensor.shape)}, batch size {batch_size}",
+                    received=f"shape {tuple(tensor.shape)}",
                     expected=f"at most {_MOST_VALUES:,} values",
                 )
             )

@@ -208,7 +208,7 @@ def test_wrong_settings(scores, settings, message):
         with_processing(scores, **settings)
 
 
-@pytest.mark.parametrize("names", [("x", "x"), ("x", "probabilities"), ("probabilities", "net")])
+@pytest.mark.parametrize("names", [("x", "probabilities"), ("probabilities", "net")], ids="/".join)
 def test_names_that_are_taken(names, tmp_path):
     inputs = keras.Input((4,), name=names[0])
     model = keras.Model(inputs, layers.Dense(3)(inputs), name=names[1])
@@ -217,6 +217,12 @@ def test_names_that_are_taken(names, tmp_path):
     export_tflite(app, path, isolate=False)
     file = Model(path)
     assert list(file.outputs) == ["probabilities"] and list(file.inputs) == [names[0]]
+
+
+def test_a_model_with_the_name_of_its_input():
+    inputs = keras.Input((4,), name="x")
+    with pytest.raises(ConfigurationError, match="different names"):
+        with_processing(keras.Model(inputs, layers.Dense(3)(inputs), name="x"), postprocess="softmax")
 
 
 def test_outputs_that_do_not_fit():
