@@ -5,8 +5,8 @@ from keras_kd.export._conversion import Converter
 from keras_kd.export.card import model_card
 from keras_kd.export.delegates import DelegateCheck, check_delegate
 from keras_kd.export.guard import GuardedExport, Try, export_guarded
-from keras_kd.export.in_graph import Pixels, spanning, with_processing
 from keras_kd.export.metadata import InputInfo, Metadata, OutputInfo, add_metadata, read_metadata
+from keras_kd.export.preparing.in_graph import Pixels, spanning, with_processing
 from keras_kd.export.quantized import has_ranges_for, is_fake_quantized
 from keras_kd.export.ranges import Ranges, measure_ranges
 from keras_kd.export.tflite import ExportResult, export_tflite

@@ -7,7 +7,7 @@ import pytest
 import keras_kd as kd
 from keras_kd.errors import ConfigurationError
 from keras_kd.export import InputInfo, Metadata, OutputInfo, Pixels, export_tflite, spanning, with_processing
-from keras_kd.export.in_graph import LargestIndex
+from keras_kd.export.preparing.in_graph import LargestIndex
 from keras_kd.litert import Model, read_file
 
 layers = keras.layers

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from keras_kd.errors import ExportError
 from keras_kd.export import export_tflite, with_processing
-from keras_kd.export._advice import crash_hint, refusal
+from keras_kd.export.preparing.advice import crash_hint, refusal
 
 layers = keras.layers
 
