@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from numbers import Integral, Real
 from typing import Any
@@ -50,6 +51,15 @@ def explain(problem: str, *, received: Any = None, expected: Any = None, fix: st
     if fix is not None:
         parts.append(fix)
     return " ".join(parts)
+
+
+def without_colors(text: str) -> str:
+    """The text without codes for terminals, which Keras puts into its messages.
+
+    >>> without_colors("\x1b[1mno\x1b[0m")
+    'no'
+    """
+    return re.sub(r"\x1b\[[\d;]*m", "", text)
 
 
 def check_number(

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -46,6 +48,7 @@ __all__ = [
     "inner_layers",
     "is_bookkeeping",
     "keras_mask",
+    "limited_variables",
     "loss_settings",
     "replace_inner_layer",
     "set_initial_epoch",
@@ -171,6 +174,39 @@ def copy_operation(operation: Any) -> Any:
     copy = object.__new__(type(operation))
     vars(copy).update(vars(operation), _inbound_nodes=[], _outbound_nodes=[])
     return copy
+
+
+# Variables.
+
+_LIMITING = threading.RLock()
+
+
+@contextlib.contextmanager
+def limited_variables(num_elements: int) -> Iterator[None]:
+    """Inside the `with` block, this thread creates variables of at most so many elements in total, or a `ValueError`.
+
+    Without this, a `.keras` file whose configuration is damaged makes Keras reserve any amount of memory: Keras creates
+    the variables before it reads the weights.
+    """
+    thread, left = threading.get_ident(), num_elements
+
+    def validate_shape(self, shape):
+        nonlocal left
+        shape = original(self, shape)
+        if threading.get_ident() == thread:
+            left -= math.prod(shape)
+            if left < 0:
+                raise ValueError(f"A variable of shape {tuple(shape)} is larger than the stored weights")
+        return shape
+
+    with _LIMITING:
+        owner = next(one for one in keras.Variable.__mro__ if "_validate_shape" in vars(one))
+        original = owner._validate_shape
+        owner._validate_shape = validate_shape
+        try:
+            yield
+        finally:
+            owner._validate_shape = original
 
 
 # Tensors.

@@ -332,3 +332,11 @@ def test_each_entry_is_used():
     """Unused entries must be removed."""
     code = "\n".join(path.read_text() for path in PACKAGE.rglob("*.py") if path.name != "keras_private.py")
     assert [name for name in keras_private.__all__ if name not in code] == []
+
+
+def test_variables_are_limited_before_they_take_memory():
+    with keras_private.limited_variables(20):
+        L.Dense(3).build((None, 4))
+        with pytest.raises(ValueError, match="larger than the stored weights"):
+            L.Dense(10**12, use_bias=False).build((None, 4))
+    L.Dense(30).build((None, 4))

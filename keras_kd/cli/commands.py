@@ -86,9 +86,17 @@ def export(
     ] = (0.0, 1.0),
     samples: Annotated[int, typer.Option(help="The number of calibration samples.")] = 200,
     batch_size: Annotated[int, typer.Option(help="Of the files.")] = 1,
+    preprocess: Annotated[
+        str | None, typer.Option(help="'pixels': the files take pixels from 0 to 255 and scale them to --value-range.")
+    ] = None,
+    postprocess: Annotated[
+        str | None,
+        typer.Option(help="'softmax' or 'argmax': the files return probabilities, or the number of a class."),
+    ] = None,
 ) -> None:
     """Export a trained model to checked .tflite files."""
     options = {"data": data, "folder": output_dir, "image_size": image_size, "value_range": value_range}
+    options |= {"preprocess": preprocess, "postprocess": postprocess}
     show_exports(model, formats, num_samples=samples, batch_size=batch_size, **options)
 
 

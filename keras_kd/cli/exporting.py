@@ -15,9 +15,12 @@ from keras_kd.cli.quiet import initialize_backend, quiet_natives
 
 
 def show_exports(model: Path, formats: Sequence[str], **options: Any) -> None:
-    """Exports a model and prints a line for each file; the options are those of `keras_kd.recipes.export_files`."""
+    """Exports a model and prints a line for each file; the options are those of `keras_kd.recipes.export_files`.
+
+    A model or option that cannot be exported is exit code 2, as for `keras-kd inspect`.
+    """
     console, errors = Console(), Console(stderr=True)
-    with failing_cleanly(errors, "The model was not exported."), quiet_natives(is_explained):
+    with failing_cleanly(errors, "The model was not exported.", code=2), quiet_natives(is_explained):
         with errors.status("loading TensorFlow"):
             check_keras()
             initialize_backend()

@@ -31,13 +31,16 @@ def is_explained(error: BaseException) -> bool:
 
 
 @contextlib.contextmanager
-def failing_cleanly(errors: Console, headline: str, is_kept: Callable[[], bool] = lambda: False) -> Iterator[None]:
-    """Maps expected errors to a message and an exit code: 2 recipe, 1 other, 130 interrupted.
+def failing_cleanly(
+    errors: Console, headline: str, is_kept: Callable[[], bool] = lambda: False, *, code: int = 1
+) -> Iterator[None]:
+    """Maps expected errors to a message and an exit code: 2 recipe, `code` other errors of ours, 130 interrupted.
 
     Args:
         errors: where the message goes.
         headline: the first line of the message.
         is_kept: whether finished work exists from which the same command would resume.
+        code: the exit code for errors of this package other than those of recipes.
     """
     try:
         yield
@@ -50,7 +53,7 @@ def failing_cleanly(errors: Console, headline: str, is_kept: Callable[[], bool] 
             _fail(errors, 2, "This recipe cannot be run.", str(error))
         if isinstance(error, KerasKDError):
             resumes = is_kept() and not isinstance(error, TrainingError)  # it would diverge again
-            _fail(errors, 1, headline, str(error), *([_RESUMES] if resumes else []))
+            _fail(errors, code, headline, str(error), *([_RESUMES] if resumes else []))
         if is_system_error(error):
             _fail(errors, 1, headline, _describe(error), *([_RESUMES] if is_kept() else []))
         raise

@@ -7,6 +7,7 @@ from keras_kd.export.delegates import DelegateCheck, check_delegate
 from keras_kd.export.guard import GuardedExport, Try, export_guarded
 from keras_kd.export.metadata import InputInfo, Metadata, OutputInfo, add_metadata, read_metadata
 from keras_kd.export.microcontroller import MicrocontrollerSources, microcontroller_sources
+from keras_kd.export.preparing.in_graph import Pixels, spanning, with_processing
 from keras_kd.export.quantized import has_ranges_for, is_fake_quantized
 from keras_kd.export.ranges import Ranges, measure_ranges
 from keras_kd.export.tflite import ExportResult, export_tflite
@@ -23,6 +24,7 @@ __all__ = [
     "Metadata",
     "MicrocontrollerSources",
     "OutputInfo",
+    "Pixels",
     "Ranges",
     "Try",
     "add_metadata",
@@ -38,4 +40,6 @@ __all__ = [
     "microcontroller_sources",
     "model_card",
     "read_metadata",
+    "spanning",
+    "with_processing",
 ]

@@ -23,6 +23,7 @@ import numpy as np
 from keras_kd.errors import ExportError, explain
 from keras_kd.export import _convert
 from keras_kd.export._saved_model import ModelInput, own_modules
+from keras_kd.export.preparing.advice import crash_hint, refusal
 from keras_kd.litert import Format
 
 SCRIPT = Path(_convert.__file__)
@@ -137,7 +138,7 @@ def run_converter(
     batch_size: int,
     *,
     converter: Converter | None,
-    crash_hint: str | None = None,
+    model: keras.Model,
 ) -> bytes:
     """Converts a SavedModel and returns the content of the TFLite file.
 
@@ -147,18 +148,18 @@ def run_converter(
         calibration: input name -> array [n, ...]; empty if not needed.
         batch_size: the batch size of the SavedModel's signature.
         converter: the child process to use; None converts in this process.
-        crash_hint: advice for this model if the child is killed by a signal.
+        model: the model that was saved, whose layers errors name.
 
     Raises:
         Rejection: the converter rejected the model.
         ExportError: the converter crashed.
     """
     if converter is not None:
-        return _convert_in_child(converter, saved_model, form, calibration, batch_size, crash_hint)
+        return _convert_in_child(converter, saved_model, form, calibration, batch_size, model)
     try:
         return _convert.convert(saved_model, form.weights, form.activations, form.io, calibration, batch_size)
     except Exception as error:
-        raise Rejection(_refusal(traceback.format_exc())) from error
+        raise Rejection(_refusal(traceback.format_exc(), model)) from error
 
 
 def _convert_in_child(
@@ -167,16 +168,16 @@ def _convert_in_child(
     form: Format,
     calibration: dict[str, np.ndarray],
     batch_size: int,
-    crash_hint: str | None,
+    model: keras.Model,
 ) -> bytes:
     folder = saved_model.parent
     job = {"saved_model": str(saved_model), "calibration": str(folder / "calibration.npz")}
     job |= {"weights": form.weights, "activations": form.activations, "io": form.io}
     job |= {"batch_size": batch_size, "output": str(folder / "output")}
     np.savez(job["calibration"], **calibration)
-    error = _run_job(converter, folder, job, crash_hint)
+    error = _run_job(converter, folder, job, crash_hint(model))
     if error is not None:
-        raise Rejection(_refusal(error))
+        raise Rejection(_refusal(error, model))
     return (folder / "output").read_bytes()
 
 
@@ -212,11 +213,11 @@ def resave_in_child(
         raise ExportError(explain(problem, fix=fix))
 
 
-def _run_job(converter: Converter, folder: Path, job: dict[str, Any], crash_hint: str | None) -> str | None:
+def _run_job(converter: Converter, folder: Path, job: dict[str, Any], hint: str | None) -> str | None:
     """Runs a job with its files in `folder`; returns the child's traceback if the job failed, else None."""
     file, error = folder / "job.json", folder / "error"
     file.write_text(json.dumps(job | {"error": str(error)}))
-    converter.run(file, crash_hint)
+    converter.run(file, hint)
     return error.read_text() if error.exists() else None
 
 
@@ -234,13 +235,10 @@ def _crash(return_code: int, log: str, hint: str | None) -> str:
 _FULL = "Free some space, also in the folder for temporary files (the environment variable TMPDIR)."
 
 
-def _refusal(log: str) -> str:
-    fix = None
+def _refusal(log: str, model: keras.Model) -> str:
     if "No space left on device" in log:
         return explain("The TFLite file could not be written: no space left on the device.", fix=_FULL)
-    if "Select TF ops" in log or "flex op" in log:
-        fix = "Replace the named operations with ones that TFLite has built-in operators for."
-    return explain(f"The TFLite converter rejected the model:\n{useful_lines(log)}\n", fix=fix)
+    return refusal(log, model) or f"The TFLite converter rejected the model:\n{useful_lines(log)}\n"
 
 
 def useful_lines(log: str) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 
 from keras_kd.errors import ConfigurationError, ExportError, explain
 from keras_kd.export._conversion import Converter, Rejection, resave_in_child, run_converter
-from keras_kd.export._saved_model import ModelInput, all_layers, write_saved_model
+from keras_kd.export._saved_model import ModelInput, write_saved_model
 from keras_kd.export.ranges import Ranges, measure_ranges
 from keras_kd.litert import Float32, Format, quantize, read_file
 
@@ -67,7 +67,7 @@ class Source:
                 calibration,
                 self.batch_size,
                 converter=self.converter,
-                crash_hint=_rolled_layers(self.model),
+                model=self.model,
             )
 
 
@@ -152,13 +152,3 @@ def _has_integer_weights(content: bytes) -> bool:
     ]
     stored = [one for one in weights if file.stored_bytes(one)]
     return any(one.dtype.startswith("int") for one in stored) or all(one.num_elements < _LARGE for one in stored)
-
-
-def _rolled_layers(model: keras.Model) -> str | None:
-    """Advice on recurrent layers that are loops in the graph, on which int8 conversion crashes; None without any."""
-    layers = all_layers(model)
-    rolled = [layer for layer in layers if isinstance(layer, keras.layers.RNN) and not layer.unroll]
-    if not rolled:
-        return None
-    names = ", ".join(f"{type(layer).__name__} {layer.name!r}" for layer in rolled)
-    return f"Rolled recurrent layers are a known cause: rebuild the model with unroll=True in {names}."

@@ -14,7 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_kd.errors import ConfigurationError, ExportError, explain
+from keras_kd.errors import ConfigurationError, ExportError, explain, without_colors
 from keras_kd.export.quantized import traced
 from keras_kd.keras_private import all_layers
 
@@ -136,7 +136,8 @@ def write_saved_model(model: keras.Model, inputs: list[ModelInput], batch_size: 
             archive.write_out(str(folder), verbose=False)
     except Exception as error:
         shapes = ", ".join(f"{one.name} {(batch_size, *one.shape)}" for one in inputs)
-        raise ExportError(f"Keras could not export the model with the static inputs {shapes}: {error}") from error
+        reason = without_colors(str(error))
+        raise ExportError(f"Keras could not export the model with the static inputs {shapes}: {reason}") from error
 
 
 def resave(

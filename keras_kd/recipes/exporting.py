@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,12 +12,25 @@ import keras
 
 from keras_kd.compression import strip
 from keras_kd.data import DataSource, calibration_samples, open_source
-from keras_kd.errors import ConfigurationError, explain
-from keras_kd.export import Converter, ExportResult, Metadata, export_tflite, has_ranges_for, is_fake_quantized
+from keras_kd.data.sources.records import Scaling
+from keras_kd.errors import ConfigurationError, check_choice, explain
+from keras_kd.export import (
+    Converter,
+    ExportResult,
+    Metadata,
+    Pixels,
+    export_tflite,
+    has_ranges_for,
+    is_fake_quantized,
+    spanning,
+    with_processing,
+)
+from keras_kd.export.tflite import MAX_COMPARED
 from keras_kd.litert import Format, get_format
-from keras_kd.recipes.file_metadata import ends
-from keras_kd.recipes.models import load_file
+from keras_kd.recipes.file_metadata import ends, processed_ends
+from keras_kd.recipes.model_files import load_file
 
+_MOST_VALUES = 10**8
 _RESIZED = ("folder", "tfds")
 
 
@@ -29,6 +44,8 @@ def export_files(
     value_range: tuple[float, float] = (0.0, 1.0),
     num_samples: int = 200,
     batch_size: int = 1,
+    preprocess: str | None = None,
+    postprocess: str | None = None,
 ) -> Iterator[ExportResult]:
     """Exports a trained model in several formats, one after the other, as `NAME_FORMAT.tflite`.
 
@@ -42,6 +59,10 @@ def export_files(
         value_range: the values of black and white that the model takes.
         num_samples: the number of calibration samples.
         batch_size: of the files.
+        preprocess: `"pixels"` for files that take pixels from 0 to 255, and scale them to `value_range`. None for files
+            that take what the model takes.
+        postprocess: `"softmax"` or `"argmax"` for files that return probabilities or the number of a class; None for
+            files that return what the model returns. See `keras_kd.export.with_processing`.
 
     Yields:
         An `ExportResult` for each format.
@@ -51,31 +72,74 @@ def export_files(
         ExportError: the converter rejected the model, or the outputs of a file do not match the model's.
     """
     path, forms = Path(model), [get_format(name) for name in dict.fromkeys(formats)]
+    check_choice("preprocess", preprocess, (None, "pixels"))
+    pixels = None if preprocess is None else Pixels.of_range(*value_range)
     if not path.is_file():
         problem = "The model file does not exist."
         raise ConfigurationError(
             explain(problem, received=str(path), expected="a file that model.save('NAME.keras') wrote")
         )
     loaded = load_file(path)
+    _check_size(loaded)
     _check_calibrated(loaded, forms, data)
-    samples, metadata = None, Metadata(name=path.stem)
+    processed = functools.cache(functools.partial(_processed, loaded, pixels, postprocess))
+    models = [processed(not is_fake_quantized(loaded) or has_ranges_for(loaded, form)) for form in forms]
+    calibration, samples, metadata = None, None, Metadata(name=path.stem)
     if data is not None:
         source = _opened(loaded, data, image_size, value_range)
-        samples = calibration_samples(source.train, num_samples)
-        metadata = Metadata(name=path.stem, **ends(loaded, source, value_range))
+        calibration = calibration_samples(source.train, num_samples)
+        if pixels is not None:
+            _check_scaled(source)
+            images = pixels.of_inputs(calibration)
+            calibration, samples = spanning(images), images[:MAX_COMPARED]
+        described = ends(loaded, source, value_range)
+        metadata = Metadata(name=path.stem, **processed_ends(described, preprocess, postprocess))
     folder = path.parent if folder is None else Path(folder)
     with Converter() as converter:
-        for form in forms:
-            is_plain = not is_fake_quantized(loaded) or has_ranges_for(loaded, form)
+        for form, prepared in zip(forms, models, strict=True):
             yield export_tflite(
-                loaded if is_plain else strip(loaded),
+                prepared,
                 folder / f"{path.stem}_{form.name}.tflite",
                 format=form.name,
-                calibration=samples,
+                calibration=calibration,
+                samples=samples,
                 batch_size=batch_size,
                 metadata=metadata,
                 converter=converter,
             )
+
+
+def _processed(model: keras.Model, pixels: Pixels | None, postprocess: str | None, is_plain: bool) -> keras.Model:
+    """The model to export: itself if `is_plain`, else without its fake quantization; with its processing."""
+    model = model if is_plain else strip(model)
+    if pixels is None and postprocess is None:
+        return model
+    return with_processing(model, preprocess=pixels, postprocess=postprocess)
+
+
+def _check_size(model: keras.Model) -> None:
+    """Refuses inputs that no phone takes, which would fill the memory here: a file may declare any size."""
+    for tensor in getattr(model, "inputs", None) or []:
+        if math.prod(length or 1 for length in tensor.shape[1:]) > _MOST_VALUES:
+            raise ConfigurationError(
+                explain(
+                    f"Input {tensor.name!r} is too large.",
+                    received=f"shape {tuple(tensor.shape)}",
+                    expected=f"at most {_MOST_VALUES:,} values",
+                )
+            )
+
+
+def _check_scaled(source: DataSource) -> None:
+    scaling = source.train.scaling
+    if scaling == Scaling(dtype=scaling.dtype):
+        raise ConfigurationError(
+            explain(
+                "The data are not scaled from pixels, so that a file cannot scale them.",
+                received="preprocess='pixels', and data that the model takes as they are stored",
+                expected="images that are stored as integers",
+            )
+        )
 
 
 def _check_calibrated(model: keras.Model, forms: Sequence[Format], data: str | None) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -44,6 +46,18 @@ def ends(model: keras.Model, source: DataSource, value_range: tuple[float, float
         "inputs": _input(source, value_range) if len(model.inputs) == 1 else {},
         "outputs": _output(model, source) if len(model.outputs) == 1 else {},
     }
+
+
+def processed_ends(described: Mapping[str, Any], preprocess: str | None, postprocess: str | None) -> dict[str, Any]:
+    """What `ends` returned, for a file that scales pixels (`preprocess`) or ends in softmax or argmax."""
+    inputs, outputs = described["inputs"], described["outputs"]
+    if preprocess is not None and isinstance(inputs, InputInfo):
+        inputs = dataclasses.replace(inputs, description="pixels from 0 to 255", mean=0.0, std=1.0)
+    if postprocess is not None and isinstance(outputs, OutputInfo):
+        is_index = postprocess == "argmax"
+        about = "the number of the class with the largest score, from 0" if is_index else "probabilities"
+        outputs = dataclasses.replace(outputs, description=about, labels_are_of_values=is_index)
+    return {"inputs": inputs, "outputs": outputs}
 
 
 def metadata_settings(checked: CheckedRecipe) -> dict[str, Any]:

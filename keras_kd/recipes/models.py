@@ -5,9 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import traceback
-import zipfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -16,6 +14,7 @@ from keras_kd import data, models
 from keras_kd.errors import ConfigurationError, explain
 from keras_kd.keras_private import all_layers
 from keras_kd.recipes.engine.folder import settings_key
+from keras_kd.recipes.model_files import first_line, load_file
 from keras_kd.teachers.frozen import fingerprint
 
 
@@ -51,26 +50,6 @@ def build(name: str, source: data.DataSource, seed: int) -> keras.Model:
     return models.build(name, input_shape=shape, num_classes=num_classes)
 
 
-def load_file(path: str | Path) -> keras.Model:
-    """A model from a `.keras` file.
-
-    Raises:
-        ConfigurationError: it is not a `.keras` file, or contains classes that this process does not know.
-    """
-    try:
-        if Path(path).is_file() and not zipfile.is_zipfile(path):
-            raise ValueError("not a .keras file, or a damaged one")  # Keras' message would say that it is missing
-        return keras.models.load_model(path, compile=False)
-    except Exception as error:  # broken files raise many kinds of errors in Keras
-        raise ConfigurationError(
-            explain(
-                f"the file cannot be loaded: {_first_line(error)}.",
-                received=str(path),
-                expected="what model.save('NAME.keras') writes",
-            )
-        ) from error
-
-
 def import_function(name: str) -> Callable[..., keras.Model]:
     """The function that `module:function` names."""
     module, _, function = name.partition(":")
@@ -80,7 +59,7 @@ def import_function(name: str) -> Callable[..., keras.Model]:
     except Exception as error:  # the user's module may raise anything
         raise ConfigurationError(
             explain(
-                f"{_first_line(error)}.",
+                f"{first_line(error)}.",
                 received=name,
                 expected="module:function, importable from here",
             )
@@ -104,13 +83,8 @@ def _call(function: Callable[..., keras.Model], name: str, **available: Any) -> 
     except Exception as error:  # the user's function may raise anything
         where = traceback.extract_tb(error.__traceback__)[:2][-1]
         raise ConfigurationError(
-            f"{name} failed: {_first_line(error)} ({where.filename}, line {where.lineno})"
+            f"{name} failed: {first_line(error)} ({where.filename}, line {where.lineno})"
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    text = (str(error).strip().splitlines() or [""])[0].rstrip(".")
-    return text if isinstance(error, (ImportError, ValueError)) and text else f"{type(error).__name__}: {text}"
 
 
 def identity(model: keras.Model) -> str:

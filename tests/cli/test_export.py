@@ -24,11 +24,21 @@ def test_a_line_for_each_file(export, tmp_path):
     assert {str(tensor.dtype) for tensor in litert.Model(tmp_path / "net_int8.tflite").inputs.values()} == {"int8"}
 
 
+def test_files_from_pixels_to_probabilities(export, tmp_path):
+    result = export("--data", "digits", "--samples", "9", "--preprocess", "pixels", "--postprocess", "softmax")
+    assert result.exit_code == 0
+    assert list(litert.Model(tmp_path / "net_float32.tflite").outputs) == ["probabilities"]
+
+
 def test_what_goes_wrong(export, invoke, tmp_path):
+    content, damaged = bytearray((tmp_path / "net.keras").read_bytes()), tmp_path / "damaged.keras"
+    content[len(content) // 2] ^= 1
+    damaged.write_bytes(content)
     for result, part in (
         (export("--format", "int8"), "--data"),
         (export("--format", "int9"), "'int16x8'"),
         (invoke("export", str(tmp_path / "none.keras")), "model file does not exist"),
+        (invoke("export", str(damaged)), "a damaged file"),
     ):
-        assert result.exit_code == 1 and part in " ".join(result.stderr.split()) and "Traceback" not in result.stderr
+        assert result.exit_code == 2 and part in " ".join(result.stderr.split()) and "Traceback" not in result.stderr
     assert not list(tmp_path.glob("*.tflite"))

@@ -75,6 +75,40 @@ def test_a_model_whose_scores_are_unknown(tmp_path):
     assert found.labels == tuple("0123456789") and found.description == ""
 
 
+def test_files_from_pixels_to_classes(model_file, tmp_path, digits):
+    settings = {"data": "digits", "preprocess": "pixels", "postprocess": "argmax"}
+    results = list(export_files(model_file, ["float32", "int8"], **settings))
+    images = digits[0][:50]
+    expected = np.asarray(keras.models.load_model(model_file)(images)).argmax(-1)
+    for result in results:
+        (classes,) = litert.Model(result.path).predict(np.rint(images * 255).astype("float32")).values()
+        assert classes.dtype == np.int32 and np.mean(classes == expected) >= 0.95
+        found = kd.export.read_metadata(result.path)
+        (image,), (index,) = found.inputs.values(), found.outputs.values()
+        assert (image.mean, image.std) == ((0.0,), (1.0,)) and "class" in index.description
+        assert index.labels == tuple("0123456789") and index.labels_are_of_values
+    (image,) = kd.export.inspect_tflite(results[1].path).signatures[0].inputs.values()
+    assert (image.scale, image.zero_point) == (1.0, -128)
+
+
+def test_probabilities_of_a_fake_quantized_model(tmp_path, make_model, digits):
+    aware = kd.compression.QuantizationAware().apply(make_model(), verbose=False)
+    aware.compile("sgd", "mse")
+    aware.fit(digits[0][:32], np.zeros((32, 10)), verbose=0)
+    aware.save(tmp_path / "aware.keras")
+    for result in export_files(tmp_path / "aware.keras", ["int8", "float32"], postprocess="softmax"):
+        (scores,) = litert.Model(result.path).predict(digits[0][:9]).values()
+        np.testing.assert_allclose(scores.sum(-1), 1, atol=0.05)
+
+
+def test_data_without_pixels(tmp_path):
+    np.savez(tmp_path / "x.npz", x=np.random.default_rng(0).random((40, 4), "float32"), y=np.arange(40) % 2)
+    keras.Sequential([keras.Input((4,)), layers.Dense(2)]).save(tmp_path / "net.keras")
+    settings = {"data": f"npz:{tmp_path / 'x.npz'}", "preprocess": "pixels"}
+    with pytest.raises(ConfigurationError, match="not scaled from pixels"):
+        list(export_files(tmp_path / "net.keras", ["float32"], **settings))
+
+
 @pytest.mark.parametrize(
     "name, settings, message",
     [
@@ -83,6 +117,8 @@ def test_a_model_whose_scores_are_unknown(tmp_path):
         ("net.keras", {"formats": ["int9"]}, "Invalid 'format'"),
         ("net.keras", {"formats": ["int8"]}, "needs calibration samples"),
         ("net.keras", {"data": "foo"}, "Unknown data source"),
+        ("net.keras", {"preprocess": "bytes"}, "'pixels'"),
+        ("net.keras", {"postprocess": "top"}, "'argmax'"),
         ("net.keras", {"data": "digits", "num_samples": 0}, "num_samples"),
         ("net.keras", {"data": "digits", "image_size": 16}, "cannot be resized"),
     ],

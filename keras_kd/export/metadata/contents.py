@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from keras_kd.errors import ConfigurationError, explain
+from keras_kd.errors import ConfigurationError, check_choice, explain
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,15 +52,18 @@ class OutputInfo:
     Attributes:
         description: what it is, for people.
         labels: the name of each class, in the order of the output's last dimension; empty if it has none.
+        labels_are_of_values: whether the output contains numbers of classes, counted from 0, which the labels name.
     """
 
     description: str = ""
     labels: tuple[str, ...] = ()
+    labels_are_of_values: bool = False
 
     def __post_init__(self):
         _check_description(self.description)
         is_list = isinstance(self.labels, Iterable) and not isinstance(self.labels, str | bytes)
         labels = tuple(self.labels) if is_list else (self.labels,)
+        check_choice("labels_are_of_values", self.labels_are_of_values, (False, True))
         object.__setattr__(self, "labels", labels)
         wrong = [label for label in labels if not isinstance(label, str) or label and label.splitlines() != [label]]
         if wrong:

@@ -116,7 +116,7 @@ def _pack_output(end: End, info: OutputInfo, num_outputs: int, files: dict[str, 
     if not info.labels:
         return stored
     size = end.shape[-1] if end.shape else 1
-    if len(info.labels) != size:
+    if len(info.labels) != size and not info.labels_are_of_values:
         raise ConfigurationError(
             explain(
                 f"The labels do not fit output {end.name!r} of shape {end.shape}.",
@@ -126,7 +126,8 @@ def _pack_output(end: End, info: OutputInfo, num_outputs: int, files: dict[str, 
         )
     name = "labels.txt" if num_outputs == 1 else f"labels_{len(files)}.txt"
     files[name] = "".join(f"{label}\n" for label in info.labels).encode()
-    entry = {"name": name, "description": "A line for each class.", "type": schema.TENSOR_AXIS_LABELS}
+    kind = schema.TENSOR_VALUE_LABELS if info.labels_are_of_values else schema.TENSOR_AXIS_LABELS
+    entry = {"name": name, "description": "A line for each class.", "type": kind}
     return stored | {"associated_files": [entry]}
 
 
@@ -143,9 +144,10 @@ def _unpack_input(stored: dict[str, Any]) -> InputInfo:
 
 
 def _unpack_output(stored: dict[str, Any], files: Mapping[str, bytes]) -> OutputInfo:
+    kinds = (schema.TENSOR_AXIS_LABELS, schema.TENSOR_VALUE_LABELS)
     labels = [
-        files[file["name"]].decode().splitlines()
+        (tuple(files[file["name"]].decode().splitlines()), file["type"] == schema.TENSOR_VALUE_LABELS)
         for file in stored.get("associated_files", [])
-        if file.get("type") == schema.TENSOR_AXIS_LABELS and file.get("name") in files
+        if file.get("type") in kinds and file.get("name") in files
     ]
-    return OutputInfo(stored.get("description", ""), tuple(next(iter(labels), ())))
+    return OutputInfo(stored.get("description", ""), *next(iter(labels), ((), False)))

@@ -13,7 +13,7 @@ ENTRY = "TFLITE_METADATA"  # the name of the buffer in the file
 MIN_PARSER_VERSION = "1.0.0"
 
 # AssociatedFileType
-DESCRIPTIONS, TENSOR_AXIS_LABELS = 1, 2
+DESCRIPTIONS, TENSOR_AXIS_LABELS, TENSOR_VALUE_LABELS = 1, 2, 3
 # ColorSpaceType
 RGB, GRAYSCALE = 1, 2
 

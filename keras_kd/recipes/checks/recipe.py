@@ -19,7 +19,8 @@ from keras_kd.recipes.checks.models import check_apart, check_builds, check_mode
 from keras_kd.recipes.checks.settings import check_schedules, check_settings, trained_models
 from keras_kd.recipes.checks.teachers import check_losses, check_teacher
 from keras_kd.recipes.compressing import make_transform
-from keras_kd.recipes.models import build, identity, is_file, load_file
+from keras_kd.recipes.model_files import load_file
+from keras_kd.recipes.models import build, identity, is_file
 from keras_kd.recipes.reading.schema import Recipe, Training
 from keras_kd.recipes.task import RecipeTask
 from keras_kd.teachers import FrozenTeacher, Teacher
