@@ -25,6 +25,7 @@ _NAMES = {
 _SAVED_BY_NAME = (
     "compression",
     "distillers",
+    "export.preparing.in_graph",
     "features",
     "losses",
     "schedules",
