@@ -8,8 +8,17 @@ from keras_kd.evaluation.accuracy import (
     macro_f1,
     measure,
 )
-from keras_kd.evaluation.benchmark import Latency, compare_latency, litert_latency, measure_latency
 from keras_kd.evaluation.comparison import pareto_front
+from keras_kd.evaluation.latency import (
+    Benchmark,
+    Latency,
+    Ratio,
+    Speed,
+    benchmark_models,
+    compare_latency,
+    litert_latency,
+    measure_latency,
+)
 from keras_kd.evaluation.page import write_html
 from keras_kd.evaluation.plots import reliability
 from keras_kd.evaluation.report import Report, write_json
@@ -19,16 +28,20 @@ from keras_kd.evaluation.runners import KerasRunner, Runner, TFLiteRunner, file_
 from keras_kd.tasks import Scores
 
 __all__ = [
+    "Benchmark",
     "KerasRunner",
     "Latency",
     "ModelRow",
+    "Ratio",
     "Report",
     "Role",
     "Runner",
     "Scores",
+    "Speed",
     "TFLiteRunner",
     "accuracy",
     "agreement",
+    "benchmark_models",
     "compare_latency",
     "confusion_matrix",
     "expected_calibration_error",
