@@ -10,14 +10,17 @@ from keras_kd.evaluation.accuracy import (
 )
 from keras_kd.evaluation.comparison import pareto_front
 from keras_kd.evaluation.latency import (
+    AndroidRun,
     Benchmark,
     Latency,
     Ratio,
     Speed,
+    android_commands,
     benchmark_models,
     compare_latency,
     litert_latency,
     measure_latency,
+    parse_android_log,
 )
 from keras_kd.evaluation.page import write_html
 from keras_kd.evaluation.plots import reliability
@@ -28,6 +31,7 @@ from keras_kd.evaluation.runners import KerasRunner, Runner, TFLiteRunner, file_
 from keras_kd.tasks import Scores
 
 __all__ = [
+    "AndroidRun",
     "Benchmark",
     "KerasRunner",
     "Latency",
@@ -41,6 +45,7 @@ __all__ = [
     "TFLiteRunner",
     "accuracy",
     "agreement",
+    "android_commands",
     "benchmark_models",
     "compare_latency",
     "confusion_matrix",
@@ -51,6 +56,7 @@ __all__ = [
     "measure",
     "measure_latency",
     "pareto_front",
+    "parse_android_log",
     "reliability",
     "write_html",
     "write_json",

@@ -26,6 +26,7 @@ from keras_kd.progress import bar
 
 _KERAS_SCRIPT = Path(_keras_model.__file__)
 _SECONDS_WITHOUT_BAR = 2.0
+_KERAS_IMPORT_SECONDS = 120.0  # of a process on a busy machine, before it loads the model
 _Key = tuple[str, int]  # the name of a model, and a number of threads
 
 
@@ -153,7 +154,7 @@ def _start(entry: _Entry, num_threads: int, *, open_size: int, timeout_s: float)
     number = str(num_threads)
     variables = {"TF_NUM_INTRAOP_THREADS": number, "TF_NUM_INTEROP_THREADS": number, "TF_CPP_MIN_LOG_LEVEL": "2"}
     variables |= {"CUDA_VISIBLE_DEVICES": "-1", "JAX_PLATFORMS": "cpu", "KERAS_BACKEND": keras.backend.backend()}
-    options = {"timeout_s": timeout_s, "variables": variables, "runtime": "Keras"}
+    options = {"timeout_s": timeout_s + _KERAS_IMPORT_SECONDS, "variables": variables, "runtime": "Keras"}
     return TimedChild(_KERAS_SCRIPT, [path, str(open_size)], **options)
 
 

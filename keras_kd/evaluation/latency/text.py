@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from keras_kd.evaluation.latency.result import Speed
 
 _NUM_KINDS, _NAME_WIDTH = 5, 40
-_HEADER = ("model", "threads", "load ms", "first ms", "p50 ms", "p90 ms", "p99 ms", "memory", "time to the first")
+_HEADER = ("model", "threads", "load ms", "first ms", "p50 ms", "p90 ms", "p99 ms", "memory", "ratio")
 _UNKNOWN = "?"
 _RESOLUTION_MS = 0.01  # of litert-benchmark
 
@@ -50,7 +50,7 @@ def _notes(speeds: Sequence[Speed], machine: Mapping[str, str]) -> list[str]:
     notes = [
         f"{runs}, random inputs; {runtimes}; {machine['processor']}, {machine['num_cores']} cores.",
         "Memory: growth of the process from before the file was loaded to its peak.",
-        f"Time to the first: median over the rounds of the ratio to {first.name}, with the smallest and the largest.",
+        f"Ratio: p50 to that of {first.name} in the same round; median, smallest and largest of the rounds.",
     ]
     shapes = {", ".join(f"{name} {what}" for name, what in one.inputs.items()): one.name for one in reversed(speeds)}
     notes += [f"Input: {shape} ({name})." for shape, name in reversed(shapes.items())]

@@ -16,6 +16,7 @@ from typing import IO, Any
 
 from keras_kd.errors import ConfigurationError, check_number, explain
 from keras_kd.litert.children import environment, failure
+from keras_kd.litert.timing.serving import REPLY
 
 FILE_SCRIPT = Path(__file__).with_name("_file.py")
 _RUNS_IN_FIRST = 10  # no run of a model takes more than this many times its first one, except in one that hangs
@@ -126,10 +127,11 @@ class TimedChild:
 
 
 def _read(stdout: IO[str], replies: queue.SimpleQueue[str]) -> None:
-    """Passes lines on, then an empty text."""
+    """Passes answers on, then an empty text."""
     with stdout, contextlib.suppress(ValueError):  # bytes that are no text
         for line in stdout:
-            replies.put(line)
+            if line.startswith(REPLY):
+                replies.put(line.removeprefix(REPLY))
     replies.put("")
 
 

@@ -1,7 +1,7 @@
 """The child's side of a timing: one model in one process, and commands on its standard input.
 
-Each command and each answer is a line of JSON. The process ends when its input is closed, which happens however the
-parent ends, and kills itself if a command takes longer than its limit, even in native code.
+Each command is a line of JSON, and so is each answer after its mark. The process ends when its input is closed, which
+happens however the parent ends, and kills itself if a command takes longer than its limit, even in native code.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
+REPLY = "keras_kd timing: "  # begins each answer, since libraries may print before `serve` keeps them quiet
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _GRACE_SECONDS = 5
 
@@ -77,7 +78,7 @@ def serve(subject: Subject) -> None:
                 reply["peak_bytes"] = memory_bytes("VmHWM")
             except (Exception, SystemExit) as error:  # whatever a damaged file causes is for the parent to report
                 reply = {"error": " ".join(str(error).split()) or type(error).__name__}
-        replies.write(json.dumps(reply) + "\n")
+        replies.write(f"{REPLY}{json.dumps(reply)}\n")
         replies.flush()
 
 
