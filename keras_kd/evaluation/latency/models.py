@@ -215,10 +215,19 @@ def _check_files(entries: list[_Entry], failures: dict[str, str]) -> None:
                 file = read_file(entry.path)
                 if not file.graphs[0].operators:
                     raise ConfigurationError(f"{entry.name} has no operators.")
-            elif not entry.path.is_file() or not zipfile.is_zipfile(entry.path):
-                problem, expected = f"{entry.name} is not a Keras model.", "what model.save('NAME.keras') writes"
-                received = "another kind of file" if entry.path.is_file() else "no such file"
-                raise ConfigurationError(explain(problem, received=received, expected=expected))
+            else:
+                _check_keras_file(entry)
+
+
+def _check_keras_file(entry: _Entry) -> None:
+    received = "no such file"
+    if entry.path.is_file():
+        with contextlib.suppress(OSError, zipfile.BadZipFile), zipfile.ZipFile(entry.path) as archive:
+            if {"config.json", "model.weights.h5"} <= set(archive.namelist()):
+                return
+        received = "another kind of file, or a damaged one"
+    problem, expected = f"{entry.name} is not a Keras model.", "what model.save('NAME.keras') writes"
+    raise ConfigurationError(explain(problem, received=received, expected=expected))
 
 
 @contextlib.contextmanager

@@ -3,7 +3,6 @@
 import json
 
 import keras
-import numpy as np
 import pytest
 
 from keras_kd.errors import ConfigurationError
@@ -70,19 +69,19 @@ def measured(tmp_path_factory, pair, pair_file):
     (folder / "pair.tflite").write_bytes(pair_file)
     (folder / "bad.tflite").write_bytes(pair_file[:300])
     files = [folder / name for name in ("pair.tflite", "bad.tflite", "pair.keras")]
-    return benchmark_models(files, threads=[1, 2], **QUICK), files
+    return benchmark_models(files, **QUICK), files
 
 
 def test_a_file_and_its_keras_model(measured):
     found, files = measured
     names = [str(file) for file in files]
-    assert [(one.name, one.num_threads) for one in found.speeds] == [(names[n], k) for n in (0, 2) for k in (1, 2)]
+    assert [(one.name, one.num_threads) for one in found.speeds] == [(names[0], 1), (names[2], 1)]
     for one in found.speeds:
         assert one.latency.num_runs == 6 and len(one.latency.rounds_p50_ms) == 2
         assert sorted(one.inputs.values()) == ["1x3 int32", "1x4 float32"]
         assert 0 < one.latency.p50_ms <= one.latency.p90_ms <= one.latency.p99_ms
         assert one.load_ms > 0 and one.first_run_ms > 0 and one.num_bytes > 0
-    assert found[names[0], 2].ratio.high == found[names[0], 2].ratio.low == 1.0
+    assert found[names[0], 1].ratio.high == found[names[0], 1].ratio.low == 1.0
     assert found[names[2], 1].runtime.startswith("Keras ") and found[names[0], 1].runtime.startswith("LiteRT ")
 
 
@@ -201,7 +200,7 @@ def test_a_keras_model_gets_its_threads_and_no_gpu(fake, monkeypatch, tmp_path):
         (b"text", "text.keras", "another kind of file"),
         (b"text", "text.tflite", "not a LiteRT"),
         (b"text", "text.h5", "not a LiteRT"),
-        (b"PK\x05\x06" + bytes(18), "empty.keras", "empty.keras|not find|load|no item|config"),
+        (b"PK\x05\x06" + bytes(18), "empty.keras", "another kind of file"),
     ],
 )
 def test_what_is_not_a_model(tmp_path, content, name, message):
@@ -209,7 +208,7 @@ def test_what_is_not_a_model(tmp_path, content, name, message):
         (tmp_path / name).write_bytes(content)
     found = benchmark_models([tmp_path / name], **QUICK, **ALONE)
     (problem,) = found.failures.values()
-    assert np.any([part in problem for part in message.split("|")]), problem
+    assert message in problem
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from keras_kd.errors import ConfigurationError
+from keras_kd.litert import Model
 from keras_kd.litert.timing import profile, profile_file
 from keras_kd.litert.timing.profile import summarize
 
@@ -24,18 +25,20 @@ def run(*operators, us=20):
 
 
 @pytest.fixture(scope="module")
-def mixed_file(export_bytes, tmp_path_factory):
-    """Conv3D, which XNNPACK does not run, and layers that it runs; with an open batch."""
-    model = keras.Sequential([keras.Input((4, 6, 6, 1)), layers.Conv3D(4, 2), layers.Flatten(), layers.Dense(3)])
+def mixed_file(tmp_path_factory):
+    """Conv3D, which XNNPACK does not run, and a layer that it runs; with an open batch."""
+    frames = keras.Input((4, 6, 6, 1))
+    model = keras.Model(frames, layers.Dense(3)(layers.Flatten()(layers.Conv3D(4, 2)(frames))))
     path = tmp_path_factory.mktemp("mixed") / "mixed net.tflite"
-    path.write_bytes(export_bytes(model))
+    model.export(str(path), format="litert", verbose=False)
+    assert Model(path).inputs[model.inputs[0].name].shape[0] is None
     return path
 
 
 def test_operators_of_litert_and_kernels_of_xnnpack(mixed_file):
     found = profile_file(mixed_file, num_runs=4, num_threads=2)
     own = [one.name for one in found.operators if not one.is_xnnpack]
-    assert own == ["CONV_3D"]
+    assert "CONV_3D" in own
     assert any(one.name.startswith("Fully Connected") for one in found.operators if one.is_xnnpack)
     assert found.num_runs == 4
     assert 0 < sum(one.mean_us for one in found.operators) <= found.mean_us
