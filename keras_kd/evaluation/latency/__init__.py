@@ -6,7 +6,8 @@ from keras_kd.evaluation.latency.comparing import compare_latency, measure_laten
 from keras_kd.evaluation.latency.exported import litert_latency
 from keras_kd.evaluation.latency.latency import Latency, Ratio, ratio, summarize_times
 from keras_kd.evaluation.latency.models import benchmark_models
-from keras_kd.evaluation.latency.result import Benchmark, Speed
+from keras_kd.evaluation.latency.result import Benchmark
+from keras_kd.evaluation.latency.speed import Speed
 
 __all__ = [
     "AndroidOperator",

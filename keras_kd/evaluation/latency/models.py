@@ -19,7 +19,8 @@ from keras_kd.errors import ConfigurationError, check_integer, check_number, exp
 from keras_kd.evaluation.latency import _keras_model
 from keras_kd.evaluation.latency.comparing import check_settings, take_turns
 from keras_kd.evaluation.latency.latency import ratio, summarize_times
-from keras_kd.evaluation.latency.result import Benchmark, Speed
+from keras_kd.evaluation.latency.result import Benchmark
+from keras_kd.evaluation.latency.speed import Speed
 from keras_kd.litert import read_file
 from keras_kd.litert.timing import FILE_SCRIPT, CrossCheck, Profile, TimedChild, litert_benchmark, profile_file
 from keras_kd.progress import bar

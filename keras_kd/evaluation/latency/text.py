@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
+from keras_kd.evaluation.latency.speed import Speed
 from keras_kd.litert.timing import CrossCheck, Profile
 from keras_kd.quantities import human_bytes
 from keras_kd.tables import cut, format_table
-
-if TYPE_CHECKING:
-    from keras_kd.evaluation.latency.result import Speed
 
 _NUM_KINDS, _NAME_WIDTH = 5, 40
 _HEADER = ("model", "threads", "load ms", "first ms", "p50 ms", "p90 ms", "p99 ms", "memory", "ratio")
