@@ -1,6 +1,8 @@
 """`keras-kd benchmark`."""
 
 import json
+import signal
+import sys
 
 import keras
 import pytest
@@ -139,3 +141,14 @@ def test_a_damaged_file_has_no_commands(invoke, tmp_path):
     (tmp_path / "bad.tflite").write_bytes(b"\x1c\0\0\0TFL3" + bytes(99))
     result = invoke("benchmark", "bad.tflite", "--adb")
     assert result.exit_code == 2 and "bad.tflite is damaged" in result.stderr
+
+
+@pytest.mark.long
+def test_ctrl_c_ends_the_children(start, net, tmp_path):
+    code = "from keras_kd.cli.main import main; main()"
+    run = start(sys.executable, "-c", code, "benchmark", net, "--seconds", "100000", cwd=tmp_path)
+    run.wait_for(lambda: "benchmark: " in run.stdout, "the first round")
+    run.send(signal.SIGINT)
+    done = run.wait()
+    assert (done.returncode, done.stderr) == (130, "\nInterrupted; nothing was finished yet.\n")
+    assert run.others() == []

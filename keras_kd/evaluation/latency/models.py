@@ -198,7 +198,8 @@ def _speeds(
 
 def _entries(files: Sequence[str | Path]) -> list[_Entry]:
     """The files with different names: one that is named twice is measured twice, which shows the noise."""
-    if isinstance(files, (str, Path)) or not files:
+    is_list = isinstance(files, Sequence) and not isinstance(files, (str, bytes))
+    if not (is_list and files and all(isinstance(file, (str, Path)) for file in files)):
         problem, expected = "`files` must list the files.", "at least one path"
         raise ConfigurationError(explain(problem, received=repr(files), expected=expected))
     names: list[str] = []
@@ -213,20 +214,20 @@ def _check_files(entries: list[_Entry], failures: dict[str, str]) -> None:
     for entry in entries:
         with _recording(failures, entry.name):
             if not entry.is_keras:
-                file = read_file(entry.path)
-                if not file.graphs[0].operators:
-                    raise ConfigurationError(f"{entry.name} has no operators.")
+                graph = read_file(entry.path).graphs[0]
+                if not (graph.operators and graph.inputs and graph.outputs):
+                    problem, expected = f"{entry.name} has nothing to run.", "inputs, operators and outputs"
+                    raise ConfigurationError(explain(problem, expected=expected))
             else:
                 _check_keras_file(entry)
 
 
 def _check_keras_file(entry: _Entry) -> None:
-    received = "no such file"
+    received = "no such file" if not entry.path.exists() else "another kind of file, or a damaged one"
     if entry.path.is_file():
         with contextlib.suppress(OSError, zipfile.BadZipFile), zipfile.ZipFile(entry.path) as archive:
             if {"config.json", "model.weights.h5"} <= set(archive.namelist()):
                 return
-        received = "another kind of file, or a damaged one"
     problem, expected = f"{entry.name} is not a Keras model.", "what model.save('NAME.keras') writes"
     raise ConfigurationError(explain(problem, received=received, expected=expected))
 

@@ -1,5 +1,6 @@
 """Files as a whole: real children once, and children that are replaced where failures matter."""
 
+import dataclasses
 import json
 
 import keras
@@ -7,6 +8,7 @@ import pytest
 
 from keras_kd.errors import ConfigurationError
 from keras_kd.evaluation.latency import benchmark_models, models
+from keras_kd.litert import read_file
 from keras_kd.litert.timing import CrossCheck, OperatorTime, Profile
 
 QUICK = {"rounds": 2, "warmup": 1, "min_runs": 6, "min_seconds": 0.0, "progress": False}
@@ -211,11 +213,25 @@ def test_what_is_not_a_model(tmp_path, content, name, message):
     assert message in problem
 
 
+def test_a_folder_and_a_graph_with_nothing_to_run(fake, monkeypatch, tmp_path):
+    (name,) = fake(net=0.002)
+    (tmp_path / "folder.keras").mkdir()
+    file = read_file(name)
+    empty = dataclasses.replace(file, graphs=(dataclasses.replace(file.graphs[0], operators=()),))
+    monkeypatch.setattr(models, "read_file", lambda path: empty)
+    found = benchmark_models(["folder.keras", name], **QUICK)
+    assert "another kind of file" in found.failures["folder.keras"]
+    assert "has nothing to run" in found.failures[name]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"files": []}, "must list the files"),
         ({"files": "net.tflite"}, "must list the files"),
+        ({"files": None}, "must list the files"),
+        ({"files": 5}, "must list the files"),
+        ({"files": [b"net.tflite"]}, "must list the files"),
         ({"threads": []}, "'threads'"),
         ({"threads": 2}, "'threads'"),
         ({"threads": [0]}, "'threads'"),

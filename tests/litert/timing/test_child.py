@@ -52,6 +52,16 @@ def test_a_file_is_loaded_run_and_timed(pair_file, tmp_path):
         assert child.load_ms > 0 and child.first_run_ms > 0
 
 
+def test_a_scalar_input(tmp_path):
+    tf = pytest.importorskip("tensorflow")
+    double = tf.function(lambda x: 2 * x, input_signature=[tf.TensorSpec([], tf.float32)])
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([double.get_concrete_function()], double)
+    (tmp_path / "scalar.tflite").write_bytes(converter.convert())
+    with TimedChild(FILE_SCRIPT, [str(tmp_path / "scalar.tflite"), "1", "1"]) as child:
+        assert child.inputs == {"x": "scalar float32"}
+        assert len(child.time(0, 2, 0.0)) == 2
+
+
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not tell")
 def test_memory_is_that_of_the_model(child):
     """Whatever this process uses; and it is the peak, since the megabytes are freed before the answer."""
