@@ -146,7 +146,7 @@ def test_a_damaged_file_has_no_commands(invoke, tmp_path):
 @pytest.mark.long
 def test_ctrl_c_ends_the_children(start, net, tmp_path):
     code = "from keras_kd.cli.main import main; main()"
-    run = start(sys.executable, "-c", code, "benchmark", net, "--seconds", "100000", cwd=tmp_path)
+    run = start(sys.executable, "-c", code, "benchmark", net, "--seconds", "100000", "--rounds", "100000", cwd=tmp_path)
     run.wait_for(lambda: "benchmark: " in run.stdout, "the first round")
     run.send(signal.SIGINT)
     done = run.wait()
