@@ -42,6 +42,7 @@ def test_the_readme_lists_every_page():
         ("compression.md", 6),
         ("delegates.md", 1),
         ("export.md", 5),
+        ("latency.md", 1),
         ("surgery.md", 4),
         ("tasks.md", 2),
     ],

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from keras_kd import __version__
-from keras_kd.cli import cache, check, microcontroller
+from keras_kd.cli import benchmark, cache, check, microcontroller
 from keras_kd.cli.exporting import show_exports
 from keras_kd.cli.inspecting import show_inspections
 from keras_kd.cli.outcome import say, show
@@ -28,6 +28,7 @@ app = typer.Typer(
 app.add_typer(cache.app, name="cache")
 app.command()(check.check)
 app.command()(microcontroller.microcontroller)
+app.command(cls=benchmark.SeveralNumbers)(benchmark.benchmark)
 
 
 @app.callback(invoke_without_command=True)

@@ -8,8 +8,20 @@ from keras_kd.evaluation.accuracy import (
     macro_f1,
     measure,
 )
-from keras_kd.evaluation.benchmark import Latency, compare_latency, litert_latency, measure_latency
 from keras_kd.evaluation.comparison import pareto_front
+from keras_kd.evaluation.latency import (
+    AndroidRun,
+    Benchmark,
+    Latency,
+    Ratio,
+    Speed,
+    android_commands,
+    benchmark_models,
+    compare_latency,
+    litert_latency,
+    measure_latency,
+    parse_android_log,
+)
 from keras_kd.evaluation.page import write_html
 from keras_kd.evaluation.plots import reliability
 from keras_kd.evaluation.report import Report, write_json
@@ -19,16 +31,22 @@ from keras_kd.evaluation.runners import KerasRunner, Runner, TFLiteRunner, file_
 from keras_kd.tasks import Scores
 
 __all__ = [
+    "AndroidRun",
+    "Benchmark",
     "KerasRunner",
     "Latency",
     "ModelRow",
+    "Ratio",
     "Report",
     "Role",
     "Runner",
     "Scores",
+    "Speed",
     "TFLiteRunner",
     "accuracy",
     "agreement",
+    "android_commands",
+    "benchmark_models",
     "compare_latency",
     "confusion_matrix",
     "expected_calibration_error",
@@ -38,6 +56,7 @@ __all__ = [
     "measure",
     "measure_latency",
     "pareto_front",
+    "parse_android_log",
     "reliability",
     "write_html",
     "write_json",

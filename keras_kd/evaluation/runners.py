@@ -81,7 +81,7 @@ class KerasRunner(Runner):
             _check_single(self.name, kind, len(getattr(model, kind, None) or [model]))
         self._model = model
         self._batch_size = batch_size
-        self._call = _compile(model)
+        self._call = compile_inference(model)
 
     def predict(self, x: np.ndarray) -> np.ndarray:
         x = np.asarray(x)
@@ -155,7 +155,7 @@ def file_sizes(path: str | Path) -> tuple[int, int]:
     return len(content), len(gzip.compress(content))
 
 
-def _compile(model: keras.Model) -> Any:
+def compile_inference(model: keras.Model) -> Callable[[Any], Any]:
     """The model's inference pass as a function of one batch."""
     if keras.backend.backend() != "tensorflow":
         return model.predict_on_batch  # compiled by Keras for the backend

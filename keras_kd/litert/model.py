@@ -191,8 +191,8 @@ class Model:
         return (*self.inputs.values(), *self.outputs.values())
 
     def _allocated_batch(self) -> int:
-        """The first dimension of the first input in the file; 1 if it is open."""
-        return int(self._interpreter.get_input_details()[0]["shape"][0])
+        """The first dimension of the first input in the file; 1 if it is open, or if the input is a scalar."""
+        return int(next(iter(self._interpreter.get_input_details()[0]["shape"]), 1))
 
     # Inputs.
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
 import subprocess
 import sys
 import tempfile
@@ -15,10 +13,9 @@ from typing import Any, Literal
 
 from keras_kd.errors import ConfigurationError, check_number, explain
 from keras_kd.litert import _placement
+from keras_kd.litert.children import environment, failure
 
 _SCRIPT = Path(_placement.__file__)
-_NUM_LINES = 4
-_CHATTER = re.compile(r"^(INFO|WARNING|[IW]\d{4}|\s*$|WARNING: All log)")
 _GPU_ERROR = re.compile(r"(?:Validation error|Failed to create [\w:]+): ([^\[].+)")
 _GPU_COUNTS = re.compile(r"(\d+|No) operations will run on the GPU, and (?:the remaining|all) (\d+)")
 
@@ -113,27 +110,14 @@ def _ask(question: Literal["xnnpack", "gpu"], content: bytes, timeout_s: float) 
         path.write_bytes(content)
         command = [sys.executable, "-P", str(_SCRIPT), question, str(path)]
         try:
-            child = subprocess.run(command, capture_output=True, timeout=timeout_s, check=False, env=_environment())
+            child = subprocess.run(command, capture_output=True, timeout=timeout_s, check=False, env=environment())
         except subprocess.TimeoutExpired:
             problem = f"LiteRT was not finished with the file after {timeout_s:g} s."
             raise ConfigurationError(explain(problem, fix="Export the file again.")) from None
     log = child.stderr.decode(errors="replace")
     if child.returncode:
-        raise ConfigurationError(_failure(child.returncode, log))
+        raise ConfigurationError(failure(child.returncode, log))
     try:
         return json.loads(child.stdout.decode().splitlines()[-1]), log
     except (IndexError, ValueError) as error:
         raise ConfigurationError("LiteRT ended without an answer about the file.") from error
-
-
-def _environment() -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)}
-
-
-def _failure(return_code: int, log: str) -> str:
-    if -return_code in set(signal.Signals):
-        name = signal.Signals(-return_code).name
-        return explain(f"LiteRT crashed on the file ({name}).", fix="The file is damaged: export it again.")
-    lines = [line.strip() for line in log.splitlines() if not _CHATTER.match(line) and "Traceback" not in line]
-    received = " ".join(lines[-_NUM_LINES:])[-400:] or f"exit code {return_code}"
-    return explain("LiteRT does not load the file.", received=received, fix="Export it again.")

@@ -8,8 +8,9 @@ import pytest
 
 from keras_kd.compression import ChannelPruning
 from keras_kd.errors import ConfigurationError
-from keras_kd.evaluation import benchmark
-from keras_kd.evaluation.benchmark import compare_latency, measure_latency
+from keras_kd.evaluation.latency import exported
+from keras_kd.evaluation.latency.comparing import compare_latency, measure_latency, take_turns
+from keras_kd.evaluation.latency.latency import summarize_times
 from keras_kd.evaluation.runners import KerasRunner, Runner, TFLiteRunner
 
 SAMPLE = np.zeros((1, 2), "float32")
@@ -56,8 +57,8 @@ def test_percentiles_are_those_of_numpy_over_the_timed_runs_only(clock):
     times = np.random.default_rng(0).gamma(2.0, 0.003, 200)
     runner = FakeRunner(clock, [9.0] * 7 + list(times))
     latency = measure_latency(runner, SAMPLE, warmup=7, min_runs=200, min_seconds=0, clock=clock)
-    assert latency.p50_ms == pytest.approx(np.percentile(times, 50) * 1000)
-    assert latency.p95_ms == pytest.approx(np.percentile(times, 95) * 1000)
+    for percent in (50, 90, 95, 99):
+        assert getattr(latency, f"p{percent}_ms") == pytest.approx(np.percentile(times, percent) * 1000)
     assert latency.mean_ms == pytest.approx(times.sum() / 200 * 1000)
     assert (latency.num_runs, latency.num_threads, runner.num_prepared) == (200, 3, 1)
 
@@ -79,6 +80,15 @@ def test_models_take_turns_and_their_turns_are_pooled(clock):
     assert list(result) == ["a", "b"]
     assert [latency.num_runs for latency in result.values()] == [6, 6]
     assert [latency.p50_ms for latency in result.values()] == pytest.approx([1.0, 2.0])
+
+
+def test_turns_are_returned_by_round_and_counted():
+    calls, counted = [], []
+    timers = {name: lambda *numbers, name=name: calls.append((name, *numbers)) or [1.0] for name in "ab"}
+    settings = {"rounds": 2, "warmup": 3, "min_runs": 5, "min_seconds": 0.5}
+    assert take_turns(timers, **settings, advance=lambda: counted.append(1)) == {"a": [[1.0]] * 2, "b": [[1.0]] * 2}
+    assert calls == [(name, 3, 3, 0.25) for name in "abab"]
+    assert len(counted) == 4
 
 
 def test_a_machine_that_slows_down_slows_all_models(clock):
@@ -137,15 +147,15 @@ def test_real_runners(net, float_file, int8_file, images):
 
 def test_litert_latency_measures_the_file_of_a_model(monkeypatch):
     """Of a model without some of its channels as well, whose file the export compares with it."""
-    monkeypatch.setattr(benchmark, "export_tflite", functools.partial(benchmark.export_tflite, isolate=False))
+    monkeypatch.setattr(exported, "export_tflite", functools.partial(exported.export_tflite, isolate=False))
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8, activation="relu"), keras.layers.Dense(2)])
-    measure = benchmark.litert_latency(np.zeros((1, 4), "float32"), min_runs=3, min_seconds=0, warmup=1)
-    monkeypatch.setattr(benchmark, "measure_latency", lambda runner, sample, **settings: timed(runner, settings))
+    measure = exported.litert_latency(np.zeros((1, 4), "float32"), min_runs=3, min_seconds=0, warmup=1)
+    monkeypatch.setattr(exported, "measure_latency", lambda runner, sample, **settings: timed(runner, settings))
 
     def timed(runner, settings):
         assert runner.predict(np.ones((3, 4))).shape == (3, 2) and runner.num_threads == 1 and settings["min_runs"] == 3
-        return benchmark.summarize_times([0.001, 0.002, 0.003])
+        return summarize_times([[0.001, 0.002, 0.003]])
 
     assert measure(ChannelPruning(parameters=0.5).apply(model, verbose=False)) == pytest.approx(0.002)
     with pytest.raises(ConfigurationError, match="batch of one"):
-        benchmark.litert_latency(np.zeros((2, 4)))
+        exported.litert_latency(np.zeros((2, 4)))
