@@ -25,7 +25,6 @@ _NAMES = {
 _SAVED_BY_NAME = (
     "compression",
     "distillers",
-    "export.preparing.in_graph",
     "features",
     "losses",
     "schedules",

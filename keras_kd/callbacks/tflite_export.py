@@ -12,8 +12,9 @@ import keras
 from keras_kd.errors import ConfigurationError, ExportError, Notice, check_choice, explain
 from keras_kd.export import Converter, ExportResult, export_tflite
 from keras_kd.export._checks import check_calibration, check_target
+from keras_kd.export.metadata import Metadata, check_metadata
 from keras_kd.export.quantized import is_fake_quantized
-from keras_kd.litert import get_format
+from keras_kd.litert import Format, get_format
 
 _HIGHER_IS_BETTER = ("acc", "auc", "f1", "f_", "iou", "precision", "recall")
 _LOWER_IS_BETTER = ("loss", "error", "entropy", "divergence", "mae", "mape", "mse", "msle")
@@ -26,12 +27,13 @@ class TFLiteExport(keras.callbacks.Callback):
 
     Args:
         path: the file to write; its name ends in `.tflite`.
-        format: one of `keras_kd.litert.FORMATS`: `"float32"`, `"int8"`, ...
+        format: as in `export_tflite`: `"float32"`, `"int8"`, ...
         calibration: real inputs for the formats with integer activations, scaled as in training, `[samples, ...]`; not
             needed by a student trained with quantization awareness.
         monitor: None exports once, at the end. A metric's name (`"val_accuracy"`) keeps the weights of its best epoch
             in memory and exports those at the end.
         mode: `"min"`, `"max"`, or `"auto"`, which infers the direction from the metric's name.
+        metadata: what an app needs to know about the model, written into the file.
         every_improvement: export each time the monitored metric improves, so that a file exists early. One child
             process serves all exports of a training.
 
@@ -49,18 +51,22 @@ class TFLiteExport(keras.callbacks.Callback):
         self,
         path: str | Path,
         *,
-        format: str = "float32",
+        format: str | Format = "float32",
         calibration: Any = None,
         monitor: str | None = None,
         mode: str = "auto",
+        metadata: Metadata | None = None,
         every_improvement: bool = False,
     ):
         super().__init__()
         self.path = check_target(path)
-        self.format = get_format(format).name
+        self.format = get_format(format)
         self.calibration = calibration
         self.monitor = monitor
         self.mode = _direction(monitor, mode)
+        if metadata is not None:
+            check_metadata(metadata)
+        self.metadata = metadata
         self.every_improvement = every_improvement
         self.result: ExportResult | None = None
         self.error: Exception | None = None
@@ -70,7 +76,7 @@ class TFLiteExport(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         if not is_fake_quantized(self._student):
-            check_calibration(get_format(self.format), self.calibration)
+            check_calibration(self.format, self.calibration)
         self.best, self._best_weights = None, None
         self._converter.close()  # left open by a training that ended in an exception
 
@@ -123,6 +129,7 @@ class TFLiteExport(keras.callbacks.Callback):
                 self.path,
                 format=self.format,
                 calibration=self.calibration,
+                metadata=self.metadata,
                 converter=self._converter,
             )
             self.error = None

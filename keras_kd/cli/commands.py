@@ -16,6 +16,7 @@ from keras_kd.cli.exporting import show_exports
 from keras_kd.cli.inspecting import show_inspections
 from keras_kd.cli.outcome import say, show
 from keras_kd.cli.recipe import OutputDir, Overrides, Overwrite, loading, recipe_command
+from keras_kd.litert import FORMATS
 from keras_kd.recipes import Recipe, compression_recipe, default_text
 
 app = typer.Typer(
@@ -71,12 +72,13 @@ def compress(
     show(report, recipe.folder, console)
 
 
+Formats = Annotated[list[str], typer.Option("--format", help=f"{', '.join(FORMATS)}; may be repeated.")]
+
+
 @app.command()
 def export(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A trained .keras file.")],
-    formats: Annotated[
-        list[str], typer.Option("--format", help="float32, float16, dynamic, int8 or int16x8; may be repeated.")
-    ] = ["float32"],  # noqa: B006  typer copies it
+    formats: Formats = ["float32"],  # noqa: B006  typer copies it
     data: Annotated[
         str | None, typer.Option(help="Calibration data and labels: digits, tfds:NAME, folder:PATH or npz:PATH.")
     ] = None,
@@ -94,10 +96,16 @@ def export(
         str | None,
         typer.Option(help="'softmax' or 'argmax': the files return probabilities, or the number of a class."),
     ] = None,
+    max_accuracy_drop: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0, help="Also write the smallest file whose accuracy drops by at most so many points on --data."
+        ),
+    ] = None,
 ) -> None:
     """Export a trained model to checked .tflite files."""
     options = {"data": data, "folder": output_dir, "image_size": image_size, "value_range": value_range}
-    options |= {"preprocess": preprocess, "postprocess": postprocess}
+    options |= {"preprocess": preprocess, "postprocess": postprocess, "max_accuracy_drop": max_accuracy_drop}
     show_exports(model, formats, num_samples=samples, batch_size=batch_size, **options)
 
 

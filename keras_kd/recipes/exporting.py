@@ -17,8 +17,10 @@ from keras_kd.errors import ConfigurationError, check_choice, explain
 from keras_kd.export import (
     Converter,
     ExportResult,
+    GuardedExport,
     Metadata,
     Pixels,
+    export_guarded,
     export_tflite,
     has_ranges_for,
     is_fake_quantized,
@@ -46,7 +48,8 @@ def export_files(
     batch_size: int = 1,
     preprocess: str | None = None,
     postprocess: str | None = None,
-) -> Iterator[ExportResult]:
+    max_accuracy_drop: float | None = None,
+) -> Iterator[ExportResult | GuardedExport]:
     """Exports a trained model in several formats, one after the other, as `NAME_FORMAT.tflite`.
 
     Args:
@@ -63,9 +66,11 @@ def export_files(
             that take what the model takes.
         postprocess: `"softmax"` or `"argmax"` for files that return probabilities or the number of a class; None for
             files that return what the model returns. See `keras_kd.export.with_processing`.
+        max_accuracy_drop: writes `NAME_guarded.tflite` too, the smallest file whose measure on the validation split
+            drops by no more, in points for shares such as accuracy. See `keras_kd.export.export_guarded`.
 
     Yields:
-        An `ExportResult` for each format.
+        An `ExportResult` for each format, then a `GuardedExport`.
 
     Raises:
         ConfigurationError: the file is not a model, or the data are missing, unknown, or do not fit it.
@@ -82,6 +87,8 @@ def export_files(
     loaded = load_file(path)
     _check_size(loaded)
     _check_calibrated(loaded, forms, data)
+    if max_accuracy_drop is not None:
+        _check_guard(loaded, data, preprocess or postprocess)
     processed = functools.cache(functools.partial(_processed, loaded, pixels, postprocess))
     models = [processed(not is_fake_quantized(loaded) or has_ranges_for(loaded, form)) for form in forms]
     calibration, samples, metadata = None, None, Metadata(name=path.stem)
@@ -107,6 +114,33 @@ def export_files(
                 metadata=metadata,
                 converter=converter,
             )
+        if max_accuracy_drop is not None:
+            yield export_guarded(
+                loaded,
+                folder / f"{path.stem}_guarded.tflite",
+                max_accuracy_drop=max_accuracy_drop,
+                validation=source.validation.arrays(),
+                calibration=calibration,
+                task=source.task,
+                batch_size=batch_size,
+                metadata=metadata,
+                converter=converter,
+            )
+
+
+def _check_guard(model: keras.Model, data: str | None, processing: str | None) -> None:
+    problem = received = fix = None
+    if data is None:
+        received, fix = "no data", "Name them: `data` (`--data`)."
+    elif processing is not None:
+        received, fix = f"{processing!r}, which changes what a file takes or returns", "Export that in a second call."
+    elif is_fake_quantized(model):
+        received, fix = "a fake-quantized model, which has the ranges of int8", "Export it as int8."
+    if received is not None:
+        problem = "The guard cannot measure the files."
+        raise ConfigurationError(
+            explain(problem, received=received, expected="a plain model and its validation data", fix=fix)
+        )
 
 
 def _processed(model: keras.Model, pixels: Pixels | None, postprocess: str | None, is_plain: bool) -> keras.Model:

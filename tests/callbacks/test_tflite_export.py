@@ -12,6 +12,7 @@ from keras_kd.callbacks import TFLiteExport, tflite_export
 from keras_kd.errors import ConfigurationError, ExportError, Notice
 from keras_kd.evaluation import TFLiteRunner
 from keras_kd.export import Converter
+from keras_kd.litert import get_format
 
 
 @pytest.fixture
@@ -109,8 +110,11 @@ def test_the_example_of_the_readme(make_model, digits, tmp_path, in_process):
 
 
 def test_without_a_monitor_the_last_student_is_exported(model, fit, digits, tmp_path, in_process):
-    export = TFLiteExport(tmp_path / "new" / "student.tflite")
+    metadata = kd.export.Metadata(name="digits", outputs=kd.export.OutputInfo(labels=list("0123456789")))
+    export = TFLiteExport(tmp_path / "new" / "student.tflite", metadata=metadata)
     fit(model, export)
+    (scores,) = kd.export.read_metadata(export.path).outputs.values()
+    assert scores.labels == tuple("0123456789")
     x = digits[0][:50]
     expected = model.predict(x, verbose=0)
     np.testing.assert_allclose(TFLiteRunner(tmp_path / "new" / "student.tflite").predict(x), expected, atol=1e-4)
@@ -228,8 +232,10 @@ def test_a_failed_export_keeps_the_training_and_the_old_file(
 
 
 def test_incompatible_settings_are_rejected_before_training(path, model, fit):
-    with pytest.raises(ConfigurationError, match="'int4'.*one of 'float32', 'float16'"):
-        TFLiteExport(path, format="int4")
+    with pytest.raises(ConfigurationError, match="'int2'.*one of 'float32', 'float16'"):
+        TFLiteExport(path, format="int2")
+    with pytest.raises(ConfigurationError, match="Invalid 'metadata'"):
+        TFLiteExport(path, metadata={"name": "net"})
     before = model.get_weights()
     with pytest.raises(ConfigurationError, match="needs `calibration`"):
         fit(model, TFLiteExport(path, format="int8"))
@@ -275,7 +281,7 @@ def test_an_export_after_a_failed_one_clears_the_error(model, fit, path, in_proc
     export = TFLiteExport(path, format="int8", calibration=np.zeros((0, 8, 8, 1), "float32"))
     with pytest.warns(Notice, match="'calibration'"):
         fit(model, export, epochs=1)
-    export.format, export.calibration = "float32", None
+    export.format, export.calibration = get_format("float32"), None
     fit(model, export, epochs=1)
     assert export.error is None and export.result.path == path
     assert TFLiteRunner(path).predict(np.zeros((2, 8, 8, 1), "float32")).shape == (2, 10)

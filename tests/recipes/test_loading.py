@@ -183,7 +183,7 @@ WRONG = [
     ("distillation.temperature=[1]", "distillation.temperature: invalid value.", "a number or a schedule"),
     ("export.formats=int8", "export.formats: invalid value.", "Received: 'int8'", "a list"),
     ("export.formats=[]", "export.formats: invalid value.", "Received: []", "at least one"),
-    ("export.formats=[int8, int4]", "export.formats.1: invalid value.", "'int4'", "'float32', 'float16', 'dynamic'"),
+    ("export.formats=[int8, int2]", "export.formats.1: invalid value.", "'int2'", "'float32', 'float16', 'dynamic'"),
     ("export.formats=[[int8]]", "export.formats.0: invalid value."),
     ("export.num_threads=0", "export.num_threads: invalid value."),
     ("few_labels.num_labels=0", "few_labels.num_labels: invalid value."),
@@ -261,7 +261,7 @@ def test_a_bad_file_is_explained(load, text, parts):
 
 
 def test_all_wrong_keys_are_reported_at_once(load):
-    message = refusal(load, MINIMAL, "sed=1", "student.epochs=0", "export.formats=[int4]", "distillation.alpha=x")
+    message = refusal(load, MINIMAL, "sed=1", "student.epochs=0", "export.formats=[int2]", "distillation.alpha=x")
     lines = message.splitlines()
     assert [line.split(":")[0] for line in lines] == ["sed", "student.epochs", "distillation.alpha", "export.formats.0"]
 

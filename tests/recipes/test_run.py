@@ -93,7 +93,15 @@ def test_the_files_of_a_run(finished):
     others = ("diagnosis", "measurements", "export_teacher", "export_float32", "export_int8")
     stamps = {f".state/{id}.json" for id in (*trained, *others)}
     results = {"teacher.keras", "student.keras", "student_float32.tflite", "student_int8.tflite"}
-    results |= {"labels.txt", "history.json", "report.json", "report.html", "teacher_diagnosis.json"}
+    results |= {
+        "student_float32.md",
+        "student_int8.md",
+        "labels.txt",
+        "history.json",
+        "report.json",
+        "report.html",
+        "teacher_diagnosis.json",
+    }
     assert set(files(folder)) == state | stamps | results
     assert (folder / "labels.txt").read_text() == "".join(f"{digit}\n" for digit in range(10))
     assert "<html" in (folder / "report.html").read_text()
@@ -260,6 +268,18 @@ def test_another_format_is_exported_alone(copy, run_recipe):
     assert all(after[name] == before[name] for name in before if name.endswith((".tflite", ".keras")))
     assert "student_dynamic.tflite" in after
     assert report.rows[-1].id == report.confusion_of == "export_dynamic"
+
+
+def test_a_guarded_file_is_exported_and_measured(copy, run_recipe):
+    report, _ = run_recipe(copy, FEW, "export.max_accuracy_drop=2")
+    row = report.rows[-1]
+    student = next(one for one in report.rows if one.id == DISTILLED)
+    assert (
+        row.id == "export_guarded" and row.values["accuracy"] >= student.values["accuracy"] - 0.05
+    )  # of the test split
+    found = kd.export.read_metadata(copy / "student_guarded.tflite")
+    assert "student_guarded.md" in files(copy) and found.provenance["recipe"]["name"]
+    assert row.num_bytes == (copy / "student_guarded.tflite").stat().st_size
 
 
 def test_a_failed_export_keeps_what_was_trained(finished, folder, make_recipe, monkeypatch):

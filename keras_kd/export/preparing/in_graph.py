@@ -129,7 +129,8 @@ def with_processing(
 ) -> keras.Model:
     """A model that takes raw pixels, or returns probabilities or classes, around a model that does not.
 
-    It shares the layers and weights of the model; inputs keep their names. A scaled input is float32, so that a file in
+    It shares the layers and weights of the model; inputs keep their names. A saved one that ends in argmax is loaded
+    after `import keras_kd.export`. A scaled input is float32, so that a file in
     any format needs no cast: an int8 file takes the pixel minus 128 if its calibration spans 0 to 255 (`spanning`). The
     scaling costs no operator if the mean is 0 and a convolution follows, and one if mean and std are the same for
     all channels.

@@ -248,6 +248,7 @@ class Export(Section):
         "int8",
     )
     calibration_samples: int = Field(default=200, ge=1, le=1_000_000)
+    max_accuracy_drop: float | None = Field(default=None, ge=0, le=1e6)
     num_threads: int = Field(default=1, ge=1, le=256)
     metadata: FileMetadata = FileMetadata()
 

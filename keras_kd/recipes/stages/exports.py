@@ -11,6 +11,7 @@ import keras
 
 from keras_kd import export
 from keras_kd.compression import strip
+from keras_kd.compression.stripping import stripped
 from keras_kd.errors import ExportError
 from keras_kd.evaluation.roles import Role
 from keras_kd.export import Metadata
@@ -33,6 +34,8 @@ def plan_exports(plan: Any, settings: Any) -> Iterator[Stage]:
     student = _shipped(plan)
     for name in settings.formats:
         yield Export(student, get_format(name), plan.checked)
+    if settings.max_accuracy_drop is not None:
+        yield GuardedExport(student, plan.checked, settings.max_accuracy_drop)
 
 
 def _shipped(plan: Any) -> Stage:
@@ -48,10 +51,9 @@ class Export(Stage):
     """Exports the student in one format: a fake-quantized one as int8 with its ranges, stripped in other formats."""
 
     def __init__(self, source: Stage, format: Format, checked: CheckedRecipe):
-        short = "distilled" if source.makes.role is Role.DISTILLED else source.makes.title
         makes = Artifact(
             role=Role.EXPORTED,
-            title=f"{short}, {format.name} TFLite",
+            title=f"{_short(source)}, {format.name} TFLite",
             kind="tflite",
             file=Path(f"student_{format.name}.tflite"),
             derived_from=source.id,
@@ -68,8 +70,11 @@ class Export(Stage):
             model = context.model(self.inputs[0].id)
             if export.is_fake_quantized(model) and not export.has_ranges_for(model, self._format):
                 model = strip(model)
-            about = {"key": self.key(), "teacher_fingerprint": context.teacher.fingerprint}
-            return self._export(context, model, file_metadata(context.checked, model, **about))
+            return self._export(context, model, self._metadata(context, model))
+
+    def _metadata(self, context: Context, model: keras.Model) -> Metadata:
+        about = {"key": self.key(), "teacher_fingerprint": context.teacher.fingerprint}
+        return file_metadata(context.checked, model, **about)
 
     def _export(self, context: Context, model: keras.Model, metadata: Metadata | None = None) -> Artifact:
         path = context.folder.path / self.makes.file
@@ -82,6 +87,41 @@ class Export(Stage):
             metadata=metadata,
             converter=context.converter,
         )
+        return dataclasses.replace(self.makes, record={"export": str(result)})
+
+
+class GuardedExport(Export):
+    """Exports the smallest file that keeps the student's measure on the validation split; a fake-quantized one
+    stripped."""
+
+    def __init__(self, source: Stage, checked: CheckedRecipe, max_drop: float):
+        makes = Artifact(
+            role=Role.EXPORTED,
+            title=f"{_short(source)}, guarded TFLite",
+            kind="tflite",
+            file=Path("student_guarded.tflite"),
+            derived_from=source.id,
+        )
+        settings = _settings(get_format("int8"), checked) | metadata_settings(checked) | {"max_accuracy_drop": max_drop}
+        Stage.__init__(self, "export_guarded", inputs=[source], settings=settings, makes=makes)
+        self._max_drop = max_drop
+
+    def run(self, context: Context) -> Artifact:
+        with context.progress.stage(f"export {self.makes.title}") as stage:
+            model = stripped(context.model(self.inputs[0].id))
+            path = context.folder.path / self.makes.file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            result = export.export_guarded(
+                model,
+                path,
+                max_accuracy_drop=self._max_drop,
+                validation=context.checked.source.validation.arrays(),
+                calibration=context.calibration,
+                task=context.checked.task.kind,
+                metadata=self._metadata(context, model),
+                converter=context.converter,
+                progress=stage.note,
+            )
         return dataclasses.replace(self.makes, record={"export": str(result)})
 
 
@@ -112,6 +152,10 @@ class TeacherExport(Export):
             (context.folder.path / self.makes.file).unlink(missing_ok=True)
             note = f"The teacher cannot be compared as a TFLite file. {error}"
             return dataclasses.replace(self.makes, file=None, record={"notes": [note]}, is_complete=False)
+
+
+def _short(source: Stage) -> str:
+    return "distilled" if source.makes.role is Role.DISTILLED else source.makes.title
 
 
 def _settings(format: Format, checked: CheckedRecipe) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The report of a run, with `labels.txt` and `history.json`."""
+"""The report of a run, with `labels.txt`, `history.json` and a model card beside each exported file."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from keras_kd.evaluation import page
 from keras_kd.evaluation import report as reports
 from keras_kd.evaluation.report import Report
 from keras_kd.evaluation.roles import MODELS, Role
+from keras_kd.export import model_card
 from keras_kd.recipes.engine.artifact import Artifact
 from keras_kd.recipes.engine.context import Context
 from keras_kd.recipes.engine.stage import Stage
@@ -41,6 +42,10 @@ class ReportFiles(Stage):
         files.write(folder / "history.json", json.dumps(report.histories, indent=1))
         reports.write_json(report, folder / "report.json")
         page.write_html(report, folder / "report.html")
+        for made in context.artifacts.values():
+            if made.role is Role.EXPORTED and made.file is not None:
+                path = folder / made.file
+                files.write(path.with_suffix(".md"), model_card(path))
         return dataclasses.replace(self.makes)
 
     def report(self, context: Context) -> Report:
