@@ -61,7 +61,8 @@ def run_recipe(make_recipe):
     def run(folder, *overrides, recipe=None):
         console = Console(file=io.StringIO(), width=300)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(export, "export_tflite", functools.partial(export.export_tflite, isolate=False))
+            for name in ("export_tflite", "export_guarded"):
+                patch.setattr(export, name, functools.partial(getattr(export, name), isolate=False))
             patch.setattr(export.Converter, "start", lambda converter: None)
             report = recipes.run(recipe or make_recipe(folder, *overrides), console)
         return report, console.file.getvalue()
