@@ -277,10 +277,9 @@ def test_a_guarded_file_is_exported_and_measured(copy, run_recipe):
     report, _ = run_recipe(copy, FEW, "export.max_accuracy_drop=2")
     row = report.rows[-1]
     student = next(one for one in report.rows if one.id == DISTILLED)
-    assert (
-        row.id == "export_guarded" and row.values["accuracy"] >= student.values["accuracy"] - 0.05
-    )  # of the test split
-    found = kd.export.read_metadata(copy / "student_guarded.tflite")
+    assert row.id == "export_guarded"
+    assert row["accuracy"] >= student["accuracy"] - 0.05  # of the test split
+    found = export.read_metadata(copy / "student_guarded.tflite")
     assert "student_guarded.md" in files(copy) and found.provenance["recipe"]["name"]
     assert row.num_bytes == (copy / "student_guarded.tflite").stat().st_size
 
