@@ -11,6 +11,7 @@ NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 EXPECTED = {
     "compression.ipynb": (("80% zeros", "different values", "pruned, clustered, int8"), 1, ("model_int8.tflite",)),
     "digits.ipynb": (("int8:", "parameters"), 2, ("student_int8.tflite", "student.keras")),
+    "export.ipynb": (("int4 by ai-edge", "Edge TPU (by table)", "probabilities"), 1, ("digits_app.tflite",)),
     "losses.ipynb": (("block_1_out", "soft targets", "+ hint"), 1, ()),
 }
 
