@@ -56,7 +56,7 @@ def _input_rows(tensors: Mapping[str, TensorFacts], infos: Mapping[str, InputInf
         if info.mean:
             steps.append(f"(raw - {_numbers(info.mean)}) / {_numbers(info.std)}")
         if tensor.scale is not None:
-            steps.append(f"then round(x / {tensor.scale:.6g}) + {tensor.zero_point}")
+            steps.append(f"then round(x / {tensor.scale:.6g}) {_signed(tensor.zero_point)}")
         yield name, shape_text(tensor.shape), tensor.dtype, "; ".join(filter(None, steps))
 
 
@@ -65,8 +65,16 @@ def _output_rows(tensors: Mapping[str, TensorFacts], infos: Mapping[str, OutputI
         info = infos.get(name, OutputInfo())
         steps = [info.description, f"{len(info.labels)} labels" if info.labels else ""]
         if tensor.scale is not None:
-            steps.append(f"{tensor.scale:.6g} * (q - {tensor.zero_point})")
+            steps.append(f"{tensor.scale:.6g} * (q {_signed(-tensor.zero_point)})")
         yield name, shape_text(tensor.shape), tensor.dtype, "; ".join(filter(None, steps))
+
+
+def _signed(number: int) -> str:
+    """
+    >>> _signed(-128), _signed(3)
+    ('- 128', '+ 3')
+    """
+    return f"{'-' if number < 0 else '+'} {abs(number)}"
 
 
 def _labels(infos: Mapping[str, OutputInfo]) -> Iterable[str]:

@@ -41,9 +41,12 @@ def test_what_the_card_says(file):
     out_scale, out_zero = details[scores.index]
     assert lines[0] == "# pets" and lines[2] == "Tells a cat | from a dog."
     assert "- **license**: MIT" in lines and "- **author**: not given" in lines
-    normalized = f"a photo; an image; (raw - 127.5) / 60; then round(x / {scale:.6g}) + {zero}"
+    normalized = f"a photo; an image; (raw - 127.5) / 60; then round(x / {scale:.6g}) {'-+'[zero >= 0]} {abs(zero)}"
     assert f"| photo | 1x6x6x3 | int8 | {normalized} |" in lines
-    assert f"| {name} | 1x2 | int8 | logits; 2 labels; {out_scale:.6g} * (q - {out_zero}) |" in lines
+    assert (
+        f"| {name} | 1x2 | int8 | logits; 2 labels; {out_scale:.6g} * (q {'+-'[out_zero > 0]} {abs(out_zero)}) |"
+        in lines
+    )
     assert f"Labels of `{name}`, in order: a cat, a dog." in lines
     assert f"{4 * 4 * 2 * 27 + 32 * 2} multiply-adds a run" in "\n".join(lines)
     block = "\n".join(lines).split("```json\n")[1].split("```")[0]
