@@ -14,6 +14,7 @@ from keras_kd.errors import ConfigurationError, explain
 from keras_kd.export._scale_and_shift import ScaleAndShift, layers_with_folded, scale_and_shift, separate_layers
 from keras_kd.features.paths import layers_by_path
 from keras_kd.litert import Format
+from keras_kd.litert.formats import Int8
 from keras_kd.surgery import clone
 from keras_kd.surgery.weights import weights_by_name
 
@@ -24,8 +25,8 @@ def is_fake_quantized(model: keras.Model) -> bool:
 
 
 def has_ranges_for(model: keras.Model, form: Format) -> bool:
-    """Whether the ranges that a model was trained with are those of a format: 8-bit activations for "int8"."""
-    return form.name == "int8" and {quantizer.bits for quantizer in _quantizers(model)} == {8}
+    """Whether the ranges that a model was trained with are those of a format: 8-bit activations for `Int8`."""
+    return isinstance(form, Int8) and {quantizer.bits for quantizer in _quantizers(model)} == {8}
 
 
 def check_trained_ranges(model: keras.Model, form: Format) -> None:

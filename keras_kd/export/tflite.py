@@ -160,7 +160,7 @@ def export_tflite(
         ExportError: the converter rejected the model or crashed, the file cannot be written (the disk is full), or its
             outputs do not match the model's.
 
-    >>> import keras, numpy as np
+    >>> import tempfile, keras, numpy as np
     >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
     >>> images = np.random.default_rng(0).random((20, 4), dtype="float32")
     >>> with tempfile.TemporaryDirectory() as folder:

@@ -91,3 +91,16 @@ def test_a_difference_that_rounding_does_not_explain_is_refused(export, tmp_path
         export(format="int8", min_snr=60)
     assert not list(tmp_path.iterdir())
     assert export(format="int8", min_snr=-100).snr > 0
+
+
+@pytest.mark.skipif(not hasattr(keras.quantizers, "Int4QuantizationConfig"), reason="new in Keras 3.14")
+def test_a_lost_activation_is_refused(samples, tmp_path):
+    """The converter drops the ReLU of Keras' own block-wise int4 layers without bias, and so all that is above zero."""
+    keras.utils.set_random_seed(0)
+    layer = layers.Dense(64, "relu", use_bias=False)
+    net = keras.Sequential([keras.Input((64,)), layer, layers.Dense(8)])
+    layer.quantize(config=keras.quantizers.Int4QuantizationConfig(block_size=32))
+    for form in ("float32", "dynamic"):
+        with pytest.raises(ExportError, match="TFLite file differs from"):
+            export_tflite(net, tmp_path / "net.tflite", format=form, samples=samples, isolate=False)
+    assert not list(tmp_path.iterdir())

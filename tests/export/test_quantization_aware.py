@@ -12,12 +12,12 @@ layers = keras.layers
 INTEGERS = {"int8", "int32", "bool"}
 
 
-def export_after_a_step(model, inputs, path, **settings):
+def export_after_a_step(model, inputs, path, format="int8", **settings):
     """The result, and the dtypes of all tensors of the file."""
     aware = QuantizationAware(**settings).apply(model, verbose=False)
     aware.compile(keras.optimizers.SGD(0.01), "mse")
     aware.fit(inputs, np.zeros((len(inputs), *model.output_shape[1:])), epochs=1, batch_size=len(inputs), verbose=0)
-    result = export_tflite(aware, path, format="int8", samples=inputs, isolate=False)
+    result = export_tflite(aware, path, format=format, samples=inputs, isolate=False)
     graphs = litert.read_file(result.path).graphs
     dtypes = {dtype for graph in graphs for one in graph.operators for dtype in graph.dtypes(one.inputs + one.outputs)}
     return result, dtypes - {None}
@@ -60,6 +60,16 @@ def test_layers_of_all_kinds_become_integer_operators(make, tmp_path):
     result, dtypes = export_after_a_step(model, inputs, tmp_path / "net.tflite")
     assert dtypes <= INTEGERS and result.float_operators == ()
     assert result.agreement >= 0.9 and result.ranges == "trained"  # after one step, many outputs are almost tied
+
+
+def test_trained_ranges_with_float_inputs_and_outputs(tmp_path):
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((12,)), layers.Dense(16, "relu"), layers.Dense(4)])
+    inputs = np.random.default_rng(0).normal(size=(200, 12)).astype("float32")
+    result, _ = export_after_a_step(model, inputs, tmp_path / "net.tflite", format="int8_float_io")
+    file = litert.Model(result.path)
+    assert {one.dtype for one in (*file.inputs.values(), *file.outputs.values())} == {np.dtype("float32")}
+    assert result.ranges == "trained" and result.snr > 30 and result.float_operators == ()
 
 
 def test_the_file_normalizes_positions_without_variance_as_the_model_does(tmp_path):
