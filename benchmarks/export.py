@@ -5,7 +5,7 @@
 `keras.applications` with random weights at 224x224, 16 random images; trained models with 200 training examples for
 calibration and a fifth of the training data for the guard, whose promise is checked on the test data. Each file is one
 line of results/export.jsonl; those that are there are not made again. Latency: all files of a model in turn, 1 thread,
-5 rounds, as a ratio of medians to float32.
+5 rounds, as a ratio of medians to float32; 50 runs of a trained model, 15 of the others.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def measure(name: str, case: Case, folder: Path, converter) -> list[dict]:
         records.append(record)
         print({key: value for key, value in record.items() if key != "floats"}, flush=True)
     runners = {form: TFLiteRunner(path) for form, path in files.items()}
-    latencies = compare_latency(runners, case.samples[:1], min_runs=50)
+    latencies = compare_latency(runners, case.samples[:1], warmup=2, min_runs=50 if case.test else 15)
     for record in records:
         if record["format"] in latencies:
             record["p50_ms"] = latencies[record["format"]].p50_ms
