@@ -29,9 +29,23 @@ class Case(NamedTuple):
 
 def application(name: str) -> Case:
     keras.utils.set_random_seed(0)
-    model = getattr(keras.applications, name)(weights=None, input_shape=(SIZE, SIZE, 3))
+    options = {"weights": None, "input_shape": (SIZE, SIZE, 3), "classifier_activation": None}
+    model = getattr(keras.applications, name)(**options)
     low, high = {"MobileNetV2": (-1, 1), "NASNetMobile": (-1, 1)}.get(name, (0, 255))
-    return Case(model, np.random.default_rng(0).uniform(low, high, (16, SIZE, SIZE, 3)).astype("float32"))
+    images = np.random.default_rng(0).uniform(low, high, (16, SIZE, SIZE, 3)).astype("float32")
+    normalize(model, images)
+    return Case(model, images)
+
+
+def normalize(model: keras.Model, images: np.ndarray) -> None:
+    """Sets the statistics of batch normalization to those of images: with the initial ones, the signal vanishes."""
+    norms = [one for one in model._flatten_layers() if isinstance(one, layers.BatchNormalization)]
+    momenta = [one.momentum for one in norms]
+    for one in norms:
+        one.momentum = 0.0
+    model(images, training=True)
+    for one, momentum in zip(norms, momenta, strict=True):
+        one.momentum = momentum
 
 
 def trained(name: str, folder: Path) -> Case:

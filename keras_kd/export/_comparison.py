@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_kd.errors import ConfigurationError, ExportError, explain
 from keras_kd.export._saved_model import name_outputs, pack_inputs
-from keras_kd.litert import Model
+from keras_kd.litert import Model, output_steps
 
 FLOAT32_TOLERANCE = 0.01
 _KERAS_BATCH = 32
@@ -39,13 +39,15 @@ def compare(
         file: the TFLite file.
         samples: input name in the file -> array [n, ...], in the order of the model's inputs.
         exact: whether the two should be equal up to rounding.
-        min_snr: the lowest signal-to-noise ratio that is accepted, in dB.
+        min_snr: the lowest signal-to-noise ratio in dB that is accepted of an output that differs by more than one step
+            of its integers.
 
     Raises:
         ExportError: the file's outputs have other names or shapes, contain NaN or infinity, or differ more than they
             should.
     """
     expected, received = _run_keras(model, samples), _run_file(file, samples)
+    steps = output_steps(file.read_bytes()) if min_snr is not None else {}
     differences, agreements, ratios = [], [], []
     for name, reference in expected.items():
         output = received.get(name)
@@ -55,7 +57,8 @@ def compare(
             raise ExportError(explain(problem, received=shape, expected=f"shape {reference.shape}"))
         differences.append(_largest_difference(name, reference, output, exact=exact))
         agreements += _agreement(reference, output)
-        ratios += _checked_ratio(name, reference, output, min_snr)
+        is_rounding = differences[-1] <= steps.get(name, 0.0)  # one step of the output explains any ratio
+        ratios += _checked_ratio(name, reference, output, None if is_rounding else min_snr)
     return Comparison(max(differences), min(agreements, default=None), min(ratios, default=None))
 
 

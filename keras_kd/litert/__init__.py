@@ -2,7 +2,7 @@
 
 from keras_kd.litert.file import File, Graph, Signature, StoredOperator, StoredTensor
 from keras_kd.litert.formats import FORMATS, Float32, Format, get_format
-from keras_kd.litert.graph import float_operators, named_ends, producer
+from keras_kd.litert.graph import float_operators, named_ends, output_steps, producer
 from keras_kd.litert.model import Model, check_examples
 from keras_kd.litert.observing import Observer
 from keras_kd.litert.placement import GpuRun, Placed, run_on_gpu, xnnpack_placement
@@ -29,6 +29,7 @@ __all__ = [
     "float_operators",
     "get_format",
     "named_ends",
+    "output_steps",
     "producer",
     "quantize",
     "read_file",

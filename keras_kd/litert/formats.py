@@ -109,6 +109,8 @@ class Int16x8(Format):
 class Int4(Format):
     """Weights of dense layers and convolutions in 4 bits, the rest as in `Dynamic`: an eighth of the size.
 
+    The table of an `Embedding` stays in float32, since ai-edge-quantizer quantizes it with integer activations only.
+
     Args:
         block_size: the number of weights of a dense layer that share a scale: 32, 64, 128 or 256, along its inputs,
             whose number the size must divide; other layers are as in `Dynamic`. None: one scale for each output

@@ -52,3 +52,22 @@ def named_ends(file: File) -> tuple[list[tuple[str, int]], list[tuple[str, int]]
         names = {index: name for name, index in (getattr(signature, kind) if signature else {}).items()}
         found.append([(names.get(index, graph.tensors[index].name), index) for index in indices])
     return found[0], found[1]
+
+
+def output_steps(content: bytes) -> dict[str, float]:
+    """The step between two values of each output of the main graph that is computed in integers, by its name.
+
+    Args:
+        content: a whole LiteRT file; one with float outputs may compute them in integers that it dequantizes.
+    """
+    file = read_file(content)
+    graph = file.graphs[0]
+    makers = {index: one for one in graph.operators for index in one.outputs}
+    steps = {}
+    for name, index in named_ends(file)[1]:
+        maker = makers.get(index)
+        is_dequantized = maker is not None and maker.name == "DEQUANTIZE" and maker.inputs
+        tensor = graph.tensors[maker.inputs[0] if is_dequantized else index]
+        if len(tensor.scales) == 1:
+            steps[name] = float(tensor.scales[0])
+    return steps

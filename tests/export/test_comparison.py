@@ -66,3 +66,12 @@ def test_a_file_that_cannot_be_loaded_is_refused(three_units, tmp_path):
     (tmp_path / "net.tflite").write_bytes(three_units[1].read_bytes()[:100])
     with pytest.raises(ExportError, match="LiteRT cannot run the converted file"):
         compare(three_units[0], tmp_path / "net.tflite", SAMPLES, exact=False)
+
+
+def test_one_step_of_the_output_is_rounding(tmp_path):
+    """1,000 classes of about 0.001 are all zero in int8, whose steps are 1/256."""
+    samples = np.random.default_rng(0).random((40, 4), dtype="float32")
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1000, activation="softmax", name="scores")])
+    for form in ("int8", "int8_float_io"):
+        result = export_tflite(model, tmp_path / "net.tflite", format=form, calibration=samples, isolate=False)
+        assert result.snr < 3 and result.max_difference < 1 / 256

@@ -53,3 +53,16 @@ def test_float_operators(content):
     is_float = next(iter(litert.Model(content).inputs.values())).dtype == np.float32
     assert ("CONV_2D" in litert.float_operators(content)) == is_float
     assert bool(litert.float_operators(content)) == is_float
+
+
+@pytest.mark.parametrize("form", ["float32", "int8", "int8_float_io"])
+def test_the_steps_of_outputs(form, net, export_bytes):
+    images = np.random.default_rng(0).random((20, 8, 8, 1), dtype="float32")
+    content = export_bytes(net, format=form, calibration=images)
+    steps = litert.output_steps(content)
+    if form == "float32":
+        assert steps == {}
+    else:
+        assert steps.keys() == {"sure", "raw"} and steps["sure"] == 1 / 256  # as LiteRT requires of a softmax
+        values = litert.Model(content).predict(images)["raw"] / steps["raw"]
+        np.testing.assert_allclose(values, np.round(values), atol=1e-3)
