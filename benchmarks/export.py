@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import tempfile
 from pathlib import Path
 
-import numpy as np
 from common import RESULTS, environment, markdown, write
 from export_models import APPLICATIONS, TRAINED, Case, application, trained
 
@@ -85,26 +85,53 @@ def guarded(name: str, case: Case, folder: Path, converter) -> dict:
     }
 
 
-def table(records: list[dict]) -> tuple[str, str]:
-    header = ["model", "format", "bytes", "of float32", "signal-to-noise", "same class", "latency", "whole on", "by"]
-    rows, guards = [], []
-    for name in dict.fromkeys(one["model"] for one in records):
-        own = {one["format"]: one for one in records if one["model"] == name}
-        for form, one in own.items():
-            if form == "guarded":
-                drop = 100 * (own["float32"]["accuracy"] - one["accuracy"])
-                shown = [f"{100 * own[key]['accuracy']:.1f}%" for key in ("float32", "int8")]
-                guards.append([name, *shown, one["chosen"], f"{one['validation_drop']:+.2f}", f"{drop:+.2f}"])
-            elif "problem" in one:
-                rows.append([name, f"`{form}`", "no", "", "", "", "", "", one["problem"][:110].replace("\n", " ")])
-            else:
-                size = one["bytes"] / own["float32"]["bytes"]
-                snr = "-" if form == "float32" or one["snr"] is None else f"{min(one['snr'], 200):.0f} dB"
-                same = "-" if one["agreement"] is None else f"{one['agreement']:.1%}"
-                row = [name, f"`{form}`", f"{one['bytes']:,}", f"{size:.3f}", snr, same, f"{one['latency']:.2f}"]
-                rows.append([*row, ", ".join(one["whole"]) or "-", one["writer"]])
-    header_of_guard = ["model", "float32", "int8", "guarded by 0.5 points", "drop on validation data", "on test data"]
-    return markdown(header, rows), markdown(header_of_guard, guards)
+def tables(records: list[dict]) -> str:
+    """A table for each aspect, a row for each model and a column for each format; reasons of failures below."""
+    forms = [form for form in FORMATS if form not in ("int4_block64", "int4_block256")]
+    by_model: dict[str, dict[str, dict]] = {}
+    for one in records:
+        by_model.setdefault(one["model"], {})[one["format"]] = one
+    aspects = {
+        "Bytes, as a share of float32": lambda one, base: f"{one['bytes'] / base['bytes']:.3f}",
+        "Signal-to-noise ratio in dB": lambda one, base: "-" if one["snr"] is None else f"{min(one['snr'], 150):.0f}",
+        "Latency, as a share of float32": lambda one, base: f"{one['latency']:.2f}",
+        "Whole on X (XNNPACK), G (GPU), E (Edge TPU)": lambda one, base: (
+            " ".join(name[0].upper() for name in one["whole"]) or "-"
+        ),
+    }
+    parts = []
+    for title, cell in aspects.items():
+        rows = [
+            [name, *(_cell(cell, own.get(form), own["float32"]) for form in forms)] for name, own in by_model.items()
+        ]
+        parts.append(f"{title}:\n\n{markdown(['model', *(f'`{form}`' for form in forms)], rows)}")
+    parts.append(
+        f"Test accuracy, and the file that the guard chose for {DROP} points:\n\n{_accuracies(by_model, forms)}"
+    )
+    problems: dict[str, list[str]] = {}
+    for one in records:
+        if "problem" in one:
+            place = re.sub(r"/tmp/\S+", "the file", one["problem"].replace("\n", " "))
+            problems.setdefault(place[:160], []).append(f"{one['model']} {one['format']}")
+    parts += [f"- {', '.join(names)}: {problem}" for problem, names in problems.items()]
+    return "\n\n".join(parts)
+
+
+def _cell(cell, one: dict | None, base: dict) -> str:
+    return "" if one is None else "no" if "problem" in one else cell(one, base)
+
+
+def _accuracies(by_model: dict[str, dict[str, dict]], forms: list[str]) -> str:
+    header = ["model", *(f"`{form}`" for form in forms), "guarded", "drop on validation", "drop on test"]
+    rows = []
+    for name, own in by_model.items():
+        if "guarded" not in own:
+            continue
+        base, guard = own["float32"]["accuracy"], own["guarded"]
+        cells = [_cell(lambda one, base: f"{one['accuracy']:.1%}", own.get(form), own["float32"]) for form in forms]
+        drops = [f"{guard['validation_drop']:+.2f}", f"{100 * (base - guard['accuracy']):+.2f}"]
+        rows.append([name, *cells, f"{guard['chosen']}: {guard['accuracy']:.1%}", *drops])
+    return markdown(header, rows)
 
 
 def main():
@@ -122,14 +149,8 @@ def main():
                 found = measure(name, case, Path(folder), converter)
             records += [one | {"environment": environment()} for one in found]
             RECORD.write_text("".join(json.dumps(one) + "\n" for one in records))
-    tables = table(records)
     results = {"environment": records[0]["environment"], "records": len(records)}
-    write(
-        "export",
-        results,
-        "\n\n".join(one for one in tables if np.size(one)),
-        "python benchmarks/export.py --data-dir DIR",
-    )
+    write("export", results, tables(records), "python benchmarks/export.py --data-dir DIR")
 
 
 if __name__ == "__main__":

@@ -130,7 +130,7 @@ def export_tflite(
             weights in int8, arithmetic in float if there is no mixed kernel. "int8": integers throughout, including
             input and output (an integer input, such as token ids, is unchanged); the result lists the operators that
             had to stay in float. "int8_float_io": the same with float inputs and outputs. "int16x8": int16 activations
-            and int8 weights, for the CPU. "int4": weights in 4 bits with a scale for each output channel;
+            and int8 weights, for NPUs. "int4": weights in 4 bits with a scale for each output channel;
             "int4_block32", ..., "int4_block256": for each block of a dense layer's inputs. `kd.export.formats.Mixed`: a
             format for each operator or layer.
         calibration: for the formats with integer activations, real samples in the model's own input scale, on which the

@@ -98,7 +98,8 @@ class Int8(Format):
 
 @dataclass(frozen=True)
 class Int16x8(Format):
-    """int16 activations and int8 weights: more accurate than int8, for CPUs and some NPUs."""
+    """int16 activations and int8 weights: more accurate than int8, for some NPUs; slow on CPUs, without fast
+    kernels."""
 
     weights = "int8"
     activations = "int16"
