@@ -88,7 +88,7 @@ def export(
         tuple[float, float], typer.Option(metavar="LOW HIGH", help="The values of black and white for the model.")
     ] = (0.0, 1.0),
     samples: Annotated[int, typer.Option(help="The number of calibration samples.")] = 200,
-    batch_size: Annotated[int, typer.Option(help="Of the files.")] = 1,
+    batch_size: Annotated[int, typer.Option(min=0, help="Of the files; 0 for any number of examples.")] = 1,
     preprocess: Annotated[
         str | None, typer.Option(help="'pixels': the files take pixels from 0 to 255 and scale them to --value-range.")
     ] = None,
@@ -106,7 +106,7 @@ def export(
     """Export a trained model to checked .tflite files."""
     options = {"data": data, "folder": output_dir, "image_size": image_size, "value_range": value_range}
     options |= {"preprocess": preprocess, "postprocess": postprocess, "max_accuracy_drop": max_accuracy_drop}
-    show_exports(model, formats, num_samples=samples, batch_size=batch_size, **options)
+    show_exports(model, formats, num_samples=samples, batch_size=batch_size or None, **options)
 
 
 @recipe_command(app, "The teacher could not be diagnosed.")

@@ -135,7 +135,7 @@ def run_converter(
     saved_model: Path,
     form: Format,
     calibration: dict[str, np.ndarray],
-    batch_size: int,
+    batch_size: int | None,
     *,
     converter: Converter | None,
     model: keras.Model,
@@ -146,7 +146,7 @@ def run_converter(
         saved_model: the SavedModel's folder; the job's files are written to its parent.
         form: the file's format.
         calibration: input name -> array [n, ...]; empty if not needed.
-        batch_size: the batch size of the SavedModel's signature.
+        batch_size: the batch size of the SavedModel's signature; None for any.
         converter: the child process to use; None converts in this process.
         model: the model that was saved, whose layers errors name.
 
@@ -167,7 +167,7 @@ def _convert_in_child(
     saved_model: Path,
     form: Format,
     calibration: dict[str, np.ndarray],
-    batch_size: int,
+    batch_size: int | None,
     model: keras.Model,
 ) -> bytes:
     folder = saved_model.parent
@@ -182,7 +182,7 @@ def _convert_in_child(
 
 
 def resave_in_child(
-    converter: Converter, model: keras.Model, inputs: Sequence[ModelInput], batch_size: int, saved_model: Path
+    converter: Converter, model: keras.Model, inputs: Sequence[ModelInput], batch_size: int | None, saved_model: Path
 ) -> None:
     """Writes a SavedModel on a backend other than TensorFlow, in the child, which loads the model's `.keras` file.
 
@@ -190,7 +190,7 @@ def resave_in_child(
         converter: the child process.
         model: the model; its own classes must be in modules that the child can import.
         inputs: its inputs with static shapes.
-        batch_size: the batch size of the SavedModel's signature.
+        batch_size: the batch size of the SavedModel's signature; None for any.
         saved_model: the folder to write; the job's files are written to its parent.
 
     Raises:

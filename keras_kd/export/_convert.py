@@ -24,7 +24,12 @@ IDLE_SECONDS = 300.0
 
 
 def convert(
-    saved_model: Path, weights: str, activations: str, io: str, calibration: dict[str, np.ndarray], batch_size: int
+    saved_model: Path,
+    weights: str,
+    activations: str,
+    io: str,
+    calibration: dict[str, np.ndarray],
+    batch_size: int | None,
 ) -> bytes:
     """Converts a SavedModel and returns the content of the TFLite file.
 
@@ -35,7 +40,7 @@ def convert(
         io: the dtype of float inputs and outputs in the file.
         calibration: for integer activations, input name -> array [n, ...]; otherwise empty, as for a graph with
             fake quantization, which has the ranges.
-        batch_size: the batch size of the SavedModel's signature.
+        batch_size: the batch size of the SavedModel's signature; None for any.
     """
     import tensorflow as tf
 
@@ -47,7 +52,7 @@ def convert(
 
 
 def _set_format(
-    converter: Any, weights: str, activations: str, io: str, calibration: dict[str, np.ndarray], batch_size: int
+    converter: Any, weights: str, activations: str, io: str, calibration: dict[str, np.ndarray], batch_size: int | None
 ) -> None:
     import tensorflow as tf
 
@@ -62,7 +67,7 @@ def _set_format(
             "int16": tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8,
         }[activations]
         if calibration:
-            converter.representative_dataset = lambda: batches(calibration, batch_size)
+            converter.representative_dataset = lambda: batches(calibration, batch_size or 1)
             converter.target_spec.supported_ops = [operators]
         converter.inference_input_type = converter.inference_output_type = tf.as_dtype(io)
 

@@ -43,7 +43,7 @@ class Source:
 
     model: keras.Model
     inputs: list[ModelInput]
-    batch_size: int
+    batch_size: int | None
     converter: Converter | None
 
     def convert(self, form: Format, calibration: dict[str, np.ndarray]) -> bytes:

@@ -117,8 +117,8 @@ def name_outputs(model: keras.Model, outputs: Any) -> dict[str, Any]:
     return dict(zip(_unique(re.sub(r"\W", "_", str(name)) for name in names), flat, strict=True))
 
 
-def write_saved_model(model: keras.Model, inputs: list[ModelInput], batch_size: int, folder: Path) -> None:
-    """Writes the model's inference pass with one static signature.
+def write_saved_model(model: keras.Model, inputs: list[ModelInput], batch_size: int | None, folder: Path) -> None:
+    """Writes the model's inference pass with one signature, static but for the batch if `batch_size` is None.
 
     Raises:
         ExportError: Keras cannot trace the model with these shapes.
@@ -137,11 +137,15 @@ def write_saved_model(model: keras.Model, inputs: list[ModelInput], batch_size: 
     except Exception as error:
         shapes = ", ".join(f"{one.name} {(batch_size, *one.shape)}" for one in inputs)
         reason = without_colors(str(error))
-        raise ExportError(f"Keras could not export the model with the static inputs {shapes}: {reason}") from error
+        raise ExportError(f"Keras could not export the model with the inputs {shapes}: {reason}") from error
 
 
 def resave(
-    keras_model: str, saved_model: str, inputs: Sequence[Mapping[str, Any]], batch_size: int, modules: Sequence[str]
+    keras_model: str,
+    saved_model: str,
+    inputs: Sequence[Mapping[str, Any]],
+    batch_size: int | None,
+    modules: Sequence[str],
 ) -> None:
     """Loads a `.keras` file and writes it as a SavedModel, in a process with the TensorFlow backend.
 
@@ -149,7 +153,7 @@ def resave(
         keras_model: the file.
         saved_model: the folder to write.
         inputs: the fields of each `ModelInput`.
-        batch_size: the batch size of the signature.
+        batch_size: the batch size of the signature; None for any.
         modules: modules that register the model's own classes.
     """
     for module in modules:

@@ -105,7 +105,7 @@ def export_guarded(
     calibration: Any,
     task: Any = "classification",
     measure: str | Callable[[Any, Any], float] | None = None,
-    batch_size: int = 1,
+    batch_size: int | None = 1,
     metadata: Metadata | None = None,
     isolate: bool = True,
     converter: Converter | None = None,

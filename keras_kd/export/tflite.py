@@ -106,16 +106,16 @@ def export_tflite(
     calibration_method: str = "min_max",
     samples: Any = None,
     min_snr: float | None = None,
-    batch_size: int = 1,
+    batch_size: int | None = 1,
     metadata: Metadata | None = None,
     isolate: bool = True,
     converter: Converter | None = None,
 ) -> ExportResult:
     """Writes a Keras model as a TFLite file, loads the file back and compares the two.
 
-    All shapes in the file are static, as delegates require. The file is moved to `path` only after it has been loaded
-    and compared; if anything fails, an existing file there is unchanged. A model in half precision (mixed_float16) is
-    exported from a float32 copy.
+    All shapes in the file are static by default, as delegates require. The file is moved to `path` only after it has
+    been loaded and compared; if anything fails, an existing file there is unchanged. A model in half precision
+    (mixed_float16) is exported from a float32 copy.
 
     A model trained with quantization awareness (`kd.compression.QuantizationAware`) is exported as "int8", with the
     trained ranges of its activations; weights of 4 bits or learned steps are rounded once more, to steps of 8 bits.
@@ -143,7 +143,8 @@ def export_tflite(
             `calibration`, or else 16 random inputs, as recorded in the result.
         min_snr: the signal-to-noise ratio, in dB, below which the file is refused. Default: 30 for "float16", 10 for
             "dynamic", 3 for the formats with fewer bits.
-        batch_size: the file's static batch size.
+        batch_size: the file's static batch size; None for a file that takes any number of examples, which delegates for
+            GPUs and NPUs do not take.
         metadata: what an app needs to know about the model, such as its labels; written into the file, where
             `read_metadata` and other tools find it.
         isolate: convert in a child process, so that a crash of the converter does not end this one. Importing
@@ -201,19 +202,20 @@ class Export:
     calibration: dict[str, np.ndarray]
     samples: dict[str, np.ndarray]
     samples_are_random: bool
-    batch_size: int
+    batch_size: int | None
     metadata: Metadata | None
 
     @classmethod
     def prepared(
-        cls, model: Any, form: Format, calibration: Any, samples: Any, batch_size: int, metadata: Metadata | None
+        cls, model: Any, form: Format, calibration: Any, samples: Any, batch_size: int | None, metadata: Metadata | None
     ) -> Export:
         """Checks the arguments of `export_tflite`.
 
         Raises:
             ConfigurationError: one of them does not fit.
         """
-        check_integer("batch_size", batch_size, at_least=1)
+        if batch_size is not None:
+            check_integer("batch_size", batch_size, at_least=1)
         if metadata is not None:
             check_metadata(metadata)
         plain, inputs = _prepare_model(model)

@@ -45,7 +45,7 @@ def export_files(
     image_size: int | None = None,
     value_range: tuple[float, float] = (0.0, 1.0),
     num_samples: int = 200,
-    batch_size: int = 1,
+    batch_size: int | None = 1,
     preprocess: str | None = None,
     postprocess: str | None = None,
     max_accuracy_drop: float | None = None,
@@ -61,7 +61,7 @@ def export_files(
         image_size: in pixels, for images that are to be resized; None for the size that the model takes.
         value_range: the values of black and white that the model takes.
         num_samples: the number of calibration samples.
-        batch_size: of the files.
+        batch_size: of the files; None for any number of examples.
         preprocess: `"pixels"` for files that take pixels from 0 to 255, and scale them to `value_range`. None for files
             that take what the model takes.
         postprocess: `"softmax"` or `"argmax"` for files that return probabilities or the number of a class; None for

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 
+from keras_kd import litert
 from keras_kd.errors import ConfigurationError, ExportError
 from keras_kd.export import Converter, export_tflite
 
@@ -461,3 +462,17 @@ def test_one_child_gives_the_files_that_one_each_gives(conv_net, digits, tmp_pat
         again = export_tflite(conv_net, tmp_path / "d.tflite", format="int8", converter=converter, **options)
     assert int8_export.path.read_bytes() == first.path.read_bytes() == again.path.read_bytes()
     assert sorted(file.name for file in tmp_path.iterdir()) == ["a.tflite", "b.tflite", "d.tflite"]
+
+
+@pytest.mark.parametrize("form", ["float32", "int8", "int4", "int16x8"])
+def test_any_number_of_examples(form, conv_net, digits, tmp_path):
+    result = export_tflite(
+        conv_net, tmp_path / "net.tflite", format=form, calibration=digits[0][:50], batch_size=None, isolate=False
+    )
+    model = litert.Model(result.path)
+    assert model.batch_size is None
+    (tensor,) = model.inputs.values()
+    assert tensor.shape == (None, 8, 8, 1)
+    whole, parts = model.predict(digits[0][:7]), [model.predict(digits[0][index : index + 1]) for index in range(7)]
+    for name, values in whole.items():
+        np.testing.assert_allclose(values, np.concatenate([part[name] for part in parts]), atol=1e-5)
