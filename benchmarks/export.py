@@ -16,8 +16,10 @@ import re
 import tempfile
 from pathlib import Path
 
+import keras
+import numpy as np
 from common import RESULTS, environment, markdown, write
-from export_models import APPLICATIONS, TRAINED, Case, application, trained
+from export_models import APPLICATIONS, TRAINED, Case, application, normalize, trained
 
 import keras_kd as kd
 from keras_kd.evaluation import TFLiteRunner, compare_latency
@@ -26,6 +28,8 @@ from keras_kd.litert import FORMATS, Model
 RECORD = RESULTS / "export.jsonl"
 DELEGATES = ("xnnpack", "gpu", "edgetpu")
 DROP = 0.5
+TEACHER, STUDENT = "wrn_40_2", "resnet8"
+PAIR = f"{TEACHER} and {STUDENT}"
 
 
 def accuracy(path, data):
@@ -85,10 +89,30 @@ def guarded(name: str, case: Case, folder: Path, converter) -> dict:
     }
 
 
+def pair(converter) -> dict:
+    """The latency of a CIFAR teacher's float32 file over that of a student's int8 file, random weights, 9 rounds."""
+    images = np.random.default_rng(0).random((100, 32, 32, 3), dtype="float32")
+    runners = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, form in ((TEACHER, "float32"), (STUDENT, "float32"), (STUDENT, "int8")):
+            keras.utils.set_random_seed(0)
+            model = kd.models.build(name, input_shape=(32, 32, 3), num_classes=10)
+            normalize(model, images)
+            path = Path(folder) / f"{name}_{form}.tflite"
+            kd.export_tflite(model, path, format=form, calibration=images, converter=converter)
+            runners[f"{name} {form}"] = TFLiteRunner(path)
+        latencies = compare_latency(runners, images[:1], rounds=9, min_runs=180)
+    teacher, *students = latencies
+    medians = {name: one.p50_ms for name, one in latencies.items()}
+    return {"model": PAIR, "p50_ms": medians, "times": {name: medians[teacher] / medians[name] for name in students}}
+
+
 def tables(records: list[dict]) -> str:
     """A table for each aspect, a row for each model and a column for each format; reasons of failures below."""
     forms = [form for form in FORMATS if form not in ("int4_block64", "int4_block256")]
     by_model: dict[str, dict[str, dict]] = {}
+    pairs = [one for one in records if one["model"] == PAIR]
+    records = [one for one in records if one["model"] != PAIR]
     for one in records:
         by_model.setdefault(one["model"], {})[one["format"]] = one
     aspects = {
@@ -108,6 +132,11 @@ def tables(records: list[dict]) -> str:
     parts.append(
         f"Test accuracy, and the file that the guard chose for {DROP} points:\n\n{_accuracies(by_model, forms)}"
     )
+    for one in pairs:
+        faster = ", ".join(f"{name} {times:.1f} times" for name, times in one["times"].items())
+        parts.append(
+            f"Against the file {TEACHER} float32 ({one['p50_ms'][f'{TEACHER} float32']:.2f} ms), faster: {faster}."
+        )
     problems: dict[str, list[str]] = {}
     for one in records:
         if "problem" in one:
@@ -134,6 +163,10 @@ def _accuracies(by_model: dict[str, dict[str, dict]], forms: list[str]) -> str:
     return markdown(header, rows)
 
 
+def save(records: list[dict]) -> None:
+    RECORD.write_text("".join(json.dumps(one) + "\n" for one in records))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", type=Path)
@@ -148,7 +181,10 @@ def main():
             with tempfile.TemporaryDirectory() as folder:
                 found = measure(name, case, Path(folder), converter)
             records += [one | {"environment": environment()} for one in found]
-            RECORD.write_text("".join(json.dumps(one) + "\n" for one in records))
+            save(records)
+        if options.only is None and PAIR not in done:
+            records.append(pair(converter) | {"environment": environment()})
+            save(records)
     results = {"environment": records[0]["environment"], "records": len(records)}
     write("export", results, tables(records), "python benchmarks/export.py --data-dir DIR")
 
