@@ -107,7 +107,9 @@ def test_the_files_of_a_run(finished):
     }
     assert set(files(folder)) == state | stamps | results
     assert (folder / "labels.txt").read_text() == "".join(f"{digit}\n" for digit in range(10))
-    assert "<html" in (folder / "report.html").read_text()
+    page = (folder / "report.html").read_text()
+    assert "<html" in page and "The graph of student_int8.tflite" in page
+    assert export.inspect_tflite(folder / "student_int8.tflite").svg() in page
 
 
 def test_the_exported_files_say_what_an_app_needs(finished):
@@ -474,7 +476,7 @@ def test_tables_are_trained_and_reported_too(run_recipe, folder, tmp_path, eager
     few_steps = [f"{role}.{setting}" for role in ("teacher", "student") for setting in ("batch_size=60", "epochs=15")]
     report, _ = run_recipe(folder, f"data.source=npz:{tmp_path}/table.npz", *few_steps, FLOAT32, "data.test=0.2")
     page = (folder / "report.html").read_text()
-    assert page.count("<svg") == 7 and "could not be drawn" not in page and "60 test examples" in page
+    assert page.count("<svg") == 8 and "could not be drawn" not in page and "60 test examples" in page
     assert {row.id: row["accuracy"] for row in report.rows}[DISTILLED] > 0.6
     assert len(report.soft_targets["examples"]) == 3
     assert np.shape(report.soft_targets["examples"][0]["image"]) == (20,)

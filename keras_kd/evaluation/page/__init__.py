@@ -16,13 +16,18 @@ from keras_kd.evaluation.rows import title_of
 from keras_kd.evaluation.summary import against_teacher, gains
 
 
-def write_html(report: Report, path: str | os.PathLike[str]) -> None:
-    """Writes the report as a single HTML page that needs no network, atomically."""
-    files.write(Path(path), render_html(report))
+def write_html(report: Report, path: str | os.PathLike[str], *, graphs: Mapping[str, str] | None = None) -> None:
+    """Writes the report as a single HTML page that needs no network, atomically. Arguments: see `render_html`."""
+    files.write(Path(path), render_html(report, graphs=graphs))
 
 
-def render_html(report: Report) -> str:
-    """The HTML page; all text from the report is escaped."""
+def render_html(report: Report, *, graphs: Mapping[str, str] | None = None) -> str:
+    """The HTML page; all text from the report is escaped.
+
+    Args:
+        report: what to show.
+        graphs: pictures of files in SVG, by the file's name, which are not escaped.
+    """
     import jinja2
 
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
@@ -43,6 +48,7 @@ def render_html(report: Report) -> str:
         fronts=sections.fronts(report),
         classes=sections.classes(report),
         disagreements=sections.disagreements(report),
+        graphs=graphs or {},
         details={"Settings": _flat(report.settings), "Environment": _flat(report.environment)},
     )
 

@@ -13,7 +13,7 @@ from keras_kd.evaluation import page
 from keras_kd.evaluation import report as reports
 from keras_kd.evaluation.report import Report
 from keras_kd.evaluation.roles import MODELS, Role
-from keras_kd.export import model_card
+from keras_kd.export import inspect_tflite, model_card
 from keras_kd.recipes.engine.artifact import Artifact
 from keras_kd.recipes.engine.context import Context
 from keras_kd.recipes.engine.stage import Stage
@@ -41,11 +41,13 @@ class ReportFiles(Stage):
         files.write(folder / "labels.txt", "\n".join(report.class_names) + "\n")
         files.write(folder / "history.json", json.dumps(report.histories, indent=1))
         reports.write_json(report, folder / "report.json")
-        page.write_html(report, folder / "report.html")
-        for made in context.artifacts.values():
-            if made.role is Role.EXPORTED and made.file is not None:
-                path = folder / made.file
-                files.write(path.with_suffix(".md"), model_card(path))
+        exported = [
+            folder / made.file for made in context.artifacts.values() if made.role is Role.EXPORTED and made.file
+        ]
+        for path in exported:
+            files.write(path.with_suffix(".md"), model_card(path))
+        graphs = {path.name: inspect_tflite(path).svg() for path in exported[-1:]}
+        page.write_html(report, folder / "report.html", graphs=graphs)
         return dataclasses.replace(self.makes)
 
     def report(self, context: Context) -> Report:
