@@ -102,7 +102,7 @@ def make(source: Source, form: Format, calibration: dict[str, np.ndarray], metho
         try:
             return _by_quantizer(source, form, calibration, method, "TensorFlow's converter rejected the model")
         except (ExportError, ConfigurationError):
-            raise rejection from None
+            raise rejection from rejection.__cause__
 
 
 def is_on_tensorflow() -> bool:

@@ -210,7 +210,7 @@ CALLBACKS = {
     "TFLiteExport to .keras": lambda: callbacks.TFLiteExport("x.keras"),
     "TFLiteExport to a folder": lambda: callbacks.TFLiteExport("."),
     "TFLiteExport without a path": lambda: callbacks.TFLiteExport(""),
-    "TFLiteExport int4": lambda: callbacks.TFLiteExport("x.tflite", format="int4"),
+    "TFLiteExport int2": lambda: callbacks.TFLiteExport("x.tflite", format="int2"),
     "TFLiteExport mode": lambda: callbacks.TFLiteExport("x.tflite", monitor="val_loss", mode="best"),
 }
 

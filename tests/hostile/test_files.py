@@ -245,7 +245,7 @@ EXPORTS = {
     "of a distiller": lambda: export(source=kd.Distiller(model(), model(1))),
     "of NaN": lambda: export(source=with_nan()),
     "of text": lambda: export(source=of_text()),
-    "as int4": lambda: export(format="int4"),
+    "as int2": lambda: export(format="int2"),
     "as 8": lambda: export(format=8),
     "as int8 without calibration": lambda: export(format="int8"),
     "as int8 with calibration of nothing": lambda: export(format="int8", calibration=X[:0]),

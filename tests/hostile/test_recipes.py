@@ -157,7 +157,7 @@ VALUES = {
         "5",
         "null",
         "{formats: []}",
-        "{formats: [int4]}",
+        "{formats: [int2]}",
         "{formats: int8}",
         "{formats: [5]}",
         "{calibration_samples: 0}",

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from keras_kd.errors import ExportError
-from keras_kd.export import export_tflite, with_processing
+from keras_kd.export import _making, export_tflite, with_processing
 from keras_kd.export.preparing.advice import crash_hint, refusal
 
 layers = keras.layers
@@ -90,7 +90,11 @@ def test_models_that_keras_quantized(log_of):
     assert "Dense 'small'" in (message := refusal(log_of(model), model)) and "before `quantize`" in message
 
 
-def test_operators_without_a_kernel_for_16_bits(log_of):
+def test_operators_without_a_kernel_for_16_bits(log_of, monkeypatch):
+    def refuse(*arguments):
+        raise ExportError("ai-edge-quantizer would leave the operator in float")
+
+    monkeypatch.setattr(_making, "quantize", refuse)
     model = with_processing(_around(layers.Dense(3)), postprocess="argmax")
     assert "ARG_MAX" in (message := refusal(log_of(model, "int16x8"), model)) and "in the app" in message
 
