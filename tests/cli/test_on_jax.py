@@ -79,7 +79,14 @@ def test_a_small_recipe_ends_with_the_files_and_accuracies_of_tensorflow(start, 
 
 
 MAIN_JOB = {"teacher.keras", "student.keras", "student_float32.tflite", "student_int8.tflite", "labels.txt"}
-MAIN_JOB |= {"history.json", "report.json", "report.html", "teacher_diagnosis.json"}
+MAIN_JOB |= {
+    "student_float32.md",
+    "student_int8.md",
+    "history.json",
+    "report.json",
+    "report.html",
+    "teacher_diagnosis.json",
+}
 # The backends draw other initial weights from a seed: three standard deviations over seeds (benchmarks/digits_gain.py).
 SPREAD = {"scratch, 100 labels": 3 * 0.0213}
 

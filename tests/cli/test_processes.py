@@ -243,5 +243,6 @@ def test_a_complete_run_after_ctrl_c(start, tmp_path, own_models):
     assert "Files: run    Report: run/report.html" in done.stdout
     assert (tmp_path / "run" / "teacher.keras").stat().st_mtime_ns == before
     names = {"teacher.keras", "student.keras", "student_float32.tflite", "student_int8.tflite", "labels.txt"}
-    names |= {"history.json", "report.json", "report.html", "teacher_diagnosis.json", ".state"}
+    names |= {"student_float32.md", "student_int8.md", "history.json", "report.json", "report.html"}
+    names |= {"teacher_diagnosis.json", ".state"}
     assert {file.name for file in (tmp_path / "run").iterdir()} == names

@@ -46,6 +46,9 @@ class ReportFiles(Stage):
         ]
         for path in exported:
             files.write(path.with_suffix(".md"), model_card(path))
+        for card in folder.glob("student_*.md"):
+            if not card.with_suffix(".tflite").exists():  # of a file that was removed
+                card.unlink()
         graphs = {path.name: inspect_tflite(path).svg() for path in exported[-1:]}
         page.write_html(report, folder / "report.html", graphs=graphs)
         return dataclasses.replace(self.makes)
