@@ -1,5 +1,4 @@
-"""The content of a LiteRT file in a format: by TensorFlow's converter, or from its float32 file by
-ai-edge-quantizer."""
+"""The content of a LiteRT file: by TensorFlow's converter, or from its float32 file by ai-edge-quantizer."""
 
 from __future__ import annotations
 

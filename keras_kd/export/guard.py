@@ -34,7 +34,7 @@ class Try:
     Attributes:
         format: its format.
         num_floats: for "mixed", the number of operators that compute in float.
-        num_bytes: its size; None if it could not be made.
+        num_bytes: its size without metadata; None if it could not be made.
         value: the measure on the validation data; None if it could not be made.
         drop: how much worse that is than the model's, in points of a hundred for shares.
         problem: why it could not be made; empty otherwise.
@@ -135,7 +135,7 @@ def export_guarded(
 
     Raises:
         ConfigurationError: an argument does not fit.
-        ExportError: the model cannot be converted, even to float32.
+        ExportError: the model cannot be converted to float32, or that file does not match it.
 
         guarded = kd.export.export_guarded(
             student, "student.tflite", max_accuracy_drop=0.5, validation=(x_val, y_val), calibration=x_train[:200]
@@ -185,6 +185,7 @@ class _Ladder:
         self._inputs, self._labels, self._progress = inputs, labels, progress
         progress("float32")
         self._float = make(work.source(converter), Float32(), {}, "min_max")
+        work.check(self._float, Float32(), None)  # all others are measured against it
         self._baseline = self._value(self._float.content)
         self._num_operators = 0
         self._tries: list[Try] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import math
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 from keras_kd import files
 from keras_kd.errors import ExportError, check_choice, check_integer, check_number, explain
 from keras_kd.export._checks import check_calibration, check_exportable, check_target
-from keras_kd.export._comparison import compare
+from keras_kd.export._comparison import Comparison, compare
 from keras_kd.export._conversion import Converter
 from keras_kd.export._making import TENSORFLOW, Made, Source, is_on_tensorflow, make
 from keras_kd.export._samples import check_ranges, random_samples, read_samples
@@ -127,7 +128,7 @@ def export_tflite(
             their names in the file's signature.
         path: the file to write, with the extension `.tflite`; its folder is created if missing.
         format: a name, or an object of `kd.export.formats`. "float32". "float16": weights in float16. "dynamic":
-            weights in int8, arithmetic in float if there is no mixed kernel. "int8": integers throughout, including
+            weights in int8; operators without a hybrid kernel compute in float. "int8": integers throughout, including
             input and output (an integer input, such as token ids, is unchanged); the result lists the operators that
             had to stay in float. "int8_float_io": the same with float inputs and outputs. "int16x8": int16 activations
             and int8 weights, for NPUs. "int4": weights in 4 bits with a scale for each output channel;
@@ -142,7 +143,7 @@ def export_tflite(
         samples: the samples for the comparison, in the same forms; all of them are used. Default: the first 256 of
             `calibration`, or else 16 random inputs, as recorded in the result.
         min_snr: the signal-to-noise ratio, in dB, below which the file is refused. Default: 30 for "float16", 10 for
-            "dynamic", 3 for the formats with fewer bits.
+            "dynamic", 3 for the others; none for "float32", which is compared exactly.
         batch_size: the file's static batch size; None for a file that takes any number of examples, which delegates for
             GPUs and NPUs do not take.
         metadata: what an app needs to know about the model, such as its labels; written into the file, where
@@ -161,7 +162,7 @@ def export_tflite(
         ExportError: the converter rejected the model or crashed, the file cannot be written (the disk is full), or its
             outputs do not match the model's.
 
-    >>> import tempfile, keras, numpy as np
+    >>> import keras, numpy as np
     >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
     >>> images = np.random.default_rng(0).random((20, 4), dtype="float32")
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -173,10 +174,10 @@ def export_tflite(
     check_choice("calibration_method", calibration_method, METHODS)
     if min_snr is not None:
         check_number("min_snr", min_snr)
-    task = Export.prepared(model, form, calibration, samples, batch_size, metadata)
+    work = Export.prepared(model, form, calibration, samples, batch_size, metadata)
     with owned(converter, isolate=isolate) as converter:
-        made = make(task.source(converter), form, task.measured(form), calibration_method)
-        return task.write(made, path, form, form.min_snr if min_snr is None else min_snr)
+        made = make(work.source(converter), form, work.measured(form), calibration_method)
+        return work.write(made, path, form, form.min_snr if min_snr is None else min_snr)
 
 
 @dataclass(frozen=True)
@@ -239,6 +240,17 @@ class Export:
         """The calibration samples of a format; empty if it needs none."""
         return self.calibration if form.needs_calibration and not self.is_trained else {}
 
+    def check(self, made: Made, form: Format, min_snr: float | None) -> None:
+        """Raises `ExportError` if a file does not match the model."""
+        with tempfile.TemporaryDirectory(prefix="keras_kd_export_") as folder:
+            file = Path(folder) / "model.tflite"
+            file.write_bytes(made.content)
+            self._compared(file, form, min_snr)
+
+    def _compared(self, file: Path, form: Format, min_snr: float | None) -> Comparison:
+        exact = form.is_exact and self.plain is self.model
+        return compare(self.model, file, self.samples, exact=exact, min_snr=min_snr)
+
     def write(self, made: Made, path: Path, form: Format, min_snr: float | None) -> ExportResult:
         """Moves a file to its path after it has been loaded back and compared.
 
@@ -248,8 +260,7 @@ class Export:
         content = made.content if self.metadata is None else embedded(made.content, self.metadata)
         with _replacing(path) as draft:
             draft.write_bytes(content)
-            exact = form.is_exact and self.plain is self.model
-            found = compare(self.model, draft, self.samples, exact=exact, min_snr=min_snr)
+            found = self._compared(draft, form, min_snr)
         return ExportResult(
             path=path,
             format=form.name,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from keras_kd import litert
-from keras_kd.errors import ConfigurationError
+from keras_kd.errors import ConfigurationError, ExportError
 from keras_kd.export import export_guarded
 from keras_kd.export.operator_errors import noise_to_signal, operators_by_error
 
@@ -126,7 +126,6 @@ def test_wrong_arguments(options, message, guard, tmp_path):
 
 
 def test_a_rung_that_cannot_be_made_is_listed(guard, monkeypatch):
-    from keras_kd.errors import ExportError
     from keras_kd.export import guard as module
 
     real = module.make
@@ -141,3 +140,20 @@ def test_a_rung_that_cannot_be_made_is_listed(guard, monkeypatch):
     (one,) = (one for one in found.tries if one.format == "int16x8")
     assert one.problem == "no kernel" and one.drop is None and "int16x8: no kernel" in str(found)
     assert dataclasses.asdict(one)["num_bytes"] is None
+
+
+def test_a_float_file_that_does_not_match_the_model_is_refused(guard, monkeypatch, net, tmp_path):
+    """Otherwise a wrong file would be measured against another wrong one."""
+    from keras_kd.export import _making
+
+    real = _making.Source.convert
+
+    def convert(source, form, calibration):
+        other = keras.models.clone_model(net)
+        other.set_weights([0.7 * weight for weight in net.get_weights()])
+        return real(dataclasses.replace(source, model=other), form, calibration)
+
+    monkeypatch.setattr(_making.Source, "convert", convert)
+    with pytest.raises(ExportError, match="'scores' of the float32 TFLite file differs"):
+        guard(max_accuracy_drop=100)
+    assert not list(tmp_path.iterdir())
