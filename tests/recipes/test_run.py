@@ -191,11 +191,14 @@ def test_the_messages_of_a_run(finished):
 
 
 def test_a_second_run_trains_and_exports_nothing(finished, copy, run_recipe):
+    (copy / "student_notes.md").write_text("of the user")
+    (copy / "student_dynamic.md").write_text("the card of a file that was removed")
     before = files(copy)
     report, said = run_recipe(copy, FEW)
     after = files(copy)
     changed = {name for name in after if after[name] != before.get(name)}
     assert changed == {*CARDS, "labels.txt", "history.json", "report.json", "report.html"}
+    assert before.keys() - after.keys() == {"student_dynamic.md"}
     assert after["history.json"][1] == before["history.json"][1]
     accuracies = [[(row.id, row["accuracy"], row.num_bytes) for row in r.rows] for r in (report, finished[1])]
     assert accuracies[0] == accuracies[1]

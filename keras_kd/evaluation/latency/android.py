@@ -64,7 +64,7 @@ def _remote_name(path: Path) -> str:
 
 
 def _signature(file: File) -> list[str]:
-    """The binary refuses a file with several signatures unless it is told which one to run."""
+    """The flag that names the signature to run, which a file with several signatures requires."""
     main = [one.key for one in file.signatures if one.graph == 0]
     return [f"--signature_to_run_for={main[0]}"] if len(file.signatures) > 1 and main else []
 

@@ -81,7 +81,7 @@ def compare_latency(
         A `Latency` per model, under the same names.
 
     Raises:
-        ConfigurationError: a number is out of range, there are no runners, or the sample is not a batch of one.
+        ConfigurationError: a number is out of range, `runners` is empty, or the sample is not a batch of one.
     """
     if not runners:
         problem, expected = "`runners` is empty.", "at least one"

@@ -99,7 +99,7 @@ def benchmark_models(
         A `Benchmark`, whose `failures` say why a model has no result.
 
     Raises:
-        ConfigurationError: a number is out of range, or there are no files.
+        ConfigurationError: a number is out of range, or `files` is empty.
 
         print(kd.evaluation.benchmark_models(["student_int8.tflite", "teacher.keras"], threads=[1, 4]))
     """

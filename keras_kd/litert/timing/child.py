@@ -128,7 +128,7 @@ class TimedChild:
 
 def _read(stdout: IO[str], replies: queue.SimpleQueue[str]) -> None:
     """Passes answers on, then an empty text."""
-    with stdout, contextlib.suppress(ValueError):  # bytes that are no text
+    with stdout, contextlib.suppress(ValueError):  # bytes that are not text
         for line in stdout:
             if line.startswith(REPLY):
                 replies.put(line.removeprefix(REPLY))

@@ -25,6 +25,8 @@ from keras_kd.recipes.file_metadata import file_metadata, metadata_settings
 from keras_kd.recipes.registry import register
 from keras_kd.recipes.stages.training_teacher import teacher_settings
 
+GUARDED = "guarded"
+
 
 @register("export", phase="export")
 def plan_exports(plan: Any, settings: Any) -> Iterator[Stage]:
@@ -91,18 +93,18 @@ class Export(Stage):
 
 
 class GuardedExport(Export):
-    """Exports the smallest file that keeps the student's measure on the validation split; a fake-quantized one
-    stripped."""
+    """Exports the smallest file that keeps the student's measure on the validation split; strips a compressed student."""
 
     def __init__(self, source: Stage, checked: CheckedRecipe, max_drop: float):
         makes = Artifact(
             role=Role.EXPORTED,
-            title=f"{_short(source)}, guarded TFLite",
+            title=f"{_short(source)}, {GUARDED} TFLite",
             kind="tflite",
-            file=Path("student_guarded.tflite"),
+            file=Path(f"student_{GUARDED}.tflite"),
             derived_from=source.id,
         )
-        settings = _settings(get_format("int8"), checked) | metadata_settings(checked) | {"max_accuracy_drop": max_drop}
+        settings = _settings(get_format("int8"), checked) | metadata_settings(checked)
+        settings |= {"format": GUARDED, "max_accuracy_drop": max_drop}
         Stage.__init__(self, "export_guarded", inputs=[source], settings=settings, makes=makes)
         self._max_drop = max_drop
 

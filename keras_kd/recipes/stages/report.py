@@ -14,10 +14,12 @@ from keras_kd.evaluation import report as reports
 from keras_kd.evaluation.report import Report
 from keras_kd.evaluation.roles import MODELS, Role
 from keras_kd.export import inspect_tflite, model_card
+from keras_kd.litert import FORMATS
 from keras_kd.recipes.engine.artifact import Artifact
 from keras_kd.recipes.engine.context import Context
 from keras_kd.recipes.engine.stage import Stage
 from keras_kd.recipes.registry import register
+from keras_kd.recipes.stages.exports import GUARDED
 
 
 @register(phase="report")
@@ -46,9 +48,10 @@ class ReportFiles(Stage):
         ]
         for path in exported:
             files.write(path.with_suffix(".md"), model_card(path))
-        for card in folder.glob("student_*.md"):
+        for name in (*FORMATS, GUARDED):
+            card = folder / f"student_{name}.md"
             if not card.with_suffix(".tflite").exists():  # of a file that was removed
-                card.unlink()
+                card.unlink(missing_ok=True)
         graphs = {path.name: inspect_tflite(path).svg() for path in exported[-1:]}
         page.write_html(report, folder / "report.html", graphs=graphs)
         return dataclasses.replace(self.makes)
