@@ -27,6 +27,7 @@ LAYERS = {
     "tasks": 1,
     "data": 2,
     "features": 2,
+    "model_files": 2,
     "surgery": 3,
     "compression": 4,
     "losses": 4,

@@ -29,8 +29,8 @@ from keras_kd.export import (
 )
 from keras_kd.export.tflite import MAX_COMPARED
 from keras_kd.litert import Format, get_format
+from keras_kd.model_files import load_file
 from keras_kd.recipes.file_metadata import ends, processed_ends
-from keras_kd.recipes.model_files import load_file
 
 _MOST_VALUES = 10**8
 _RESIZED = ("folder", "tfds")

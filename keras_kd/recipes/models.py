@@ -13,8 +13,8 @@ import keras
 from keras_kd import data, models
 from keras_kd.errors import ConfigurationError, explain
 from keras_kd.keras_private import all_layers
+from keras_kd.model_files import first_line, load_file
 from keras_kd.recipes.engine.folder import settings_key
-from keras_kd.recipes.model_files import first_line, load_file
 from keras_kd.teachers.frozen import fingerprint
 
 

@@ -12,8 +12,8 @@ import pytest
 
 from keras_kd.errors import ConfigurationError, ExportError
 from keras_kd.export import Converter, export_tflite
+from keras_kd.model_files import load_file
 from keras_kd.recipes import export_files, exporting
-from keras_kd.recipes.model_files import load_file
 from keras_kd.recipes.models import identity
 
 from .mutations import ELSEWHERE, mutated

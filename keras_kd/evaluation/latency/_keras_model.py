@@ -16,6 +16,7 @@ import keras_kd  # noqa: F401  after Keras, it registers the classes that a file
 from keras_kd.errors import ConfigurationError, explain
 from keras_kd.evaluation.runners import compile_inference
 from keras_kd.litert.timing import describe, serve
+from keras_kd.model_files import load_file
 
 
 class KerasSubject:
@@ -28,7 +29,7 @@ class KerasSubject:
         keras.ops.zeros(())  # loads the backend
 
     def load(self) -> None:
-        self._model = keras.models.load_model(self._path, compile=False)
+        self._model = load_file(self._path)
 
     def inputs(self) -> dict[str, str]:
         """The batch of one, and the function that is timed, which is traced in the first run."""

@@ -6,7 +6,6 @@ import contextlib
 import functools
 import os
 import platform
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -23,6 +22,7 @@ from keras_kd.evaluation.latency.result import Benchmark
 from keras_kd.evaluation.latency.speed import Speed
 from keras_kd.litert import read_file
 from keras_kd.litert.timing import FILE_SCRIPT, CrossCheck, Profile, TimedChild, litert_benchmark, profile_file
+from keras_kd.model_files import check_file
 from keras_kd.progress import bar
 
 _KERAS_SCRIPT = Path(_keras_model.__file__)
@@ -219,17 +219,7 @@ def _check_files(entries: list[_Entry], failures: dict[str, str]) -> None:
                     problem, expected = f"{entry.name} has nothing to run.", "inputs, operators and outputs"
                     raise ConfigurationError(explain(problem, expected=expected))
             else:
-                _check_keras_file(entry)
-
-
-def _check_keras_file(entry: _Entry) -> None:
-    received = "no such file" if not entry.path.exists() else "another kind of file, or a damaged one"
-    if entry.path.is_file():
-        with contextlib.suppress(OSError, zipfile.BadZipFile), zipfile.ZipFile(entry.path) as archive:
-            if {"config.json", "model.weights.h5"} <= set(archive.namelist()):
-                return
-    problem, expected = f"{entry.name} is not a Keras model.", "what model.save('NAME.keras') writes"
-    raise ConfigurationError(explain(problem, received=received, expected=expected))
+                check_file(entry.path)
 
 
 @contextlib.contextmanager

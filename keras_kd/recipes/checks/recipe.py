@@ -13,13 +13,13 @@ import numpy as np
 from keras_kd import data
 from keras_kd.compression.stripping import reparametrized_layers
 from keras_kd.errors import RecipeError, explain
+from keras_kd.model_files import load_file
 from keras_kd.recipes.checked import CheckedRecipe, TrainedModel
 from keras_kd.recipes.checks.key import checking
 from keras_kd.recipes.checks.models import check_apart, check_builds, check_model, check_trainable
 from keras_kd.recipes.checks.settings import check_schedules, check_settings, trained_models
 from keras_kd.recipes.checks.teachers import check_losses, check_teacher
 from keras_kd.recipes.compressing import make_transform
-from keras_kd.recipes.model_files import load_file
 from keras_kd.recipes.models import build, identity, is_file
 from keras_kd.recipes.reading.schema import Recipe, Training
 from keras_kd.recipes.task import RecipeTask

@@ -93,7 +93,7 @@ class Export(Stage):
 
 
 class GuardedExport(Export):
-    """Exports the smallest file that keeps the student's measure on the validation split; strips a compressed student."""
+    """Exports the smallest file that keeps the student's measure on the validation split, without fake quantization."""
 
     def __init__(self, source: Stage, checked: CheckedRecipe, max_drop: float):
         makes = Artifact(

@@ -199,10 +199,10 @@ def test_a_keras_model_gets_its_threads_and_no_gpu(fake, monkeypatch, tmp_path):
     ("content", "name", "message"),
     [
         (None, "none.keras", "no such file"),
-        (b"text", "text.keras", "another kind of file"),
+        (b"text", "text.keras", "not a .keras file"),
         (b"text", "text.tflite", "not a LiteRT"),
         (b"text", "text.h5", "not a LiteRT"),
-        (b"PK\x05\x06" + bytes(18), "empty.keras", "another kind of file"),
+        (b"PK\x05\x06" + bytes(18), "empty.keras", "it lacks config.json"),
     ],
 )
 def test_what_is_not_a_model(tmp_path, content, name, message):
@@ -220,7 +220,7 @@ def test_a_folder_and_a_graph_with_nothing_to_run(fake, monkeypatch, tmp_path):
     empty = dataclasses.replace(file, graphs=(dataclasses.replace(file.graphs[0], operators=()),))
     monkeypatch.setattr(models, "read_file", lambda path: empty)
     found = benchmark_models(["folder.keras", name], **QUICK)
-    assert "another kind of file" in found.failures["folder.keras"]
+    assert "not a .keras file" in found.failures["folder.keras"]
     assert "has nothing to run" in found.failures[name]
 
 

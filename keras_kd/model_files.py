@@ -33,26 +33,43 @@ def load_file(path: str | Path) -> keras.Model:
         ConfigurationError: it is not a `.keras` file, is damaged, or contains classes that this process does not know.
     """
     try:
-        size = _check_archive(Path(path)) if Path(path).is_file() else 0
-        with limited_variables(size + _NOT_SAVED):
+        with limited_variables(_checked_size(Path(path)) + _NOT_SAVED):
             model = keras.models.load_model(path, compile=False)
         if not isinstance(model, keras.Model):
             raise ValueError(f"it contains a {type(model).__name__}, not a model")
     except Exception as error:  # broken files raise many kinds of errors in Keras
-        has_code = "safe_mode=False" in str(error)
-        raise ConfigurationError(
-            explain(
-                f"the file cannot be loaded: {first_line(error)}.",
-                received=str(path),
-                expected="what model.save('NAME.keras') writes",
-                fix="Code in files is not run: write a registered layer in place of the Lambda." if has_code else None,
-            )
-        ) from error
+        raise _refusal(path, error) from error
     return model
 
 
-def _check_archive(path: Path) -> int:
+def check_file(path: str | Path) -> None:
+    """Checks that a file is an undamaged `.keras` file, without building its model.
+
+    Raises:
+        ConfigurationError: it is not.
+    """
+    try:
+        _checked_size(Path(path))
+    except (OSError, ValueError) as error:
+        raise _refusal(path, error) from error
+
+
+def _refusal(path: str | Path, error: Exception) -> ConfigurationError:
+    has_code = "safe_mode=False" in str(error)
+    return ConfigurationError(
+        explain(
+            f"the file cannot be loaded: {first_line(error)}.",
+            received=str(path),
+            expected="what model.save('NAME.keras') writes",
+            fix="Code in files is not run: write a registered layer in place of the Lambda." if has_code else None,
+        )
+    )
+
+
+def _checked_size(path: Path) -> int:
     """The bytes of the weights in a `.keras` file; raises an error if the archive is damaged."""
+    if not path.exists():
+        raise ValueError("no such file")
     if not zipfile.is_zipfile(path):
         raise ValueError(_DAMAGED)
     try:
