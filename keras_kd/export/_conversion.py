@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import os
 import re
 import signal
 import subprocess
@@ -25,8 +24,10 @@ from keras_kd.export import _convert
 from keras_kd.export._saved_model import ModelInput, own_modules
 from keras_kd.export.preparing.advice import crash_hint, refusal
 from keras_kd.litert import Format
+from keras_kd.litert.children import environment
 
 SCRIPT = Path(_convert.__file__)
+_ON_THE_CPU = {"CUDA_VISIBLE_DEVICES": "-1", "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "2"}
 _NUM_LINES, _LINE_LENGTH = 8, 240
 _LOG_LINE = re.compile(r"[IWEF]\d{4} |\d{4}-\d\d-\d\d .*: [IW] |WARNING: All log messages|To enable the ")
 _PREFIX = re.compile(r"^<unknown>:0: |loc\(.*\): |^tensorflow\.[\w.]+: ")
@@ -73,7 +74,7 @@ class Converter:
         self._log = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115  closed with the child
         self._child = subprocess.Popen(
             [sys.executable, "-P", str(SCRIPT)],
-            env=os.environ | _environment(),
+            env=environment() | _ON_THE_CPU,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -109,16 +110,6 @@ class Converter:
     def _ended_before_the_job(self) -> bool:
         """Whether the child ended by itself, after its idle time, while the job was being sent."""
         return self._child.wait() == 0
-
-
-def _environment() -> dict[str, str]:
-    """Environment of the child: TensorFlow on the CPU, whatever this process uses, with the same import path."""
-    return {
-        "CUDA_VISIBLE_DEVICES": "-1",
-        "KERAS_BACKEND": "tensorflow",
-        "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),
-        "TF_CPP_MIN_LOG_LEVEL": "2",
-    }
 
 
 def _end(child: subprocess.Popen[str], log: IO[str]) -> None:
