@@ -13,7 +13,7 @@ from keras_kd.errors import ConfigurationError, ExportError, Notice, check_choic
 from keras_kd.export import Converter, ExportResult, export_tflite
 from keras_kd.export._checks import check_calibration, check_target
 from keras_kd.export.metadata import Metadata, check_metadata
-from keras_kd.export.quantized import is_fake_quantized
+from keras_kd.export.preparing.quantized import is_fake_quantized
 from keras_kd.litert import Format, get_format
 
 _HIGHER_IS_BETTER = ("acc", "auc", "f1", "f_", "iou", "precision", "recall")

@@ -110,15 +110,19 @@ class TFLiteRunner(Runner):
         path: the file.
         name: default: the file's name without its extension.
         num_threads: CPU threads of the interpreter.
+        signature: which signature of the file to run. Default: that of the main graph.
 
     Raises:
-        ConfigurationError: the file is missing, LiteRT cannot load it, or it has several inputs or outputs.
+        ConfigurationError: the file is missing, LiteRT cannot load it, it lacks the signature, or has several inputs or
+            outputs.
     """
 
-    def __init__(self, path: str | Path, *, name: str | None = None, num_threads: int = 1):
+    def __init__(
+        self, path: str | Path, *, name: str | None = None, num_threads: int = 1, signature: str | None = None
+    ):
         self.path = Path(path)
         super().__init__(name or self.path.stem, num_threads)
-        self._model = Model(self.path, num_threads=num_threads, name=self.name)
+        self._model = Model(self.path, num_threads=num_threads, name=self.name, signature=signature)
         _check_single(self.name, "inputs", len(self._model.inputs))
         _check_single(self.name, "outputs", len(self._model.outputs))
         (self._output,) = self._model.outputs

@@ -30,7 +30,13 @@ class Comparison:
 
 
 def compare(
-    model: keras.Model, file: Path, samples: dict[str, np.ndarray], *, exact: bool, min_snr: float | None = None
+    model: keras.Model,
+    file: Path,
+    samples: dict[str, np.ndarray],
+    *,
+    exact: bool,
+    min_snr: float | None = None,
+    signature: str | None = None,
 ) -> Comparison:
     """Compares all outputs of the two on samples.
 
@@ -41,13 +47,14 @@ def compare(
         exact: whether the two should be equal up to rounding.
         min_snr: the lowest signal-to-noise ratio in dB that is accepted of an output that differs by more than one step
             of its integers.
+        signature: the name of the signature that computes what the model does; None for the main graph.
 
     Raises:
         ExportError: the file's outputs have other names or shapes, contain NaN or infinity, or differ more than they
             should.
     """
-    expected, received = _run_keras(model, samples), _run_file(file, samples)
-    steps = output_steps(file.read_bytes()) if min_snr is not None else {}
+    expected, received = _run_keras(model, samples), _run_file(file, samples, signature)
+    steps = output_steps(file.read_bytes(), signature) if min_snr is not None else {}
     differences, agreements, ratios = [], [], []
     for name, reference in expected.items():
         output = received.get(name)
@@ -131,10 +138,10 @@ def _run_keras(model: keras.Model, samples: dict[str, np.ndarray]) -> dict[str, 
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _run_file(file: Path, samples: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _run_file(file: Path, samples: dict[str, np.ndarray], signature: str | None) -> dict[str, np.ndarray]:
     """Outputs by name [n, ...], computed by LiteRT on one thread."""
     try:
-        model = Model(file, num_threads=1)
+        model = Model(file, num_threads=1, signature=signature)
         return model.predict({name: array for name, array in samples.items() if name in model.inputs})
     except ConfigurationError as error:
         fix = "Its kernels do not support what the converter wrote: try another `format`."

@@ -21,7 +21,7 @@ import numpy as np
 
 from keras_kd.errors import ExportError, explain
 from keras_kd.export import _convert
-from keras_kd.export._saved_model import ModelInput, own_modules
+from keras_kd.export._saved_model import Endpoint, own_modules
 from keras_kd.export.preparing.advice import crash_hint, refusal
 from keras_kd.litert import Format
 from keras_kd.litert.children import environment
@@ -125,76 +125,79 @@ def _end(child: subprocess.Popen[str], log: IO[str]) -> None:
 def run_converter(
     saved_model: Path,
     form: Format,
-    calibration: dict[str, np.ndarray],
+    endpoints: Sequence[Endpoint],
     batch_size: int | None,
     *,
     converter: Converter | None,
-    model: keras.Model,
 ) -> bytes:
     """Converts a SavedModel and returns the content of the TFLite file.
 
     Args:
         saved_model: the SavedModel's folder; the job's files are written to its parent.
         form: the file's format.
-        calibration: input name -> array [n, ...]; empty if not needed.
-        batch_size: the batch size of the SavedModel's signature; None for any.
+        endpoints: the models that were saved, whose layers errors name, with their calibration samples.
+        batch_size: the batch size of the SavedModel's signatures; None for any.
         converter: the child process to use; None converts in this process.
-        model: the model that was saved, whose layers errors name.
 
     Raises:
-        Rejection: the converter rejected the model.
+        Rejection: the converter rejected a model.
         ExportError: the converter crashed.
     """
+    calibration = {one.name: dict(one.calibration) if form.needs_calibration else {} for one in endpoints}
+    models = [one.model for one in endpoints]
     if converter is not None:
-        return _convert_in_child(converter, saved_model, form, calibration, batch_size, model)
+        return _convert_in_child(converter, saved_model, form, calibration, batch_size, models)
     try:
         return _convert.convert(saved_model, form.weights, form.activations, form.io, calibration, batch_size)
     except Exception as error:
-        raise Rejection(_refusal(traceback.format_exc(), model)) from error
+        raise Rejection(_refusal(traceback.format_exc(), models)) from error
 
 
 def _convert_in_child(
     converter: Converter,
     saved_model: Path,
     form: Format,
-    calibration: dict[str, np.ndarray],
+    calibration: dict[str, dict[str, np.ndarray]],
     batch_size: int | None,
-    model: keras.Model,
+    models: Sequence[keras.Model],
 ) -> bytes:
     folder = saved_model.parent
     job = {"saved_model": str(saved_model), "calibration": str(folder / "calibration.npz")}
     job |= {"weights": form.weights, "activations": form.activations, "io": form.io}
-    job |= {"batch_size": batch_size, "output": str(folder / "output")}
-    np.savez(job["calibration"], **calibration)
-    error = _run_job(converter, folder, job, crash_hint(model))
+    job |= {"batch_size": batch_size, "signatures": list(calibration), "output": str(folder / "output")}
+    arrays = {f"{signature}/{name}": array for signature, of in calibration.items() for name, array in of.items()}
+    np.savez(job["calibration"], **arrays)
+    error = _run_job(converter, folder, job, next(filter(None, map(crash_hint, models)), None))
     if error is not None:
-        raise Rejection(_refusal(error, model))
+        raise Rejection(_refusal(error, models))
     return (folder / "output").read_bytes()
 
 
 def resave_in_child(
-    converter: Converter, model: keras.Model, inputs: Sequence[ModelInput], batch_size: int | None, saved_model: Path
+    converter: Converter, endpoints: Sequence[Endpoint], batch_size: int | None, saved_model: Path
 ) -> None:
-    """Writes a SavedModel on a backend other than TensorFlow, in the child, which loads the model's `.keras` file.
+    """Writes a SavedModel on a backend other than TensorFlow, in the child, which loads the models' `.keras` files.
 
     Args:
         converter: the child process.
-        model: the model; its own classes must be in modules that the child can import.
-        inputs: its inputs with static shapes.
-        batch_size: the batch size of the SavedModel's signature; None for any.
+        endpoints: the models; their own classes must be in modules that the child can import.
+        batch_size: the batch size of the SavedModel's signatures; None for any.
         saved_model: the folder to write; the job's files are written to its parent.
 
     Raises:
-        ExportError: the model cannot be saved, or cannot be loaded on TensorFlow.
+        ExportError: a model cannot be saved, or cannot be loaded on TensorFlow.
     """
     folder = saved_model.parent
-    file = folder / "model.keras"
-    try:
-        model.save(file)
-    except Exception as error:
-        raise ExportError(f"Keras could not save the model: {error}") from error
-    job = {"keras_model": str(file), "saved_model": str(saved_model), "batch_size": batch_size}
-    job |= {"inputs": [dataclasses.asdict(one) for one in inputs], "modules": own_modules(model)}
+    described = []
+    for one in endpoints:
+        file = folder / f"{one.name}.keras"
+        try:
+            one.model.save(file)
+        except Exception as error:
+            raise ExportError(f"Keras could not save the model: {error}") from error
+        described.append({"name": one.name, "file": str(file), "inputs": [dataclasses.asdict(i) for i in one.inputs]})
+    job = {"endpoints": described, "saved_model": str(saved_model), "batch_size": batch_size}
+    job |= {"modules": own_modules(one.model for one in endpoints)}
     error = _run_job(converter, folder, job, None)
     if error is not None:
         fix = (
@@ -226,10 +229,11 @@ def _crash(return_code: int, log: str, hint: str | None) -> str:
 _FULL = "Free some space, also in the folder for temporary files (the environment variable TMPDIR)."
 
 
-def _refusal(log: str, model: keras.Model) -> str:
+def _refusal(log: str, models: Sequence[keras.Model]) -> str:
     if "No space left on device" in log:
         return explain("The TFLite file could not be written: no space left on the device.", fix=_FULL)
-    return refusal(log, model) or f"The TFLite converter rejected the model:\n{useful_lines(log)}\n"
+    advice = next(filter(None, (refusal(log, model) for model in models)), None)
+    return advice or f"The TFLite converter rejected the model:\n{useful_lines(log)}\n"
 
 
 def useful_lines(log: str) -> str:

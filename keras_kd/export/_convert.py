@@ -28,23 +28,26 @@ def convert(
     weights: str,
     activations: str,
     io: str,
-    calibration: dict[str, np.ndarray],
+    calibration: dict[str, dict[str, np.ndarray]],
     batch_size: int | None,
 ) -> bytes:
     """Converts a SavedModel and returns the content of the TFLite file.
+
+    A file with a single signature has TensorFlow's default name for it.
 
     Args:
         saved_model: the folder.
         weights: the dtype of the stored weights: "float32", "float16" or "int8".
         activations: the dtype that the operators compute in: "float32", "int8" or "int16".
         io: the dtype of float inputs and outputs in the file.
-        calibration: for integer activations, input name -> array [n, ...]; otherwise empty, as for a graph with
-            fake quantization, which has the ranges.
+        calibration: signature -> input name -> array [n, ...]; without inputs unless activations are integers, and for
+            a graph with fake quantization, which has the ranges.
         batch_size: the batch size of the SavedModel's signature; None for any.
     """
     import tensorflow as tf
 
-    converter = tf.lite.TFLiteConverter.from_saved_model(str(saved_model))
+    keys = {"signature_keys": list(calibration)} if len(calibration) > 1 else {}
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(saved_model), **keys)
     _set_format(converter, weights, activations, io, calibration, batch_size)
     with warnings.catch_warnings():  # the converter itself still uses the interpreter that TensorFlow deprecates
         warnings.filterwarnings("ignore", r"\s*Warning: tf\.lite\.Interpreter is deprecated", UserWarning)
@@ -52,7 +55,12 @@ def convert(
 
 
 def _set_format(
-    converter: Any, weights: str, activations: str, io: str, calibration: dict[str, np.ndarray], batch_size: int | None
+    converter: Any,
+    weights: str,
+    activations: str,
+    io: str,
+    calibration: dict[str, dict[str, np.ndarray]],
+    batch_size: int | None,
 ) -> None:
     import tensorflow as tf
 
@@ -66,10 +74,17 @@ def _set_format(
             "int8": tf.lite.OpsSet.TFLITE_BUILTINS_INT8,
             "int16": tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8,
         }[activations]
-        if calibration:
-            converter.representative_dataset = lambda: batches(calibration, batch_size or 1)
+        if all(calibration.values()):
+            converter.representative_dataset = lambda: _samples(calibration, batch_size or 1)
             converter.target_spec.supported_ops = [operators]
         converter.inference_input_type = converter.inference_output_type = tf.as_dtype(io)
+
+
+def _samples(calibration: dict[str, dict[str, np.ndarray]], batch_size: int) -> Iterator[Any]:
+    """Batches by input name, each after the name of its signature if there are several."""
+    for name, arrays in calibration.items():
+        for batch in batches(arrays, batch_size):
+            yield (name, batch) if len(calibration) > 1 else batch
 
 
 def batches(arrays: dict[str, np.ndarray], batch_size: int) -> Iterator[dict[str, np.ndarray]]:
@@ -84,13 +99,16 @@ def run_job(job_file: str) -> None:
     """Runs one job; writes the traceback of a failure to the job's `error` file."""
     job = json.loads(Path(job_file).read_text())
     try:
-        if "keras_model" in job:
+        if "endpoints" in job:
             from keras_kd.export._saved_model import resave
 
-            resave(job["keras_model"], job["saved_model"], job["inputs"], job["batch_size"], job["modules"])
+            resave(job["endpoints"], job["saved_model"], job["batch_size"], job["modules"])
             return
+        calibration: dict[str, dict[str, np.ndarray]] = {name: {} for name in job["signatures"]}
         with np.load(job["calibration"]) as stored:
-            calibration = dict(stored)
+            for key, array in stored.items():
+                signature, _, name = key.partition("/")
+                calibration[signature][name] = array
         dtypes = (job[name] for name in ("weights", "activations", "io"))
         content = convert(job["saved_model"], *dtypes, calibration, job["batch_size"])
         Path(job["output"]).write_bytes(content)

@@ -13,7 +13,7 @@ import numpy as np
 
 from keras_kd.errors import ConfigurationError, ExportError, explain
 from keras_kd.export._conversion import Converter, Rejection, resave_in_child, run_converter
-from keras_kd.export._saved_model import ModelInput, write_saved_model
+from keras_kd.export._saved_model import Endpoint, write_saved_model
 from keras_kd.export.ranges import Ranges, measure_ranges
 from keras_kd.litert import Float32, Format, quantize, read_file
 
@@ -38,14 +38,13 @@ class Made:
 
 @dataclass(frozen=True)
 class Source:
-    """A model to convert; `converter` is None to convert in this process."""
+    """Models to convert, one for each signature; `converter` is None to convert in this process."""
 
-    model: keras.Model
-    inputs: list[ModelInput]
+    endpoints: tuple[Endpoint, ...]
     batch_size: int | None
     converter: Converter | None
 
-    def convert(self, form: Format, calibration: dict[str, np.ndarray]) -> bytes:
+    def convert(self, form: Format) -> bytes:
         """The content of the file that TensorFlow's converter writes.
 
         Raises:
@@ -57,49 +56,61 @@ class Source:
         with tempfile.TemporaryDirectory(prefix="keras_kd_export_") as folder:
             saved_model = Path(folder) / "saved_model"
             if is_on_tensorflow():
-                write_saved_model(self.model, self.inputs, self.batch_size, saved_model)
+                write_saved_model(self.endpoints, self.batch_size, saved_model)
             else:
-                resave_in_child(self.converter, self.model, self.inputs, self.batch_size, saved_model)
-            return run_converter(
-                saved_model,
-                form,
-                calibration,
-                self.batch_size,
-                converter=self.converter,
-                model=self.model,
+                resave_in_child(self.converter, self.endpoints, self.batch_size, saved_model)
+            return run_converter(saved_model, form, self.endpoints, self.batch_size, converter=self.converter)
+
+    def calibration(self, form: Format) -> Mapping[str, np.ndarray]:
+        """The samples of a single model on which a format's ranges are measured, by input name; empty without.
+
+        Raises:
+            ConfigurationError: there are several models.
+        """
+        if not form.needs_calibration:
+            return {}
+        if len(self.endpoints) > 1:
+            raise ConfigurationError(
+                explain(
+                    "The ranges of several signatures are measured by TensorFlow's converter only.",
+                    received=f"format {form.name!r}",
+                    expected="'int8', or a format without calibration",
+                    fix="Write a file for each signature.",
+                )
             )
+        return self.endpoints[0].calibration
 
 
-def make(source: Source, form: Format, calibration: dict[str, np.ndarray], method: str) -> Made:
-    """The file in a format.
+def make(source: Source, form: Format, method: str = "min_max") -> Made:
+    """The content of a file in a format.
 
     TensorFlow's converter writes it if it can: with the same ranges, both files have the same signal-to-noise ratio,
     and ai-edge-quantizer's of an unrolled LSTM does not run.
 
     Args:
-        source: the model.
+        source: the models, with their calibration samples.
         form: the format.
-        calibration: samples by input name; empty if the format needs none, or the model has trained ranges.
         method: how the ranges follow from the samples.
 
     Raises:
         ConfigurationError: the format does not fit the model.
         ExportError: the model cannot be converted.
     """
+    is_measured = form.needs_calibration and all(one.calibration for one in source.endpoints)
     reason = None
     if form.needs_quantizer:
         reason = "the only one that writes this format"
-    elif calibration and method != "min_max":
+    elif is_measured and method != "min_max":
         reason = f"the only one that takes {method} ranges"
     if reason is not None:
-        return _by_quantizer(source, form, calibration, method, reason)
+        return _by_quantizer(source, form, method, reason)
     try:
-        return _checked(Made(source.convert(form, calibration)), form)
+        return _checked(Made(source.convert(form)), form)
     except Rejection as rejection:
-        if not calibration:
+        if not is_measured:
             raise
         try:
-            return _by_quantizer(source, form, calibration, method, "TensorFlow's converter rejected the model")
+            return _by_quantizer(source, form, method, "TensorFlow's converter rejected the model")
         except (ExportError, ConfigurationError):
             raise rejection from rejection.__cause__
 
@@ -122,8 +133,9 @@ def quantized_from(
     return _checked(Made(quantize(content, form, values), QUANTIZER, reason, ranges), form)
 
 
-def _by_quantizer(source: Source, form: Format, calibration: dict[str, np.ndarray], method: str, reason: str) -> Made:
-    return quantized_from(source.convert(Float32(), {}), form, calibration, method, reason)
+def _by_quantizer(source: Source, form: Format, method: str, reason: str) -> Made:
+    calibration = source.calibration(form)
+    return quantized_from(source.convert(Float32()), form, calibration, method, reason)
 
 
 def _checked(made: Made, form: Format) -> Made:

@@ -6,7 +6,7 @@ import contextlib
 import importlib
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import keras
 import numpy as np
 
 from keras_kd.errors import ConfigurationError, ExportError, explain, without_colors
-from keras_kd.export.quantized import traced
+from keras_kd.export.preparing.quantized import traced
 from keras_kd.keras_private import all_layers
 
 _HALF = ("float16", "bfloat16", "mixed_float16", "mixed_bfloat16")
@@ -36,6 +36,23 @@ class ModelInput:
     key: str
     shape: tuple[int | None, ...]
     dtype: str
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A model under the name of a signature.
+
+    Attributes:
+        name: of the signature.
+        model: in float32.
+        inputs: with static shapes.
+        calibration: samples by input name, on which ranges are measured; empty for a model with trained ranges.
+    """
+
+    name: str
+    model: keras.Model
+    inputs: list[ModelInput]
+    calibration: Mapping[str, np.ndarray]
 
 
 def model_inputs(model: keras.Model) -> list[ModelInput]:
@@ -117,55 +134,71 @@ def name_outputs(model: keras.Model, outputs: Any) -> dict[str, Any]:
     return dict(zip(_unique(re.sub(r"\W", "_", str(name)) for name in names), flat, strict=True))
 
 
-def write_saved_model(model: keras.Model, inputs: list[ModelInput], batch_size: int | None, folder: Path) -> None:
-    """Writes the model's inference pass with one signature, static but for the batch if `batch_size` is None.
+def write_saved_model(endpoints: Sequence[Endpoint], batch_size: int | None, folder: Path) -> None:
+    """Writes the inference passes of models, one signature each, static but for the batch if `batch_size` is None.
 
     Raises:
-        ExportError: Keras cannot trace the model with these shapes.
+        ExportError: Keras cannot trace a model with these shapes.
     """
-    signature = [keras.InputSpec(shape=(batch_size, *one.shape), dtype=one.dtype, name=one.name) for one in inputs]
+    archive = keras.export.ExportArchive()
+    for one in endpoints:
+        archive.track(one.model)
+        _add(archive, one, batch_size)
+    try:
+        with _quiet_tensorflow():
+            archive.write_out(str(folder), verbose=False)
+    except Exception as error:
+        raise _untraced(endpoints, batch_size, error) from error
+
+
+def _add(archive: keras.export.ExportArchive, endpoint: Endpoint, batch_size: int | None) -> None:
+    model = endpoint.model
+    signature = [
+        keras.InputSpec(shape=(batch_size, *one.shape), dtype=one.dtype, name=one.name) for one in endpoint.inputs
+    ]
 
     def serve(*flat):
         return name_outputs(model, model(pack_inputs(model, flat), training=False))
 
-    archive = keras.export.ExportArchive()
-    archive.track(model)
     try:
         with _quiet_tensorflow(), traced(model):
-            archive.add_endpoint("serve", serve, input_signature=signature)
-            archive.write_out(str(folder), verbose=False)
+            archive.add_endpoint(endpoint.name, serve, input_signature=signature)
     except Exception as error:
-        shapes = ", ".join(f"{one.name} {(batch_size, *one.shape)}" for one in inputs)
-        reason = without_colors(str(error))
-        raise ExportError(f"Keras could not export the model with the inputs {shapes}: {reason}") from error
+        raise _untraced([endpoint], batch_size, error) from error
+
+
+def _untraced(endpoints: Sequence[Endpoint], batch_size: int | None, error: Exception) -> ExportError:
+    inputs = [input for one in endpoints for input in one.inputs]
+    shapes = ", ".join(f"{one.name} {(batch_size, *one.shape)}" for one in inputs)
+    reason = without_colors(str(error))
+    return ExportError(f"Keras could not export the model with the inputs {shapes}: {reason}")
 
 
 def resave(
-    keras_model: str,
-    saved_model: str,
-    inputs: Sequence[Mapping[str, Any]],
-    batch_size: int | None,
-    modules: Sequence[str],
+    endpoints: Sequence[Mapping[str, Any]], saved_model: str, batch_size: int | None, modules: Sequence[str]
 ) -> None:
-    """Loads a `.keras` file and writes it as a SavedModel, in a process with the TensorFlow backend.
+    """Loads `.keras` files and writes them as a SavedModel, in a process with the TensorFlow backend.
 
     Args:
-        keras_model: the file.
+        endpoints: of each, its `name`, its `file`, and the fields of its `inputs`.
         saved_model: the folder to write.
-        inputs: the fields of each `ModelInput`.
-        batch_size: the batch size of the signature; None for any.
-        modules: modules that register the model's own classes.
+        batch_size: the batch size of the signatures; None for any.
+        modules: modules that register the models' own classes.
     """
     for module in modules:
         importlib.import_module(module)
-    model = keras.saving.load_model(keras_model, compile=False, safe_mode=False)  # safe: written by the parent
+    write_saved_model([_loaded(**one) for one in endpoints], batch_size, Path(saved_model))
+
+
+def _loaded(name: str, file: str, inputs: Sequence[Mapping[str, Any]]) -> Endpoint:
+    model = keras.saving.load_model(file, compile=False, safe_mode=False)  # safe: written by the parent
     described = [ModelInput(**{**one, "shape": tuple(one["shape"])}) for one in inputs]
-    write_saved_model(model, described, batch_size, Path(saved_model))
+    return Endpoint(name, model, described, {})
 
 
-def own_modules(model: keras.Model) -> list[str]:
-    """The modules, other than those of Keras, that define the classes of a model and its layers."""
-    modules = {type(layer).__module__ for layer in (model, *all_layers(model))}
+def own_modules(models: Iterable[keras.Model]) -> list[str]:
+    """The modules, other than those of Keras, that define the classes of models and their layers."""
+    modules = {type(layer).__module__ for model in models for layer in (model, *all_layers(model))}
     return sorted(module for module in modules if module.partition(".")[0] not in ("keras", "__main__"))
 
 

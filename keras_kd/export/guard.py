@@ -184,7 +184,7 @@ class _Ladder:
         self._work, self._converter, self._quality, self._limit = work, converter, quality, limit
         self._inputs, self._labels, self._progress = inputs, labels, progress
         progress("float32")
-        self._float = make(work.source(converter), Float32(), {}, "min_max")
+        self._float = make(work.source(converter), Float32())
         work.check(self._float, Float32(), None)  # all others are measured against it
         self._baseline = self._value(self._float.content)
         self._num_operators = 0
@@ -261,7 +261,7 @@ class _Ladder:
             return self._float
         if reference is not None:
             return reference.again(self._float.content, form)
-        return make(self._work.source(self._converter), form, self._work.measured(form), "min_max")
+        return make(self._work.source(self._converter), form)
 
     def _note(self, one: Try, made: tuple[Made, Format] | None = None) -> bool:
         self._tries.append(one)

@@ -21,14 +21,9 @@ from keras_kd.export._comparison import Comparison, compare
 from keras_kd.export._conversion import Converter
 from keras_kd.export._making import TENSORFLOW, Made, Source, is_on_tensorflow, make
 from keras_kd.export._samples import check_ranges, random_samples, read_samples
-from keras_kd.export._saved_model import (
-    ModelInput,
-    as_float32,
-    model_inputs,
-    with_known_shapes,
-)
+from keras_kd.export._saved_model import Endpoint, ModelInput, as_float32, model_inputs, with_known_shapes
 from keras_kd.export.metadata import Metadata, check_metadata, embedded
-from keras_kd.export.quantized import check_trained_ranges, is_fake_quantized, with_constant_weights
+from keras_kd.export.preparing.quantized import check_trained_ranges, is_fake_quantized, with_constant_weights
 from keras_kd.export.ranges import METHODS, Ranges
 from keras_kd.litert import Format, float_operators, get_format
 
@@ -176,7 +171,7 @@ def export_tflite(
         check_number("min_snr", min_snr)
     work = Export.prepared(model, form, calibration, samples, batch_size, metadata)
     with owned(converter, isolate=isolate) as converter:
-        made = make(work.source(converter), form, work.measured(form), calibration_method)
+        made = make(work.source(converter), form, calibration_method)
         return work.write(made, path, form, form.min_snr if min_snr is None else min_snr)
 
 
@@ -233,23 +228,24 @@ class Export:
 
     def source(self, converter: Converter | None) -> Source:
         """What the converter takes."""
-        plain = with_constant_weights(self.plain) if self.is_trained else self.plain
-        return Source(plain, self.inputs, self.batch_size, converter)
+        return Source((self.endpoint("serve"),), self.batch_size, converter)
 
-    def measured(self, form: Format) -> dict[str, np.ndarray]:
-        """The calibration samples of a format; empty if it needs none."""
-        return self.calibration if form.needs_calibration and not self.is_trained else {}
+    def endpoint(self, name: str) -> Endpoint:
+        """The model under the name of a signature."""
+        plain = with_constant_weights(self.plain) if self.is_trained else self.plain
+        return Endpoint(name, plain, self.inputs, {} if self.is_trained else self.calibration)
 
     def check(self, made: Made, form: Format, min_snr: float | None) -> None:
         """Raises `ExportError` if a file does not match the model."""
         with tempfile.TemporaryDirectory(prefix="keras_kd_export_") as folder:
             file = Path(folder) / "model.tflite"
             file.write_bytes(made.content)
-            self._compared(file, form, min_snr)
+            self.compared(file, form, min_snr)
 
-    def _compared(self, file: Path, form: Format, min_snr: float | None) -> Comparison:
+    def compared(self, file: Path, form: Format, min_snr: float | None, signature: str | None = None) -> Comparison:
+        """The difference of a file from the model; raises `ExportError` if it is too large."""
         exact = form.is_exact and self.plain is self.model
-        return compare(self.model, file, self.samples, exact=exact, min_snr=min_snr)
+        return compare(self.model, file, self.samples, exact=exact, min_snr=min_snr, signature=signature)
 
     def write(self, made: Made, path: Path, form: Format, min_snr: float | None) -> ExportResult:
         """Moves a file to its path after it has been loaded back and compared.
@@ -258,9 +254,13 @@ class Export:
             ExportError: it does not match the model, or cannot be written.
         """
         content = made.content if self.metadata is None else embedded(made.content, self.metadata)
-        with _replacing(path) as draft:
+        with replacing(path) as draft:
             draft.write_bytes(content)
-            found = self._compared(draft, form, min_snr)
+            found = self.compared(draft, form, min_snr)
+        return self.result(path, content, made, form, found)
+
+    def result(self, path: Path, content: bytes, made: Made, form: Format, found: Comparison) -> ExportResult:
+        """What is known of a written file."""
         return ExportResult(
             path=path,
             format=form.name,
@@ -280,7 +280,7 @@ class Export:
 
 
 @contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path) -> Iterator[Path]:
     """A temporary file that replaces `path` at the end; raises `ExportError` if the disk is full or not writable."""
     try:
         with files.replacing(path) as draft:

@@ -40,13 +40,17 @@ def producer(content: bytes, index: int) -> str | None:
     return None
 
 
-def named_ends(file: File) -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
-    """The inputs and outputs of the main graph, in its order: the name in the signature, and the index of the tensor.
+def named_ends(file: File, key: str | None = None) -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
+    """The inputs and outputs of a graph, in its order: the name in the signature, and the index of the tensor.
 
     A tensor that no signature names has its own name.
+
+    Args:
+        file: a LiteRT file.
+        key: the name of the signature; None for the main graph.
     """
-    graph = file.graphs[0]
-    signature = next((one for one in file.signatures if one.graph == 0), None)
+    signature = next((one for one in file.signatures if (one.graph == 0 if key is None else one.key == key)), None)
+    graph = file.graphs[signature.graph if signature else 0]
     found = []
     for indices, kind in ((graph.inputs, "inputs"), (graph.outputs, "outputs")):
         names = {index: name for name, index in (getattr(signature, kind) if signature else {}).items()}
@@ -54,17 +58,18 @@ def named_ends(file: File) -> tuple[list[tuple[str, int]], list[tuple[str, int]]
     return found[0], found[1]
 
 
-def output_steps(content: bytes) -> dict[str, float]:
-    """The step between two values of each output of the main graph that is computed in integers, by its name.
+def output_steps(content: bytes, key: str | None = None) -> dict[str, float]:
+    """The step between two values of each output of a graph that is computed in integers, by its name.
 
     Args:
         content: a whole LiteRT file; one with float outputs may compute them in integers that it dequantizes.
+        key: the name of the signature; None for the main graph.
     """
     file = read_file(content)
-    graph = file.graphs[0]
+    graph = file.graphs[next((one.graph for one in file.signatures if one.key == key), 0)]
     makers = {index: one for one in graph.operators for index in one.outputs}
     steps = {}
-    for name, index in named_ends(file)[1]:
+    for name, index in named_ends(file, key)[1]:
         maker = makers.get(index)
         is_dequantized = maker is not None and maker.name == "DEQUANTIZE" and maker.inputs
         tensor = graph.tensors[maker.inputs[0] if is_dequantized else index]

@@ -25,6 +25,7 @@ class Model:
         file: the path of a file, or its content.
         num_threads: CPU threads; None uses one per core.
         name: the name in error messages. Default: the file's name.
+        signature: which signature of the file to run. Default: that of the main graph.
 
     Attributes:
         inputs: the input tensors by name.
@@ -33,21 +34,30 @@ class Model:
         batch_size: the number of examples that the file takes at once; None if it takes any number.
 
     Raises:
-        ConfigurationError: the file is missing or damaged, or has operators that LiteRT does not have.
+        ConfigurationError: the file is missing or damaged, has operators that LiteRT does not have, or lacks the
+            signature.
 
         model = litert.Model("student.tflite", num_threads=1)
         probabilities = model.predict(images)["probabilities"]
     """
 
-    def __init__(self, file: str | Path | bytes, *, num_threads: int | None = None, name: str | None = None):
+    def __init__(
+        self,
+        file: str | Path | bytes,
+        *,
+        num_threads: int | None = None,
+        name: str | None = None,
+        signature: str | None = None,
+    ):
         self._file = file if isinstance(file, bytes) else Path(file)
         self.name = name or ("a LiteRT file in memory" if isinstance(file, bytes) else self._file.name)
         if num_threads is not None:
             check_integer("num_threads", num_threads, at_least=1)
         self.num_threads = num_threads or os.cpu_count()
         self._lock = threading.Lock()
+        self._signature = signature
         self._load()
-        self.inputs, self.outputs, self.has_signature = _named_tensors(self._interpreter)
+        self.inputs, self.outputs, self.has_signature = _named_tensors(self._interpreter, self._runner)
         is_open = all(tensor.shape[:1] == (None,) for tensor in self._tensors())
         self.batch_size = None if is_open else self._allocated_batch()
 
@@ -112,6 +122,8 @@ class Model:
             contents: from `encode`, with as many rows as the file takes at once.
         """
         self.run(contents)  # checks them
+        if self._runner is not None:
+            return lambda: list(self._runner(**contents).values())
         set_tensor, invoke, get_tensor = (
             self._interpreter.set_tensor,
             self._interpreter.invoke,
@@ -146,6 +158,8 @@ class Model:
 
     def _run(self, contents: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         try:
+            if self._runner is not None:
+                return dict(self._runner(**contents))
             self._resize({name: content.shape for name, content in contents.items()})
             for name, content in contents.items():
                 self._interpreter.set_tensor(self.inputs[name].index, content)
@@ -180,8 +194,17 @@ class Model:
         except (RuntimeError, ValueError) as error:
             where = self.name if isinstance(self._file, bytes) else self._file
             raise ConfigurationError(f"LiteRT cannot load {where}: {error}") from error
+        self._runner = None if self._signature is None else self._runner_of(self._signature)
         details = self._interpreter.get_input_details()
         self._shapes = {int(one["index"]): tuple(map(int, one["shape"])) for one in details}
+
+    def _runner_of(self, signature: str) -> Any:
+        known = list(self._interpreter.get_signature_list())
+        if signature not in known:
+            raise ConfigurationError(
+                explain(f"{self.name!r} has no such signature.", received=repr(signature), expected=f"one of {known}")
+            )
+        return self._interpreter.get_signature_runner(signature)
 
     def _settings(self) -> Mapping[str, Any]:
         """Further settings of the interpreter."""
@@ -192,7 +215,8 @@ class Model:
 
     def _allocated_batch(self) -> int:
         """The first dimension of the first input in the file; 1 if it is open, or if the input is a scalar."""
-        return int(next(iter(self._interpreter.get_input_details()[0]["shape"]), 1))
+        details = self._interpreter.get_input_details() if self._runner is None else _details(self._runner)[0].values()
+        return int(next(iter(next(iter(details))["shape"]), 1))
 
     # Inputs.
 
@@ -232,19 +256,24 @@ def check_examples(name: str, x: np.ndarray, shape: tuple[int | None, ...] | Non
         raise ConfigurationError(explain(problem, received=f"shape {x.shape}", expected=expected))
 
 
-def _named_tensors(interpreter: Any) -> tuple[dict[str, Tensor], dict[str, Tensor], bool]:
-    """Inputs and outputs of the main graph by the names of its signature, and whether it has a signature.
+def _named_tensors(interpreter: Any, runner: Any) -> tuple[dict[str, Tensor], dict[str, Tensor], bool]:
+    """Inputs and outputs by the names of a signature, and whether there is one: `runner`, or that of the main graph.
 
     Without a signature, the names are those of the tensors.
     """
+    if runner is not None:
+        return *(_by_name(sorted(details.items())) for details in _details(runner)), True
     inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
     indices = [{one["index"] for one in details} for details in (inputs, outputs)]
     for signature in interpreter.get_signature_list():
-        runner = interpreter.get_signature_runner(signature)
-        named = runner.get_input_details(), runner.get_output_details()
+        named = _details(interpreter.get_signature_runner(signature))
         if [{one["index"] for one in details.values()} for details in named] == indices:
             return *(_by_name(sorted(details.items())) for details in named), True
     return *(_by_name((one["name"], one) for one in details) for details in (inputs, outputs)), False
+
+
+def _details(runner: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    return runner.get_input_details(), runner.get_output_details()
 
 
 def _by_name(details: Iterable[tuple[str, Mapping[str, Any]]]) -> dict[str, Tensor]:

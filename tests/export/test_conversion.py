@@ -15,6 +15,7 @@ from keras_kd.errors import ExportError
 from keras_kd.export import _conversion
 from keras_kd.export._conversion import Converter, run_converter, useful_lines
 from keras_kd.export._convert import batches
+from keras_kd.export._saved_model import Endpoint
 from keras_kd.litert import FORMATS
 
 SERVER = """
@@ -38,9 +39,9 @@ def run_script(tmp_path, monkeypatch):
         (tmp_path / "script.py").write_text(SERVER.format(action=action))
         monkeypatch.setattr(_conversion, "SCRIPT", tmp_path / "script.py")
         with Converter() if converter is None else contextlib.nullcontext(converter) as used:
-            return run_converter(
-                tmp_path / "saved_model", FORMATS["float32"], {}, 1, converter=used, model=model or plain
-            ).decode()
+            endpoints = [Endpoint("serve", model or plain, [], {})]
+            content = run_converter(tmp_path / "saved_model", FORMATS["float32"], endpoints, 1, converter=used)
+            return content.decode()
 
     return run
 

@@ -148,10 +148,11 @@ def test_a_float_file_that_does_not_match_the_model_is_refused(guard, monkeypatc
 
     real = _making.Source.convert
 
-    def convert(source, form, calibration):
+    def convert(source, form):
         other = keras.models.clone_model(net)
         other.set_weights([0.7 * weight for weight in net.get_weights()])
-        return real(dataclasses.replace(source, model=other), form, calibration)
+        endpoints = tuple(dataclasses.replace(one, model=other) for one in source.endpoints)
+        return real(dataclasses.replace(source, endpoints=endpoints), form)
 
     monkeypatch.setattr(_making.Source, "convert", convert)
     with pytest.raises(ExportError, match="'scores' of the float32 TFLite file differs"):

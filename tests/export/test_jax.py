@@ -39,6 +39,11 @@ with kd.export.Converter() as converter:
         (expected,) = keras.tree.flatten(model(data))
         error = np.abs(TFLiteRunner(path).predict(data) - np.asarray(expected))
         results[name] = [result.max_difference, float(error.max())]
+    both = {"scores": net, "body": keras.Model(image, net.layers[1].output)}
+    path = f"{folder}/both.tflite"
+    found = kd.export.export_signatures(both, path, format="int8", calibration=images, converter=converter)
+    output = TFLiteRunner(path, signature="body").predict(images)
+    results["both"] = [found["body"].max_difference, float(np.abs(output - np.asarray(both["body"](images))).max())]
     np.save(f"{folder}/outputs.npy", KerasRunner(words).predict(numbers))
     class Local(keras.layers.Layer):
         def call(self, x):
@@ -69,6 +74,7 @@ def test_export_on_jax(tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     results = json.loads((tmp_path / "results.json").read_text())
     assert 0 < results["net"][0] < 0.2 and results["net"][1] < 0.2
+    assert 0 < results["both"][0] < 0.1 and results["both"][1] < 0.1
     assert results["words"][0] < 1e-5 and results["words"][1] < 1e-5
     assert "could not be loaded on TensorFlow" in results["local"] and "register_keras_serializable" in results["local"]
     words = litert.Model(tmp_path / "words.tflite", num_threads=1)

@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_kd.errors import ConfigurationError, check_choice, explain
 from keras_kd.export._saved_model import ModelInput, model_inputs, name_outputs, pack_inputs
-from keras_kd.export.quantized import is_fake_quantized
+from keras_kd.export.preparing.quantized import is_fake_quantized
 from keras_kd.features import find_heads
 from keras_kd.serialization import register
 

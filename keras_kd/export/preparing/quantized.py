@@ -11,7 +11,12 @@ from keras_kd.compression.quantization import ActivationQuantizer, FakeQuantized
 from keras_kd.compression.stripping import reparametrized_layers
 from keras_kd.compression.weight_functions import Composed, WeightFunction
 from keras_kd.errors import ConfigurationError, explain
-from keras_kd.export._scale_and_shift import ScaleAndShift, layers_with_folded, scale_and_shift, separate_layers
+from keras_kd.export.preparing.scale_and_shift import (
+    ScaleAndShift,
+    layers_with_folded,
+    scale_and_shift,
+    separate_layers,
+)
 from keras_kd.features.paths import layers_by_path
 from keras_kd.litert import Format
 from keras_kd.litert.formats import Int8
