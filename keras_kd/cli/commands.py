@@ -79,6 +79,12 @@ Formats = Annotated[list[str], typer.Option("--format", help=f"{', '.join(FORMAT
 def export(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A trained .keras file.")],
     formats: Formats = ["float32"],  # noqa: B006  typer copies it
+    mixed: Annotated[
+        list[str],
+        typer.Option(
+            metavar="NAME=FORMAT", help="A format for an operator or layer of one more, int8 file; may be repeated."
+        ),
+    ] = [],  # noqa: B006
     data: Annotated[
         str | None, typer.Option(help="Calibration data and labels: digits, tfds:NAME, folder:PATH or npz:PATH.")
     ] = None,
@@ -106,7 +112,7 @@ def export(
     """Export a trained model to checked .tflite files."""
     options = {"data": data, "folder": output_dir, "image_size": image_size, "value_range": value_range}
     options |= {"preprocess": preprocess, "postprocess": postprocess, "max_accuracy_drop": max_accuracy_drop}
-    show_exports(model, formats, num_samples=samples, batch_size=batch_size or None, **options)
+    show_exports(model, formats, mixed, num_samples=samples, batch_size=batch_size or None, **options)
 
 
 @recipe_command(app, "The teacher could not be diagnosed.")

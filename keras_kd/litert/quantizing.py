@@ -41,8 +41,8 @@ def quantize(content: bytes, form: Format, ranges: Mapping[str, tuple[float, flo
     file = read_file(content)
     with _quiet():
         engine = quantizer.Quantizer(content)
-        for regex, operator, one in _rules(file, form):
-            _add(engine, regex, operator, one)
+        for number, (regex, operator, one) in enumerate(_rules(file, form)):
+            _add(engine, f"{regex}(?#{number})", operator, one)  # equal expressions would share the first one's place
         measured = _statistics(file, ranges) if form.needs_calibration else None
         try:
             return bytes(
@@ -81,7 +81,7 @@ def _rules(file: File, form: Format) -> Iterator[tuple[str, str, Format | None]]
 def _four_bits(file: File, form: Int4) -> Iterator[tuple[str, str, Format]]:
     """Rules for weights of 4 bits: in all layers that the quantizer supports, or in those that blocks fit."""
     if form.block_size is None:
-        yield f"(?:{ANY})", _ALL_OPERATORS, form  # another spelling: rules of one expression replace each other
+        yield ANY, _ALL_OPERATORS, form
         return
     dense = [(graph, one) for graph in file.graphs for one in graph.operators if one.name == "FULLY_CONNECTED"]
     sizes = [graph.tensors[one.inputs[1]].shape[-1] for graph, one in dense]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_kd.compression import strip
 from keras_kd.data import DataSource, calibration_samples, open_source
@@ -36,9 +38,18 @@ _MOST_VALUES = 10**8
 _RESIZED = ("folder", "tfds")
 
 
+@dataclass(frozen=True)
+class _Examples:
+    """What the data source gives an export."""
+
+    source: DataSource | None = None
+    calibration: np.ndarray | None = None
+    samples: np.ndarray | None = None
+
+
 def export_files(
     model: str | Path,
-    formats: Sequence[str],
+    formats: Sequence[str | Format],
     *,
     data: str | None = None,
     folder: str | Path | None = None,
@@ -49,12 +60,13 @@ def export_files(
     preprocess: str | None = None,
     postprocess: str | None = None,
     max_accuracy_drop: float | None = None,
+    progress: Callable[[str], None] | None = None,
 ) -> Iterator[ExportResult | GuardedExport]:
     """Exports a trained model in several formats, one after the other, as `NAME_FORMAT.tflite`.
 
     Args:
         model: a `.keras` file.
-        formats: names of `keras_kd.litert.FORMATS`.
+        formats: names of `keras_kd.litert.FORMATS`, or objects of `keras_kd.export.formats`.
         data: a source as in a recipe (`keras_kd.data.open_source`), whose training examples calibrate integer formats
             and are compared, and whose classes are written into the files. None exports without both.
         folder: for the files; None for that of the model.
@@ -68,6 +80,7 @@ def export_files(
             files that return what the model returns. See `keras_kd.export.with_processing`.
         max_accuracy_drop: writes `NAME_guarded.tflite` too, the smallest file whose measure on the validation split
             drops by no more, in points for shares such as accuracy. See `keras_kd.export.export_guarded`.
+        progress: called with the name of what is made next.
 
     Yields:
         An `ExportResult` for each format, then a `GuardedExport`.
@@ -76,9 +89,44 @@ def export_files(
         ConfigurationError: the file is not a model, or the data are missing, unknown, or do not fit it.
         ExportError: the converter rejected the model, or the outputs of a file do not match the model's.
     """
-    path, forms = Path(model), [get_format(name) for name in dict.fromkeys(formats)]
+    path, forms = Path(model), list({get_format(form): None for form in formats})
+    tell = progress or (lambda title: None)
     check_choice("preprocess", preprocess, (None, "pixels"))
     pixels = None if preprocess is None else Pixels.of_range(*value_range)
+    loaded = _loaded(path)
+    _check_names(forms)
+    _check_calibrated(loaded, forms, data)
+    if max_accuracy_drop is not None:
+        _check_guard(loaded, data, preprocess or postprocess)
+    processed = functools.cache(functools.partial(_processed, loaded, pixels, postprocess))
+    models = [processed(not is_fake_quantized(loaded) or has_ranges_for(loaded, form)) for form in forms]
+    examples, metadata = _Examples(), Metadata(name=path.stem)
+    if data is not None:
+        source = _opened(loaded, data, image_size, value_range)
+        examples = _examples(source, num_samples, pixels)
+        described = ends(loaded, source, value_range)
+        metadata = Metadata(name=path.stem, **processed_ends(described, preprocess, postprocess))
+    folder = path.parent if folder is None else Path(folder)
+    with Converter() as converter:
+        shared = {"batch_size": batch_size, "metadata": metadata, "converter": converter}
+        shared |= {"calibration": examples.calibration}
+        for form, prepared in zip(forms, models, strict=True):
+            tell(form.name)
+            target = folder / f"{path.stem}_{form.name}.tflite"
+            yield export_tflite(prepared, target, format=form, samples=examples.samples, **shared)
+        if max_accuracy_drop is not None:
+            yield export_guarded(
+                loaded,
+                folder / f"{path.stem}_guarded.tflite",
+                max_accuracy_drop=max_accuracy_drop,
+                validation=examples.source.validation.arrays(),
+                task=examples.source.task,
+                progress=lambda title: tell(f"{title} for the guard"),
+                **shared,
+            )
+
+
+def _loaded(path: Path) -> keras.Model:
     if not path.is_file():
         problem = "The model file does not exist."
         raise ConfigurationError(
@@ -86,46 +134,25 @@ def export_files(
         )
     loaded = load_file(path)
     _check_size(loaded)
-    _check_calibrated(loaded, forms, data)
-    if max_accuracy_drop is not None:
-        _check_guard(loaded, data, preprocess or postprocess)
-    processed = functools.cache(functools.partial(_processed, loaded, pixels, postprocess))
-    models = [processed(not is_fake_quantized(loaded) or has_ranges_for(loaded, form)) for form in forms]
-    calibration, samples, metadata = None, None, Metadata(name=path.stem)
-    if data is not None:
-        source = _opened(loaded, data, image_size, value_range)
-        calibration = calibration_samples(source.train, num_samples)
-        if pixels is not None:
-            _check_scaled(source)
-            images = pixels.of_inputs(calibration)
-            calibration, samples = spanning(images), images[:MAX_COMPARED]
-        described = ends(loaded, source, value_range)
-        metadata = Metadata(name=path.stem, **processed_ends(described, preprocess, postprocess))
-    folder = path.parent if folder is None else Path(folder)
-    with Converter() as converter:
-        for form, prepared in zip(forms, models, strict=True):
-            yield export_tflite(
-                prepared,
-                folder / f"{path.stem}_{form.name}.tflite",
-                format=form.name,
-                calibration=calibration,
-                samples=samples,
-                batch_size=batch_size,
-                metadata=metadata,
-                converter=converter,
-            )
-        if max_accuracy_drop is not None:
-            yield export_guarded(
-                loaded,
-                folder / f"{path.stem}_guarded.tflite",
-                max_accuracy_drop=max_accuracy_drop,
-                validation=source.validation.arrays(),
-                calibration=calibration,
-                task=source.task,
-                batch_size=batch_size,
-                metadata=metadata,
-                converter=converter,
-            )
+    return loaded
+
+
+def _examples(source: DataSource, num_samples: int, pixels: Pixels | None) -> _Examples:
+    """The samples for calibration and comparison, in pixels if the files take them."""
+    calibration = calibration_samples(source.train, num_samples)
+    if pixels is None:
+        return _Examples(source, calibration)
+    _check_scaled(source)
+    images = pixels.of_inputs(calibration)
+    return _Examples(source, spanning(images), images[:MAX_COMPARED])
+
+
+def _check_names(forms: Sequence[Format]) -> None:
+    """Refuses formats whose files would have one name."""
+    names = [form.name for form in forms]
+    if len(set(names)) < len(names):
+        problem, expected = "Two formats have the same name.", "at most one format of each name"
+        raise ConfigurationError(explain(problem, received=", ".join(names), expected=expected))
 
 
 def _check_guard(model: keras.Model, data: str | None, processing: str | None) -> None:

@@ -30,6 +30,13 @@ def test_files_from_pixels_to_probabilities(export, tmp_path):
     assert list(litert.Model(tmp_path / "net_float32.tflite").outputs) == ["probabilities"]
 
 
+def test_a_mixed_file(export, tmp_path):
+    options = ("--format", "int8", "--mixed", "FULLY_CONNECTED=float32", "--data", "digits")
+    assert export(*options).exit_code == 0
+    content = (tmp_path / "net_mixed.tflite").read_bytes()
+    assert "FULLY_CONNECTED" in litert.float_operators(content) and (tmp_path / "net_int8.tflite").exists()
+
+
 def test_what_goes_wrong(export, invoke, tmp_path):
     content, damaged = bytearray((tmp_path / "net.keras").read_bytes()), tmp_path / "damaged.keras"
     content[len(content) // 2] ^= 1
@@ -37,6 +44,8 @@ def test_what_goes_wrong(export, invoke, tmp_path):
     for result, part in (
         (export("--format", "int8"), "--data"),
         (export("--format", "int9"), "'int16x8'"),
+        (export("--mixed", "head"), "Received: 'head'. Expected: OPERATOR_OR_LAYER=FORMAT"),
+        (export("--mixed", "head=int9"), "'int16x8'"),
         (invoke("export", str(tmp_path / "none.keras")), "model file does not exist"),
         (invoke("export", str(damaged)), "a damaged file"),
     ):

@@ -58,6 +58,11 @@ ALL = ("first", "neck", "body", "head")
         (Mixed({"body": "float32"}), dict.fromkeys(ALL, "int8") | {"body": "float32"}),
         (Mixed({"FULLY_CONNECTED": "int4"}, default="float32"), dict.fromkeys(ALL, "int4") | {"first": "float32"}),
         (Mixed({"*": "float32", "?eck": "dynamic"}), dict.fromkeys(ALL, "float32") | {"neck": "int8"}),
+        (Mixed({"*": "float32", "FULLY_CONNECTED": "int8"}), dict.fromkeys(ALL, "int8") | {"first": "float32"}),
+        (
+            Mixed({"head": "int4", "FULLY_CONNECTED": "float32", "h*": "dynamic"}),
+            dict.fromkeys(("neck", "body"), "float32") | dict.fromkeys(("first", "head"), "int8"),
+        ),
         (Mixed({"CONV_2D": "int16x8"}, default="int8"), dict.fromkeys(ALL, "int8")),
     ],
     ids=lambda value: getattr(value, "name", ""),

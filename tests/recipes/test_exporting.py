@@ -39,6 +39,15 @@ def test_every_format_with_labels(model_file, tmp_path, digits):
         assert found.name == "net" and scores.labels == tuple("0123456789")
 
 
+def test_a_mixed_format_and_what_is_made_next(model_file):
+    told, mixed = [], kd.export.formats.Mixed({"FULLY_CONNECTED": "float32"})
+    results = list(export_files(model_file, ["int8", mixed, "int8"], data="digits", progress=told.append))
+    assert told == ["int8", "mixed"] == [result.format for result in results]
+    assert "FULLY_CONNECTED" in results[1].float_operators
+    with pytest.raises(kd.errors.ConfigurationError, match="same name.*mixed, mixed"):
+        list(export_files(model_file, [mixed, kd.export.formats.Mixed({"*": "float32"})], data="digits"))
+
+
 def test_a_guarded_file(model_file, digits):
     plain, guarded = export_files(model_file, ["float32"], data="digits", max_accuracy_drop=1.0)
     assert guarded.export.path == model_file.with_name("net_guarded.tflite")

@@ -15,6 +15,7 @@ from keras_kd.chain.fitting import check_weights
 from keras_kd.errors import ExportError, Notice, RecipeError, TrainingError
 from keras_kd.evaluation.report import Report
 from keras_kd.evaluation.roles import MODELS, Role
+from keras_kd.litert import float_operators
 from keras_kd.recipes.checks.recipe import check_recipe
 from keras_kd.recipes.stages import training
 from keras_kd.recipes.stages.few_labels import few_label_splits
@@ -276,6 +277,14 @@ def test_another_format_is_exported_alone(copy, run_recipe):
     assert all(after[name] == before[name] for name in before if name.endswith((".tflite", ".keras")))
     assert "student_dynamic.tflite" in after
     assert report.rows[-1].id == report.confusion_of == "export_dynamic"
+
+
+def test_a_mixed_file_follows_its_rules(copy, run_recipe):
+    report, _ = run_recipe(copy, FEW, "export.mixed={FULLY_CONNECTED: float32}")
+    assert report.rows[-1].id == "export_mixed" and "student_mixed.md" in files(copy)
+    assert float_operators((copy / "student_mixed.tflite").read_bytes()) == ("FULLY_CONNECTED",)
+    run_recipe(copy, FEW, 'export.mixed={"*": float32, FULLY_CONNECTED: int8}')  # other rules, another file
+    assert "FULLY_CONNECTED" not in float_operators((copy / "student_mixed.tflite").read_bytes())
 
 
 def test_a_guarded_file_is_exported_and_measured(copy, run_recipe):

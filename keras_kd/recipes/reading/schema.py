@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from keras_kd.litert import FORMATS
+from keras_kd.litert.formats import Mixed
 
 
 def is_given(model: str) -> bool:
@@ -247,6 +248,7 @@ class Export(Section):
         "float32",
         "int8",
     )
+    mixed: dict[str, Literal[Mixed.choices]] | None = Field(default=None, min_length=1)
     calibration_samples: int = Field(default=200, ge=1, le=1_000_000)
     max_accuracy_drop: float | None = Field(default=None, ge=0, le=1e6)
     num_threads: int = Field(default=1, ge=1, le=256)

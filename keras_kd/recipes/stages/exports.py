@@ -16,6 +16,7 @@ from keras_kd.errors import ExportError
 from keras_kd.evaluation.roles import Role
 from keras_kd.export import Metadata
 from keras_kd.litert import Format, get_format
+from keras_kd.litert.formats import Mixed
 from keras_kd.recipes.checked import CheckedRecipe
 from keras_kd.recipes.engine.artifact import Artifact
 from keras_kd.recipes.engine.context import Context
@@ -36,6 +37,8 @@ def plan_exports(plan: Any, settings: Any) -> Iterator[Stage]:
     student = _shipped(plan)
     for name in settings.formats:
         yield Export(student, get_format(name), plan.checked)
+    if settings.mixed is not None:
+        yield Export(student, Mixed(settings.mixed), plan.checked)
     if settings.max_accuracy_drop is not None:
         yield GuardedExport(student, plan.checked, settings.max_accuracy_drop)
 
@@ -84,7 +87,7 @@ class Export(Stage):
         result = export.export_tflite(
             model,
             path,
-            format=self._format.name,
+            format=self._format,
             calibration=context.calibration,
             metadata=metadata,
             converter=context.converter,
@@ -161,10 +164,11 @@ def _short(source: Stage) -> str:
 
 
 def _settings(format: Format, checked: CheckedRecipe) -> dict[str, Any]:
+    form = {"format": format.name} | ({"rules": format.rules} if isinstance(format, Mixed) else {})
     if not format.needs_calibration:
-        return {"format": format.name}
+        return form
     return {
-        "format": format.name,
+        **form,
         f"data{FINGERPRINT}": checked.source.fingerprint,
         "seed": checked.recipe.seed,
         "calibration_samples": checked.recipe.export.calibration_samples,

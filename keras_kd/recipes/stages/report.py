@@ -48,7 +48,7 @@ class ReportFiles(Stage):
         ]
         for path in exported:
             files.write(path.with_suffix(".md"), model_card(path))
-        for name in (*FORMATS, GUARDED):
+        for name in (*FORMATS, "mixed", GUARDED):
             card = folder / f"student_{name}.md"
             if not card.with_suffix(".tflite").exists():  # of a file that was removed
                 card.unlink(missing_ok=True)
