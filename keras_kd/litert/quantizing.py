@@ -8,7 +8,7 @@ import io
 import logging
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -71,11 +71,15 @@ def _rules(file: File, form: Format) -> Iterator[tuple[str, str, Format | None]]
         return
     yield ANY, _ALL_OPERATORS, _or_float(form.default)
     for key, name in form.rules:
+        one = _or_float(name)
         if _OPERATOR.fullmatch(key):
             _check_operator(file, key)
-            yield ANY, key, _or_float(name)
+            _check_supported(key, {key}, one)
+            yield ANY, key, one
         else:
-            yield from ((f"^{re.escape(scope)}", _ALL_OPERATORS, _or_float(name)) for scope in _matching(file, key))
+            scopes = _matching(file, key)
+            _check_supported(key, _operators_in(file, scopes), one)
+            yield from ((f"^{re.escape(scope)}", _ALL_OPERATORS, one) for scope in scopes)
 
 
 def _four_bits(file: File, form: Int4) -> Iterator[tuple[str, str, Format]]:
@@ -108,6 +112,30 @@ def _check_operator(file: File, name: str) -> None:
     if name not in known:
         problem = f"The rule {name!r} names no operator of the file."
         raise ConfigurationError(explain(problem, received=repr(name), expected=f"one of {', '.join(known)}"))
+
+
+def _operators_in(file: File, scopes: Collection[str]) -> set[str]:
+    pairs = ((graph, one) for graph in file.graphs for one in graph.operators)
+    return {one.name for graph, one in pairs if operator_scope(graph, one) in scopes}
+
+
+def _check_supported(key: str, operators: Collection[str], form: Format | None) -> None:
+    """Raises `ConfigurationError` if none of the operators of a rule can have its format."""
+    if form is None or any(_is_supported(operator, form) for operator in operators):
+        return
+    problem = f"The rule {key!r} asks for a format that none of its operators can have."
+    received = f"{form.name!r} for {', '.join(sorted(operators))}"
+    raise ConfigurationError(explain(problem, received=received, expected="'float32', or another format"))
+
+
+def _is_supported(operator: str, form: Format) -> bool:
+    from ai_edge_quantizer import recipe_manager
+
+    try:
+        _add(recipe_manager.RecipeManager(), ANY, operator, form)
+    except (ConfigurationError, ValueError):  # an unknown operator, or one without this format
+        return False
+    return True
 
 
 def _matching(file: File, pattern: str) -> list[str]:
