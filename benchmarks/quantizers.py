@@ -4,8 +4,8 @@
 
 Trained models: digits by convolutions and by dense layers, spoken digits, and sentences by a transformer. The ratio is
 that of the logits for 300 test examples against the float32 file; the ranges are measured on the same 200 training
-examples. "Its own calibration" is `Quantizer.calibrate` of ai-edge-quantizer. The last table is the guard's on a network
-with one channel a thousand times as large as the others.
+examples. "Its own calibration" is `Quantizer.calibrate` of ai-edge-quantizer. The last table is the guard's on a
+network with one channel a thousand times as large as the others.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from keras_kd.errors import ConfigurationError, ExportError, explain
 from keras_kd.export._conversion import Converter, Rejection, resave_in_child, run_converter
 from keras_kd.export._saved_model import Endpoint, write_saved_model
 from keras_kd.export.ranges import Ranges, measure_ranges
-from keras_kd.litert import Float32, Format, quantize, read_file
+from keras_kd.litert import Float32, Format, compacted, quantize, read_file
 
 TENSORFLOW, QUANTIZER = "TensorFlow", "ai-edge-quantizer"
 _WITH_WEIGHTS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
@@ -139,7 +139,7 @@ def _by_quantizer(source: Source, form: Format, method: str, reason: str) -> Mad
 
 
 def _checked(made: Made, form: Format) -> Made:
-    """The same; raises `ExportError` if a file that should have integer weights has none at all."""
+    """The same model, compacted; raises `ExportError` if a file that should have integer weights has none at all."""
     if form.weights in ("int4", "int8") and not _has_integer_weights(made.content):
         raise ExportError(
             explain(
@@ -149,7 +149,7 @@ def _checked(made: Made, form: Format) -> Made:
                 fix="Try another `format`.",
             )
         )
-    return made
+    return dataclasses.replace(made, content=compacted(made.content))
 
 
 def _has_integer_weights(content: bytes) -> bool:

@@ -9,7 +9,7 @@ from keras_kd.litert.placement import GpuRun, Placed, run_on_gpu, xnnpack_placem
 from keras_kd.litert.quantizing import quantize
 from keras_kd.litert.reading import read_file
 from keras_kd.litert.tensors import Tensor
-from keras_kd.litert.writing import with_metadata
+from keras_kd.litert.writing import compacted, same_model, with_metadata
 
 __all__ = [
     "FORMATS",
@@ -26,6 +26,7 @@ __all__ = [
     "StoredTensor",
     "Tensor",
     "check_examples",
+    "compacted",
     "float_operators",
     "get_format",
     "named_ends",
@@ -34,6 +35,7 @@ __all__ = [
     "quantize",
     "read_file",
     "run_on_gpu",
+    "same_model",
     "with_metadata",
     "xnnpack_placement",
 ]

@@ -12,7 +12,7 @@ from keras_kd.errors import ConfigurationError, ExportError, explain
 from keras_kd.export.metadata import layout, schema
 from keras_kd.export.metadata.contents import Metadata, check_metadata
 from keras_kd.export.metadata.packing import End, Packed, pack, unpack
-from keras_kd.litert import File, named_ends, read_file, with_metadata
+from keras_kd.litert import File, named_ends, read_file, same_model, with_metadata
 
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _DAMAGE = (  # RuntimeError: an encrypted file, or nesting without end
@@ -73,15 +73,9 @@ def embedded(content: bytes, metadata: Metadata) -> bytes:
     file = read_file(content)
     values, packed = pack(metadata, *_ends(file))
     new = with_metadata(content, schema.ENTRY, layout.write(schema.MODEL, values, schema.IDENTIFIER))
-    if not _same_model(file, read_file(new)):
+    if not same_model(file, read_file(new)):
         raise ExportError("The model would not be the same after the metadata are written. Nothing was written.")
     return new + _zipped(packed, len(new)) if packed else new
-
-
-def _same_model(one: File, other: File) -> bool:
-    """Whether two files have the same graphs, and the same content of their tensors."""
-    tensors = [tensor for graph in one.graphs for tensor in graph.tensors]
-    return one.graphs == other.graphs and all(one.data(tensor) == other.data(tensor) for tensor in tensors)
 
 
 def _ends(file: File) -> tuple[list[End], list[End]]:
