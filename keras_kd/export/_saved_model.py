@@ -141,12 +141,13 @@ def write_saved_model(endpoints: Sequence[Endpoint], batch_size: int | None, fol
         ExportError: Keras cannot trace a model with these shapes.
     """
     archive = keras.export.ExportArchive()
-    for one in endpoints:
-        archive.track(one.model)
-        _add(archive, one, batch_size)
     try:
-        with _quiet_tensorflow():
-            archive.write_out(str(folder), verbose=False)
+        with _quiet_tensorflow(), contextlib.ExitStack() as stack:
+            for one in endpoints:
+                stack.enter_context(traced(one.model))
+                archive.track(one.model)
+                _add(archive, one, batch_size)
+            archive.write_out(str(folder), verbose=False)  # may trace once more
     except Exception as error:
         raise _untraced(endpoints, batch_size, error) from error
 
@@ -160,11 +161,7 @@ def _add(archive: keras.export.ExportArchive, endpoint: Endpoint, batch_size: in
     def serve(*flat):
         return name_outputs(model, model(pack_inputs(model, flat), training=False))
 
-    try:
-        with _quiet_tensorflow(), traced(model):
-            archive.add_endpoint(endpoint.name, serve, input_signature=signature)
-    except Exception as error:
-        raise _untraced([endpoint], batch_size, error) from error
+    archive.add_endpoint(endpoint.name, serve, input_signature=signature)
 
 
 def _untraced(endpoints: Sequence[Endpoint], batch_size: int | None, error: Exception) -> ExportError:
