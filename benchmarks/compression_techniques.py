@@ -11,7 +11,8 @@ fine-tunes the tf_keras twin of the student that was trained alone. Accuracy is 
 images.
 
 Every finished training is a line of `results/compression_techniques.jsonl` and is not repeated; a killed training
-resumes from its last saved epoch. Latencies are measured at the end, file by file in turn, when nothing else runs.
+resumes from its last saved epoch. Latencies are measured at the end, file by file in turn, when nothing else runs, on
+the files of the first of `--seeds`.
 """
 
 from __future__ import annotations
@@ -258,13 +259,13 @@ def run(bench: Bench, arguments: argparse.Namespace) -> None:
                     bench.add(bench.compress_with_tfmot(*key.values()), **key, distilled=False, tool="tfmot")
 
 
-def latencies(bench: Bench, kind: str) -> dict[str, float]:
-    """The median milliseconds of each technique's file, of seed 0, run in turn."""
+def latencies(bench: Bench, kind: str, seed: int) -> dict[str, float]:
+    """The median milliseconds of each technique's file of one seed, run in turn; none without files."""
     paths = {
-        (tool, name): bench.path(kind, 0, False, name, tool) for tool in ("keras_kd", "tfmot") for name in TECHNIQUES
+        (tool, name): bench.path(kind, seed, False, name, tool) for tool in ("keras_kd", "tfmot") for name in TECHNIQUES
     }
     runners = {" ".join(key): TFLiteRunner(path) for key, path in paths.items() if path.exists()}
-    found = compare_latency(runners, bench.images.x_test[:1], rounds=5)
+    found = compare_latency(runners, bench.images.x_test[:1], rounds=5) if runners else {}
     return {name: latency.p50_ms for name, latency in found.items()}
 
 
@@ -318,7 +319,7 @@ def main():
         run(bench, arguments)
         if arguments.only in (None, "table"):
             for kind in arguments.students:
-                times = latencies(bench, kind)
+                times = latencies(bench, kind, arguments.seeds[0])
                 all_times[f"{data} {kind}"] = times
                 lines += table(bench, kind, times)
             all_rows += bench.rows()

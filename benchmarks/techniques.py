@@ -37,9 +37,11 @@ class Technique:
 
 
 def pruning(sparsity: float, pattern: str = "unstructured") -> Callable[[int], compression.Transform]:
+    """Sparsity that rises from 0, or a pattern from the first step on, which TFMOT's does whatever its schedule."""
+
     def make(steps: int) -> compression.Transform:
         ramp = max(1, int(RAMP * steps))
-        rise = kd.schedules.Polynomial(0.0, sparsity, steps=ramp)
+        rise = kd.schedules.Polynomial(0.0 if pattern == "unstructured" else sparsity, sparsity, steps=ramp)
         return compression.Pruning(rise, pattern=pattern, frequency=max(1, ramp // 20))
 
     return make
