@@ -12,6 +12,7 @@ from keras_kd.litert.file import File
 from keras_kd.litert.reading import read_file
 
 _IDENTIFIER = b"TFL3"
+_MOST_BYTES = 2**30  # of a file that is written anew, which takes several times its size in memory
 _ALIGNMENT = 16  # of the content of buffers, by LiteRT's schema (`force_align`)
 
 
@@ -51,14 +52,14 @@ def compacted(content: bytes) -> bytes:
 
     Of equal scales, zero points and shapes, one is stored: for quantized weights, a zero point of 8 bytes for each
     channel, all of which are 0. Converters neither share them nor align the content of every buffer, which processors
-    without unaligned loads need. A file whose weights are outside of the flatbuffer stays as it is.
+    without unaligned loads need. A file of more than 1 GB stays as it is.
 
     Args:
         content: a whole LiteRT file.
     """
-    model = _unpacked(content)
-    if _is_split(model):
+    if len(content) > _MOST_BYTES:
         return content
+    model = _unpacked(content)
     packed = _packed(model, len(content))
     return packed if same_model(read_file(content), read_file(packed)) else content
 
