@@ -169,8 +169,8 @@ class _Reader:
         signature = self._numbers(tensor.ShapeSignatureAsNumpy())
         if len(signature) != len(shape):
             signature = shape
-        if any(size < 0 for size in shape):
-            raise ValueError(f"a tensor of shape {shape}")
+        if wrong := [size for size in shape if size < 0]:
+            raise ValueError(f"a tensor with a dimension of {wrong[0]}")
         if not 0 <= tensor.Buffer() < num_buffers:
             raise ValueError(f"buffer {tensor.Buffer()} of {num_buffers}")
         return StoredTensor(

@@ -57,6 +57,6 @@ def test_hundreds_of_damaged_files(contents, damaged, tmp_path):
 
 @pytest.mark.long
 def test_damaged_files_with_a_profile(contents, damaged, tmp_path):
-    measured, errors = attack(contents, damaged, tmp_path, number=20, seed=3, profile=True)
+    measured, errors = attack(contents, damaged, tmp_path, number=40, seed=3, profile=True)
     check(errors)
     assert measured
