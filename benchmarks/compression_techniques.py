@@ -11,8 +11,8 @@ fine-tunes the tf_keras twin of the student that was trained alone. Accuracy is 
 images.
 
 Every finished training is a line of `results/compression_techniques.jsonl` and is not repeated; a killed training
-resumes from its last saved epoch. Latencies are measured at the end, file by file in turn, when nothing else runs, on
-the files of the first of `--seeds`.
+resumes from its last saved epoch. Latencies are measured at the end, file by file in turn, when nothing else runs;
+they and the sizes are of the files of the first of `--seeds`.
 """
 
 from __future__ import annotations
@@ -274,7 +274,8 @@ def spread(values: list[float]) -> str:
     return f"{mean} ± {statistics.stdev(values):.2f}" if len(values) > 1 else mean
 
 
-def table(bench: Bench, kind: str, times: dict[str, float]) -> list[list[str]]:
+def table(bench: Bench, kind: str, seed: int, times: dict[str, float]) -> list[list[str]]:
+    """A line for each technique: accuracies of all seeds; sizes and latency of the files of one seed, trained alone."""
     rows = [row for row in bench.rows() if row["student"] == kind]
 
     def of(name, **key):
@@ -282,7 +283,7 @@ def table(bench: Bench, kind: str, times: dict[str, float]) -> list[list[str]]:
 
     lines = []
     for technique in TECHNIQUES:
-        ours = {"technique": technique, "tool": "keras_kd"}
+        ours = {"technique": technique, "tool": "keras_kd", "seed": seed, "distilled": False}
         accuracies = [
             spread([100 * value for value in of("accuracy", technique=technique, tool=tool, distilled=distilled)])
             for tool, distilled in (("keras_kd", False), ("keras_kd", True), ("tfmot", False))
@@ -321,7 +322,7 @@ def main():
             for kind in arguments.students:
                 times = latencies(bench, kind, arguments.seeds[0])
                 all_times[f"{data} {kind}"] = times
-                lines += table(bench, kind, times)
+                lines += table(bench, kind, arguments.seeds[0], times)
             all_rows += bench.rows()
     if lines and quick:
         print(markdown(HEADER, lines))
