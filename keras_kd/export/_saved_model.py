@@ -165,8 +165,8 @@ def _add(archive: keras.export.ExportArchive, endpoint: Endpoint, batch_size: in
 
 
 def _untraced(endpoints: Sequence[Endpoint], batch_size: int | None, error: Exception) -> ExportError:
-    inputs = [input for one in endpoints for input in one.inputs]
-    shapes = ", ".join(f"{one.name} {(batch_size, *one.shape)}" for one in inputs)
+    inputs = [each for one in endpoints for each in one.inputs]
+    shapes = ", ".join(f"{each.name} {(batch_size, *each.shape)}" for each in inputs)
     reason = without_colors(str(error))
     return ExportError(f"Keras could not export the model with the inputs {shapes}: {reason}")
 

@@ -37,8 +37,8 @@ def export_signatures(
     app names the signature that it runs. Each is loaded back and compared with its model, as by `export_tflite`.
 
     Args:
-        models: maps names of signatures to models, as `export_tflite` takes them. The first one becomes the main graph,
-            which tools that do not know signatures run.
+        models: maps names of signatures to models, as `export_tflite` takes them. The first one by the alphabet becomes
+            the main graph, which tools that do not know signatures run.
         path: the file to write, which ends in `.tflite`.
         format: as in `export_tflite`, without "int16x8", for which TensorFlow's converter mixes up the ranges of
             several signatures, and without "mixed" with integer activations.
@@ -103,8 +103,8 @@ def _check_ranges(works: Mapping[str, Export]) -> None:
 
 
 def _check_format(form: Format) -> None:
-    if form.activations == "int16" or (form.needs_quantizer and form.needs_calibration):
-        problem = "A file with several signatures cannot be written in this format without mixing up their ranges."
+    if form.activations == "int16":
+        problem = "TensorFlow's converter mixes up the ranges of several signatures in this format."
         expected = "'int8', 'int8_float_io' or a format without calibration"
         raise ConfigurationError(
             explain(problem, received=form.name, expected=expected, fix="Write a file for each signature.")

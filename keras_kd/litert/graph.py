@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from keras_kd.litert.file import File
+from keras_kd.litert.file import File, Signature
 from keras_kd.litert.reading import read_file
 
 _PASS_VALUES_ON = ("QUANTIZE", "DEQUANTIZE", "CAST", "RESHAPE", "SQUEEZE", "EXPAND_DIMS")
@@ -49,13 +49,17 @@ def named_ends(file: File, key: str | None = None) -> tuple[list[tuple[str, int]
         file: a LiteRT file.
         key: the name of the signature; None for the main graph.
     """
-    signature = next((one for one in file.signatures if (one.graph == 0 if key is None else one.key == key)), None)
+    signature = _signature(file, key)
     graph = file.graphs[signature.graph if signature else 0]
     found = []
     for indices, kind in ((graph.inputs, "inputs"), (graph.outputs, "outputs")):
         names = {index: name for name, index in (getattr(signature, kind) if signature else {}).items()}
         found.append([(names.get(index, graph.tensors[index].name), index) for index in indices])
     return found[0], found[1]
+
+
+def _signature(file: File, key: str | None) -> Signature | None:
+    return next((one for one in file.signatures if (one.graph == 0 if key is None else one.key == key)), None)
 
 
 def output_steps(content: bytes, key: str | None = None) -> dict[str, float]:
@@ -66,7 +70,8 @@ def output_steps(content: bytes, key: str | None = None) -> dict[str, float]:
         key: the name of the signature; None for the main graph.
     """
     file = read_file(content)
-    graph = file.graphs[next((one.graph for one in file.signatures if one.key == key), 0)]
+    signature = _signature(file, key)
+    graph = file.graphs[signature.graph if signature else 0]
     makers = {index: one for one in graph.operators for index in one.outputs}
     steps = {}
     for name, index in named_ends(file, key)[1]:

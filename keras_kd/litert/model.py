@@ -57,7 +57,7 @@ class Model:
         self._lock = threading.Lock()
         self._signature = signature
         self._load()
-        self.inputs, self.outputs, self.has_signature = _named_tensors(self._interpreter, self._runner)
+        self.inputs, self.outputs, self.has_signature = _named_tensors(self._interpreter, self._signature)
         is_open = all(tensor.shape[:1] == (None,) for tensor in self._tensors())
         self.batch_size = None if is_open else self._allocated_batch()
 
@@ -117,6 +117,7 @@ class Model:
 
         Each call copies the contents in, invokes the interpreter and copies its outputs out. The function is for one
         thread, and valid until the model runs with another number of rows, after which LiteRT raises `ValueError`.
+        LiteRT prepares another graph than the main one in each call, which takes some microseconds.
 
         Args:
             contents: from `encode`, with as many rows as the file takes at once.
@@ -199,12 +200,14 @@ class Model:
         self._shapes = {int(one["index"]): tuple(map(int, one["shape"])) for one in details}
 
     def _runner_of(self, signature: str) -> Any:
+        """What runs another graph than the main one, which the interpreter runs itself; None for that."""
         known = list(self._interpreter.get_signature_list())
         if signature not in known:
             raise ConfigurationError(
                 explain(f"{self.name!r} has no such signature.", received=repr(signature), expected=f"one of {known}")
             )
-        return self._interpreter.get_signature_runner(signature)
+        runner = self._interpreter.get_signature_runner(signature)
+        return None if _is_main(runner) else runner
 
     def _settings(self) -> Mapping[str, Any]:
         """Further settings of the interpreter."""
@@ -256,20 +259,21 @@ def check_examples(name: str, x: np.ndarray, shape: tuple[int | None, ...] | Non
         raise ConfigurationError(explain(problem, received=f"shape {x.shape}", expected=expected))
 
 
-def _named_tensors(interpreter: Any, runner: Any) -> tuple[dict[str, Tensor], dict[str, Tensor], bool]:
-    """Inputs and outputs by the names of a signature, and whether there is one: `runner`, or that of the main graph.
+def _named_tensors(interpreter: Any, signature: str | None) -> tuple[dict[str, Tensor], dict[str, Tensor], bool]:
+    """Inputs and outputs by the names of a signature, None for that of the main graph; and whether there is one.
 
     Without a signature, the names are those of the tensors.
     """
-    if runner is not None:
-        return *(_by_name(sorted(details.items())) for details in _details(runner)), True
-    inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
-    indices = [{one["index"] for one in details} for details in (inputs, outputs)]
-    for signature in interpreter.get_signature_list():
-        named = _details(interpreter.get_signature_runner(signature))
-        if [{one["index"] for one in details.values()} for details in named] == indices:
-            return *(_by_name(sorted(details.items())) for details in named), True
-    return *(_by_name((one["name"], one) for one in details) for details in (inputs, outputs)), False
+    for key in interpreter.get_signature_list() if signature is None else [signature]:
+        runner = interpreter.get_signature_runner(key)
+        if signature is not None or _is_main(runner):
+            return *(_by_name(sorted(details.items())) for details in _details(runner)), True
+    ends = interpreter.get_input_details(), interpreter.get_output_details()
+    return *(_by_name((one["name"], one) for one in details) for details in ends), False
+
+
+def _is_main(runner: Any) -> bool:
+    return runner._subgraph_index == 0  # indices of tensors do not tell graphs of one structure apart
 
 
 def _details(runner: Any) -> tuple[dict[str, Any], dict[str, Any]]:

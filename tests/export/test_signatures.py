@@ -100,6 +100,21 @@ def test_one_model_for_two_sizes_with_samples_of_each(tmp_path):
         assert found[name].num_samples == 30
 
 
+def test_the_main_graph_is_not_taken_for_another_one_of_its_structure(images, tmp_path):
+    """The indices of their tensors are equal; the converter sorts signatures."""
+    named = {"z": "cats", "a": "dogs"}
+    net = {}
+    for key, name in named.items():
+        image = keras.Input((12, 12, 1), name="image")
+        net[key] = keras.Model(image, layers.Dense(3, name=name)(layers.Flatten()(image)))
+    path = tmp_path / "pair.tflite"
+    export_signatures(net, path, samples=images)
+    assert list(Model(path).outputs) == list(Model(path, signature="a").outputs) == ["dogs"]
+    assert list(Model(path, signature="z").outputs) == ["cats"]
+    np.testing.assert_allclose(TFLiteRunner(path).predict(images), net["a"](images), atol=1e-5)
+    np.testing.assert_allclose(TFLiteRunner(path, signature="z").predict(images), net["z"](images), atol=1e-5)
+
+
 def test_an_open_batch(models, images, tmp_path):
     export_signatures(models, tmp_path / "open.tflite", samples=images, batch_size=None)
     model = Model(tmp_path / "open.tflite", signature="embed")
@@ -130,8 +145,8 @@ def test_a_wrong_signature_is_found(models, images, tmp_path, monkeypatch):
         ({"only": "classify"}, "export_tflite"),
         ({"rename": "a/b"}, r"'a/b'.*letters, digits"),
         ({"rename": 3}, "letters, digits"),
-        ({"format": "int16x8"}, "mixing up their ranges"),
-        ({"format": formats.Mixed({"head": "float32"})}, "mixing up their ranges"),
+        ({"format": "int16x8"}, "mixes up the ranges"),
+        ({"format": formats.Mixed({"features": "float32"})}, "by TensorFlow's converter only"),
         ({"format": "int8", "calibration": None}, "needs `calibration`"),
         ({"min_snr": "much"}, "min_snr"),
     ],
