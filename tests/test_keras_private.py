@@ -13,7 +13,7 @@ from keras_kd import keras_private
 L = keras.layers
 PACKAGE = Path(keras_kd.__file__).parent
 PUBLIC = {"_replace", "_asdict", "_fields", "_make", "_exit", "_getframe"}  # from namedtuples, `os` and `sys`
-NOT_KERAS = {"_get_ops_details"}  # from the LiteRT interpreter
+NOT_KERAS = {"_get_ops_details", "_subgraph_index"}  # from the LiteRT interpreter
 
 
 def model():
