@@ -35,8 +35,8 @@ def with_exits(model: keras.Model, exits: Sequence[str]) -> keras.Model:
         A model with the outputs `"output"`, `"exit_1"`, `"exit_2"` and so on.
 
     Raises:
-        ConfigurationError: a subclassed model, one with several outputs, or a layer that does not exist, is named twice,
-            or is the output itself.
+        ConfigurationError: a subclassed model, one with several outputs, or a layer that does not exist, that is named
+            twice, or that is the output itself.
     """
     _check(model, exits)
     inputs, output = model.inputs, model.outputs[0]

@@ -124,6 +124,33 @@ def test_exits_have_the_shapes_of_the_deepest_features():
     assert_close([keras.ops.sum(probabilities["exit_1"], -1)], [np.ones(2)])
 
 
+def test_early_exits_trade_accuracy_for_operations(data):
+    x, y = data
+    student = with_exits(network(), ["first", "second_relu"])
+    z = student.predict(x, verbose=0)
+    names = ["exit_1", "exit_2", "output"]
+    p = np.stack([np.exp(log_softmax(z[name])) for name in names])
+    curve = kd.regimes.early_exits(student, x, y, thresholds=[0.0, 0.3, 1.0])
+    dense = {"first": 48, "second": 64, "head": 32, "exit_1": 64 + 32, "exit_2": 64 + 32}
+    whole = dense["first"] + dense["second"] + dense["head"]
+    costs = [dense["first"] + dense["exit_1"], 0, 0]
+    costs[1] = costs[0] + dense["second"] + dense["exit_2"]
+    costs[2] = costs[1] + dense["head"]
+    for point in curve.points:
+        at = [
+            next((i for i in (0, 1) if p[i, row].max() >= point.threshold and point.threshold < 1), 2)
+            for row in range(48)
+        ]
+        assert point.accuracy == pytest.approx(np.mean([p[i, row].argmax() == y[row] for row, i in enumerate(at)]))
+        assert point.operations == pytest.approx(np.mean([costs[i] for i in at]) / whole)
+        assert list(point.leaving.values()) == pytest.approx([at.count(i) / 48 for i in range(3)])
+    assert "at exit_2" in str(curve) and 0 < curve.points[1].leaving["exit_1"] < 1
+    with pytest.raises(ConfigurationError, match="no exits"):
+        kd.regimes.early_exits(network(), x, y)
+    with pytest.raises(ConfigurationError, match="47 labels"):
+        kd.regimes.early_exits(student, x, y[1:])
+
+
 def test_a_model_with_auxiliary_outputs_teaches_them(data):
     x, y = data
     inputs = keras.Input((6,))
