@@ -8,8 +8,10 @@ from keras import ops
 
 from keras_kd.losses.base import DistillationLoss, registry, without_padding
 from keras_kd.losses.feature_maps import check_feature_maps, pool_to_smallest
-from keras_kd.losses.numerics import l2_normalize, safe_sqrt, upcast
+from keras_kd.losses.numerics import l2_normalize, upcast
 from keras_kd.losses.reduction import zero_excluded
+
+ROUNDING = 1e-6
 
 
 def affinity_kd(teacher_map: Any, student_map: Any, included: Any = None) -> Any:
@@ -18,7 +20,8 @@ def affinity_kd(teacher_map: Any, student_map: Any, included: Any = None) -> Any
         A[i, j] = cosine(features at i, features at j) / positions
         loss = sum over positions i of ||A_teacher[i] - A_student[i]||_2
 
-    A position whose features are all 0 has an affinity of 0 to all. If the maps differ in size, the larger is first
+    A position whose features are all 0 has an affinity of 0 to all. Rows of cosines that differ by no more than
+    rounding, a norm of 1e-6, count as equal, with a gradient of 0: the norm would make a direction of the rounding. If the maps differ in size, the larger is first
     average-pooled to the smaller. Memory is `[batch, positions, positions]`.
 
     Source: He et al., "Knowledge Adaptation for Efficient Semantic Segmentation", 2019, section 3.2.
@@ -34,10 +37,12 @@ def affinity_kd(teacher_map: Any, student_map: Any, included: Any = None) -> Any
     teacher_map, student_map = pool_to_smallest(*upcast(teacher_map, student_map))
     weights = ops.ones_like(student_map[..., :1])
     weights = _by_position(weights if included is None else zero_excluded(weights, included))
-    num_included = ops.maximum(ops.sum(weights, axis=(1, 2), keepdims=True), 1.0)
+    num_included = ops.maximum(ops.sum(weights, axis=(1, 2)), 1.0)
     teacher, student = (_cosines(_by_position(features) * weights) for features in (teacher_map, student_map))
-    squares = ops.sum(ops.square((teacher - student) / num_included), axis=-1)
-    return ops.sum(safe_sqrt(squares), axis=-1)
+    squares = ops.sum(ops.square(teacher - student), axis=-1)
+    differs = squares > ROUNDING**2
+    distances = ops.where(differs, ops.sqrt(ops.where(differs, squares, 1.0)), 0.0)
+    return ops.sum(distances, axis=-1) / num_included
 
 
 def _cosines(features: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Prime-aware adaptive distillation (Zhang et al., 2020): weights examples by an uncertainty that the student predicts."""
+"""Prime-aware adaptive distillation (Zhang et al., 2020): weights examples by a variance that the student predicts."""
 
 from __future__ import annotations
 
@@ -47,9 +47,10 @@ class PrimeAwareKD(LossWrapper):
     """A loss weighted per example by a variance that the student predicts (PAD), see `prime_aware`.
 
     The logarithm of the variance is a linear function, with batch normalization, of the student's features that the
-    wrapped loss reads, averaged over their positions; its gradient reaches the student. As a feature loss in the paper,
-    `PrimeAwareKD(Hint(teacher="pool", student="pool"))`. The paper starts it from a student trained with the wrapped
-    loss alone. Its variance is one per example, as here; torchdistill predicts one for each feature of it.
+    wrapped loss reads, averaged over their positions; its gradient reaches the student. The paper uses a feature loss,
+    as in the example, and starts from a student trained with that loss alone. Here the scale of the normalization
+    starts at 0, hence every variance at 1, and the first steps are those of the wrapped loss. The variance is one per
+    example; torchdistill predicts one for each of its features.
 
     Apply a weight from outside: `Weighted(PrimeAwareKD(...), 2.0)`. `Weighted(..., examples=...)` is the alternative
     without anything learned, from the teacher's confidence.
@@ -88,7 +89,7 @@ class PrimeAwareKD(LossWrapper):
     def build(self, teacher_shape, student_shape):
         super().build(teacher_shape, student_shape)
         self._predict = layers.Dense(1, kernel_initializer=published_uniform(), dtype="float32")
-        self._norm = layers.BatchNormalization(**BATCH_NORM)
+        self._norm = layers.BatchNormalization(**BATCH_NORM, gamma_initializer="zeros")
         self._predict.build((None, student_shape[-1]))
         self._norm.build((None, 1))
 
