@@ -30,7 +30,7 @@ class Rotations(layers.Layer):
 def with_rotations(model: keras.Model, features: str) -> keras.Model:
     """A model that runs `model` once on each image and its three rotations, for `keras_kd.losses.SelfSupervisedKD`.
 
-    The output is that of the image as it is, so labels, metrics and other losses work as before. It has two more layers:
+    The output is that of the image as it is, so labels, metrics and other losses work as before. Its layers:
 
     - `"views"`, `[batch, 4, features]`: the features of the image and its rotations by 90, 180 and 270 degrees;
     - `"logits_of_views"`, `[batch, 4, classes]`: the logits of the same.

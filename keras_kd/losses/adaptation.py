@@ -13,7 +13,7 @@ from keras_kd.losses.base import DistillationLoss, registry
 from keras_kd.losses.feature_maps import check_feature_maps
 from keras_kd.losses.numerics import l2_normalize, safe_sqrt, upcast
 from keras_kd.losses.reconstruction import NUM_LAYERS, AutoEncoder, reconstruction
-from keras_kd.losses.reduction import expand_like
+from keras_kd.losses.reduction import expand_like, refuse_padding
 from keras_kd.losses.trained import fixed_copy
 from keras_kd.serialization import deserialize, serialize
 
@@ -123,6 +123,8 @@ class KnowledgeAdaptation(DistillationLoss):
         return "auto-encoder to a code of " + "x".join(map(str, self._code_shape[1:]))
 
     def call(self, teacher, student, context):
+        if context.mask is not None:
+            refuse_padding(self.name, context.mask, "convolutions over the map")
         rows = None if context.present is None else expand_like(context.present, student)
         learns = self.learns_code and context.training
         features, student = upcast(teacher, student)

@@ -21,8 +21,9 @@ def affinity_kd(teacher_map: Any, student_map: Any, included: Any = None) -> Any
         loss = sum over positions i of ||A_teacher[i] - A_student[i]||_2
 
     A position whose features are all 0 has an affinity of 0 to all. Rows of cosines that differ by no more than
-    rounding, a norm of 1e-6, count as equal, with a gradient of 0: the norm would make a direction of the rounding. If the maps differ in size, the larger is first
-    average-pooled to the smaller. Memory is `[batch, positions, positions]`.
+    rounding, a norm of 1e-6, count as equal, with a gradient of 0: the norm would make a direction of the rounding.
+    If the maps differ in size, the larger is first average-pooled to the smaller. Memory is
+    `[batch, positions, positions]`.
 
     Source: He et al., "Knowledge Adaptation for Efficient Semantic Segmentation", 2019, section 3.2.
 

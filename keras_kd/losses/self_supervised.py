@@ -114,8 +114,8 @@ class SelfSupervisedKD(DistillationLoss):
     fixed: pass it as `teacher_head`. By default it is learned in the same steps, and its `contrastive_prediction` is
     added to the loss; no gradient of one term reaches the head of the other.
 
-    The authors use weight 10 with 0.1 for the labels, and soft targets (T = 4) of weight 0.9 on the image and 2.7 on its
-    rotations: `Weighted(SoftTargets(4.0, teacher="logits_of_views", student="logits_of_views"), 3.6)`.
+    The authors use weight 10, 0.1 for the labels, and soft targets (T = 4) of weight 0.9 on the image and 2.7 on its
+    rotations, which is `Weighted(SoftTargets(4.0, teacher="logits_of_views", student="logits_of_views"), 3.6)`.
 
     Args:
         temperature: the paper's 0.5; not the distiller's.

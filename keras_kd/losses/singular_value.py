@@ -131,7 +131,7 @@ class SingularValueKD(DistillationLoss):
 
     >>> loss = SingularValueKD(teacher=["stage_1", "stage_2"], student=["stage_1", "stage_2"])
     >>> round(float(loss([[[[1.0, 0.0]]], [[[1.0, 0.0]]]], [[[[1.0, 0.0]]], [[[0.0, 1.0]]]])), 4)
-    0.0276
+    0.0552
     """
 
     several_taps = True
