@@ -95,6 +95,7 @@ class KnowledgeAdaptation(DistillationLoss):
             channels = self.code_channels or max(teacher_shape[-1] // 2, 1)
             self._autoencoder = AutoEncoder(channels, strides=_strides(teacher_shape, student_shape))
             self._autoencoder.build(tuple(teacher_shape))
+        self._check_channels(teacher_shape)
         code = _code_shape(self._autoencoder, teacher_shape)
         shape = (*code[:-1], student_shape[-1])
         settings = {"padding": "same", "kernel_initializer": published_uniform(), "dtype": "float32"}
@@ -115,6 +116,17 @@ class KnowledgeAdaptation(DistillationLoss):
                 expected="a trained keras_kd.losses.AutoEncoder, without code_channels",
             )
         )
+
+    def _check_channels(self, teacher_shape: Any) -> None:
+        trained_for = self._autoencoder.encoder[0].kernel.shape[-2]
+        if trained_for != teacher_shape[-1]:
+            raise ConfigurationError(
+                explain(
+                    "The auto-encoder was trained for another layer.",
+                    received=f"one of {trained_for} channels, and a teacher's map {tuple(teacher_shape)}",
+                    expected="one trained for the layer that the loss reads",
+                )
+            )
 
     @property
     def projection(self):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import keras
 from keras import layers, ops
 
 from keras_kd.errors import ConfigurationError, explain
 from keras_kd.features.projectors import BATCH_NORM, normalize, published_uniform
+from keras_kd.losses.adapters import KerasLoss
 from keras_kd.losses.base import registry
 from keras_kd.losses.numerics import upcast
 from keras_kd.losses.reduction import expand_like
@@ -73,8 +75,7 @@ class PrimeAwareKD(LossWrapper):
 
     def __init__(self, loss: Any, *, name: str | None = None):
         loss = get(loss)
-        refused = isinstance(loss, (Weighted, PrimeAwareKD, VariationalInformation))
-        if refused or loss.several_taps:
+        if isinstance(loss, Weighted) or loss.several_taps or _may_be_negative(loss):
             raise ConfigurationError(
                 explain(
                     "The loss cannot be weighted by a variance.",
@@ -115,6 +116,11 @@ class PrimeAwareKD(LossWrapper):
     @classmethod
     def from_config(cls, config):
         return cls(deserialize(config["loss"]), name=config["name"])
+
+
+def _may_be_negative(loss: Any) -> bool:
+    is_cosine = isinstance(loss, KerasLoss) and isinstance(loss.loss, keras.losses.CosineSimilarity)
+    return is_cosine or isinstance(loss, (PrimeAwareKD, VariationalInformation))
 
 
 def _mean_over_positions(features: Any, included: Any) -> tuple[Any, Any]:
