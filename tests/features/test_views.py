@@ -28,9 +28,9 @@ def images(count=5):
 def test_views_are_those_of_rotated_images_and_the_output_that_of_the_image():
     model, x = classifier(), images()
     rotated = with_rotations(model, "features")
-    inner = keras.Model(model.inputs, [model.get_layer("features").output, model.output])
+    inner = keras.Model(model.inputs[0], [model.get_layer("features").output, model.output])
     views, logits = keras.Model(
-        rotated.inputs, [rotated.get_layer(name).output for name in ("views", "logits_of_views")]
+        rotated.inputs[0], [rotated.get_layer(name).output for name in ("views", "logits_of_views")]
     )(x)
     for turns in range(4):
         features, expected = inner(np.rot90(x, turns, axes=(1, 2)))

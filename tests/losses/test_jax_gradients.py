@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-NAMES = ("channel_wise", "singular_value", "prime_aware", "affinity", "adaptation", "self_supervised")
+NAMES = ("channel_wise", "singular_value", "prime_aware", "affinity", "knowledge_adaptation", "self_supervised")
 RUN = """
 import json, sys
 sys.path.insert(0, sys.argv[1])

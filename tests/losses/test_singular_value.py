@@ -1,4 +1,4 @@
-"""Distillation by singular value decomposition against float64 NumPy written from the paper, and its gradient at ties."""
+"""Distillation by singular value decomposition against float64 NumPy from the paper, and its gradient at ties."""
 
 import keras
 import numpy as np
@@ -50,9 +50,9 @@ def maps(*shapes, seed=0):
 
 
 SHAPES = {
-    "more positions than channels": (((2, 4, 4, 3), (2, 3, 3, 4)), ((2, 3, 3, 3), (2, 2, 4, 4))),
-    "more channels than positions": (((2, 2, 2, 6), (2, 3, 8)), ((2, 2, 2, 6), (2, 4, 8))),
-    "three layers, one example": (((1, 9, 2), (1, 4, 3), (1, 3, 3)), ((1, 9, 2), (1, 4, 3), (1, 3, 3))),
+    "more positions than channels": (((2, 2, 3, 3), (2, 2, 3, 4)), ((2, 2, 2, 3), (2, 2, 3, 4))),
+    "more channels than positions": (((2, 2, 2, 5), (2, 3, 5)), ((2, 2, 2, 5), (2, 3, 5))),
+    "three layers, one example": (((1, 5, 2), (1, 4, 3), (1, 3, 3)), ((1, 4, 2), (1, 4, 3), (1, 3, 3))),
 }
 
 
