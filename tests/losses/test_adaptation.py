@@ -204,7 +204,7 @@ def test_rows_of_weight_0_do_not_change_the_statistics():
         (lambda: KnowledgeAdaptation().build((None, 3), (None, 3)), "compares feature maps"),
         (
             lambda: KnowledgeAdaptation(autoencoder=trained())(*arrays((1, 4, 4, 5), (1, 2, 2, 3))),
-            "trained for another layer",
+            "another layer",
         ),
     ],
 )

@@ -13,7 +13,8 @@ from keras_kd.serialization import deserialize, serialize
 
 
 def unit(rows):
-    return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
+    norms = np.linalg.norm(rows, axis=-1, keepdims=True)
+    return rows / np.where(norms > 0, norms, 1.0)
 
 
 def similarities(views):
