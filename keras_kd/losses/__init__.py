@@ -1,7 +1,10 @@
 """Distillation losses: each measures how far the student is from the teacher."""
 
+from keras_kd.losses.adaptation import KnowledgeAdaptation, adaptation
+from keras_kd.losses.affinity import AffinityKD, affinity_kd
 from keras_kd.losses.attention import AttentionTransfer, attention_map, attention_transfer
 from keras_kd.losses.base import Context, DistillationLoss
+from keras_kd.losses.channel_wise import ChannelWiseKD, channel_wise_kd
 from keras_kd.losses.contrastive import ContrastiveKD, contrastive_kd
 from keras_kd.losses.correlation import CorrelationKD, correlation_kd
 from keras_kd.losses.decoupled import DecoupledKD, decoupled_kd
@@ -11,20 +14,27 @@ from keras_kd.losses.hints import Hint, hint
 from keras_kd.losses.logit_standardization import LogitStandardization, standardize_logits
 from keras_kd.losses.logits import SoftTargets, binary_soft_targets, soft_targets
 from keras_kd.losses.overhaul import FeatureOverhaul, feature_overhaul, margins_from_batch_norm, margins_from_features
+from keras_kd.losses.prime_aware import PrimeAwareKD, prime_aware
 from keras_kd.losses.probabilistic import ProbabilisticTransfer, probabilistic_transfer
+from keras_kd.losses.reconstruction import AutoEncoder, reconstruction
 from keras_kd.losses.regression import LogitRegression, OutputRegression, logit_regression, output_regression
 from keras_kd.losses.relational import RelationalKD, relational_angle, relational_distance
 from keras_kd.losses.review import KnowledgeReview, knowledge_review
 from keras_kd.losses.selectivity import NeuronSelectivity, neuron_selectivity
+from keras_kd.losses.self_supervised import SelfSupervisedKD, contrastive_prediction, self_supervised_kd
 from keras_kd.losses.sequence import SequenceLevel, TokenLevel, sequence_level, token_level
 from keras_kd.losses.similarity import SimilarityPreserving, similarity_preserving
 from keras_kd.losses.single_tap_parts import for_keras
+from keras_kd.losses.singular_value import SingularValueKD, singular_value_kd, singular_vectors
 from keras_kd.losses.transformer import TransformerLayers, attention_scores, embeddings, hidden_states, layer_map
 from keras_kd.losses.variational import VariationalInformation, variational_information
 from keras_kd.losses.weighted import Weighted, get
 
 __all__ = [
+    "AffinityKD",
     "AttentionTransfer",
+    "AutoEncoder",
+    "ChannelWiseKD",
     "Context",
     "ContrastiveKD",
     "CorrelationKD",
@@ -33,26 +43,34 @@ __all__ = [
     "FeatureOverhaul",
     "FlowOfSolution",
     "Hint",
+    "KnowledgeAdaptation",
     "KnowledgeReview",
     "LogitRegression",
     "LogitStandardization",
     "NeuronSelectivity",
     "OutputRegression",
+    "PrimeAwareKD",
     "ProbabilisticTransfer",
     "RelationalKD",
+    "SelfSupervisedKD",
     "SequenceLevel",
     "SimilarityPreserving",
+    "SingularValueKD",
     "SoftTargets",
     "TokenLevel",
     "TransformerLayers",
     "VariationalInformation",
     "Weighted",
+    "adaptation",
+    "affinity_kd",
     "attention_map",
     "attention_scores",
     "attention_transfer",
     "binary_soft_targets",
+    "channel_wise_kd",
     "confidence_weights",
     "contrastive_kd",
+    "contrastive_prediction",
     "correctness_weights",
     "correlation_kd",
     "decoupled_kd",
@@ -72,11 +90,16 @@ __all__ = [
     "margins_from_features",
     "neuron_selectivity",
     "output_regression",
+    "prime_aware",
     "probabilistic_transfer",
+    "reconstruction",
     "relational_angle",
     "relational_distance",
+    "self_supervised_kd",
     "sequence_level",
     "similarity_preserving",
+    "singular_value_kd",
+    "singular_vectors",
     "soft_targets",
     "standardize_logits",
     "token_level",

@@ -8,7 +8,9 @@ import numpy as np
 
 from keras_kd import schedules
 from keras_kd.losses import (
+    AffinityKD,
     AttentionTransfer,
+    ChannelWiseKD,
     Context,
     ContrastiveKD,
     CorrelationKD,
@@ -16,15 +18,19 @@ from keras_kd.losses import (
     FeatureOverhaul,
     FlowOfSolution,
     Hint,
+    KnowledgeAdaptation,
     KnowledgeReview,
     LogitRegression,
     LogitStandardization,
     NeuronSelectivity,
     OutputRegression,
+    PrimeAwareKD,
     ProbabilisticTransfer,
     RelationalKD,
+    SelfSupervisedKD,
     SequenceLevel,
     SimilarityPreserving,
+    SingularValueKD,
     SoftTargets,
     TokenLevel,
     TransformerLayers,
@@ -71,6 +77,7 @@ MAPS, SMALL_MAPS = [MAP, (3, 3, 4)], [SMALL_MAP, (3, 3, 4)]
 TOKENS, SMALL_TOKENS = (4, 6), (4, 3)
 DEAD = ("a dead channel",)  # the direction of a zero vector
 ALL_OFF = ("zeros",)  # all inputs of a ReLU are off
+NO_DIRECTION = ("zeros",)  # some of the vectors are zeros
 LOGITS = {"teacher": (4, 10), "student": (4, 10), "positions": True}
 SAME = {"teacher": TOKENS, "student": TOKENS, "positions": True}
 OTHER = {"teacher": TOKENS, "student": SMALL_TOKENS, "positions": True, "is_zero": False}
@@ -117,6 +124,12 @@ ROWS = {
     "transformer_layers, other width": Row(
         transformer_layers, [(2, 4, 4), (4, 6), (4, 6)], [(2, 4, 4), (4, 5), (4, 5)], is_zero=False
     ),
+    "channel_wise_kd, projected": Row(ChannelWiseKD, MAP, SMALL_MAP, is_zero=False),
+    "singular_value_kd, projected": Row(lambda: SingularValueKD(num_vectors=2), MAPS, SMALL_MAPS, is_zero=False),
+    "prime_aware_kd, projected": Row(lambda: PrimeAwareKD(Hint()), MAP, SMALL_MAP, is_zero=False),
+    "affinity_kd": Row(AffinityKD, MAP, MAP, kinks=NO_DIRECTION),
+    "knowledge_adaptation": Row(KnowledgeAdaptation, MAP, (3, 3, 3), is_zero=False),
+    "self_supervised_kd": Row(SelfSupervisedKD, (4, 7), (4, 5), is_zero=False, kinks=NO_DIRECTION),
     # sequences with optional padding
     "soft_targets, tokens": Row(SoftTargets, **LOGITS),
     "weighted, tokens": Row(lambda: Weighted(SoftTargets(), 0.5, examples="confidence"), **LOGITS),
@@ -147,6 +160,9 @@ ROWS = {
         positions=True,
         is_zero=False,
     ),
+    "channel_wise_kd, tokens": Row(ChannelWiseKD, **SAME),
+    "singular_value_kd, tokens": Row(SingularValueKD, [TOKENS, TOKENS], [TOKENS, TOKENS], positions=True),
+    "prime_aware_kd, tokens": Row(lambda: PrimeAwareKD(SoftTargets()), **LOGITS, is_zero=False),
     # adapted losses
     "keras loss": Row(lambda: get(keras.losses.MeanSquaredError()), **LOGITS),
     "keras loss, huber": Row(lambda: get(keras.losses.Huber(delta=2.0)), **LOGITS),
