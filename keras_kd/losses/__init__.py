@@ -2,12 +2,15 @@
 
 from keras_kd.losses.attention import AttentionTransfer, attention_map, attention_transfer
 from keras_kd.losses.base import Context, DistillationLoss
+from keras_kd.losses.boundaries import ActivationBoundaries, activation_boundaries
+from keras_kd.losses.congruence import CorrelationCongruence, correlation_congruence
 from keras_kd.losses.contrastive import ContrastiveKD, contrastive_kd
 from keras_kd.losses.correlation import CorrelationKD, correlation_kd
 from keras_kd.losses.decoupled import DecoupledKD, decoupled_kd
 from keras_kd.losses.example_weights import confidence_weights, correctness_weights, entropy_weights
 from keras_kd.losses.flow import FlowOfSolution, flow_matrix, flow_of_solution
 from keras_kd.losses.hints import Hint, hint
+from keras_kd.losses.inter_channel import InterChannelCorrelation, inter_channel_correlation
 from keras_kd.losses.logit_standardization import LogitStandardization, standardize_logits
 from keras_kd.losses.logits import SoftTargets, binary_soft_targets, soft_targets
 from keras_kd.losses.overhaul import FeatureOverhaul, feature_overhaul, margins_from_batch_norm, margins_from_features
@@ -24,15 +27,18 @@ from keras_kd.losses.variational import VariationalInformation, variational_info
 from keras_kd.losses.weighted import Weighted, get
 
 __all__ = [
+    "ActivationBoundaries",
     "AttentionTransfer",
     "Context",
     "ContrastiveKD",
+    "CorrelationCongruence",
     "CorrelationKD",
     "DecoupledKD",
     "DistillationLoss",
     "FeatureOverhaul",
     "FlowOfSolution",
     "Hint",
+    "InterChannelCorrelation",
     "KnowledgeReview",
     "LogitRegression",
     "LogitStandardization",
@@ -47,6 +53,7 @@ __all__ = [
     "TransformerLayers",
     "VariationalInformation",
     "Weighted",
+    "activation_boundaries",
     "attention_map",
     "attention_scores",
     "attention_transfer",
@@ -54,6 +61,7 @@ __all__ = [
     "confidence_weights",
     "contrastive_kd",
     "correctness_weights",
+    "correlation_congruence",
     "correlation_kd",
     "decoupled_kd",
     "embeddings",
@@ -65,6 +73,7 @@ __all__ = [
     "get",
     "hidden_states",
     "hint",
+    "inter_channel_correlation",
     "knowledge_review",
     "layer_map",
     "logit_regression",

@@ -8,14 +8,17 @@ import numpy as np
 
 from keras_kd import schedules
 from keras_kd.losses import (
+    ActivationBoundaries,
     AttentionTransfer,
     Context,
     ContrastiveKD,
+    CorrelationCongruence,
     CorrelationKD,
     DecoupledKD,
     FeatureOverhaul,
     FlowOfSolution,
     Hint,
+    InterChannelCorrelation,
     KnowledgeReview,
     LogitRegression,
     LogitStandardization,
@@ -147,6 +150,18 @@ ROWS = {
         positions=True,
         is_zero=False,
     ),
+    "inter_channel_correlation": Row(lambda: InterChannelCorrelation(projector="auto"), MAP, MAP, kinks=DEAD),
+    "inter_channel_correlation, grid": Row(lambda: InterChannelCorrelation(grid=2), MAP, SMALL_MAP, is_zero=False),
+    "inter_channel_correlation, tokens": Row(
+        lambda: InterChannelCorrelation(projector=None), **SAME, kinks=DEAD + ALL_OFF
+    ),
+    "inter_channel_correlation, tokens, projected": Row(InterChannelCorrelation, **OTHER, kinks=DEAD),
+    "correlation_congruence": Row(CorrelationCongruence, (7,), (5,), is_zero=False),
+    "correlation_congruence, tokens": Row(CorrelationCongruence, **SAME),
+    "correlation_congruence, embedded": Row(lambda: CorrelationCongruence(embedding_size=4), **OTHER, adds_up=False),
+    "activation_boundaries": Row(ActivationBoundaries, MAPS, MAPS, is_zero=False),
+    "activation_boundaries, connected": Row(ActivationBoundaries, MAPS, SMALL_MAPS, is_zero=False),
+    "activation_boundaries, tokens": Row(ActivationBoundaries, [TOKENS], [SMALL_TOKENS], positions=True, is_zero=False),
     # adapted losses
     "keras loss": Row(lambda: get(keras.losses.MeanSquaredError()), **LOGITS),
     "keras loss, huber": Row(lambda: get(keras.losses.Huber(delta=2.0)), **LOGITS),
