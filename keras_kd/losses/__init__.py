@@ -8,6 +8,7 @@ from keras_kd.losses.contrastive import ContrastiveKD, contrastive_kd
 from keras_kd.losses.correlation import CorrelationKD, correlation_kd
 from keras_kd.losses.decoupled import DecoupledKD, decoupled_kd
 from keras_kd.losses.example_weights import confidence_weights, correctness_weights, entropy_weights
+from keras_kd.losses.factor_transfer import FactorTransfer, Paraphraser, factor_transfer
 from keras_kd.losses.flow import FlowOfSolution, flow_matrix, flow_of_solution
 from keras_kd.losses.hints import Hint, hint
 from keras_kd.losses.inter_channel import InterChannelCorrelation, inter_channel_correlation
@@ -22,6 +23,7 @@ from keras_kd.losses.selectivity import NeuronSelectivity, neuron_selectivity
 from keras_kd.losses.sequence import SequenceLevel, TokenLevel, sequence_level, token_level
 from keras_kd.losses.similarity import SimilarityPreserving, similarity_preserving
 from keras_kd.losses.single_tap_parts import for_keras
+from keras_kd.losses.softmax_regression import SoftmaxRegression, softmax_regression
 from keras_kd.losses.transformer import TransformerLayers, attention_scores, embeddings, hidden_states, layer_map
 from keras_kd.losses.variational import VariationalInformation, variational_information
 from keras_kd.losses.weighted import Weighted, get
@@ -35,6 +37,7 @@ __all__ = [
     "CorrelationKD",
     "DecoupledKD",
     "DistillationLoss",
+    "FactorTransfer",
     "FeatureOverhaul",
     "FlowOfSolution",
     "Hint",
@@ -44,11 +47,13 @@ __all__ = [
     "LogitStandardization",
     "NeuronSelectivity",
     "OutputRegression",
+    "Paraphraser",
     "ProbabilisticTransfer",
     "RelationalKD",
     "SequenceLevel",
     "SimilarityPreserving",
     "SoftTargets",
+    "SoftmaxRegression",
     "TokenLevel",
     "TransformerLayers",
     "VariationalInformation",
@@ -66,6 +71,7 @@ __all__ = [
     "decoupled_kd",
     "embeddings",
     "entropy_weights",
+    "factor_transfer",
     "feature_overhaul",
     "flow_matrix",
     "flow_of_solution",
@@ -87,6 +93,7 @@ __all__ = [
     "sequence_level",
     "similarity_preserving",
     "soft_targets",
+    "softmax_regression",
     "standardize_logits",
     "token_level",
     "variational_information",

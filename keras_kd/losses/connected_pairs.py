@@ -19,8 +19,8 @@ class ConnectedPairs(DistillationLoss):
 
     Args:
         projector: maps the student's features to the teacher's shape. `"conv"` always learns a 1x1 convolution with
-            batch normalization, `"auto"` only if the channels differ, None never. If the sizes differ, the student's map
-            is resized.
+            batch normalization, `"auto"` only if the channels differ, None never. If the sizes differ, the student's
+            map is resized.
         options: `teacher`, `student` (a layer or a list of layers), `name`, `reduction`, see `DistillationLoss`.
     """
 

@@ -15,6 +15,7 @@ from keras_kd.losses import (
     CorrelationCongruence,
     CorrelationKD,
     DecoupledKD,
+    FactorTransfer,
     FeatureOverhaul,
     FlowOfSolution,
     Hint,
@@ -28,6 +29,7 @@ from keras_kd.losses import (
     RelationalKD,
     SequenceLevel,
     SimilarityPreserving,
+    SoftmaxRegression,
     SoftTargets,
     TokenLevel,
     TransformerLayers,
@@ -67,6 +69,18 @@ class Row:
 
 def transformer_layers():
     return TransformerLayers(attention=("a", "a"), hidden=("b", "b"), embeddings=("c", "c"))
+
+
+def pair(teacher_shape, student_shape):
+    """Standard normal float64 features of the teacher and the student."""
+    rng = np.random.default_rng(0)
+    return rng.normal(size=teacher_shape), rng.normal(size=student_shape)
+
+
+def softmax_regression(channels, **settings):
+    """With a classifier of 3 classes."""
+    kernel, bias = pair((channels, 3), (3,))
+    return lambda: SoftmaxRegression((kernel, bias), **settings)
 
 
 MAP, SMALL_MAP = (6, 6, 5), (6, 6, 3)
@@ -162,6 +176,10 @@ ROWS = {
     "activation_boundaries": Row(ActivationBoundaries, MAPS, MAPS, is_zero=False),
     "activation_boundaries, connected": Row(ActivationBoundaries, MAPS, SMALL_MAPS, is_zero=False),
     "activation_boundaries, tokens": Row(ActivationBoundaries, [TOKENS], [SMALL_TOKENS], positions=True, is_zero=False),
+    "factor_transfer": Row(FactorTransfer, MAP, SMALL_MAP, is_zero=False),
+    "factor_transfer, squares": Row(lambda: FactorTransfer(power=2, rate=1.0), MAP, (4, 4, 3), is_zero=False),
+    "softmax_regression": Row(softmax_regression(5), (5,), SMALL_MAP, is_zero=False),
+    "softmax_regression, tokens": Row(softmax_regression(6, metric="kl"), **OTHER),
     # adapted losses
     "keras loss": Row(lambda: get(keras.losses.MeanSquaredError()), **LOGITS),
     "keras loss, huber": Row(lambda: get(keras.losses.Huber(delta=2.0)), **LOGITS),
@@ -185,12 +203,6 @@ def draw(shapes, batch=6, seed=0):
     several = isinstance(shapes, list)
     drawn = [(3 * rng.normal(size=(batch, *shape))).astype("float32") for shape in (shapes if several else [shapes])]
     return drawn if several else drawn[0]
-
-
-def pair(teacher_shape, student_shape):
-    """Standard normal float64 features of the teacher and the student."""
-    rng = np.random.default_rng(0)
-    return rng.normal(size=teacher_shape), rng.normal(size=student_shape)
 
 
 def each(function, tensors):
