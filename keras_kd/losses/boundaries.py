@@ -23,7 +23,7 @@ def activation_boundaries(teacher_map: Any, student_map: Any, *, margin: float =
     within the margin.
 
     Source: Heo et al., "Knowledge Transfer via Distillation of Activation Boundaries Formed by Hidden Neurons", AAAI
-    2019, equation 6.
+    2019.
 
     Args:
         teacher_map, student_map: `[batch, ..., channels]`, of equal shape, before the ReLU.
