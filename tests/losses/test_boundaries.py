@@ -33,9 +33,9 @@ def test_matches_the_formula(assert_matches_the_formula, shape, margin):
 
 def test_by_hand():
     teacher = np.float32([[3.0, 3.0, 3.0, -3.0, -3.0, 0.0]])
-    student = np.float32([[-1.0, 0.5, 2.0, -2.0, 0.5, 0.0]])
+    student = np.float32([[-1.0, 0.5, 2.0, -2.0, 0.5, 1.0]])
     values = [activation_boundaries(teacher[:, [i]], student[:, [i]]).numpy()[0] for i in range(6)]
-    assert values == [4.0, 0.25, 0.0, 0.0, 2.25, 1.0]
+    assert values == [4.0, 0.25, 0.0, 0.0, 2.25, 4.0]
 
 
 def test_only_the_teachers_signs_count():
