@@ -190,7 +190,7 @@ class Projector(layers.Layer):
 
     def _rearranged(self, features, included):
         if self.plan.layout == "pool":
-            return _mean_over_positions(features, included)
+            return pool_positions(features, included)
         if self.plan.layout is not None:
             return self._laid_out(features)
         return features if self.plan.size is None else resize_map(features, self.plan.size)
@@ -240,12 +240,17 @@ def normalize(norm: layers.BatchNormalization, features: Any, included: Any, tra
     return outputs
 
 
-def _mean_over_positions(maps: Any, included: Any) -> Any:
-    """The mean over the included positions, `[batch, height, width, channels]` to `[batch, channels]`; others are 0."""
+def pool_positions(features: Any, included: Any) -> Any:
+    """The mean over the included positions: `[batch, ..., channels]` to `[batch, channels]`.
+
+    `included` is bool, `[batch, positions or 1, 1]`; None includes all. Without included positions the mean is 0.
+    """
+    axes = tuple(range(1, len(features.shape) - 1))
     if included is None or all(size == 1 for size in included.shape[1:]):
-        return ops.mean(maps, axis=(1, 2))
-    weights = ops.cast(included, maps.dtype) * ops.ones_like(maps[..., :1])
-    return ops.sum(maps, axis=(1, 2)) / ops.maximum(ops.sum(weights, axis=(1, 2)), 1.0)
+        return ops.mean(features, axis=axes) if axes else features
+    included = ops.logical_and(included, ops.ones_like(features[..., :1], dtype="bool"))
+    total = ops.sum(ops.where(included, features, ops.zeros_like(features)), axis=axes)
+    return total / ops.maximum(ops.sum(ops.cast(included, features.dtype), axis=axes), 1.0)
 
 
 def describe_projectors(projectors: Iterable[Projector]) -> str | None:
