@@ -22,7 +22,7 @@ def network(width=8, *, name="net", seed=0, activation=None):
     keras.utils.set_random_seed(seed)
     inputs = keras.Input((6,))
     x = L.Dense(width, "relu", name="first")(inputs)
-    x = L.Dense(width, name="second")(x)
+    x = L.Dense(width, use_bias=False, name="second")(x)  # Adam would amplify the rounding of a zero gradient
     x = L.ReLU(name="second_relu")(L.BatchNormalization(name="norm")(x))
     return keras.Model(inputs, L.Dense(NUM_CLASSES, activation, name="head")(x), name=name)
 
@@ -322,7 +322,7 @@ def test_peers_are_trained_as_if_by_distillers_of_their_own(data):
         other = twin([network(4, seed=1), network(8, seed=2, name="other")][1 - index])
         targets = keras.ops.convert_to_numpy(other(x, training=True))
         fixed = kd.teachers.FunctionTeacher(
-            lambda given, targets=targets: targets, num_classes=NUM_CLASSES, fingerprint="z"
+            lambda given, targets=targets: targets[: len(given)], num_classes=NUM_CLASSES, fingerprint="z"
         )
         pipeline = kd.data.Pipeline((x, y), batch_size=48, shuffle=False).with_teacher(fixed)
         alone = compiled(kd.Distiller(fixed, copies[index], alpha=0.4, temperature=2.0), optimizer)
