@@ -59,6 +59,7 @@ __all__ = [
     "taps",
     "tasks",
     "teachers",
+    "transfer",
 ]
 
 
