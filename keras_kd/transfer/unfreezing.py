@@ -147,9 +147,9 @@ def unfreeze_gradually(boundaries: Mapping[int, str | None], *, rate_factor: flo
         rate_factor: multiplies the learning rate at each boundary but the first.
 
     Raises:
-        ConfigurationError: boundaries without epoch 0; when `fit` begins, a path that does not exist, a boundary that is
-            not below the one before, an optimizer with `use_ema`, with a learning-rate schedule and a `rate_factor`, or
-            one that has made steps for some of the weights alone.
+        ConfigurationError: boundaries without epoch 0; when `fit` begins, a path that does not exist, a boundary that
+            is not below the one before, an optimizer with `use_ema`, with a learning-rate schedule and a `rate_factor`,
+            or one that has made steps for some of the weights alone.
 
     >>> unfreeze_gradually({0: "block_3", 2: None}).boundaries
     {0: 'block_3', 2: None}

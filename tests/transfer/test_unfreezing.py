@@ -24,7 +24,7 @@ def network(**settings):
 
 
 def make(kind="model", optimizer="adam", *, compiled=False):
-    """A model or a distiller; without `compiled` its step runs eagerly, as tracing takes longer than these few steps."""
+    """A model or a distiller, whose step runs eagerly unless `compiled`: tracing takes longer than a few steps."""
     keras.utils.set_random_seed(7)
     model = network()
     if kind == "distiller":
