@@ -54,7 +54,8 @@ class GapToTeacher:
     """Alpha shrinks with the student's distance to the teacher: `alpha_0 * clip(gap / first gap, 0, 1)`.
 
     The gap is the difference of a validation metric between teacher and student, the first one that after the first
-    epoch, alpha_0 the distiller's alpha when training begins. A student as good as its teacher learns from labels alone.
+    epoch, alpha_0 the distiller's alpha when training begins. A student that is as good as its teacher learns from
+    labels alone.
 
     Source: Li, "Context-Aware Knowledge Distillation with Adaptive Weighting", 2025, computes alpha from the
     discrepancy between student and teacher; Jafari et al., "Annealing Knowledge Distillation", 2021, weakens the
@@ -81,7 +82,7 @@ class GapToTeacher:
             )
         object.__setattr__(self, "mode", direction(self.monitor, self.mode))
         if not callable(self.teacher):
-            check_number("teacher", self.teacher)
+            self.measured()
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -92,7 +93,13 @@ class GapToTeacher:
 
     def measured(self) -> float:
         """The teacher's value, measured if it is a function."""
-        return check_number("teacher", float(self.teacher()) if callable(self.teacher) else self.teacher)
+        is_share = "acc" in self.monitor
+        return check_number(
+            "teacher",
+            float(self.teacher()) if callable(self.teacher) else self.teacher,
+            at_most=1.0 if is_share else math.inf,
+            fix="Keras reports accuracies as shares." if is_share else None,
+        )
 
     def gap(self, value: float, teacher: float) -> float:
         """How much better the teacher is than a value of the student; negative if it is worse."""
