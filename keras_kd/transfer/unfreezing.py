@@ -79,7 +79,7 @@ class GradualUnfreezing(keras.callbacks.Callback):
         for layer in self._stages[0]:
             if layer.trainable != (id(layer) in trained):
                 layer.trainable = id(layer) in trained
-        for model in all_layers(student):  # a nested model with a flag of False would hide its layers' weights
+        for model in all_layers(student):  # or a nested model would have no trainable weights
             if is_graph(model) and any(id(layer) in trained for layer in leaves(model)):
                 set_trainable_flag(model, True)
 

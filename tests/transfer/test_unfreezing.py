@@ -110,6 +110,7 @@ def test_a_nested_model_with_a_flag_of_false():
     model.compile("sgd", loss="mse", run_eagerly=True)
     fit(model, unfreeze_gradually({0: "inner", 1: "inner/one", 2: None}), watch, epochs=3)
     assert watch.changed == [{"head"}, {"two", "head"}, {"one", "two", "head"}]
+    assert inner.trainable and len(inner.trainable_weights) == 4
 
 
 def adam(gradient, state, step, rate=0.1, beta_1=0.9, beta_2=0.999, epsilon=1e-7):
