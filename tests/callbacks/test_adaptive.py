@@ -30,7 +30,7 @@ def make(alpha=0.8, *, compiled=False, rate=0.05):
     distiller = kd.Distiller(*models, alpha=alpha)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     metrics = [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
-    jit = keras.backend.backend() == "jax"
+    jit = compiled and keras.backend.backend() == "jax"
     optimizer = keras.optimizers.SGD(rate)
     distiller.compile(optimizer, loss=loss, metrics=metrics, run_eagerly=not compiled, jit_compile=jit)
     return distiller

@@ -33,7 +33,8 @@ def nested():
 
 
 def compiled(model, optimizer="sgd", **settings):
-    model.compile(optimizer, loss="mse", jit_compile=keras.backend.backend() == "jax", **settings)
+    jit = keras.backend.backend() == "jax" and not settings.get("run_eagerly")
+    model.compile(optimizer, loss="mse", jit_compile=jit, **settings)
     return model
 
 

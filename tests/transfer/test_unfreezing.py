@@ -36,7 +36,8 @@ def make(kind="model", optimizer="adam", *, compiled=False):
         "ema": lambda: keras.optimizers.SGD(rate, use_ema=True),
         "schedule": lambda: keras.optimizers.SGD(keras.optimizers.schedules.CosineDecay(rate, 10)),
     }[optimizer]()
-    model.compile(chosen, loss="mse", run_eagerly=not compiled, jit_compile=keras.backend.backend() == "jax")
+    jit = compiled and keras.backend.backend() == "jax"
+    model.compile(chosen, loss="mse", run_eagerly=not compiled, jit_compile=jit)
     return model
 
 
