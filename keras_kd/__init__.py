@@ -65,6 +65,7 @@ __all__ = [
     "taps",
     "tasks",
     "teachers",
+    "transfer",
 ]
 
 

@@ -50,11 +50,14 @@ __all__ = [
     "keras_mask",
     "limited_variables",
     "loss_settings",
+    "optimized_variables",
     "replace_inner_layer",
     "set_initial_epoch",
     "set_keras_mask",
     "set_trainable_flag",
     "train_validation_split",
+    "uncompiled",
+    "update_fewer_variables",
     "without_flash_attention",
 ]
 
@@ -297,6 +300,48 @@ def forget_compilation(model: keras.Model) -> None:
     """
     model.compiled = False
     model.optimizer = None
+
+
+@contextlib.contextmanager
+def uncompiled(model: keras.Model) -> Iterator[None]:
+    """Inside the `with` block, a model has not been compiled: a file saved there holds the model and nothing else.
+
+    Without this, a file that is saved during a training contains its loss and optimizer, as for `forget_compilation`.
+    """
+    kept = model.compiled, getattr(model, "optimizer", None)
+    forget_compilation(model)
+    try:
+        yield
+    finally:
+        model.compiled, model.optimizer = kept
+
+
+def optimized_variables(optimizer: keras.optimizers.Optimizer) -> list[Any]:
+    """The variables that a built optimizer has slots for.
+
+    Without this, layers that are unfrozen during a training end in an error of the optimizer.
+    """
+    return list(getattr(optimizer, "inner_optimizer", optimizer)._trainable_variables)
+
+
+def update_fewer_variables(model: keras.Model) -> None:
+    """Lets the compiled step of a model on JAX update fewer variables than its optimizer has slots for.
+
+    `Optimizer.apply` accepts some of the variables that the optimizer was built with, `stateless_apply` none but all of
+    them. Without this, no layer can be unfrozen during a training on JAX.
+    """
+    if keras.backend.backend() != "jax":
+        return
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+
+    def stateless_apply(optimizer_variables, grads, trainable_variables):
+        slots, trained = optimizer.variables, model.trainable_variables
+        values = [*zip(trained, trainable_variables, strict=True), *zip(slots, optimizer_variables, strict=True)]
+        with keras.StatelessScope(state_mapping=values) as scope:
+            optimizer.apply(grads, trained)
+        return [scope.get_current_value(one) for one in trained], [scope.get_current_value(one) for one in slots]
+
+    optimizer.stateless_apply = stateless_apply
 
 
 def clear_losses(model: keras.layers.Layer) -> None:

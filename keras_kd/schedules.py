@@ -16,7 +16,7 @@ from keras import ops
 from keras.optimizers.schedules import LearningRateSchedule
 
 from keras_kd.errors import ConfigurationError, check_integer, check_number, explain
-from keras_kd.serialization import Registry, deserialize, serialize
+from keras_kd.serialization import Registry, deserialize, register, serialize
 
 registry = Registry("schedule")
 
@@ -133,6 +133,35 @@ class Cosine(Linear):
 
 @registry.register
 @dataclasses.dataclass(frozen=True)
+class CosineRestarts(Linear):
+    """From `start` to `end` along half a cosine over `steps` steps, again and again, or `cycles` times.
+
+    `end + (start - end) * (1 + cos(pi * (step mod steps) / steps)) / 2` (Huang et al., "Snapshot Ensembles", 2017,
+    equation 2). After the last cycle the value stays at `end`.
+
+    >>> schedule = CosineRestarts(0.2, 0.0, steps=10, cycles=2)
+    >>> [round(float(schedule(step)), 3) for step in (0, 5, 10, 15, 20)]
+    [0.2, 0.1, 0.2, 0.1, 0.0]
+    """
+
+    cycles: int | None = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.cycles is not None:
+            check_integer("cycles", self.cycles, at_least=1)
+
+    def __call__(self, step):
+        step = ops.convert_to_tensor(step)
+        place = ops.cast(ops.mod(step, ops.cast(self.steps, step.dtype)), "float32") / float(self.steps)
+        value = self.end + (self.start - self.end) * 0.5 * (1.0 + ops.cos(math.pi * place))
+        if self.cycles is None:
+            return value
+        return ops.where(step >= self.steps * self.cycles, float(self.end), value)
+
+
+@registry.register
+@dataclasses.dataclass(frozen=True)
 class Exponential(Schedule):
     """`start * rate ** (step / steps)`, limited by `end` if one is given.
 
@@ -221,3 +250,30 @@ class Join(Schedule):
         for boundary, schedule in zip(self.boundaries, self.schedules[1:], strict=True):
             value = ops.where(step >= boundary, schedule(step - boundary), value)
         return value
+
+
+@register
+class LearningRate(LearningRateSchedule):
+    """A schedule as the learning rate of a Keras optimizer.
+
+        keras.optimizers.SGD(LearningRate(CosineRestarts(0.1, 0.0, steps=300)))
+
+    Args:
+        schedule: a schedule, or a schedule's name with settings.
+
+    >>> float(LearningRate(Linear(1.0, 0.0, steps=10))(5))
+    0.5
+    """
+
+    def __init__(self, schedule: Any):
+        self.schedule = get(schedule)
+
+    def __call__(self, step):
+        return self.schedule(step)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"schedule": serialize(self.schedule)}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> LearningRate:
+        return cls(deserialize(config["schedule"]))

@@ -171,6 +171,34 @@ def test_a_model_that_forgets_its_compilation_is_saved_without_it(tmp_path):
     np.testing.assert_array_equal(again.get_weights()[0], built.get_weights()[0])
 
 
+def test_a_model_is_uncompiled_for_a_while(tmp_path):
+    built = keras.Sequential([keras.Input((3,)), L.Dense(2)])
+    built.compile("adam", "mse")
+    built.fit(np.ones((4, 3)), np.ones((4, 2)), verbose=0)
+    optimizer = built.optimizer
+    with keras_private.uncompiled(built):
+        built.save(tmp_path / "m.keras")
+    assert not keras.models.load_model(tmp_path / "m.keras").compiled
+    assert built.compiled and built.optimizer is optimizer
+    built.fit(np.ones((4, 3)), np.ones((4, 2)), verbose=0)
+    assert int(optimizer.iterations) == 2
+
+
+def test_an_optimizer_with_more_slots_than_trained_variables():
+    """`apply` takes some of the variables; on JAX `stateless_apply` must be made to."""
+    built = keras.Sequential([keras.Input((3,)), L.Dense(2, name="a"), L.Dense(2, name="b")])
+    built.compile("adam", "mse", run_eagerly=True)
+    built.optimizer.build(built.trainable_variables)
+    built.get_layer("a").trainable = False
+    known = keras_private.optimized_variables(built.optimizer)
+    assert len(known) == 4 and len(built.trainable_variables) == 2
+    before = built.get_weights()
+    keras_private.update_fewer_variables(built)
+    built.fit(np.ones((4, 3)), np.ones((4, 2)), verbose=0)
+    moved = [bool((one != other).any()) for one, other in zip(before, built.get_weights(), strict=True)]
+    assert moved == [False, False, True, True]
+
+
 def test_compiled_loss_and_metrics():
     built = model()
     assert keras_private.compiled_loss(built) is None and keras_private.compiled_metrics(built) is None

@@ -32,6 +32,7 @@ LAYERS = {
     "compression": 4,
     "losses": 4,
     "teachers": 4,
+    "transfer": 4,
     "diagnosis": 5,
     "distillers": 5,
     "export": 5,

@@ -10,7 +10,17 @@ import tensorflow as tf
 
 from keras_kd import schedules
 from keras_kd.errors import ConfigurationError
-from keras_kd.schedules import Constant, Cosine, Exponential, Join, Linear, Piecewise, Polynomial
+from keras_kd.schedules import (
+    Constant,
+    Cosine,
+    CosineRestarts,
+    Exponential,
+    Join,
+    LearningRate,
+    Linear,
+    Piecewise,
+    Polynomial,
+)
 
 STEPS = np.arange(0, 31)
 
@@ -23,6 +33,14 @@ CASES = {
     "constant": (Constant(0.3), lambda s: 0.3),
     "linear": (Linear(0.9, 0.1, steps=10), lambda s: 0.9 - 0.8 * fraction(s)),
     "cosine": (Cosine(0.9, 0.1, steps=10), lambda s: 0.1 + 0.8 * (1 + math.cos(math.pi * fraction(s))) / 2),
+    "restarts": (
+        CosineRestarts(0.9, 0.1, steps=10),
+        lambda s: 0.1 + 0.8 * (1 + math.cos(math.pi * (s % 10) / 10)) / 2,
+    ),
+    "restarts, twice": (
+        CosineRestarts(0.9, 0.1, steps=10, cycles=2),
+        lambda s: 0.1 + 0.8 * (1 + math.cos(math.pi * (s % 10) / 10)) / 2 if s < 20 else 0.1,
+    ),
     "exponential": (Exponential(8.0, rate=0.5, steps=10), lambda s: 8.0 * 0.5 ** (s / 10)),
     "exponential, falls to": (Exponential(8.0, rate=0.5, steps=5, end=2.0), lambda s: max(8 * 0.5 ** (s / 5), 2.0)),
     "exponential, rises to": (Exponential(1.0, rate=2.0, steps=5, end=3.0), lambda s: min(2 ** (s / 5), 3.0)),
@@ -77,6 +95,8 @@ def test_from_a_name_with_settings():
     ("make", "message"),
     [
         (lambda: Linear(1.0, 0.0, steps=0), "'steps'.*Received: 0.*1 <= steps"),
+        (lambda: CosineRestarts(1.0, 0.0, steps=5, cycles=0), "'cycles'.*Received: 0"),
+        (lambda: LearningRate("cosin"), "Unknown schedule"),
         (lambda: Linear(1.0, 0.0, steps=2.5), "'steps'.*2.5.*whole number"),
         (lambda: Linear("1", 0.0, steps=2), "'start'.*'1'.*number"),
         (lambda: Cosine(math.nan, 0.0, steps=2), "'start'.*nan"),
@@ -111,3 +131,17 @@ def test_a_schedule_of_keras_is_accepted_unchanged(name):
     for step in (0, 3, 4, 8, 30):
         expected = 0.25 if step < 4 else float(schedule(step - 4))
         assert float(joined(step)) == float(again(step)) == pytest.approx(expected)
+
+
+def test_a_restarting_rate_of_an_optimizer(tmp_path):
+    """Plain gradient descent on `w`, whose gradient is 1: each step moves it by the rate; also after loading."""
+    rate = LearningRate(CosineRestarts(0.4, 0.0, steps=4))
+    optimizer = keras.optimizers.SGD.from_config(json.loads(json.dumps(keras.optimizers.SGD(rate).get_config())))
+    weight = keras.Variable(0.0)
+    moved = []
+    for _ in range(9):
+        before = float(weight)
+        optimizer.apply([keras.ops.ones(())], [weight])
+        moved.append(before - float(weight))
+    expected = [0.2 * (1 + math.cos(math.pi * (step % 4) / 4)) for step in range(9)]
+    np.testing.assert_allclose(moved, expected, atol=1e-6)

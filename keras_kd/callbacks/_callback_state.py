@@ -20,6 +20,13 @@ class HasState(Protocol):
     def set_state(self, state: Any) -> None: ...
 
 
+@runtime_checkable
+class HasSettings(Protocol):
+    """A callback whose settings, as plain data, must be the same when a training resumes."""
+
+    def get_settings(self) -> dict[str, Any]: ...
+
+
 class _Attributes(NamedTuple):
     state: tuple[str, ...]
     settings: tuple[str, ...]
@@ -55,8 +62,8 @@ def restore(callbacks: Iterable[keras.callbacks.Callback], saved: dict[str, Any]
 
 
 def settings(callbacks: Iterable[keras.callbacks.Callback]) -> dict[str, Any]:
-    """The settings of each callback that has a state, by callback name."""
-    return {name: _settings_of(callback) for name, callback in _named(callbacks).items()}
+    """The settings of each callback that has any or has a state, by callback name."""
+    return {name: _settings_of(callback) for name, callback in _named(callbacks, HasSettings).items()}
 
 
 def pack(value: Any, arrays: dict[str, np.ndarray]) -> Any:
@@ -88,11 +95,11 @@ def unpack(value: Any, arrays: dict[str, np.ndarray]) -> Any:
     return stored if stored.dtype.name == value["dtype"] else stored.view(np.dtype(value["dtype"]))
 
 
-def _named(callbacks: Iterable[keras.callbacks.Callback]) -> dict[str, keras.callbacks.Callback]:
-    """The callbacks that have a state, by class name; the second one of a class gets a number."""
+def _named(callbacks: Iterable[keras.callbacks.Callback], *others: type) -> dict[str, keras.callbacks.Callback]:
+    """The callbacks that have a state (or are of `others`), by class name; the second one of a class gets a number."""
     named: dict[str, keras.callbacks.Callback] = {}
     for callback in callbacks:
-        if isinstance(callback, HasState) or _attributes(callback):
+        if isinstance(callback, (HasState, *others)) or _attributes(callback):
             kind = type(callback).__name__
             count = sum(name.partition(" ")[0] == kind for name in named)
             named[f"{kind} {count + 1}" if count else kind] = callback
@@ -118,6 +125,8 @@ def _set(callback: Any, state: Any) -> None:
 
 
 def _settings_of(callback: Any) -> dict[str, Any]:
+    if isinstance(callback, HasSettings):
+        return callback.get_settings()
     attributes = _attributes(callback)
     values = {name: getattr(callback, name) for name in attributes.settings} if attributes else {}
     if "min_delta" in values:

@@ -32,7 +32,8 @@ class Resume(keras.callbacks.Callback):
     A state holds weights, optimizer, the random state of the model's layers (which Keras' weight files leave out), the
     epoch, the history of all epochs, and the state of the other callbacks: `EarlyStopping`, `ReduceLROnPlateau`,
     `ModelCheckpoint`, `SwapEMAWeights`, `TFLiteExport`, and any callback with the methods `get_state()`, which returns
-    plain data and NumPy arrays, and `set_state(state)`. What `fit` returns is the history of all epochs.
+    plain data and NumPy arrays, and `set_state(state)`. Settings that must be the same when it resumes are returned by
+    its method `get_settings()`, as plain data. What `fit` returns is the history of all epochs.
 
     The resumed training equals one that was never stopped, bit for bit, if the batches can be repeated: from a
     `Pipeline`, which resumes in the right epoch by itself, and from arrays with `shuffle=False`. For any other data the

@@ -9,15 +9,13 @@ from typing import Any
 
 import keras
 
-from keras_kd.errors import ConfigurationError, ExportError, Notice, check_choice, explain
+from keras_kd.callbacks._monitor import direction
+from keras_kd.errors import ExportError, Notice
 from keras_kd.export import Converter, ExportResult, export_tflite
 from keras_kd.export._checks import check_calibration, check_target
 from keras_kd.export.metadata import Metadata, check_metadata
 from keras_kd.export.preparing.quantized import is_fake_quantized
 from keras_kd.litert import Format, get_format
-
-_HIGHER_IS_BETTER = ("acc", "auc", "f1", "f_", "iou", "precision", "recall")
-_LOWER_IS_BETTER = ("loss", "error", "entropy", "divergence", "mae", "mape", "mse", "msle")
 
 
 class TFLiteExport(keras.callbacks.Callback):
@@ -63,7 +61,7 @@ class TFLiteExport(keras.callbacks.Callback):
         self.format = get_format(format)
         self.calibration = calibration
         self.monitor = monitor
-        self.mode = _direction(monitor, mode)
+        self.mode = direction(monitor, mode)
         if metadata is not None:
             check_metadata(metadata)
         self.metadata = metadata
@@ -140,20 +138,3 @@ class TFLiteExport(keras.callbacks.Callback):
 
     def _warn(self, message: str) -> None:
         warnings.warn(message, Notice, stacklevel=2)
-
-
-def _direction(monitor: str | None, mode: str) -> str:
-    """`"min"` or `"max"`; `mode` unchanged if nothing is monitored."""
-    check_choice("mode", mode, ("auto", "min", "max"))
-    if mode != "auto" or monitor is None:
-        return mode
-    lower, higher = (any(part in monitor.lower() for part in parts) for parts in (_LOWER_IS_BETTER, _HIGHER_IS_BETTER))
-    if lower == higher:
-        raise ConfigurationError(
-            explain(
-                f"The name {monitor!r} does not show whether lower or higher values are better.",
-                received="mode='auto'",
-                expected="mode='min' or mode='max'",
-            )
-        )
-    return "min" if lower else "max"

@@ -12,7 +12,8 @@ from keras import ops
 
 from keras_kd.distillers import feeding
 from keras_kd.errors import ConfigurationError, explain
-from keras_kd.keras_private import compiled_loss
+from keras_kd.keras_private import compiled_loss, update_fewer_variables
+from keras_kd.transfer.freezing import trainable_flags
 
 
 class KerasMethods:
@@ -48,8 +49,12 @@ class KerasMethods:
         """Makes a train function that is traced again, even in the middle of a `fit`, if `traced_settings` change.
 
         A compiled step reads numbers such as alpha from variables. Schedules, the teacher and its settings are
-        constants in it: without a new trace, the step would silently compute with the old ones.
+        constants in it: without a new trace, the step would silently compute with the old ones. The same holds for
+        layers that were frozen since the last `fit`.
         """
+        if self.train_function is not None and self.train_function.flags != trainable_flags(self):
+            force = True
+            update_fewer_variables(self)
         force = force or self.train_function is None or not self.train_function.is_current
         super().make_train_function(force=force)
         if force:
@@ -75,6 +80,7 @@ class _TracedFunction:
         self._model = model
         self._function = function
         self._settings = model.traced_settings
+        self.flags = trainable_flags(model)
 
     @property
     def is_current(self) -> bool:

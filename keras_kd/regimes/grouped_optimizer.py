@@ -40,7 +40,7 @@ class GroupedOptimizer(keras.optimizers.Optimizer):
                 )
             )
         self.groups = groups
-        self._members = _Untracked([])
+        self._built_for = _Untracked([])
 
     @property
     def optimizers(self) -> list[keras.optimizers.Optimizer]:
@@ -50,30 +50,33 @@ class GroupedOptimizer(keras.optimizers.Optimizer):
     def build(self, variables):
         if self.built:
             return
-        groups = [{id(variable) for variable in group} for group in self.groups()] if self.groups else [set()]
-        members: list[list[int]] = [[] for _ in self.optimizers]
-        for index, variable in enumerate(variables):
-            owners = [number for number, group in enumerate(groups) if id(variable) in group]
-            members[owners[0] if owners else 0].append(index)
-        for optimizer, group in zip(self.optimizers, members, strict=True):
-            optimizer.build([variables[index] for index in group])
-        self._members.values = members
+        self._built_for.values = list(variables)
+        for optimizer, own in zip(self.optimizers, self._by_optimizer(variables), strict=True):
+            optimizer.build([variable for _, variable in own])
         super().build(variables)
+
+    def _by_optimizer(self, variables: Sequence[Any]) -> list[list[tuple[int, Any]]]:
+        """The variables of each optimizer, with their places in the list."""
+        groups = [{id(variable) for variable in group} for group in (self.groups() if self.groups else [])]
+        divided: list[list[tuple[int, Any]]] = [[] for _ in self.optimizers]
+        for place, variable in enumerate(variables):
+            owner = next((number for number, group in enumerate(groups) if id(variable) in group), 0)
+            divided[owner].append((place, variable))
+        return divided
 
     @property
     def variables(self):
         return [*super().variables, *(one for optimizer in self.optimizers for one in optimizer.variables)]
 
     def apply(self, grads, trainable_variables=None):
+        variables = self._built_for.values if trainable_variables is None else list(trainable_variables)
+        if not self.built:
+            self.build(variables)
         grads = list(grads)
-        if trainable_variables is not None:
-            trainable_variables = list(trainable_variables)
-            if not self.built:
-                self.build(trainable_variables)
-        for optimizer, group in zip(self.optimizers, self._members.values, strict=True):
-            own = [grads[index] for index in group]
-            if any(gradient is not None for gradient in own):
-                optimizer.apply(own, trainable_variables and [trainable_variables[index] for index in group])
+        for optimizer, own in zip(self.optimizers, self._by_optimizer(variables), strict=True):
+            gradients = [grads[place] for place, _ in own]
+            if any(gradient is not None for gradient in gradients):
+                optimizer.apply(gradients, [variable for _, variable in own])
 
     @property
     def iterations(self):
@@ -95,8 +98,8 @@ class GroupedOptimizer(keras.optimizers.Optimizer):
         )
 
     def finalize_variable_values(self, var_list):
-        for optimizer, group in zip(self.optimizers, self._members.values, strict=True):
-            optimizer.finalize_variable_values([var_list[index] for index in group])
+        for optimizer, own in zip(self.optimizers, self._by_optimizer(var_list), strict=True):
+            optimizer.finalize_variable_values([variable for _, variable in own])
 
     def get_config(self):
         return {"name": self.name, "optimizers": [serialize(optimizer) for optimizer in self.optimizers]}

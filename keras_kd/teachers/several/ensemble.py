@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from keras_kd.errors import ConfigurationError, TeacherError, check_choice, check_number, explain
+from keras_kd.errors import ConfigurationError, TeacherError, check_choice, check_integer, check_number, explain
 from keras_kd.features import ModelOutputs
 from keras_kd.features.outputs import ONLY_OUTPUT
 from keras_kd.features.shapes import same_shape
@@ -71,6 +73,33 @@ class Ensemble(Group):
         self.weights = weights
         self._check_activations()
         self._shapes = self._find_shapes()
+
+    @classmethod
+    def from_folder(cls, folder: str | Path, *, last: int | None = None, **settings: Any) -> Ensemble:
+        """An ensemble of the `.keras` files in a folder, such as the snapshots of a training.
+
+        Args:
+            folder: with the members, in the order of the numbers in their names.
+            last: take only so many of the last ones.
+            settings: as for the class.
+
+        Raises:
+            ConfigurationError: no `.keras` files, or fewer than `last`; members or settings that do not fit together.
+            TeacherError: a file is damaged.
+        """
+        folder = Path(folder)
+        found = folder.iterdir() if folder.is_dir() else ()
+        paths = sorted((path for path in found if path.suffix == ".keras" and path.name[0] != "."), key=_in_order)
+        wanted = 1 if last is None else check_integer("last", last, at_least=1)
+        if len(paths) < wanted:
+            raise ConfigurationError(
+                explain(
+                    "The folder has too few members.",
+                    received=f"{len(paths)} .keras files in {folder}",
+                    expected=f"at least {wanted}",
+                )
+            )
+        return cls(paths if last is None else paths[-last:], **settings)
 
     @property
     def weights(self) -> tuple[float, ...] | str | None:
@@ -293,3 +322,11 @@ class Ensemble(Group):
                     fix="Ensemble(..., activation='sigmoid').",
                 )
             )
+
+
+def _in_order(path: Path) -> list[tuple[int, str]]:
+    """
+    >>> sorted([Path("net-10.keras"), Path("net-9.keras")], key=_in_order)[0].name
+    'net-9.keras'
+    """
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path.name)]
