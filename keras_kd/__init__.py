@@ -13,6 +13,7 @@ import sys
 from typing import Any
 
 _NAMES = {
+    "AdversarialTraining": "keras_kd.distillers",
     "Distiller": "keras_kd.distillers",
     "Pipeline": "keras_kd.data",
     "born_again": "keras_kd.chain",
@@ -23,6 +24,7 @@ _NAMES = {
     "taps": "keras_kd.features",
 }
 _SAVED_BY_NAME = (
+    "adversaries",
     "compression",
     "distillers",
     "features",
@@ -36,8 +38,10 @@ _SAVED_BY_NAME = (
 __version__ = "0.1.0"
 
 __all__ = [
+    "AdversarialTraining",
     "Distiller",
     "Pipeline",
+    "adversaries",
     "born_again",
     "callbacks",
     "chain",

@@ -21,6 +21,7 @@ class Batch(NamedTuple):
         teacher_outputs: outputs of an `OfflineTeacher` for these examples if the pipeline attached them, else None.
         ids: int64 `[batch]`, the id of each example in its source; None if the source has no ids.
         view: int64 `[batch]`, the augmented view of each example; None if the source has no views.
+        adversarial: `x` as perturbed by the distiller's adversary; None without one.
     """
 
     x: Any
@@ -29,6 +30,7 @@ class Batch(NamedTuple):
     teacher_outputs: dict[str, Any] | None = None
     ids: Any = None
     view: Any = None
+    adversarial: Any = None
 
     @classmethod
     def of(cls, data: Any) -> Batch:
@@ -50,11 +52,13 @@ class Teacher(abc.ABC):
         runs_outside_step: whether the outputs are computed outside the training step, see `OfflineTeacher`.
         reads_labels: whether the outputs depend on the labels of the batch.
         knows_one_set: whether it has outputs only for the examples of one data set, looked up by id.
+        is_differentiable: whether `differentiable` is implemented.
     """
 
     runs_outside_step = False
     reads_labels = False
     knows_one_set = False
+    is_differentiable = False
 
     @abc.abstractmethod
     def __call__(self, batch: Batch, taps: Sequence[str] = ()) -> ModelOutputs:
@@ -64,6 +68,10 @@ class Teacher(abc.ABC):
             batch: the batch.
             taps: paths of inner layers to return as well; `inner_taps` must accept them.
         """
+
+    def differentiable(self, x: Any) -> dict[str, Any]:
+        """The logits by output name for the teacher's inputs `x`, with a gradient to these."""
+        raise NotImplementedError(f"{type(self).__name__} has no gradient to its inputs.")
 
     def inner_taps(self, names: Iterable[str]) -> dict[str, tuple[int | None, ...] | None]:
         """The names that are inner layers rather than outputs, with their shapes (None if not known yet).
