@@ -104,13 +104,10 @@ class Adversary:
         >>> ops.convert_to_numpy(moved).tolist()
         [[0.75, 1.0]]
         """
-        start = x if start is None else start
-
-        def ascend(_, moved):
-            step = self.size_of_step * ascent.direction(gradient(moved), self.norm)
-            return self._project(moved + step, x)
-
-        return ops.fori_loop(0, self.steps, ascend, start) if self.steps > 1 else ascend(0, start)
+        moved = x if start is None else start
+        for _ in range(self.steps):  # unrolled: XLA on a CPU runs convolutions inside a loop at half the speed
+            moved = self._project(moved + self.size_of_step * ascent.direction(gradient(moved), self.norm), x)
+        return moved
 
     def outside(self, x: Any) -> Any:
         """Bool `[batch]`: the examples with a value outside the value range by more than rounding, or NaN."""

@@ -40,7 +40,7 @@ def check_adversary(adversary: Any, supervise: Any) -> None:
 
 def check_attackable(distiller: Any) -> None:
     """Raises `ConfigurationError` if the adversary of a distiller does not fit its models and losses."""
-    _check_student(distiller.student, distiller._heads, distiller._student_shapes)
+    check_inputs_and_classes(distiller.student, distiller._heads, distiller._student_shapes, role="student")
     reads = {role: [name for term in distiller.terms for name in _names(getattr(term, role))] for role in _ROLES}
     if ADVERSARIAL not in reads["student"] and distiller.supervise == "clean":
         raise ConfigurationError(
@@ -170,23 +170,27 @@ def check_same_classes(target: Any, logits: Any) -> Any:
 _ROLES = ("teacher", "student")
 
 
-def _check_student(student: keras.Model, heads: Any, shapes: Any) -> None:
+def check_inputs_and_classes(model: keras.Model, heads: Any, shapes: Any, role: str = "model") -> None:
+    """Raises `ConfigurationError` if a model has several inputs or outputs, or no exclusive classes.
+
+    Args:
+        heads: by output name; None if unknown.
+        shapes: of the outputs by name; None if unknown.
+    """
     for kind in ("inputs", "outputs"):
-        names = getattr(student, kind, None) or [student]
-        if len(names) != 1:
-            raise ConfigurationError(
-                explain(f"An adversary needs a student with one of its {kind}.", received=len(names), expected=1)
-            )
+        number = len(getattr(model, kind, None) or [model])
+        if number != 1:
+            problem = f"An adversary needs a {role} with one input and one output."
+            raise ConfigurationError(explain(problem, received=f"{number} {kind}", expected="1"))
     head = None if heads is None else next(iter(heads.values()))
     size = None if shapes is None else next(iter(shapes.values()))[-1]
     if size == 1 or (head is not None and head.activation == "sigmoid"):
         raise ConfigurationError(
             explain(
                 "An adversary attacks the decision among exclusive classes.",
-                received=f"a student that ends in {head.activation if head else 'an unknown activation'} with "
-                f"{size} outputs",
+                received=f"a {role} with {size} outputs" + (f", final activation {head.activation}" if head else ""),
                 expected="two or more logits, or a softmax",
-                fix="For two classes, build the student with two outputs.",
+                fix="For two classes, build the model with two outputs.",
             )
         )
 
