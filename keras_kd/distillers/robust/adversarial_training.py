@@ -121,6 +121,9 @@ class AdversarialTraining(Distiller):
     def _make_terms(self, losses):
         return list(losses or [])
 
+    def _reads_clean(self, batch):
+        return bool(self.terms)  # the target of the divergence
+
     def _attack_target(self, batch, targets):
         return ops.stop_gradient(self._infer(batch.x))
 

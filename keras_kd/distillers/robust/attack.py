@@ -208,6 +208,14 @@ class Attack:
 
 def on_adversarial(terms: list[SoftTargets]) -> list[SoftTargets]:
     """The default terms, read from the student's output for the perturbed inputs (ARD)."""
+    if len(terms) != 1:
+        raise ConfigurationError(
+            explain(
+                "An adversary needs a student with one input and one output.",
+                received=f"{len(terms)} outputs",
+                expected="1",
+            )
+        )
     return [SoftTargets(teacher=term.teacher, student=ADVERSARIAL, activation=term.activation) for term in terms]
 
 
