@@ -2,4 +2,4 @@
 
 from keras_kd.adversaries.attacks import FGSM, OBJECTIVES, PGD, Adversary, get
 
-__all__ = ["FGSM", "OBJECTIVES", "PGD", "Adversary", "get"]
+__all__ = ["Adversary", "FGSM", "OBJECTIVES", "PGD", "get"]

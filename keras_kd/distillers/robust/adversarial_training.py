@@ -109,7 +109,7 @@ class AdversarialTraining(Distiller):
             "name": self.name,
             "model": serialize(self.student),
             "adversary": serialize(self.adversary),
-            "beta": self.terms[0]._weight.get_config() if self.terms else None,
+            "beta": serialize(self.beta),
             "student_inputs": serialize(self.student_inputs),
             "student_outputs": self.student_outputs,
         }

@@ -186,7 +186,7 @@ class Attack:
         check_adversary(self.adversary, self.supervise)
         if self.adversary is None:
             return
-        check_attackable(self)
+        check_attackable(self, self._heads, self._student_shapes)
         if self._compiled_loss is not None and self._heads is not None:
             check_compiled(losses_by_output(self._compiled_loss.value, list(self._heads)))
 

@@ -38,9 +38,13 @@ def check_adversary(adversary: Any, supervise: Any) -> None:
         )
 
 
-def check_attackable(distiller: Any) -> None:
-    """Raises `ConfigurationError` if the adversary of a distiller does not fit its models and losses."""
-    check_inputs_and_classes(distiller.student, distiller._heads, distiller._student_shapes, role="student")
+def check_attackable(distiller: Any, heads: Any, shapes: Any) -> None:
+    """Raises `ConfigurationError` if the adversary of a distiller does not fit its models and losses.
+
+    Args:
+        heads, shapes: of the student's outputs, see `check_inputs_and_classes`.
+    """
+    check_inputs_and_classes(distiller.student, heads, shapes, role="student")
     reads = {role: [name for term in distiller.terms for name in _names(getattr(term, role))] for role in _ROLES}
     if ADVERSARIAL not in reads["student"] and distiller.supervise == "clean":
         raise ConfigurationError(
