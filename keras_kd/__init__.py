@@ -13,6 +13,7 @@ import sys
 from typing import Any
 
 _NAMES = {
+    "AdversarialTraining": "keras_kd.distillers",
     "Distiller": "keras_kd.distillers",
     "MutualDistiller": "keras_kd.regimes",
     "Pipeline": "keras_kd.data",
@@ -25,6 +26,7 @@ _NAMES = {
     "taps": "keras_kd.features",
 }
 _SAVED_BY_NAME = (
+    "adversaries",
     "compression",
     "distillers",
     "features",
@@ -39,10 +41,12 @@ _SAVED_BY_NAME = (
 __version__ = "0.1.0"
 
 __all__ = [
+    "AdversarialTraining",
     "Distiller",
     "MutualDistiller",
     "Pipeline",
     "SelfDistiller",
+    "adversaries",
     "born_again",
     "callbacks",
     "chain",

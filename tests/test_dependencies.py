@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml"}
+DISTRIBUTIONS = {"art": "adversarial-robustness-toolbox", "PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml"}
 NOT_IMPORTED = {
     "importlib-resources",  # tensorflow-datasets imports it without declaring it
     "protobuf",  # tensorflow-metadata allows versions that are too old for it

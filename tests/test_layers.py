@@ -19,6 +19,7 @@ LAYERS = {
     "svg": 0,
     "tables": 0,
     "hyperparameters": 1,
+    "adversaries": 1,
     "keras_private": 1,
     "litert": 1,
     "models": 1,

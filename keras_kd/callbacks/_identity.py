@@ -41,6 +41,7 @@ def identity_of_model(model: keras.Model) -> Flat:
     }
     if student is not model:
         parts["losses"] = {getattr(term, "name", "term"): plain(term) for term in getattr(model, "terms", [])}
+        parts["adversary"] = plain([getattr(model, "adversary", None), getattr(model, "supervise", None)])
         parts["teacher"] = getattr(getattr(model, "teacher", None), "fingerprint", None)
     flat = flatten(parts)
     return {path: value for path, value in flat.items() if not _is_learning_rate(path, value)}

@@ -50,6 +50,27 @@ class TrainingStep:
         """Assigns the state to the variables, which Keras empties during an epoch and reads to make a function."""
         _put_back(self, state)
 
+    @staticmethod
+    def input_gradient(function, x):
+        """The gradient of a scalar function at `x`; what the function assigns to variables is dropped."""
+
+        def inside(x):
+            with _Discarding():
+                return function(x)
+
+        return jax.grad(inside)(x)
+
+    @staticmethod
+    def compiled(function, variables):
+        """A compiled function of tensors that reads `variables`, whose values are arguments of the program."""
+
+        @jax.jit
+        def program(values, *inputs):
+            with keras.StatelessScope(_pairs(variables, values)):
+                return function(*inputs)
+
+        return lambda *inputs: program([variable.value for variable in variables], *inputs)
+
     def train_step(self, state, data):
         """Takes one step, from `(state, batch)` to `(logs, new state)`, with the state in Keras' order."""
         trainable, non_trainable, optimizer_state, metrics = state
@@ -63,8 +84,8 @@ class TrainingStep:
             *_pairs(self.optimizer.variables, optimizer_state),
         ]
         unknown: dict[int, Any] = {}
-        with _Scope(fixed, unknown):
-            targets = self.teach(batch)
+        with _Scope([*fixed, *_pairs(self.trainable_variables, trainable)], unknown):
+            batch, targets = self.attack(batch, self.teach(batch), step=self.optimizer.iterations)
 
         reached: set[int] = set()
 
@@ -133,7 +154,8 @@ class TrainingStep:
 
     def _symbolic_step(self, data):
         batch = self.batch_of(data)
-        return self.loss_and_parts(batch, self.teach(batch), step=self.optimizer.iterations).loss
+        batch, targets = self.attack(batch, self.teach(batch), step=self.optimizer.iterations)
+        return self.loss_and_parts(batch, targets, step=self.optimizer.iterations).loss
 
     def _check_labels_are_known(self, batch):
         """Raises `ConfigurationError` if labels first appear after the variables were created."""
@@ -175,6 +197,19 @@ class _Scope(keras.StatelessScope):
     def values(self, variables: Iterable[Any]) -> list[Any]:
         """The values of variables, including updates made in the scope."""
         return [self.get_current_value(variable) for variable in variables]
+
+
+class _Discarding(keras.StatelessScope):
+    """A scope that reads through to the enclosing one, and drops assignments when it ends.
+
+    The enclosing scope would keep values of a gradient's or a loop's inner trace, which must not leave it.
+    """
+
+    def get_current_value(self, variable):
+        value = super().get_current_value(variable)
+        if value is None and self.original_scope is not None:
+            value = self.original_scope.get_current_value(variable)
+        return value
 
 
 class _NotPassedIn(Exception):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
+
+from keras_kd.errors import ConfigurationError, explain
 
 
 class TrainingStep:
@@ -13,11 +16,33 @@ class TrainingStep:
     def attach_state(self, iterator: Any) -> None:
         """Does nothing: on TensorFlow, the variables always hold their values."""
 
+    @staticmethod
+    def input_gradient(function: Callable[[Any], Any], x: Any) -> Any:
+        """The gradient of a scalar function at `x`, a tensor of the same shape."""
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(x)
+            value = function(x)
+        gradient = tape.gradient(value, x)
+        if gradient is None:
+            raise ConfigurationError(
+                explain(
+                    "The student's output does not depend on its input in a differentiable way.",
+                    received="no gradient",
+                    expected="a student without rounding, casts to integers or lookups at its input",
+                )
+            )
+        return gradient
+
+    @staticmethod
+    def compiled(function: Callable[..., Any], variables: list[Any]) -> Callable[..., Any]:
+        """A compiled function of tensors that reads `variables`."""
+        return tf.function(function)
+
     def train_step(self, data: Any) -> dict[str, Any]:
-        """Takes one step and returns the logs. The teacher runs outside the tape, the student once inside it."""
+        """Takes one step and returns the logs. Teacher and attack run outside the tape, the student inside it."""
         optimizer = self.optimizer
         batch = self.prepare_batch(data)
-        targets = self.teach(batch)
+        batch, targets = self.attack(batch, self.teach(batch), step=optimizer.iterations)
         with tf.GradientTape() as tape:
             parts = self.loss_and_parts(batch, targets, step=optimizer.iterations)
             scaled = optimizer.scale_loss(parts.loss)

@@ -83,7 +83,10 @@ _TRANSLATED = {
     "distillation_losses": _as_losses,
     "distillation_loss_weights": _as_weights,
 }
-_ARGUMENTS = ("alpha", "temperature", "losses", "teacher_inputs", "student_inputs", "student_outputs", "name")
+_ARGUMENTS = (
+    *("alpha", "temperature", "losses", "teacher_inputs", "student_inputs", "student_outputs"),
+    *("adversary", "supervise", "name"),
+)
 
 
 def check_function(name: str, function: Any) -> None:

@@ -75,6 +75,7 @@ class StepContract:
     teacher: Teacher
     terms: list[DistillationLoss]
     trackers: Trackers
+    _label_weight: float | None = None  # None is 1 - alpha
 
     def call(self, inputs, training=None):
         """The student's outputs."""
@@ -100,7 +101,8 @@ class StepContract:
     def traced_settings(self) -> list[Any]:
         """What is a constant in a compiled step, to be compared with what it was when the step was traced."""
         schedules = [hyperparameter.schedule for hyperparameter in self._hyperparameters]
-        return [self.teacher, self.teacher.traced_settings, self.teacher_inputs, self.student_inputs, *schedules]
+        inputs = [self.teacher_inputs, self.student_inputs]
+        return [self.teacher, self.teacher.traced_settings, *inputs, self.adversary, *schedules]
 
     @property
     def _hyperparameters(self):
@@ -142,12 +144,12 @@ class StepContract:
         in non-trainable variables of the distiller; `keras.StatelessScope(collect_losses=True)` carries it.
 
         Args:
-            batch: from `prepare_batch`.
-            targets: from `teach`, or the outputs of any other model in the same form.
+            batch: from `prepare_batch`, with the perturbed inputs from `attack` if there is an adversary.
+            targets: from `teach` and `attack`, or the outputs of any other model in the same form.
             step: the optimizer step at which schedules are evaluated.
-            studied: the result of `study` for the same batch, if already computed; None computes it.
+            studied: the result of `study_batch` for the same batch, if already computed; None computes it.
         """
-        outputs, student = self.study(batch.x) if studied is None else studied
+        outputs, student = self.study_batch(batch) if studied is None else studied
         alpha, temperature = self._alpha.at(step), self._temperature.at(step)
         unlabeled = self._unlabeled(batch)
         labels = unlabeled.labels_for_terms(batch.y)
@@ -164,8 +166,15 @@ class StepContract:
         values, distillation = objective.distill(self.terms, losses, 1.0 if batch.y is None else alpha, unlabeled)
         supervised = self._supervised_loss(batch, outputs, unlabeled)
         size = ops.cast(ops.shape(keras.tree.flatten(batch.x)[0])[0], "float32")
-        loss = objective.combine(0.0 if supervised is None else supervised, distillation, self._regularization(), alpha)
-        return Parts(loss, outputs, _log_values(loss, supervised, values, size, unlabeled), alpha)
+        loss = objective.combine(
+            0.0 if supervised is None else supervised,
+            distillation,
+            self._regularization(),
+            alpha,
+            label_weight=self._label_weight,
+        )
+        logs = _log_values(loss, supervised, values, size, unlabeled) | self.attack_logs(batch, size)
+        return Parts(loss, outputs, logs, alpha)
 
     def after_update(self) -> None:
         """Changes what follows the student's weights: a step file calls it once the student has been updated."""

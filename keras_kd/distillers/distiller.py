@@ -8,12 +8,14 @@ from typing import Any
 
 import keras
 
+from keras_kd.adversaries import Adversary
 from keras_kd.distillers import checks, notices
 from keras_kd.distillers.contract import StepContract, Trackers
 from keras_kd.distillers.defaults import DefaultTerms, check_targets
 from keras_kd.distillers.keras_methods import KerasMethods
+from keras_kd.distillers.robust.attack import Attack, on_adversarial
 from keras_kd.distillers.supervision import check_supervised_loss
-from keras_kd.distillers.terms import build_terms, check_names, names_read
+from keras_kd.distillers.terms import build_terms, check_names
 from keras_kd.distillers.unlabeled import LabelDeclarations
 from keras_kd.errors import ConfigurationError, Notice
 from keras_kd.features import ModelOutputs, find_heads, find_place, inner_taps, name_outputs, output_shapes
@@ -27,7 +29,7 @@ _ALPHA_HINT = "Alpha is the weight of the TEACHER; student_loss_weight of keras.
 
 
 @register
-class Distiller(StepContract, KerasMethods, checks.training_step(), keras.Model):
+class Distiller(StepContract, Attack, KerasMethods, checks.training_step(), keras.Model):
     """Trains a student on labels and on a teacher's outputs for the same inputs.
 
     `loss = (1 - alpha) * supervised + alpha * sum(weight * term) + sum(student.losses)`, with an alpha of 1 for
@@ -59,6 +61,10 @@ class Distiller(StepContract, KerasMethods, checks.training_step(), keras.Model)
         teacher_inputs, student_inputs: functions that turn the batch's `x` into each model's input, if these differ.
         student_outputs: `"logits"`, `"softmax"`, `"sigmoid"` or `"probabilities"` (a softmax, or a sigmoid for a single
             unit); needed if the student's last layer does not determine it.
+        adversary: perturbs the inputs in each step to make the student fail: one of `keras_kd.adversaries`. Losses read
+            the outputs for the perturbed inputs as `"adversarial"`; by default, the student's are compared with the
+            teacher's for the clean inputs.
+        supervise: the inputs on which the labels train: `"clean"` or `"adversarial"`.
 
     Raises:
         ConfigurationError: models or settings do not fit together.
@@ -76,6 +82,8 @@ class Distiller(StepContract, KerasMethods, checks.training_step(), keras.Model)
         teacher_inputs: Callable[[Any], Any] | None = None,
         student_inputs: Callable[[Any], Any] | None = None,
         student_outputs: str | None = None,
+        adversary: Adversary | None = None,
+        supervise: str = "clean",
         name: str = "distiller",
         **unknown: Any,
     ):
@@ -90,6 +98,8 @@ class Distiller(StepContract, KerasMethods, checks.training_step(), keras.Model)
         self.teacher_inputs = teacher_inputs
         self.student_inputs = student_inputs
         self.student_outputs = student_outputs
+        self.supervise = supervise
+        self._adversary = adversary
         self._alpha = Hyperparameter("alpha", alpha, at_least=0.0, at_most=1.0, fix=_ALPHA_HINT)
         self._temperature = Hyperparameter("temperature", temperature, at_least=1e-3)
         has_no_layers_yet = isinstance(student, keras.Sequential) and not student.built  # until the first batch
@@ -191,6 +201,8 @@ class Distiller(StepContract, KerasMethods, checks.training_step(), keras.Model)
             "teacher_inputs": serialize(self.teacher_inputs),
             "student_inputs": serialize(self.student_inputs),
             "student_outputs": self.student_outputs,
+            "adversary": serialize(self.adversary),
+            "supervise": self.supervise,
         }
 
     @classmethod
@@ -222,6 +234,7 @@ class Distiller(StepContract, KerasMethods, checks.training_step(), keras.Model)
     def _follow_the_loss(self):
         """Checks the compiled loss against the student's outputs, and derives the default terms from it."""
         loss = self._compiled_loss.value
+        self._check_attack()
         check_supervised_loss(loss, self._heads)
         terms = self.terms
         if self._defaults is not None:
@@ -237,11 +250,13 @@ class Distiller(StepContract, KerasMethods, checks.training_step(), keras.Model)
         else:  # they have no weights, and Keras does not track new layers in a built model
             object.__setattr__(self, "terms", terms)
         self._teacher_taps, self._student_places = self._find_taps()
-        self.trackers = Trackers(["loss", "student_loss", "distillation_loss", *(term.name for term in terms)])
+        names = [term.name for term in terms] + self._attack_names
+        self.trackers = Trackers(["loss", "student_loss", "distillation_loss", *names])
 
     def _make_terms(self, losses):
         if self._defaults is not None:
             terms = self._defaults.provisional(self.teacher.output_shapes, self._student_shapes, self._heads)
+            terms = terms if self.adversary is None else on_adversarial(terms)
         else:
             terms = [get_loss(loss) for loss in (losses if isinstance(losses, (list, tuple)) else [losses])]
         check_names(terms)
@@ -249,12 +264,13 @@ class Distiller(StepContract, KerasMethods, checks.training_step(), keras.Model)
 
     def _find_taps(self):
         """Builds the terms; returns the paths they read in the teacher and the places they read in the student."""
-        teacher_taps = self.teacher.inner_taps(names_read(self.terms, "teacher"))
-        student_taps = inner_taps(self.student, names_read(self.terms, "student"), role="student")
+        self._check_attack()
+        teacher_taps = self.teacher.inner_taps(self._inner_names("teacher"))
+        student_taps = inner_taps(self.student, self._inner_names("student"), role="student")
         build_terms(
             self.terms,
-            ModelOutputs(self.teacher.output_shapes, teacher_taps),
-            ModelOutputs(self._student_shapes, student_taps),
+            self._with_adversarial_shape(ModelOutputs(self.teacher.output_shapes, teacher_taps)),
+            self._with_adversarial_shape(ModelOutputs(self._student_shapes, student_taps)),
         )
         tapped = {**teacher_taps, **student_taps} if self.teacher.reads_student else student_taps
         return tuple(teacher_taps), tuple(find_place(self.student, path) for path in tapped)

@@ -16,8 +16,12 @@ from keras_kd.serialization import nearest
 from keras_kd.teachers import Teacher
 
 
-def combine(supervised: Any, distillation: Any, regularization: Any, alpha: Any) -> Any:
+def combine(
+    supervised: Any, distillation: Any, regularization: Any, alpha: Any, *, label_weight: float | None = None
+) -> Any:
     """`(1 - alpha) * supervised + distillation + regularization`, with `distillation` already weighted by alpha.
+
+    A regime in which labels and terms are not shares of one another gives the `label_weight` in place of `1 - alpha`.
 
     Alpha is the weight of the TEACHER. It is applied to the terms per row (in `distill`), since it is 1 for a row
     without a label.
@@ -25,7 +29,8 @@ def combine(supervised: Any, distillation: Any, regularization: Any, alpha: Any)
     >>> float(combine(supervised=1.0, distillation=0.25 * 3.0, regularization=0.5, alpha=0.25))
     2.0
     """
-    return (1.0 - alpha) * supervised + distillation + regularization
+    weight = 1.0 - alpha if label_weight is None else label_weight
+    return weight * supervised + distillation + regularization
 
 
 def distill(

@@ -25,6 +25,7 @@ from keras_kd.evaluation.latency import (
 from keras_kd.evaluation.page import write_html
 from keras_kd.evaluation.plots import reliability
 from keras_kd.evaluation.report import Report, write_json
+from keras_kd.evaluation.robustness import Robustness, adversarial_examples, robustness
 from keras_kd.evaluation.roles import Role
 from keras_kd.evaluation.rows import ModelRow
 from keras_kd.evaluation.runners import KerasRunner, Runner, TFLiteRunner, file_sizes
@@ -38,12 +39,14 @@ __all__ = [
     "ModelRow",
     "Ratio",
     "Report",
+    "Robustness",
     "Role",
     "Runner",
     "Scores",
     "Speed",
     "TFLiteRunner",
     "accuracy",
+    "adversarial_examples",
     "agreement",
     "android_commands",
     "benchmark_models",
@@ -58,6 +61,7 @@ __all__ = [
     "pareto_front",
     "parse_android_log",
     "reliability",
+    "robustness",
     "write_html",
     "write_json",
 ]

@@ -79,13 +79,13 @@ class KerasRunner(Runner):
         super().__init__(name or model.name, num_threads=None)
         for kind in ("inputs", "outputs"):  # a subclassed model has neither; `run` checks its output
             _check_single(self.name, kind, len(getattr(model, kind, None) or [model]))
-        self._model = model
+        self.model = model
         self._batch_size = batch_size
         self._call = compile_inference(model)
 
     def predict(self, x: np.ndarray) -> np.ndarray:
         x = np.asarray(x)
-        check_examples(self.name, x, getattr(self._model, "input_shape", None))
+        check_examples(self.name, x, getattr(self.model, "input_shape", None))
         starts = range(0, len(x), self._batch_size)
         outputs = [self.run(x[start : start + self._batch_size]) for start in starts]
         return np.concatenate(outputs).astype(np.float32, copy=False)

@@ -16,6 +16,8 @@ from keras_kd.teachers.base import Batch, Teacher
 class AbsentTeacher(Teacher):
     """Placeholder for the missing teacher of a saved distiller; calling it raises an error with instructions."""
 
+    is_differentiable = True  # as far as is known
+
     def __init__(self, path: str | None, outputs: str | None, fingerprint: str, **settings: Any):
         self.path = path
         self.outputs = outputs

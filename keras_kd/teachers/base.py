@@ -21,6 +21,7 @@ class Batch(NamedTuple):
         teacher_outputs: outputs of an `OfflineTeacher` for these examples if the pipeline attached them, else None.
         ids: int64 `[batch]`, the id of each example in its source; None if the source has no ids.
         view: int64 `[batch]`, the augmented view of each example; None if the source has no views.
+        adversarial: `x` as perturbed by the distiller's adversary; None without one.
     """
 
     x: Any
@@ -29,6 +30,7 @@ class Batch(NamedTuple):
     teacher_outputs: dict[str, Any] | None = None
     ids: Any = None
     view: Any = None
+    adversarial: Any = None
 
     @classmethod
     def of(cls, data: Any) -> Batch:
@@ -56,6 +58,7 @@ class Teacher(abc.ABC):
         follows_student: whether it changes with the student's weights, by `after_update(step)`, see `AveragedWeights`.
         state: a layer with the variables that it changes, which a distiller saves and carries from step to step; None
             if there are none.
+        is_differentiable: whether `differentiable` is implemented.
     """
 
     runs_outside_step = False
@@ -65,6 +68,7 @@ class Teacher(abc.ABC):
     reads_student = False
     follows_student = False
     state: keras.layers.Layer | None = None
+    is_differentiable = False
 
     @abc.abstractmethod
     def __call__(self, batch: Batch, taps: Sequence[str] = ()) -> ModelOutputs:
@@ -74,6 +78,10 @@ class Teacher(abc.ABC):
             batch: the batch.
             taps: paths of inner layers to return as well; `inner_taps` must accept them.
         """
+
+    def differentiable(self, x: Any) -> dict[str, Any]:
+        """The logits by output name for the teacher's inputs `x`, with a gradient to these."""
+        raise NotImplementedError(f"{type(self).__name__} has no gradient to its inputs.")
 
     def inner_taps(self, names: Iterable[str]) -> dict[str, tuple[int | None, ...] | None]:
         """The names that are inner layers rather than outputs, with their shapes (None if not known yet).

@@ -100,6 +100,12 @@ class FrozenTeacher(Teacher):
         run = functools.partial(self._run, taps)
         return run(batch.x) if self.batch_size is None else in_micro_batches(run, batch.x, self.batch_size)
 
+    is_differentiable = True
+
+    def differentiable(self, x: Any) -> dict[str, Any]:
+        model, heads, _ = self._running([])
+        return forward(model, heads, x)[1]
+
     def _run(self, taps: Sequence[str], x: Any) -> ModelOutputs:
         model, heads, places = self._running(self._places(taps))
         _, logits, inner = forward(model, heads, x, places=places)

@@ -100,6 +100,28 @@ def test_killed_in_an_epoch(make_distiller, fit, whole, tmp_path):
     assert list(folder.parent.iterdir()) == []  # the training has finished
 
 
+def test_killed_with_an_adversary(make_model, fit, tmp_path):
+    """A random start depends on the optimizer's step, so a resumed training draws the same ones."""
+
+    def make(steps=2):
+        keras.utils.set_random_seed(3)
+        adversary = kd.adversaries.PGD(0.1, steps=steps)
+        distiller = kd.Distiller(make_model(8), make_model(4, norm=True), adversary=adversary)
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        distiller.compile(keras.optimizers.Adam(0.01), loss=loss, run_eagerly=True)
+        return distiller
+
+    expected = make()
+    fit(expected, epochs=2)
+    with pytest.raises(Killed):
+        fit(make(), Resume(tmp_path, every_seconds=0), KillAt(1), epochs=2)
+    with pytest.raises(ConfigurationError, match="adversary.*steps"):
+        fit(make(steps=3), Resume(tmp_path), epochs=2)
+    resumed = make()
+    fit(resumed, Resume(tmp_path), epochs=2)
+    assert_same(resumed, state(expected))
+
+
 def test_killed_after_the_last_epoch(make_distiller, fit, whole, tmp_path):
     fit(make_distiller(), Resume(tmp_path, keep_finished=True))
     for by_hand in (True, False):

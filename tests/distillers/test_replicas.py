@@ -78,14 +78,30 @@ def build():
 """
 
 
+# the attack of each replica is on its own half of the batch
+ROBUST = """
+x = (x - x.min()) / (x.max() - x.min())
+
+def model(width):
+    return keras.Sequential([keras.Input((4,)), L.Dense(width, "gelu"), L.Dense(3)])
+
+def build():
+    adversary = kd.adversaries.PGD(0.1, steps=3, random_start=False)
+    distiller = kd.Distiller(model(16), model(4), adversary=adversary)
+    distiller.compile(keras.optimizers.SGD(0.1), loss=SPARSE(from_logits=True), metrics=["accuracy"])
+    return distiller
+"""
+
+
 @pytest.mark.parametrize(
     ("build", "logged"),
     [
         (OWN_LOSS, {"loss", "student_loss", "distillation_loss", "alpha"}),
         (UNLABELED, {"loss", "student_loss", "accuracy", "alpha"}),
         (TAPS, {"loss", "student_loss", "hint_relu"}),
+        (ROBUST, {"loss", "student_loss", "soft_targets_adversarial", "outside_value_range"}),
     ],
-    ids=["own loss", "unlabeled", "taps"],
+    ids=["own loss", "unlabeled", "taps", "robust"],
 )
 def test_two_mirrored_replicas_agree_with_one(build, logged, tmp_path):
     command = [sys.executable, "-W", "ignore", "-c", CODE.replace("{build}", build)]
