@@ -42,6 +42,7 @@ __all__ = [
     "callbacks",
     "chain",
     "compression",
+    "curricula",
     "data",
     "diagnosis",
     "distill_chain",

@@ -32,6 +32,7 @@ LAYERS = {
     "compression": 4,
     "losses": 4,
     "teachers": 4,
+    "curricula": 5,
     "diagnosis": 5,
     "distillers": 5,
     "export": 5,

@@ -24,8 +24,10 @@ class Arrays(ArrayDataAdapter):
         return without_autotune(super().get_tf_dataset())
 
 
-def for_fit(settings: dict[str, Any]) -> dict[str, Any]:
+def for_fit(settings: dict[str, Any], distiller: Any) -> dict[str, Any]:
     """The arguments of `fit`, with arrays (including validation data) as `Arrays`; a `Pipeline` yields example ids.
+
+    A curriculum without a teacher takes that of the distiller.
 
     Raises:
         ConfigurationError: labels or weights are given, but the data contain their own.
@@ -43,7 +45,9 @@ def for_fit(settings: dict[str, Any]) -> dict[str, Any]:
         batch_size = settings.get("validation_batch_size") or settings.get("batch_size")
         settings["validation_data"] = _validation(validation, batch_size, settings.get("validation_steps"))
     settings = with_arrays(settings, steps="steps_per_epoch", shuffle=settings.get("shuffle", True))
-    return settings | {"x": settings["x"].with_ids()} if isinstance(settings.get("x"), Pipeline) else settings
+    if isinstance(pipeline := settings.get("x"), Pipeline):
+        settings["x"] = pipeline.arranged_by(distiller.teacher, distiller.teacher_inputs).with_ids()
+    return settings
 
 
 def with_arrays(settings: dict[str, Any], *, steps: str = "steps", shuffle: Any = False) -> dict[str, Any]:
