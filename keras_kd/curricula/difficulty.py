@@ -18,8 +18,7 @@ def softmax_doubt(logits: np.ndarray) -> np.ndarray:
     >>> softmax_doubt(np.log([[0.5, 0.25, 0.25], [0.8, 0.1, 0.1]])).round(6).tolist()
     [0.693147, 0.223144]
     """
-    logits = _with_two_classes(logits)
-    return _mean(_log_sum_exp(logits) - logits.max(axis=-1))
+    return _mean(_below_top(_with_two_classes(logits))[1])
 
 
 def sigmoid_doubt(logits: np.ndarray) -> np.ndarray:
@@ -38,9 +37,9 @@ def cross_entropy(logits: np.ndarray, shares: np.ndarray) -> np.ndarray:
         logits: `[n, ..., C]`; with C = 1, the logit of the second of two classes.
         shares: `[n, ..., C]` of each class, at least two, which sum to 1; zeros without a label.
     """
-    logits = _with_two_classes(logits)
+    below, doubt = _below_top(_with_two_classes(logits))
     known = shares.sum(axis=-1)
-    return _mean_of_known(known * _log_sum_exp(logits) - (shares * logits).sum(axis=-1), known > 0)
+    return _mean_of_known((shares * below).sum(axis=-1) + known * doubt, known > 0)
 
 
 def binary_cross_entropy(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -69,10 +68,11 @@ def _with_two_classes(logits: np.ndarray) -> np.ndarray:
     return logits if logits.shape[-1] > 1 else np.concatenate([np.zeros_like(logits), logits], axis=-1)
 
 
-def _log_sum_exp(logits: np.ndarray) -> np.ndarray:
-    top = logits.max(axis=-1, keepdims=True)
-    others = np.sort(np.exp(logits - top), axis=-1)[..., :-1].sum(axis=-1)  # the top class adds exactly 1
-    return top[..., 0] + np.log1p(others)
+def _below_top(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How far each logit lies below the top one, and `-log max p`, whose sum is `-log p`."""
+    below = logits.max(axis=-1, keepdims=True) - logits
+    others = np.sort(np.exp(-below), axis=-1)[..., :-1].sum(axis=-1)  # the top class adds exactly 1
+    return below, np.log1p(others)
 
 
 def _mean(values: np.ndarray) -> np.ndarray:
