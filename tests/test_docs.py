@@ -43,6 +43,7 @@ def test_the_readme_lists_every_page():
         ("delegates.md", 1),
         ("export.md", 6),
         ("latency.md", 1),
+        ("regimes.md", 5),
         ("surgery.md", 4),
         ("tasks.md", 2),
     ],

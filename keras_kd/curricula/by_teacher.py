@@ -71,8 +71,8 @@ class ByTeacherConfidence(_ByTeacher):
 class ByTeacherLoss(_ByTeacher):
     """Examples on which the teacher's loss is low first, see `Curriculum` and `teacher_difficulties`.
 
-    Needs a label for each example. Examples that the teacher knows from its training are easier than they look: a
-    teacher trained on other data orders better.
+    Needs a label for each example. A teacher may have learned its own training examples by heart; their loss is then
+    low whether or not they are easy.
 
     Source: X. Wu, E. Dyer and B. Neyshabur, "When Do Curricula Work?", 2021.
 

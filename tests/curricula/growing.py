@@ -30,7 +30,7 @@ def make_model(width, seed):
 def make_distiller():
     distiller = kd.Distiller(make_model(8, seed=1), make_model(4, seed=0), alpha=kd.schedules.Linear(1.0, 0.0, 12))
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    distiller.compile(keras.optimizers.Adam(0.01), loss=loss)
+    distiller.compile(keras.optimizers.SGD(0.02, momentum=0.9), loss=loss)
     return distiller
 
 

@@ -96,16 +96,17 @@ def narrow():
     return model
 
 
+@pytest.mark.filterwarnings("ignore:Projectors")
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_a_weight_of_zero_has_no_influence(name):
-    """Neither on the student and its statistics, nor on the projector of the loss."""
+    """Neither on the student and its statistics, nor on what the loss itself trains."""
     keras.utils.set_random_seed(0)
     hint = Weighted(Hint(teacher="hidden", student="narrow"), 0.0)
     without = make_distiller([SoftTargets()], 0.7, OPTIMIZERS[name](), narrow())
     beside = make_distiller([SoftTargets(), hint], 0.7, OPTIMIZERS[name](), narrow())
-    projector = [np.array(weight) for weight in hint.weights]
+    projector = [np.array(weight) for weight in hint.trainable_weights]
     assert projector
     for one, other in zip(fit(beside), fit(without), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-8)
-    for weight, before in zip(hint.weights, projector, strict=True):
+    for weight, before in zip(hint.trainable_weights, projector, strict=True):
         np.testing.assert_array_equal(weight, before)

@@ -32,8 +32,9 @@ class Route(Teacher):
     stays. One model runs, whose weights are exchanged between two steps, without a retrace; the weights of the others
     are in the memory of the host. Nothing else selects a checkpoint: outside of `fit`, call `go_to` first.
 
-    Source: X. Jin et al., "Knowledge Distillation via Route Constrained Optimization", 2019. There the student is
-    trained at each checkpoint with a learning rate schedule of its own; here the optimizer is not reset.
+    The optimizer is not reset between checkpoints.
+
+    Source: X. Jin et al., "Knowledge Distillation via Route Constrained Optimization", 2019.
 
     Args:
         checkpoints: at least two Keras models of one architecture, or paths of `.keras` files.
