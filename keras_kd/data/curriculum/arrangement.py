@@ -68,9 +68,18 @@ class Arrangement:
         allowed = self.allowed(epoch * num_batches + number, len(planned))
         if len(allowed) == len(self.ids):
             return planned
-        drawn = np.random.RandomState([seed, epoch, number]).permutation(len(allowed))
-        return allowed[drawn[: len(planned)]]
+        return allowed[_distinct(np.random.RandomState([seed, epoch, number]), len(allowed), len(planned))]
 
     def identity(self) -> dict[str, Any]:
         """Everything that determines the batches, as plain data."""
         return {**self.settings, "ids": files.digest_of_arrays([self.ids])}
+
+
+def _distinct(random: np.random.RandomState, size: int, count: int) -> np.ndarray:
+    """`count` different numbers below `size`, uniformly; in a time that does not grow with `size`."""
+    if size >= 4 * count:
+        drawn = random.randint(size, size=3 * count)
+        firsts = np.sort(np.unique(drawn, return_index=True)[1])[:count]
+        if len(firsts) == count:  # nearly always
+            return drawn[firsts]
+    return random.permutation(size)[:count]

@@ -49,8 +49,10 @@ def test_batches_come_from_the_allowed_examples():
     assert len(seen) > 75
 
 
-def test_all_allowed_examples_are_drawn_equally_often():
-    pipeline = make(by_scores(full_after=10**9), batch_size=10)
+@pytest.mark.parametrize("batch_size", [4, 10])
+def test_all_allowed_examples_are_drawn_equally_often(batch_size):
+    """30 examples are many batches of 4 and a few of 10."""
+    pipeline = make(by_scores(full_after=10**9), batch_size=batch_size)
     counts = np.bincount(sum((sum(ids_of(pipeline, epoch), []) for epoch in range(100)), []), minlength=N)
     assert (counts[SCORES >= 30] == 0).all()
     expected = 100 * 100 / 30
