@@ -51,6 +51,7 @@ __all__ = [
     "callbacks",
     "chain",
     "compression",
+    "curricula",
     "data",
     "diagnosis",
     "distill_chain",

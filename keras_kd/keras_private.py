@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -52,6 +53,7 @@ __all__ = [
     "loss_settings",
     "optimized_variables",
     "replace_inner_layer",
+    "running_method",
     "set_initial_epoch",
     "set_keras_mask",
     "set_trainable_flag",
@@ -400,3 +402,18 @@ def data_source(adapter: Any) -> Any:
     """The data set, `PyDataset` or loader that an adapter reads; the adapter itself if it has none."""
     names = ("_dataset", "py_dataset", "_dataloader")
     return next((getattr(adapter, name) for name in names if hasattr(adapter, name)), adapter)
+
+
+def running_method() -> str | None:
+    """`"fit"`, `"evaluate"` or `"predict"`, whichever of Keras' trainers is calling; None outside of them.
+
+    A data adapter is not told which one reads it. Without this, `evaluate` would measure on the part of the examples
+    that a curriculum allows first.
+    """
+    frame = sys._getframe(1)
+    while frame is not None:
+        is_trainer = frame.f_globals.get("__name__", "").startswith("keras.src.backend.")
+        if is_trainer and frame.f_code.co_name in ("fit", "evaluate", "predict"):
+            return frame.f_code.co_name
+        frame = frame.f_back
+    return None

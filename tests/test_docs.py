@@ -40,12 +40,14 @@ def test_the_readme_lists_every_page():
     [
         ("coming_from_keras.md", 2),
         ("compression.md", 6),
+        ("curricula.md", 5),
         ("delegates.md", 1),
         ("export.md", 6),
         ("latency.md", 1),
-        ("regimes.md", 4),
+        ("regimes.md", 3),
         ("surgery.md", 4),
         ("tasks.md", 2),
+        ("transfer.md", 4),
     ],
 )
 def test_examples_run(page, num_blocks, tmp_path, monkeypatch):

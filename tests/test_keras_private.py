@@ -368,3 +368,30 @@ def test_variables_are_limited_before_they_take_memory():
         with pytest.raises(ValueError, match="larger than the stored weights"):
             L.Dense(10**12, use_bias=False).build((None, 4))
     L.Dense(30).build((None, 4))
+
+
+def test_the_running_method_is_known_to_an_adapter():
+    seen = []
+
+    class Adapter(keras_private.DataAdapter):
+        num_batches, batch_size, has_partial_batch, partial_batch_size = 1, 2, False, 0
+
+        def get_numpy_iterator(self):
+            yield np.zeros((2, 4), "float32"), np.zeros((2, 1), "float32")
+
+        get_jax_iterator = get_numpy_iterator
+
+        def get_tf_dataset(self):
+            import tensorflow as tf
+
+            pair = tuple(tf.TensorSpec((None, size), tf.float32) for size in (4, 1))
+            return tf.data.Dataset.from_generator(self.get_numpy_iterator, output_signature=pair)
+
+        def on_epoch_begin(self):
+            seen.append(keras_private.running_method())
+
+    dense = keras.Sequential([keras.Input((4,)), L.Dense(1)])
+    dense.compile(loss="mse", run_eagerly=True)
+    for method in (dense.fit, dense.evaluate, dense.predict):
+        method(Adapter(), verbose=0)
+    assert seen == ["fit", "evaluate", "predict"] and keras_private.running_method() is None

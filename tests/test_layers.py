@@ -34,6 +34,7 @@ LAYERS = {
     "losses": 4,
     "teachers": 4,
     "transfer": 4,
+    "curricula": 5,
     "diagnosis": 5,
     "distillers": 5,
     "export": 5,

@@ -73,6 +73,7 @@ def identity_of_data(fit: RunningFit) -> Flat:
             **adapter.identity(),
             "labels": files.digest_of_arrays(keras.tree.flatten(examples.labels())) if with_labels else None,
             **{name: getattr(adapter, name) for name in ("batch_size", "seed", "shuffle", "views")},
+            "curriculum": adapter.curriculum_identity(),
         }
     elif (arrays := array_inputs(adapter)) is not None:
         parts = {

@@ -149,7 +149,8 @@ def _described(pipeline: Pipeline) -> list[Any]:
     settings = [pipeline.batch_size, pipeline.seed, pipeline.shuffle, pipeline.views]
     has_labels = pipeline.examples.parts > 1 and pipeline.examples.random_access
     labels = keras.tree.flatten(pipeline.examples.labels()) if has_labels else []
-    return [pipeline.identity(), files.digest_of_arrays(labels), settings]
+    curriculum = [] if pipeline.curriculum is None else [pipeline.curriculum_identity()]
+    return [pipeline.identity(), files.digest_of_arrays(labels), settings, *curriculum]
 
 
 def _better(name: str) -> Callable[[list[float]], float]:

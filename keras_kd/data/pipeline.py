@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import keras
@@ -15,11 +15,13 @@ from keras_kd.data import augmentation
 from keras_kd.data.augmentation import Augmentation
 from keras_kd.data.augmenter import Augmenter
 from keras_kd.data.checks import check_seed
+from keras_kd.data.curriculum.arrangement import Arrangement
+from keras_kd.data.curriculum.curriculum import Curriculum, check_curriculum
 from keras_kd.data.pipeline_inputs import PipelineInputs
 from keras_kd.data.sources import records
 from keras_kd.data.sources.numbered import examples_of
 from keras_kd.errors import ConfigurationError, check_integer, explain
-from keras_kd.keras_private import DataAdapter
+from keras_kd.keras_private import DataAdapter, running_method
 
 _PREFETCH = 4
 
@@ -63,11 +65,14 @@ class Pipeline(DataAdapter):
         task: one of `keras_kd.tasks` or its name; it determines how labels are mixed, and whether they move with the
             positions of the inputs. None takes the task of a `Split`, and infers it for arrays if an augmentation needs
             it. With a task, labels are checked and may be missing in the way it marks them (NaN for a regression).
+        curriculum: one of `keras_kd.curricula`, for training on easy examples first; see `Curriculum`. If it needs the
+            teacher of the training, `Distiller.fit` and `with_teacher` provide it.
 
     Raises:
         ConfigurationError: settings out of range, a source without examples, or an unsupported augmentation; NaN or
             infinity in inputs, labels or weights (raised on reading if the source is read from disk); if classes are
-            mixed, labels that are not valid classes.
+            mixed, labels that are not valid classes; a curriculum for a source that is read in order. With a
+            curriculum, also in `evaluate` and `predict`, and in a `fit` whose epochs are not those of the pipeline.
     """
 
     def __init__(
@@ -82,6 +87,7 @@ class Pipeline(DataAdapter):
         views: int | None = None,
         num_classes: int | None = None,
         task: Any = None,
+        curriculum: Curriculum | None = None,
     ):
         self.examples = examples_of(source, task)
         self._batch_size = check_integer("batch_size", batch_size, at_least=1)
@@ -95,13 +101,16 @@ class Pipeline(DataAdapter):
         self._augmenter = Augmenter(self.examples, augment, self.augment_seed, num_classes)
         self._first_epoch = 0
         self._clock = _Clock(0)
+        self.curriculum = check_curriculum(curriculum, shuffle=self.shuffle)
+        self._arrangement: Arrangement | None = None if curriculum is None else curriculum.arrange(self)
 
     # Derived pipelines.
 
     def with_teacher(self, teacher: Any) -> Pipeline:
         """The same batches with attached teacher outputs, for `Distiller.fit`.
 
-        Returns this pipeline unchanged if the teacher runs inside the training step.
+        Returns this pipeline unchanged if the teacher runs inside the training step; a curriculum that has no teacher
+        yet takes this one.
 
         Raises:
             ConfigurationError: `teacher` is not one of `keras_kd.teachers`.
@@ -117,9 +126,9 @@ class Pipeline(DataAdapter):
                 )
             )
         if not teacher.runs_outside_step:
-            return self
+            return self.arranged_by(teacher)
         teacher.check_pipeline(self)
-        other = self._copy()
+        other = self.arranged_by(teacher)._copy()
         other.teacher = teacher
         other.views = teacher.views if teacher.views is not None else self.views
         return other
@@ -135,6 +144,19 @@ class Pipeline(DataAdapter):
         other = self._copy()
         other._first_epoch = check_integer("epoch", epoch, at_least=0)
         other._clock = _Clock(other._first_epoch)
+        return other
+
+    def arranged_by(self, teacher: Any, inputs: Callable[[Any], Any] | None = None) -> Pipeline:
+        """This pipeline; if its curriculum has no teacher yet, a copy that is arranged by this one.
+
+        Args:
+            teacher: one of `keras_kd.teachers`.
+            inputs: from the `x` of a batch to the teacher's; None passes `x`.
+        """
+        if self.curriculum is None or self._arrangement is not None:
+            return self
+        other = self._copy()
+        other._arrangement = self.curriculum.arrange(self, teacher, inputs)
         return other
 
     def _copy(self) -> Pipeline:
@@ -181,6 +203,12 @@ class Pipeline(DataAdapter):
             settings["labels"] = files.digest_of_arrays([self.examples.labels()])
         return {"data": self.examples.fingerprint, "num_examples": self.num_examples, **settings}
 
+    def curriculum_identity(self) -> dict[str, Any] | None:
+        """What determines the curriculum's batches, as plain data; without its teacher, its settings alone."""
+        if self.curriculum is None:
+            return None
+        return self.curriculum.identity() if self._arrangement is None else self._arrangement.identity()
+
     # Batches.
 
     def batch(self, ids: Any, view: int = 0) -> tuple[Any, ...]:
@@ -203,9 +231,26 @@ class Pipeline(DataAdapter):
     def _ordered(self, epoch: int) -> Iterator[tuple[np.ndarray, tuple[Any, ...]]]:
         size = self.num_examples
         order = epoch_order(size, self.seed, epoch) if self.shuffle else np.arange(size)
-        for start in range(0, size, self._batch_size):
+        arrangement = self._arrangement_now()
+        for number, start in enumerate(range(0, size, self._batch_size)):
             ids = order[start : start + self._batch_size]
+            if arrangement is not None:
+                position = {"seed": self.seed, "epoch": epoch, "number": number, "num_batches": self.steps_per_epoch}
+                ids = arrangement.batch(ids, **position)
             yield ids, self.examples.fetch(ids)
+
+    def _arrangement_now(self) -> Arrangement | None:
+        """The arrangement of the curriculum; raises `ConfigurationError` if its teacher is not known."""
+        if self.curriculum is not None and self._arrangement is None:
+            raise ConfigurationError(
+                explain(
+                    f"{type(self.curriculum).__name__} has no teacher.",
+                    received="a pipeline for a training without a teacher",
+                    expected="a teacher that finds the difficulty of each example",
+                    fix="Pass the teacher to the curriculum, or use pipeline.with_teacher(teacher).",
+                )
+            )
+        return self._arrangement
 
     def _streamed(self, epoch: int) -> Iterator[tuple[np.ndarray, tuple[Any, ...]]]:
         chunks = self.examples.stream()
@@ -250,6 +295,8 @@ class Pipeline(DataAdapter):
     @property
     def num_batches(self) -> int:
         """Equals `steps_per_epoch`; Keras reads it when a `fit` starts, which resets the epoch counter."""
+        if self._arrangement_now() is not None:
+            _check_is_training()
         self._clock.restart_is_near()
         return self.steps_per_epoch
 
@@ -262,13 +309,17 @@ class Pipeline(DataAdapter):
         return self.num_examples % self._batch_size
 
     def on_epoch_begin(self) -> None:
+        if self.curriculum is not None:
+            self._clock.check_whole_epochs(self.steps_per_epoch)
         self._clock.begin()
 
     def on_epoch_end(self) -> None:
         self._clock.end()
 
     def get_numpy_iterator(self) -> Iterator[tuple[Any, ...]]:
-        yield from self.epoch(self._clock.epoch)
+        for batch in self.epoch(self._clock.epoch):
+            self._clock.num_batches += 1
+            yield batch
 
     def get_jax_iterator(self) -> Iterator[tuple[Any, ...]]:
         return self.get_numpy_iterator()
@@ -300,19 +351,48 @@ class _Clock:
         self._first = first
         self._restarts = self._running = False
         self.epoch = first
+        self.num_batches = 0  # read since the epoch began
+        self._last_size: int | None = None
 
     def restart_is_near(self) -> None:
         self._restarts = True
+        self._last_size = None
 
     def begin(self) -> None:
         self._restarts, self._running = False, True
+        self.num_batches = 0
 
     def end(self) -> None:
         if self._restarts:
             self.epoch = self._first
         elif self._running:
             self.epoch += 1
+            self._last_size = self.num_batches
         self._restarts = self._running = False
+
+    def check_whole_epochs(self, num_batches: int) -> None:
+        """Raises `ConfigurationError` if the last epoch of this `fit` had fewer batches than one of the pipeline."""
+        if self._last_size is not None and self._last_size < num_batches:
+            raise ConfigurationError(
+                explain(
+                    "A curriculum counts whole epochs of its pipeline.",
+                    received=f"an epoch of fewer than {num_batches} batches, from fit(steps_per_epoch=...)",
+                    fix="Leave out steps_per_epoch, and give `full_after` in batches.",
+                )
+            )
+
+
+def _check_is_training() -> None:
+    """Raises `ConfigurationError` if `evaluate` or `predict` is about to read the batches."""
+    method = running_method()
+    if method in ("evaluate", "predict"):
+        raise ConfigurationError(
+            explain(
+                "The batches of a curriculum are for training: early ones repeat some examples and leave out others.",
+                received=f"{method}(pipeline), or such a pipeline as validation_data",
+                expected="a pipeline without a curriculum, or arrays",
+            )
+        )
 
 
 def _rows(structure: Any, rows: Any) -> Any:

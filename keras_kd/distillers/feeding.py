@@ -24,11 +24,14 @@ class Arrays(ArrayDataAdapter):
         return without_autotune(super().get_tf_dataset())
 
 
-def for_fit(settings: dict[str, Any]) -> dict[str, Any]:
+def for_fit(settings: dict[str, Any], distiller: Any) -> dict[str, Any]:
     """The arguments of `fit`, with arrays (including validation data) as `Arrays`; a `Pipeline` yields example ids.
 
+    A curriculum without a teacher takes that of the distiller, and the callbacks include those of the teacher.
+
     Raises:
-        ConfigurationError: labels or weights are given, but the data contain their own.
+        ConfigurationError: labels or weights are given, but the data contain their own; a `CallbackList` for a teacher
+            with callbacks.
     """
     settings = dict(settings)
     if settings.get("validation_split") and settings.get("validation_data") is None:
@@ -43,7 +46,24 @@ def for_fit(settings: dict[str, Any]) -> dict[str, Any]:
         batch_size = settings.get("validation_batch_size") or settings.get("batch_size")
         settings["validation_data"] = _validation(validation, batch_size, settings.get("validation_steps"))
     settings = with_arrays(settings, steps="steps_per_epoch", shuffle=settings.get("shuffle", True))
-    return settings | {"x": settings["x"].with_ids()} if isinstance(settings.get("x"), Pipeline) else settings
+    if own := distiller.teacher.callbacks():
+        settings["callbacks"] = _with_callbacks(own, settings.get("callbacks"))
+    if isinstance(pipeline := settings.get("x"), Pipeline):
+        settings["x"] = pipeline.arranged_by(distiller.teacher, distiller.teacher_inputs).with_ids()
+    return settings
+
+
+def _with_callbacks(own: list[Any], given: Any) -> list[Any]:
+    """The callbacks of a teacher, and those given to `fit`: a list, or a single one."""
+    if isinstance(given, keras.callbacks.CallbackList):
+        raise ConfigurationError(
+            explain(
+                "The teacher of this distiller has a callback of its own, which a CallbackList would leave out.",
+                received="fit(callbacks=CallbackList(...))",
+                expected="a list of callbacks",
+            )
+        )
+    return [*own, *(given if isinstance(given, (list, tuple)) else [] if given is None else [given])]
 
 
 def with_arrays(settings: dict[str, Any], *, steps: str = "steps", shuffle: Any = False) -> dict[str, Any]:

@@ -21,7 +21,7 @@ class KerasMethods:
 
     @functools.wraps(keras.Model.fit)
     def fit(self, *args, **settings):
-        return super().fit(**feeding.for_fit(_by_name(keras.Model.fit, args, settings)))
+        return super().fit(**feeding.for_fit(_by_name(keras.Model.fit, args, settings), self))
 
     @functools.wraps(keras.Model.evaluate)
     def evaluate(self, *args, **settings):

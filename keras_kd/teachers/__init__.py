@@ -13,6 +13,7 @@ from keras_kd.teachers.frozen import FrozenTeacher, as_teacher, fingerprint
 from keras_kd.teachers.several.ensemble import Ensemble
 from keras_kd.teachers.several.group import AbsentGroup, Resized
 from keras_kd.teachers.several.panel import Panel
+from keras_kd.teachers.several.route import Route
 
 __all__ = [
     "AbsentGroup",
@@ -26,6 +27,7 @@ __all__ = [
     "OfflineTeacher",
     "Panel",
     "Resized",
+    "Route",
     "SavedModelTeacher",
     "StoredLogits",
     "TFLiteTeacher",

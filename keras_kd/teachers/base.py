@@ -121,6 +121,10 @@ class Teacher(abc.ABC):
         """Settings that are constants in a compiled step; the step is traced again when they differ."""
         return ()
 
+    def callbacks(self) -> list[Any]:
+        """Keras callbacks that `Distiller.fit` runs for this teacher, before those of the user."""
+        return []
+
     @property
     def supports_jit(self) -> bool:
         """Whether XLA can compile the teacher."""

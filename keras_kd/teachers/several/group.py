@@ -79,6 +79,9 @@ class Group(Teacher):
     def traced_settings(self) -> Any:
         return [member.traced_settings for member in self.members]
 
+    def callbacks(self) -> list[Any]:
+        return [callback for member in self.members for callback in member.callbacks()]
+
     @property
     def supports_jit(self) -> bool:
         return all(member.supports_jit for member in self.members)
