@@ -29,7 +29,7 @@ class Projection:
 
     Attributes:
         layout: the first step: `"tokens"` (a map becomes a sequence), `"map"` (a sequence becomes a map), `"pool"` (a
-            map becomes a vector) or None.
+            map or a sequence becomes a vector) or None.
         size: the `(height, width)` to resize a map to, or None.
         channels: the channels of the learned projection, or None if none is needed.
         kind: `"conv"` (1x1 convolution) or `"linear"` (Dense), each followed by batch normalization.
@@ -173,7 +173,7 @@ class Projector(layers.Layer):
         if all(size == 1 for size in included.shape[1:]):  # whole rows
             return ops.reshape(included, (-1, *(1 for _ in self.teacher_shape[1:])))
         if self.plan.layout == "pool":
-            return ops.any(included, axis=(1, 2))
+            return ops.any(included, axis=tuple(range(1, len(included.shape) - 1)))
         if self.plan.layout is None and self.plan.size is not None:
             raise ConfigurationError(
                 explain(
@@ -190,7 +190,7 @@ class Projector(layers.Layer):
 
     def _rearranged(self, features, included):
         if self.plan.layout == "pool":
-            return _mean_over_positions(features, included)
+            return average_positions(features, included)
         if self.plan.layout is not None:
             return self._laid_out(features)
         return features if self.plan.size is None else resize_map(features, self.plan.size)
@@ -240,12 +240,17 @@ def normalize(norm: layers.BatchNormalization, features: Any, included: Any, tra
     return outputs
 
 
-def _mean_over_positions(maps: Any, included: Any) -> Any:
-    """The mean over the included positions, `[batch, height, width, channels]` to `[batch, channels]`; others are 0."""
+def average_positions(features: Any, included: Any) -> Any:
+    """The mean over the included positions, `[batch, ..., channels]` to `[batch, channels]`.
+
+    `included` is bool, `[batch, positions or 1, 1]` with any number of axes, and features that it excludes are 0; None
+    includes all.
+    """
+    axes = tuple(range(1, len(features.shape) - 1))
     if included is None or all(size == 1 for size in included.shape[1:]):
-        return ops.mean(maps, axis=(1, 2))
-    weights = ops.cast(included, maps.dtype) * ops.ones_like(maps[..., :1])
-    return ops.sum(maps, axis=(1, 2)) / ops.maximum(ops.sum(weights, axis=(1, 2)), 1.0)
+        return ops.mean(features, axis=axes) if axes else features
+    weights = ops.cast(included, features.dtype) * ops.ones_like(features[..., :1])
+    return ops.sum(features, axis=axes) / ops.maximum(ops.sum(weights, axis=axes), 1.0)
 
 
 def describe_projectors(projectors: Iterable[Projector]) -> str | None:
@@ -293,7 +298,7 @@ def _layout(teacher: tuple, student: tuple) -> str | None:
     if kind[0] is not None and kind[0] == kind[1]:
         if kind[0] != "sequence" or teacher[1] == student[1] or None in (teacher[1], student[1]):
             return None
-    elif kind == ("vector", "map"):
+    elif kind in (("vector", "map"), ("vector", "sequence")):
         return "pool"
     elif kind == ("sequence", "map") and None not in student[1:3] and teacher[1] == student[1] * student[2]:
         return "tokens"
@@ -303,8 +308,9 @@ def _layout(teacher: tuple, student: tuple) -> str | None:
         explain(
             "These features cannot be converted to the same shape.",
             received=f"teacher {teacher}, student {student}",
-            expected="two vectors, two maps, two sequences of equal length, or a map with as many positions as a "
-            "sequence has tokens",
-            fix="Choose other layers; keras_kd.match_layers(teacher, student) proposes pairs.",
+            expected="two vectors, two maps, two sequences of equal length, a map with as many positions as a "
+            "sequence has tokens, or a teacher's vector",
+            fix="Choose other layers; keras_kd.match_layers(teacher, student) proposes pairs. A Hint compares features "
+            "of any two kinds with projector='pooled', by their means over all positions.",
         )
     )
