@@ -147,7 +147,7 @@ def build(task: str, role: str) -> keras.Model:
     if task == "color":
         name, shape = {"teacher": ("resnet20", (32, 32, 3)), "student": ("resnet8", (16, 16, 1))}[role]
         return kd.models.build(name, input_shape=shape, num_classes=10)
-    return listener({"teacher": 32, "student": 8}[role])
+    return listener({"teacher": 24, "student": 8}[role])
 
 
 def listener(width: int) -> keras.Model:
@@ -158,7 +158,7 @@ def listener(width: int) -> keras.Model:
         blocks += [layers.Conv2D(factor * width, 3, padding="same", use_bias=False), layers.BatchNormalization()]
         blocks += [layers.ReLU(), layers.MaxPooling2D()]
     spectrogram = layers.STFTSpectrogram(
-        mode="log", frame_length=256, frame_step=128, fft_length=256, trainable=False, expand_dims=True
+        mode="log", frame_length=128, frame_step=128, fft_length=128, trainable=False, expand_dims=True
     )
     sound = [keras.Input((NUM_SAMPLES,)), layers.Reshape((NUM_SAMPLES, 1)), spectrogram, layers.BatchNormalization()]
     return keras.Sequential([*sound, *blocks, layers.GlobalAveragePooling2D(), layers.Dense(10)])
@@ -263,7 +263,7 @@ def summarize(rows: list[dict], settings: Settings, teacher: tuple[float, float 
     note = (
         f"Teacher, on its own side: {100 * own:.2f}%"
         + ("" if other is None else f"; on the student's: {100 * other:.2f}%")
-        + f". Every student takes {settings.steps:,} steps of {BATCH_SIZE} examples, {labels} of all pairs are labeled, "
+        + f". Every student takes {settings.steps:,} steps of {BATCH_SIZE} examples; {labels} pairs have labels, "
         f"alpha {ALPHA:g}, temperature {TEMPERATURE:g}. All pairs over the labeled ones, seed by seed: "
         f"{spread(gains['labeled'])} points; over the labels alone: {spread(gains['alone'])}."
     )

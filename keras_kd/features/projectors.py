@@ -190,7 +190,7 @@ class Projector(layers.Layer):
 
     def _rearranged(self, features, included):
         if self.plan.layout == "pool":
-            return average_positions(features, included)
+            return pool_positions(features, included)
         if self.plan.layout is not None:
             return self._laid_out(features)
         return features if self.plan.size is None else resize_map(features, self.plan.size)
@@ -240,17 +240,17 @@ def normalize(norm: layers.BatchNormalization, features: Any, included: Any, tra
     return outputs
 
 
-def average_positions(features: Any, included: Any) -> Any:
-    """The mean over the included positions, `[batch, ..., channels]` to `[batch, channels]`.
+def pool_positions(features: Any, included: Any) -> Any:
+    """The mean over the included positions: `[batch, ..., channels]` to `[batch, channels]`.
 
-    `included` is bool, `[batch, positions or 1, 1]` with any number of axes, and features that it excludes are 0; None
-    includes all.
+    `included` is bool, `[batch, positions or 1, 1]`; None includes all. Without included positions the mean is 0.
     """
     axes = tuple(range(1, len(features.shape) - 1))
     if included is None or all(size == 1 for size in included.shape[1:]):
         return ops.mean(features, axis=axes) if axes else features
-    weights = ops.cast(included, features.dtype) * ops.ones_like(features[..., :1])
-    return ops.sum(features, axis=axes) / ops.maximum(ops.sum(weights, axis=axes), 1.0)
+    included = ops.logical_and(included, ops.ones_like(features[..., :1], dtype="bool"))
+    total = ops.sum(ops.where(included, features, ops.zeros_like(features)), axis=axes)
+    return total / ops.maximum(ops.sum(ops.cast(included, features.dtype), axis=axes), 1.0)
 
 
 def describe_projectors(projectors: Iterable[Projector]) -> str | None:

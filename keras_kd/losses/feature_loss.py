@@ -8,9 +8,9 @@ import keras
 
 from keras_kd.errors import ConfigurationError, check_choice, explain
 from keras_kd.features import Projector, plan_projection
-from keras_kd.features.projectors import ACTIVATIONS, KINDS, average_positions, describe_projectors
+from keras_kd.features.projectors import ACTIVATIONS, KINDS, describe_projectors, pool_positions
 from keras_kd.losses.base import DistillationLoss
-from keras_kd.losses.reduction import included_entries, mask_of, mean_over_positions, zero_excluded
+from keras_kd.losses.reduction import included_entries, mask_of, mean_over_positions
 from keras_kd.serialization import deserialize, serialize
 
 POOLED = "pooled"
@@ -80,8 +80,7 @@ class FeatureLoss(DistillationLoss):
         if not self.is_planned:
             return self.compare(teacher, self._project(student, training=context.training), included)
         if self.projector == POOLED:
-            own = included_entries(teacher, mask_of(teacher))
-            teacher = average_positions(zero_excluded(teacher, own), own)
+            teacher = pool_positions(teacher, included_entries(teacher, mask_of(teacher)))
         student = self._project(student, included=included, training=context.training)
         included = self._project.arranged(included)
         values = self.compare(teacher, student, included)
