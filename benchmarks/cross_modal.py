@@ -155,12 +155,16 @@ def listener(width: int) -> keras.Model:
     layers = keras.layers
     blocks = []
     for factor in (1, 2, 4):
-        blocks += [layers.Conv2D(factor * width, 3, padding="same", use_bias=False), layers.BatchNormalization()]
+        blocks += [
+            layers.Conv2D(factor * width, 3, padding="same", use_bias=False),
+            layers.BatchNormalization(momentum=0.9),
+        ]
         blocks += [layers.ReLU(), layers.MaxPooling2D()]
     spectrogram = layers.STFTSpectrogram(
         mode="log", frame_length=128, frame_step=128, fft_length=128, trainable=False, expand_dims=True
     )
-    sound = [keras.Input((NUM_SAMPLES,)), layers.Reshape((NUM_SAMPLES, 1)), spectrogram, layers.BatchNormalization()]
+    sound = [keras.Input((NUM_SAMPLES,)), layers.Reshape((NUM_SAMPLES, 1)), spectrogram]
+    sound += [layers.BatchNormalization(momentum=0.9)]
     return keras.Sequential([*sound, *blocks, layers.GlobalAveragePooling2D(), layers.Dense(10)])
 
 

@@ -99,7 +99,7 @@ def select(x: Any, name: str) -> Any:
             f"The batch has no input {name!r}.",
             received=f"the inputs {', '.join(map(repr, sorted(names)))}" if names else f"x is {_describe(x)}",
             expected=f"a dict with the key {name!r}",
-            fix=nearest(name, names)
+            fix=nearest(str(name), names)
             or f"Pass x={{{name!r}: ..., ...}}, as kd.data.pair(teacher_inputs, student_inputs) does.",
         )
     )
@@ -217,6 +217,8 @@ def _what(name: Name) -> str:
 
 
 def _advice(step: Augmentation) -> str:
+    if isinstance(step, Mixing):
+        return "A mixture changes the labels, so it has to change all inputs."
     return f"To change some of the inputs alone, use Only(NAME, {type(step).__name__}(...))."
 
 

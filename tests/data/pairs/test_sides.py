@@ -208,13 +208,15 @@ REFUSED = {
     "too few axes": (PadAndCrop(1), {"a": (8, 8, 3), "b": (5,)}, "at least 2 axes"),
     "more padding than the smallest side": (PadAndCrop(4), {"a": (8, 8, 3), "b": (4, 4, 3)}, "more than 4 pixels"),
     "an unknown side": (Only("techer", Flip()), {"teacher": (8, 8, 3)}, "no input 'techer'.*Did you mean 'teacher'"),
+    "a mixture of one side": (Mixup(), {"a": (8, 8, 3), "b": None}, "integer inputs.*has to change all inputs"),
     "no sides": (Only("student", Flip()), None, "no input 'student'.*without names"),
 }
 
 
 @pytest.mark.parametrize(("augment", "shapes", "message"), REFUSED.values(), ids=REFUSED)
 def test_pairs_that_do_not_fit_are_refused(augment, shapes, message):
-    x = {name: np.zeros((4, *shape), "float32") for name, shape in (shapes or {}).items()}
+    tokens = np.zeros((4, 5), "int64")
+    x = {name: tokens if shape is None else np.zeros((4, *shape), "float32") for name, shape in (shapes or {}).items()}
     with pytest.raises(ConfigurationError, match=message):
         Pipeline((x or np.zeros((4, 8, 8, 3), "float32"),), augment=augment)
 
