@@ -14,7 +14,9 @@ from typing import Any
 
 _NAMES = {
     "Distiller": "keras_kd.distillers",
+    "MutualDistiller": "keras_kd.regimes",
     "Pipeline": "keras_kd.data",
+    "SelfDistiller": "keras_kd.regimes",
     "born_again": "keras_kd.chain",
     "distill_chain": "keras_kd.chain",
     "export_tflite": "keras_kd.export",
@@ -27,6 +29,7 @@ _SAVED_BY_NAME = (
     "distillers",
     "features",
     "losses",
+    "regimes",
     "schedules",
     "tasks.losses",
     "tasks.metrics",
@@ -37,7 +40,9 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Distiller",
+    "MutualDistiller",
     "Pipeline",
+    "SelfDistiller",
     "born_again",
     "callbacks",
     "chain",
@@ -54,6 +59,7 @@ __all__ = [
     "match_layers",
     "models",
     "recipes",
+    "regimes",
     "schedules",
     "surgery",
     "taps",

@@ -36,6 +36,7 @@ LAYERS = {
     "distillers": 5,
     "export": 5,
     "evaluation": 6,
+    "regimes": 6,
     "callbacks": 7,
     "chain": 8,
     "recipes": 9,

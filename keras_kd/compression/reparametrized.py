@@ -10,10 +10,10 @@ import keras
 from keras import ops
 
 from keras_kd.compression.inside import ITSELF, Inside
-from keras_kd.compression.overlay import Overlay
 from keras_kd.compression.weight_functions import WeightFunction
 from keras_kd.features.paths import layers_by_path
 from keras_kd.serialization import deserialize, register, serialize
+from keras_kd.surgery.overlay import Overlay
 from keras_kd.surgery.weights import weights_by_name
 
 

@@ -14,7 +14,6 @@ import keras
 from keras_kd.errors import ConfigurationError, TeacherError, explain
 from keras_kd.features.tracing import trace
 from keras_kd.keras_private import all_layers, clear_losses, compiled_loss, compiled_metrics
-from keras_kd.teachers import Batch
 
 State = tuple[list[Any], list[Any], list[Any], list[Any]]
 
@@ -57,8 +56,9 @@ class TrainingStep:
         frozen, data = (data.frozen, data.data) if isinstance(data, FedBatch) else ([], data)
         batch = self.prepare_batch(data)
         self._check_labels_are_known(batch)
+        passed_in = _pairs(self._passed_in.variables, frozen) if frozen else []
         fixed = [
-            *(_pairs(self._passed_in.variables, frozen) if frozen else []),
+            *passed_in,
             *_pairs(self.non_trainable_variables, non_trainable),
             *_pairs(self.optimizer.variables, optimizer_state),
         ]
@@ -91,9 +91,20 @@ class TrainingStep:
         if trainable:
             gradients = [gradient if index in reached else None for index, gradient in enumerate(gradients)]
             trainable, optimizer_state = self.optimizer.stateless_apply(optimizer_state, gradients, trainable)
+        with _Scope([*passed_in, *self._state(trainable, non_trainable, optimizer_state)], unknown) as scope:
+            self.after_update()
+        non_trainable = scope.values(self.non_trainable_variables)
         with _Scope(_pairs(self.metrics_variables, metrics), unknown) as scope:
             logs = self.update_logs(batch, parts)
         return logs, (trainable, non_trainable, optimizer_state, scope.values(self.metrics_variables))
+
+    def _state(self, trainable, non_trainable, optimizer_state):
+        """The variables of a step that change, with their values."""
+        return [
+            *_pairs(self.trainable_variables, trainable),
+            *_pairs(self.non_trainable_variables, non_trainable),
+            *_pairs(self.optimizer.variables, optimizer_state),
+        ]
 
     def _symbolic_build(self, iterator=None, data_batch=None):
         """Creates all variables from the shapes of the first batch, since a compiled step cannot create any."""
@@ -105,7 +116,7 @@ class TrainingStep:
         if batch.y is None:
             trace(self, batch.x)
         else:
-            super()._symbolic_build(data_batch=data_batch)
+            super()._symbolic_build(data_batch=tuple(part for part in batch[:3] if part is not None))
         if self.teacher.output_shapes is None or not all(term.built for term in self.terms):
             with contextlib.suppress(TeacherError):  # the step raises it
                 trace(self._symbolic_step, tuple(part for part in data_batch if part is not None))
@@ -121,7 +132,7 @@ class TrainingStep:
         )
 
     def _symbolic_step(self, data):
-        batch = Batch.of(data)
+        batch = self.batch_of(data)
         return self.loss_and_parts(batch, self.teach(batch), step=self.optimizer.iterations).loss
 
     def _check_labels_are_known(self, batch):

@@ -24,4 +24,5 @@ class TrainingStep:
         variables = self.trainable_variables  # read here, since a student may be built on the first batch
         if variables:
             optimizer.apply_gradients(zip(tape.gradient(scaled, variables), variables, strict=True))
+        self.after_update()
         return self.update_logs(batch, parts, num_replicas=tf.distribute.get_strategy().num_replicas_in_sync)

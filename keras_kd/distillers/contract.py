@@ -68,8 +68,8 @@ class Trackers:
 class StepContract:
     """The methods of a `Distiller` through which a batch passes.
 
-    None takes a gradient or handles replicas; only `prepare_batch` and `update_logs` change state. The `Distiller` sets
-    the attributes.
+    None takes a gradient or handles replicas; only `prepare_batch`, `after_update` and `update_logs` change state. The
+    `Distiller` sets the attributes.
     """
 
     student: keras.Model
@@ -109,15 +109,24 @@ class StepContract:
     def _hyperparameters(self):
         return [self._alpha, self._temperature, *(own for term in self.terms for own in term.hyperparameters)]
 
+    def batch_of(self, data: Any) -> Batch:
+        """The batch in an item of a Keras iterator."""
+        return Batch.of(data)
+
     def prepare_batch(self, data: Any) -> Batch:
         """The batch from an item of a Keras iterator; the first one shows what a student without a graph returns."""
-        batch = Batch.of(data)
+        batch = self.batch_of(data)
         if not self._student_is_known:
             self._inspect_student(batch.x)
         return batch
 
     def teach(self, batch: Batch) -> ModelOutputs:
-        """The teacher's logits and the inner layers that the terms read, without a gradient."""
+        """The teacher's logits and the inner layers that the terms read, without a gradient.
+
+        Empty for a teacher that reads the student: its targets follow from `study`.
+        """
+        if self.teacher.reads_student:
+            return ModelOutputs({})
         if not self.teacher.runs_outside_step:
             batch = batch._replace(x=selected(self.teacher_inputs, batch.x))
         return objective.checked_outputs(self.teacher, self.teacher(batch, self._teacher_taps))
@@ -144,11 +153,14 @@ class StepContract:
         outputs, student = self.study(batch.x) if studied is None else studied
         alpha, temperature = self._alpha.at(step), self._temperature.at(step)
         unlabeled = self._unlabeled(batch)
+        labels = unlabeled.labels_for_terms(batch.y)
+        if self.teacher.reads_student:
+            targets = self.teacher.targets(student, labels)
         losses = objective.losses_per_example(
             self.terms,
             targets,
             student,
-            labels=unlabeled.labels_for_terms(batch.y),
+            labels=labels,
             sample_weight=batch.sample_weight,
             context=Context(step=step, temperature=temperature, ids=batch.ids, view=batch.view),
         )
@@ -157,6 +169,11 @@ class StepContract:
         size = ops.cast(ops.shape(keras.tree.flatten(batch.x)[0])[0], "float32")
         loss = objective.combine(0.0 if supervised is None else supervised, distillation, self._regularization(), alpha)
         return Parts(loss, outputs, _log_values(loss, supervised, values, size, unlabeled), alpha)
+
+    def after_update(self) -> None:
+        """Changes what follows the student's weights: a step file calls it once the student has been updated."""
+        if self.teacher.follows_student:
+            self.teacher.after_update(self.optimizer.iterations)
 
     def update_logs(self, batch: Batch, parts: Parts, *, num_replicas: int = 1) -> dict[str, Any]:
         """Updates compiled metrics and running means with a batch; returns the logs so far.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -56,14 +57,15 @@ def provisional_terms(teacher_shapes: Shapes, student_shapes: Shapes, heads: dic
                 fix="Name the pairs: losses=[SoftTargets(teacher='...', student='...')].",
             )
         )
-    return [
-        SoftTargets(
-            teacher=name,
-            student=name,
-            activation=_activation(heads[key], size=student_shapes[key][-1:], unless="softmax"),
-        )
-        for name, key in pairs
-    ]
+    return [provisional_term(name, name, heads[key], student_shapes[key]) for name, key in pairs]
+
+
+def provisional_term(
+    teacher: str | None, student: str | None, head: Head, shape: tuple[int | None, ...]
+) -> DistillationLoss:
+    """Soft targets for an output of the student with this head and shape."""
+    activation = _activation(head, size=shape[-1:], unless="softmax")
+    return SoftTargets(teacher=teacher, student=student, activation=activation)
 
 
 def terms_that_follow(
@@ -102,6 +104,26 @@ def terms_that_follow(
         kind = OutputRegression if "difference" in settings else SoftTargets
         made.append(kind(teacher=term.teacher, student=term.student, **settings))
     return made
+
+
+class DefaultTerms:
+    """The terms of a distiller that was given none: they follow from the compiled loss.
+
+    Attributes:
+        kept: terms beside them that stay as they are.
+    """
+
+    kept: Sequence[DistillationLoss] = ()
+
+    def provisional(self, teacher_shapes: Shapes, student_shapes: Shapes, heads: dict[str, Head] | None) -> list[Any]:
+        """The terms until a loss is compiled, see `provisional_terms`."""
+        return provisional_terms(teacher_shapes, student_shapes, heads)
+
+    def that_follow(
+        self, loss: Any, terms: list[Any], heads: dict[str, Head], student_shapes: Shapes, ends: dict[str, str]
+    ) -> list[DistillationLoss]:
+        """The terms for a compiled loss, see `terms_that_follow`."""
+        return terms_that_follow(loss, terms, heads, student_shapes, ends)
 
 
 def compares_numbers(loss: Any) -> bool:

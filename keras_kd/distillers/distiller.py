@@ -10,7 +10,7 @@ import keras
 from keras_kd.data.pairs.selection import Selection, check_selection
 from keras_kd.distillers import checks, notices
 from keras_kd.distillers.contract import StepContract, Trackers
-from keras_kd.distillers.defaults import check_targets, provisional_terms, terms_that_follow
+from keras_kd.distillers.defaults import DefaultTerms, check_targets
 from keras_kd.distillers.keras_methods import KerasMethods
 from keras_kd.distillers.supervision import check_supervised_loss
 from keras_kd.distillers.terms import build_terms, check_names, names_read
@@ -99,7 +99,9 @@ class Distiller(StepContract, KerasMethods, checks.training_step(), keras.Model)
         self._student_shapes = output_shapes(student)
         self._compiled_loss = None
         self._teacher = as_teacher(teacher)
-        self._terms_are_chosen = losses is not None
+        self.teacher_state = self._teacher.state  # tracked, unlike the teacher
+        self._defaults = DefaultTerms() if losses is None else losses if isinstance(losses, DefaultTerms) else None
+        self.kept_terms = [] if self._defaults is None else list(self._defaults.kept)  # tracked, unlike the defaults
         self._take_terms(self._make_terms(losses))
         if self._heads is not None:
             notices.show_where_logits_come_from(self.teacher, self._heads, stacklevel=2)
@@ -187,7 +189,7 @@ class Distiller(StepContract, KerasMethods, checks.training_step(), keras.Model)
             "alpha": self._alpha.get_config(),
             "temperature": self._temperature.get_config(),
             "losses": [serialize(term) for term in self.terms],
-            "losses_are_default": not self._terms_are_chosen,
+            "losses_are_default": self._defaults is not None,
             "teacher_inputs": serialize(self.teacher_inputs),
             "student_inputs": serialize(self.student_inputs),
             "student_outputs": self.student_outputs,
@@ -200,7 +202,7 @@ class Distiller(StepContract, KerasMethods, checks.training_step(), keras.Model)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Notice)  # already shown when the distiller was made
             distiller = cls(**settings)
-        distiller._terms_are_chosen = not are_default
+        distiller._defaults = DefaultTerms() if are_default else None
         return distiller
 
     # The terms, once the outputs of the student are known.
@@ -216,7 +218,7 @@ class Distiller(StepContract, KerasMethods, checks.training_step(), keras.Model)
         self._heads = {name: heads.get(name) or heads["*"] for name in shapes}
         checks.check_can_learn(self.student, self.teacher)
         notices.show_where_logits_come_from(self.teacher, self._heads, stacklevel=2)
-        self._take_terms(self.terms if self._terms_are_chosen else self._make_terms(None))
+        self._take_terms(self.terms if self._defaults is None else self._make_terms(self._defaults))
         self._follow_the_loss()
 
     def _follow_the_loss(self):
@@ -224,14 +226,15 @@ class Distiller(StepContract, KerasMethods, checks.training_step(), keras.Model)
         loss = self._compiled_loss.value
         check_supervised_loss(loss, self._heads)
         terms = self.terms
-        if not self._terms_are_chosen:
-            terms = terms_that_follow(loss, terms, self._heads, self._student_shapes, self.teacher.activations)
+        if self._defaults is not None:
+            ends = self.teacher.activations
+            terms = self._defaults.that_follow(loss, terms, self._heads, self._student_shapes, ends)
         check_targets(terms, self.teacher)
         self._take_terms(terms)
-        self._label_declarations = LabelDeclarations(loss, self._heads)
+        self._label_declarations = LabelDeclarations(loss, self._heads, 0.0 if self.teacher.needs_labels else 1.0)
 
     def _take_terms(self, terms):
-        if self._terms_are_chosen:
+        if self._defaults is None:
             self.terms = terms
         else:  # they have no weights, and Keras does not track new layers in a built model
             object.__setattr__(self, "terms", terms)
@@ -239,8 +242,8 @@ class Distiller(StepContract, KerasMethods, checks.training_step(), keras.Model)
         self.trackers = Trackers(["loss", "student_loss", "distillation_loss", *(term.name for term in terms)])
 
     def _make_terms(self, losses):
-        if losses is None:
-            terms = provisional_terms(self.teacher.output_shapes, self._student_shapes, self._heads)
+        if self._defaults is not None:
+            terms = self._defaults.provisional(self.teacher.output_shapes, self._student_shapes, self._heads)
         else:
             terms = [get_loss(loss) for loss in (losses if isinstance(losses, (list, tuple)) else [losses])]
         check_names(terms)
@@ -255,7 +258,8 @@ class Distiller(StepContract, KerasMethods, checks.training_step(), keras.Model)
             ModelOutputs(self.teacher.output_shapes, teacher_taps),
             ModelOutputs(self._student_shapes, student_taps),
         )
-        return tuple(teacher_taps), tuple(find_place(self.student, path) for path in student_taps)
+        tapped = {**teacher_taps, **student_taps} if self.teacher.reads_student else student_taps
+        return tuple(teacher_taps), tuple(find_place(self.student, path) for path in tapped)
 
 
 class _Untracked:

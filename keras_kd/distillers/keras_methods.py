@@ -13,7 +13,6 @@ from keras import ops
 from keras_kd.distillers import feeding
 from keras_kd.errors import ConfigurationError, explain
 from keras_kd.keras_private import compiled_loss
-from keras_kd.teachers import Batch
 
 
 class KerasMethods:
@@ -58,7 +57,7 @@ class KerasMethods:
 
     def test_step(self, *args):
         *state, data = args  # JAX passes its state first
-        results = super().test_step(*state, tuple(Batch.of(data)[:3]))
+        results = super().test_step(*state, tuple(self.batch_of(data)[:3]))
         if compiled_loss(self) is None:
             (results[0] if state else results).pop("loss")  # no compiled loss to report
         return results

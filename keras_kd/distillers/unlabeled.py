@@ -79,10 +79,11 @@ class LabelDeclarations:
     Args:
         loss: as given to `compile`.
         names: of the student's outputs.
+        alpha: the weight of the teacher for an example without a label.
     """
 
-    def __init__(self, loss: Any, names: Iterable[str]):
-        self._names = list(names)
+    def __init__(self, loss: Any, names: Iterable[str], alpha: float = 1.0):
+        self._names, self._alpha = list(names), alpha
         losses = losses_by_output(loss, self._names)
         self._declared = {name: declared_by(item) for name, item in losses.items() if item is not None}
 
@@ -94,7 +95,7 @@ class LabelDeclarations:
         """
         by_output = _by_output(labels, self._names)
         declared = {name: item for name, item in self._declared.items() if name in by_output}
-        return Unlabeled(declared, by_output, is_single=not keras.tree.is_nested(labels))
+        return Unlabeled(declared, by_output, is_single=not keras.tree.is_nested(labels), alpha=self._alpha)
 
 
 class Unlabeled:
@@ -106,10 +107,13 @@ class Unlabeled:
         declared: how missing labels are marked, for each output with a compiled loss; None if they never are.
         labels: by output name.
         is_single: whether the batch has one tensor of labels rather than one for each output.
+        alpha: the weight of the teacher for an example without a label.
     """
 
-    def __init__(self, declared: dict[str, Declaration | None], labels: dict[str, Any], *, is_single: bool):
-        self._declared = declared
+    def __init__(
+        self, declared: dict[str, Declaration | None], labels: dict[str, Any], *, is_single: bool, alpha: float = 1.0
+    ):
+        self._declared, self._alpha = declared, alpha
         self._has_label = {name: item and item.has_label(labels[name]) for name, item in declared.items()}
         self._is_single = bool(self) and is_single
 
@@ -117,13 +121,13 @@ class Unlabeled:
         return any(item is not None for item in self._declared.values())
 
     def alpha_of_rows(self, term: DistillationLoss, alpha: Any) -> Any:
-        """The weight of the teacher per row, for a term: alpha, or 1 for a row without a label.
+        """The weight of the teacher per row, for a term: alpha, or (by default) 1 for a row without a label.
 
         Returns:
             `[batch]`, or the scalar `alpha` if no row can lack a label.
         """
         rows = self.rows(term)
-        return alpha if rows is None else ops.where(rows, 1.0, alpha)
+        return alpha if rows is None else ops.where(rows, self._alpha, alpha)
 
     def rows(self, term: DistillationLoss) -> Any:
         """Bool `[batch]`: the rows without a label for a term; None if every row has one.

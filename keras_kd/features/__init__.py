@@ -7,6 +7,7 @@ from keras_kd.features.outputs import ModelOutputs, name_outputs, output_shapes
 from keras_kd.features.paths import Place, find_place
 from keras_kd.features.projectors import Projector, plan_projection
 from keras_kd.features.table import Tap, TapTable, inner_taps, taps
+from keras_kd.features.views import Rotations, with_rotations
 
 __all__ = [
     "Head",
@@ -15,6 +16,7 @@ __all__ = [
     "PairTable",
     "Place",
     "Projector",
+    "Rotations",
     "Tap",
     "TapTable",
     "find_heads",
@@ -26,4 +28,5 @@ __all__ = [
     "output_shapes",
     "plan_projection",
     "taps",
+    "with_rotations",
 ]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from keras import initializers, layers, ops
+from keras import ops
 
 from keras_kd.errors import ConfigurationError, check_integer, check_number, explain
-from keras_kd.features.projectors import published_uniform
 from keras_kd.losses.base import DistillationLoss, registry, without_padding
+from keras_kd.losses.linear_embedding import check_known_sizes, linear_embedding
 from keras_kd.losses.numerics import flatten, l2_normalize, upcast
 from keras_kd.losses.reduction import expand_like
 from keras_kd.tasks.tensors import class_indices
@@ -194,41 +194,20 @@ class ContrastiveKD(DistillationLoss):
         self.use_labels = bool(use_labels)
 
     def build(self, teacher_shape, student_shape):
-        self._embed_teacher = self._embedding("embed_teacher", math.prod(teacher_shape[1:]))
-        self._embed_student = self._embedding("embed_student", math.prod(student_shape[1:]))
+        self._embed_teacher = linear_embedding("embed_teacher", self.embedding_size, teacher_shape)
+        self._embed_student = linear_embedding("embed_student", self.embedding_size, student_shape)
         if self.memory_size:
             self._teacher_memory = self._add_memory("teacher_memory", self.embedding_size)
             self._student_memory = self._add_memory("student_memory", self.embedding_size)
             self._memory_labels = self._add_memory("memory_labels", dtype="int32")
             self._memory_filled = self._add_memory("memory_filled")
 
-    def _embedding(self, name: str, num_features: int) -> layers.Dense:
-        limit = 1.0 / math.sqrt(num_features)  # initial weights and biases as in the published code
-        layer = layers.Dense(
-            self.embedding_size,
-            kernel_initializer=published_uniform(),
-            bias_initializer=initializers.RandomUniform(-limit, limit),
-            dtype="float32",
-            name=name,
-        )
-        layer.build((None, num_features))
-        return layer
-
     def _add_memory(self, name: str, *size: int, dtype: str = "float32") -> Any:
         settings = {"initializer": "zeros", "trainable": False, "aggregation": "only_first_replica"}
         return self.add_weight(shape=(self.memory_size, *size), name=name, dtype=dtype, **settings)
 
     def validate_outputs(self, teacher_outputs, student_outputs):
-        shapes = tuple(teacher_outputs.shape), tuple(student_outputs.shape)
-        if any(len(shape) < 2 or None in shape[1:] for shape in shapes):
-            raise ConfigurationError(
-                explain(
-                    f"The loss {self.name!r} requires features of a known size.",
-                    received=f"teacher {shapes[0]}, student {shapes[1]}",
-                    expected="(batch, ...) with all sizes after the batch axis known",
-                    fix="Name a pooled layer, or build the models with a fixed input size.",
-                )
-            )
+        check_known_sizes(self.name, teacher_outputs.shape, student_outputs.shape)
 
     def call(self, teacher, student, context):
         teacher, student = upcast(*without_padding(teacher, student, context))

@@ -6,12 +6,11 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from keras import initializers, ops
+from keras import ops
 
-from keras_kd.errors import ConfigurationError, check_choice, check_number, explain
-from keras_kd.features import Projector, plan_projection
-from keras_kd.features.projectors import describe_projectors
-from keras_kd.losses.base import DistillationLoss, registry
+from keras_kd.errors import ConfigurationError, check_number, explain
+from keras_kd.losses.base import registry
+from keras_kd.losses.connected_pairs import ConnectedPairs
 from keras_kd.losses.numerics import flatten, upcast
 from keras_kd.losses.reduction import expand_like
 
@@ -103,7 +102,7 @@ def _negative_mean(mean: float, deviation: float) -> float:
 
 
 @registry.register
-class FeatureOverhaul(DistillationLoss):
+class FeatureOverhaul(ConnectedPairs):
     """Trains the student to match the teacher's pre-ReLU features, see `feature_overhaul`, on one or more layer pairs.
 
     Name the inputs of ReLUs, in layer order: `stage_1_preact` in the models of this package, `"relu:input"` or
@@ -124,53 +123,16 @@ class FeatureOverhaul(DistillationLoss):
     4.0
     """
 
-    several_taps = True
-    excludes_padding = True
-
     def __init__(self, *, margins: Sequence[Any] | None = None, projector: str | None = "conv", **options: Any):
-        super().__init__(**options)
+        super().__init__(projector=projector, **options)
         self.margins = None if margins is None else [_checked_margin(margin) for margin in margins]
-        self.projector = check_choice("projector", projector, ("conv", "auto", None))
-        self._connectors: list[Projector] = []
 
-    def build(self, teacher_shape, student_shape):
-        teacher_shapes, student_shapes = _as_list(teacher_shape), _as_list(student_shape)
-        self._check(teacher_shapes, student_shapes)
-        # the authors' initialization, normal with variance 2 / outputs
-        start = initializers.VarianceScaling(2.0, mode="fan_out", distribution="untruncated_normal")
-        connectors = [Projector(shape, self.projector, kernel_initializer=start.clone()) for shape in teacher_shapes]
-        for connector, shape in zip(connectors, student_shapes, strict=True):
-            connector.build(tuple(shape))
-        self._connectors = connectors
+    def compare_pair(self, index, teacher_map, student_map, present):
+        margin = None if self.margins is None else self.margins[index]
+        return feature_overhaul(teacher_map, student_map, margin, present)
 
-    @property
-    def projection(self):
-        return describe_projectors(self._connectors)
-
-    def call(self, teacher, student, context):
-        included = [context.included(features) for features in student]
-        student = [
-            connect(features, included=entries, training=context.training)
-            for connect, features, entries in zip(self._connectors, student, included, strict=True)
-        ]
-        present = [connect.arranged(entries) for connect, entries in zip(self._connectors, included, strict=True)]
-        losses = map(feature_overhaul, teacher, student, self.margins or [None] * len(student), present)
-        return sum(loss / 2 ** (len(student) - 1 - i) for i, loss in enumerate(losses))
-
-    def validate_outputs(self, teacher_outputs, student_outputs):
-        self._check(*([x.shape for x in _as_list(side)] for side in (teacher_outputs, student_outputs)))
-
-    def _check(self, teacher_shapes: list, student_shapes: list) -> None:
-        if len(teacher_shapes) != len(student_shapes):
-            raise ConfigurationError(
-                explain(
-                    f"The loss {self.name!r} compares pairs of layers.",
-                    received=f"{len(teacher_shapes)} of the teacher, {len(student_shapes)} of the student",
-                    expected="the same number of layers of both",
-                )
-            )
-        for teacher, student in zip(teacher_shapes, student_shapes, strict=True):
-            plan_projection(teacher, student, self.projector)
+    def check_shapes(self, teacher_shapes, student_shapes):
+        super().check_shapes(teacher_shapes, student_shapes)
         channels = [shape[-1] for shape in teacher_shapes]
         given = None if self.margins is None else [margin and len(margin) for margin in self.margins]
         if given is not None and (
@@ -187,11 +149,7 @@ class FeatureOverhaul(DistillationLoss):
             )
 
     def get_config(self):
-        return {**super().get_config(), "margins": self.margins, "projector": self.projector}
-
-
-def _as_list(value: Any) -> list:
-    return value if isinstance(value, list) else [value]
+        return {**super().get_config(), "margins": self.margins}
 
 
 def _checked_margin(margin: Any) -> list[float] | None:

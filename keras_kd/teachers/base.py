@@ -49,12 +49,22 @@ class Teacher(abc.ABC):
     Attributes:
         runs_outside_step: whether the outputs are computed outside the training step, see `OfflineTeacher`.
         reads_labels: whether the outputs depend on the labels of the batch.
+        needs_labels: whether it has no targets for an example without a label.
         knows_one_set: whether it has outputs only for the examples of one data set, looked up by id.
+        reads_student: whether its targets are made from the student's outputs for the same batch, by
+            `targets(student, labels)`, see `OwnOutputs`.
+        follows_student: whether it changes with the student's weights, by `after_update(step)`, see `AveragedWeights`.
+        state: a layer with the variables that it changes, which a distiller saves and carries from step to step; None
+            if there are none.
     """
 
     runs_outside_step = False
     reads_labels = False
+    needs_labels = False
     knows_one_set = False
+    reads_student = False
+    follows_student = False
+    state: keras.layers.Layer | None = None
 
     @abc.abstractmethod
     def __call__(self, batch: Batch, taps: Sequence[str] = ()) -> ModelOutputs:

@@ -8,23 +8,34 @@ import numpy as np
 
 from keras_kd import schedules
 from keras_kd.losses import (
+    ActivationBoundaries,
+    AffinityKD,
     AttentionTransfer,
+    ChannelWiseKD,
     Context,
     ContrastiveKD,
+    CorrelationCongruence,
     CorrelationKD,
     DecoupledKD,
+    FactorTransfer,
     FeatureOverhaul,
     FlowOfSolution,
     Hint,
+    InterChannelCorrelation,
+    KnowledgeAdaptation,
     KnowledgeReview,
     LogitRegression,
     LogitStandardization,
     NeuronSelectivity,
     OutputRegression,
+    PrimeAwareKD,
     ProbabilisticTransfer,
     RelationalKD,
+    SelfSupervisedKD,
     SequenceLevel,
     SimilarityPreserving,
+    SingularValueKD,
+    SoftmaxRegression,
     SoftTargets,
     TokenLevel,
     TransformerLayers,
@@ -66,11 +77,24 @@ def transformer_layers():
     return TransformerLayers(attention=("a", "a"), hidden=("b", "b"), embeddings=("c", "c"))
 
 
+def pair(teacher_shape, student_shape):
+    """Standard normal float64 features of the teacher and the student."""
+    rng = np.random.default_rng(0)
+    return rng.normal(size=teacher_shape), rng.normal(size=student_shape)
+
+
+def softmax_regression(channels, **settings):
+    """With a classifier of 3 classes."""
+    kernel, bias = pair((channels, 3), (3,))
+    return lambda: SoftmaxRegression((kernel, bias), **settings)
+
+
 MAP, SMALL_MAP = (6, 6, 5), (6, 6, 3)
 MAPS, SMALL_MAPS = [MAP, (3, 3, 4)], [SMALL_MAP, (3, 3, 4)]
 TOKENS, SMALL_TOKENS = (4, 6), (4, 3)
 DEAD = ("a dead channel",)  # the direction of a zero vector
 ALL_OFF = ("zeros",)  # all inputs of a ReLU are off
+NO_DIRECTION = ("zeros",)  # some of the vectors are zeros
 LOGITS = {"teacher": (4, 10), "student": (4, 10), "positions": True}
 SAME = {"teacher": TOKENS, "student": TOKENS, "positions": True}
 OTHER = {"teacher": TOKENS, "student": SMALL_TOKENS, "positions": True, "is_zero": False}
@@ -117,6 +141,12 @@ ROWS = {
     "transformer_layers, other width": Row(
         transformer_layers, [(2, 4, 4), (4, 6), (4, 6)], [(2, 4, 4), (4, 5), (4, 5)], is_zero=False
     ),
+    "channel_wise_kd, projected": Row(ChannelWiseKD, MAP, SMALL_MAP, is_zero=False),
+    "singular_value_kd, projected": Row(lambda: SingularValueKD(num_vectors=2), MAPS, SMALL_MAPS, is_zero=False),
+    "prime_aware_kd, projected": Row(lambda: PrimeAwareKD(Hint()), MAP, SMALL_MAP, is_zero=False),
+    "affinity_kd": Row(AffinityKD, MAP, MAP, kinks=NO_DIRECTION),
+    "knowledge_adaptation": Row(KnowledgeAdaptation, MAP, (3, 3, 3), is_zero=False),
+    "self_supervised_kd": Row(SelfSupervisedKD, (4, 7), (4, 5), is_zero=False, kinks=NO_DIRECTION),
     # sequences with optional padding
     "soft_targets, tokens": Row(SoftTargets, **LOGITS),
     "weighted, tokens": Row(lambda: Weighted(SoftTargets(), 0.5, examples="confidence"), **LOGITS),
@@ -147,6 +177,25 @@ ROWS = {
         positions=True,
         is_zero=False,
     ),
+    "channel_wise_kd, tokens": Row(ChannelWiseKD, **SAME),
+    "singular_value_kd, tokens": Row(SingularValueKD, [TOKENS, TOKENS], [TOKENS, TOKENS], positions=True),
+    "prime_aware_kd, tokens": Row(lambda: PrimeAwareKD(SoftTargets()), **LOGITS, is_zero=False),
+    "inter_channel_correlation": Row(lambda: InterChannelCorrelation(projector="auto"), MAP, MAP, kinks=DEAD),
+    "inter_channel_correlation, grid": Row(lambda: InterChannelCorrelation(grid=2), MAP, SMALL_MAP, is_zero=False),
+    "inter_channel_correlation, tokens": Row(
+        lambda: InterChannelCorrelation(projector=None), **SAME, kinks=DEAD + ALL_OFF
+    ),
+    "inter_channel_correlation, tokens, projected": Row(InterChannelCorrelation, **OTHER, kinks=DEAD),
+    "correlation_congruence": Row(CorrelationCongruence, (7,), (5,), is_zero=False),
+    "correlation_congruence, tokens": Row(CorrelationCongruence, **SAME),
+    "correlation_congruence, embedded": Row(lambda: CorrelationCongruence(embedding_size=4), **OTHER, adds_up=False),
+    "activation_boundaries": Row(ActivationBoundaries, MAPS, MAPS, is_zero=False),
+    "activation_boundaries, connected": Row(ActivationBoundaries, MAPS, SMALL_MAPS, is_zero=False),
+    "activation_boundaries, tokens": Row(ActivationBoundaries, [TOKENS], [SMALL_TOKENS], positions=True, is_zero=False),
+    "factor_transfer": Row(FactorTransfer, MAP, SMALL_MAP, is_zero=False),
+    "factor_transfer, squares": Row(lambda: FactorTransfer(power=2, rate=1.0), MAP, (4, 4, 3), is_zero=False),
+    "softmax_regression": Row(softmax_regression(5), (5,), SMALL_MAP, is_zero=False),
+    "softmax_regression, tokens": Row(softmax_regression(6, metric="kl"), **OTHER),
     # adapted losses
     "keras loss": Row(lambda: get(keras.losses.MeanSquaredError()), **LOGITS),
     "keras loss, huber": Row(lambda: get(keras.losses.Huber(delta=2.0)), **LOGITS),
@@ -170,12 +219,6 @@ def draw(shapes, batch=6, seed=0):
     several = isinstance(shapes, list)
     drawn = [(3 * rng.normal(size=(batch, *shape))).astype("float32") for shape in (shapes if several else [shapes])]
     return drawn if several else drawn[0]
-
-
-def pair(teacher_shape, student_shape):
-    """Standard normal float64 features of the teacher and the student."""
-    rng = np.random.default_rng(0)
-    return rng.normal(size=teacher_shape), rng.normal(size=student_shape)
 
 
 def each(function, tensors):

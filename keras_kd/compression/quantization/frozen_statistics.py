@@ -7,10 +7,10 @@ from typing import Any
 from keras import ops
 
 from keras_kd.compression.inside import Inside
-from keras_kd.compression.overlay import Overlay
 from keras_kd.compression.state import replicated
 from keras_kd.features.capture import replaced
 from keras_kd.serialization import register
+from keras_kd.surgery.overlay import Overlay
 
 
 @register

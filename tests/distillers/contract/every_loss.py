@@ -34,7 +34,7 @@ def token_model(width):
     return keras.Model(ids, L.Dense(VOCABULARY, name="head")(x))
 
 
-def image_terms():
+def image_terms(teacher):
     maps, vector, pair = ({"teacher": n, "student": n} for n in ("relu", "pool", ["relu", "second"]))
     entries = {"teacher": ["norm"], "student": ["norm"]}
     decay = kd.schedules.Cosine(1.0, 0.0, steps=10)
@@ -57,6 +57,11 @@ def image_terms():
         losses.RelationalKD(**vector),
         losses.ProbabilisticTransfer(**vector),
         losses.ContrastiveKD(**vector, memory_size=8),
+        losses.InterChannelCorrelation(**maps),
+        losses.CorrelationCongruence(**vector),
+        losses.ActivationBoundaries(**entries),
+        losses.FactorTransfer(**maps),
+        losses.SoftmaxRegression(teacher.get_layer("head"), student="relu"),
         keras.distillation.LogitsDistillation(temperature=2.0, loss=keras.losses.KLDivergence()),
         keras.losses.LogCosh(),
         keras.losses.mean_absolute_error,
@@ -76,16 +81,17 @@ def make(name):
     """A compiled distiller, and its data."""
     rng = np.random.default_rng(0)
     if name == "images":
-        model, terms, y = image_model, image_terms(), np.arange(8) % NUM_CLASSES
+        teacher, student, y = image_model(6), image_model(4), np.arange(8) % NUM_CLASSES
+        terms = image_terms(teacher)
         x = rng.normal(size=(8, 6, 6, 1)).astype("float32")
     else:
-        model, terms = token_model, token_terms()
+        teacher, student, terms = token_model(6), token_model(4), token_terms()
         x = y = np.where(
             np.arange(TOKENS) < rng.integers(2, TOKENS + 1, (8, 1)), rng.integers(1, VOCABULARY, (8, 4)), 0
         )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Notice)  # about projectors
-        distiller = kd.Distiller(model(6), model(4), losses=terms, temperature=3.0)
+        distiller = kd.Distiller(teacher, student, losses=terms, temperature=3.0)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     distiller.compile(keras.optimizers.SGD(0.01), loss=loss)
     return distiller, (x, y)
