@@ -40,6 +40,7 @@ def test_the_readme_lists_every_page():
     [
         ("coming_from_keras.md", 2),
         ("compression.md", 6),
+        ("cross_modal.md", 1),
         ("curricula.md", 5),
         ("delegates.md", 1),
         ("export.md", 6),

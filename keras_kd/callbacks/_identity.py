@@ -43,6 +43,8 @@ def identity_of_model(model: keras.Model) -> Flat:
         parts["losses"] = {getattr(term, "name", "term"): plain(term) for term in getattr(model, "terms", [])}
         parts["adversary"] = plain([getattr(model, "adversary", None), getattr(model, "supervise", None)])
         parts["teacher"] = getattr(getattr(model, "teacher", None), "fingerprint", None)
+        sides = {name: getattr(model, name, None) for name in ("teacher_inputs", "student_inputs")}
+        parts |= {name: side for name, side in sides.items() if isinstance(side, str)}
     flat = flatten(parts)
     return {path: value for path, value in flat.items() if not _is_learning_rate(path, value)}
 

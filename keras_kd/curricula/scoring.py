@@ -13,6 +13,7 @@ from keras_kd.data import Pipeline
 from keras_kd.data.augmentation import Mixing
 from keras_kd.data.curriculum.curriculum import task_of
 from keras_kd.data.examples import Examples
+from keras_kd.data.pairs.selection import Selection, selected
 from keras_kd.errors import ConfigurationError, check_choice, check_integer, explain
 from keras_kd.progress import bar
 from keras_kd.serialization import nearest
@@ -33,7 +34,7 @@ def teacher_difficulties(
     *,
     by: str = "confidence",
     output: str | None = None,
-    inputs: Callable[[Any], Any] | None = None,
+    inputs: Selection = None,
     batch_size: int = 128,
     progress: bool = True,
 ) -> np.ndarray:
@@ -50,7 +51,7 @@ def teacher_difficulties(
             examples without labels count as exclusive classes.
         by: `"confidence"`, or `"loss"`, which needs labels.
         output: the name of the output to read; None is the only one.
-        inputs: from the `x` of a batch to the teacher's; None passes `x`.
+        inputs: what the teacher takes of the `x` of a batch: a key of it, or a function; None passes `x`.
         batch_size: of the teacher.
         progress: whether to show a progress bar, which appears after two seconds.
 
@@ -102,15 +103,12 @@ def _views(teacher: Teacher, pipeline: Pipeline) -> range:
     return range(teacher.views or 1)
 
 
-def _batches(
-    pipeline: Pipeline, batch_size: int, inputs: Callable[[Any], Any] | None
-) -> Iterator[tuple[np.ndarray, Any, Any]]:
+def _batches(pipeline: Pipeline, batch_size: int, inputs: Selection) -> Iterator[tuple[np.ndarray, Any, Any]]:
     """`(ids, x, y)` of all examples in order, without augmentation; `y` is None without labels."""
     for start in range(0, pipeline.num_examples, batch_size):
         ids = np.arange(start, min(start + batch_size, pipeline.num_examples))
         x, *rest = pipeline.examples.fetch(ids)
-        if inputs is not None:
-            x = keras.tree.map_structure(keras.ops.convert_to_numpy, inputs(x))
+        x = keras.tree.map_structure(keras.ops.convert_to_numpy, selected(inputs, x))
         yield ids, x, rest[0] if rest else None
 
 

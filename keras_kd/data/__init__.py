@@ -6,6 +6,8 @@ from keras_kd.data.calibration import calibration_samples
 from keras_kd.data.images import ColorJitter, Cutout, Flip, PadAndCrop, ResizedCrop
 from keras_kd.data.labels import few_labels, mark_unlabeled
 from keras_kd.data.mixing import CutMix, Mixup
+from keras_kd.data.pairs.joining import pair
+from keras_kd.data.pairs.sides import Only
 from keras_kd.data.pipeline import Pipeline, epoch_order
 from keras_kd.data.pipeline_inputs import PipelineInputs
 from keras_kd.data.sources.opening import open_source
@@ -23,6 +25,7 @@ __all__ = [
     "GaussianNoise",
     "Mixing",
     "Mixup",
+    "Only",
     "PadAndCrop",
     "Pipeline",
     "PipelineInputs",
@@ -36,5 +39,6 @@ __all__ = [
     "few_labels",
     "mark_unlabeled",
     "open_source",
+    "pair",
     "steps_per_epoch",
 ]

@@ -7,6 +7,7 @@ Any view of any example can be reproduced bit for bit, in any order, batch or pr
 from __future__ import annotations
 
 import abc
+import copy
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
@@ -32,6 +33,10 @@ class Augmentation(abc.ABC):
         moves_positions: whether pixels or time steps change position, so that per-position labels must move with them.
         moves_labels_of_any_size: whether `move_labels` is right for masks of another resolution than the inputs, too.
         takes_token_ids: whether it accepts token ids, integers `[b, t]`, and returns integers.
+        num_grid_axes: the number of axes of the grid on which positions are drawn: 2 for the pixels of an image, 1 for
+            time steps, 0 if no draw depends on the shape; None if that is unknown. Paired inputs share draws made on
+            the grid of the smallest; with None, they must have equal shapes.
+        cell: the size of a cell of that grid, in pixels or steps of the inputs; set by `with_cell`.
 
     >>> @dataclasses.dataclass(frozen=True)
     ... class Dim(Augmentation):
@@ -47,6 +52,8 @@ class Augmentation(abc.ABC):
     moves_positions: ClassVar[bool] = True
     moves_labels_of_any_size: ClassVar[bool] = False
     takes_token_ids: ClassVar[bool] = False
+    num_grid_axes: ClassVar[int | None] = None
+    cell: ClassVar[tuple[int, ...]] = (1, 1)
 
     @abc.abstractmethod
     def __call__(self, x: np.ndarray, draws: Draws) -> np.ndarray:
@@ -96,6 +103,17 @@ class Augmentation(abc.ABC):
         """
         moved = [self.move_labels(y[..., number], draws) for number in range(y.shape[-1])]
         return np.maximum(np.stack(moved, axis=-1), 0)
+
+    def with_cell(self, cell: tuple[int, ...]) -> Augmentation:
+        """The same augmentation for inputs of a higher resolution: equal draws change the same part of an example.
+
+        Args:
+            cell: the size of a grid cell, in pixels or steps of the inputs, for each of the `num_grid_axes` axes.
+                Positions are drawn in cells, and settings such as a number of pixels count cells.
+        """
+        other = copy.copy(self)
+        other._set(cell=tuple(cell))
+        return other
 
     def check(self, shape: tuple[int, ...]) -> None:  # noqa: B027 - most support any shape
         """Raises `ConfigurationError` if examples of this shape (without the batch axis) are not supported."""
@@ -295,6 +313,8 @@ class TimeShift(Augmentation):
         steps: the largest shift in each direction.
     """
 
+    num_grid_axes: ClassVar[int | None] = 1
+    cell: ClassVar[tuple[int, ...]] = (1,)
     steps: int
 
     def __post_init__(self):
@@ -303,7 +323,8 @@ class TimeShift(Augmentation):
     def __call__(self, x, draws):
         shifted = np.zeros_like(x)
         length = x.shape[1]
-        for row, shift in enumerate(draws.integers("shift", 2 * self.steps + 1) - self.steps):
+        shifts = (draws.integers("shift", 2 * self.steps + 1) - self.steps) * self.cell[0]
+        for row, shift in enumerate(shifts):
             shifted[row, max(shift, 0) : length + min(shift, 0)] = x[row, max(-shift, 0) : length - max(shift, 0)]
         return shifted
 

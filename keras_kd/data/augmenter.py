@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ from keras_kd.data import augmentation
 from keras_kd.data.augmentation import Augmentation, Mixing
 from keras_kd.data.draws import Draws
 from keras_kd.data.examples import Examples
+from keras_kd.data.pairs.sides import Name, by_name, on_each, select
 from keras_kd.errors import ConfigurationError, explain
 from keras_kd.tasks import Classification, Inputs, Regression, Segmentation, Task, find
 
@@ -34,29 +37,42 @@ class Augmenter:
         self._task: Task | None = examples.task  # inferred from the labels if an augmentation needs it
         self._num_outputs = num_outputs
         self._has_shares = False  # whether labels of positions are one-hot rows or shares rather than class ids
+        self._on_each: list[dict[Name, Augmentation]] = []  # for each step, what it does to each input
+        self._labeled: Name = None  # the input with the resolution of labels of positions
+        self._side: str | None = None
         if self.steps:
             self._check()
 
+    def of_side(self, name: str) -> Augmenter:
+        """The same views, of one named input alone."""
+        other = copy.copy(self)
+        other._side = name
+        return other
+
     def __call__(self, ids: np.ndarray, view: int, parts: tuple[Any, ...]) -> tuple[Any, ...]:
         """Augments the parts `(x[, y[, sample_weight]])` of the examples with these ids for a view."""
-        if not self.steps:
-            return parts
-        x, y = self._apply(self.steps, ids, view, parts[0], parts[1] if len(parts) > 1 else None)
-        return (x, *((y,) if len(parts) > 1 else ()), *parts[2:])
+        if self.steps:
+            x, y = self._apply(len(self.steps), ids, view, by_name(parts[0]), parts[1] if len(parts) > 1 else None)
+            x = x if isinstance(parts[0], Mapping) else x[None]
+            parts = (x, *((y,) if len(parts) > 1 else ()), *parts[2:])
+        return parts if self._side is None else (select(parts[0], self._side), *parts[1:])
 
-    def _apply(self, steps: tuple[Augmentation, ...], ids: np.ndarray, view: int, x: Any, y: Any) -> tuple[Any, Any]:
-        """Applies `steps` in order; a mixing partner is augmented by the preceding steps with its own draws."""
+    def _apply(
+        self, num_steps: int, ids: np.ndarray, view: int, inputs: dict[Name, Any], y: Any
+    ) -> tuple[dict[Name, Any], Any]:
+        """Applies the first steps in order; a mixing partner is augmented by the preceding steps with its own draws."""
         draws = Draws(self.seed, ids, view)
-        x = x if _are_token_ids(x) else np.asarray(x, np.float32)
-        for number, step in enumerate(steps):
-            own = draws.under(f"{number}")
+        changed = {name for on_inputs in self._on_each for name in on_inputs}
+        inputs = {name: _as_floats(x) if name in changed else x for name, x in inputs.items()}
+        for number in range(num_steps):
+            own, step, on_inputs = draws.under(f"{number}"), self.steps[number], self._on_each[number]
             if isinstance(step, Mixing):
-                x, y = self._mix(steps[:number], step, own, view, x, y)
+                inputs, y = self._mix(number, own, view, inputs, y)
                 continue
-            x = step(x, own)
+            inputs = inputs | {name: on_one(inputs[name], own) for name, on_one in on_inputs.items()}
             if y is not None and step.moves_positions and self._has_positions:
-                y = self._moved(step, y, own)
-        return x, y
+                y = self._moved(on_inputs[self._labeled], y, own)
+        return inputs, y
 
     def _moved(self, step: Augmentation, y: np.ndarray, draws: Draws) -> np.ndarray:
         if self._has_shares:
@@ -64,18 +80,21 @@ class Augmenter:
         return step.move_labels(self._task.read(y), draws)
 
     def _mix(
-        self, before: tuple[Augmentation, ...], step: Mixing, draws: Draws, view: int, x: np.ndarray, y: Any
-    ) -> tuple[np.ndarray, Any]:
-        partners = step.partners(draws, self._examples.num_examples)
+        self, number: int, draws: Draws, view: int, inputs: dict[Name, Any], y: Any
+    ) -> tuple[dict[Name, Any], Any]:
+        on_inputs = self._on_each[number]
+        partners = self.steps[number].partners(draws, self._examples.num_examples)
         fetched = self._examples.fetch(partners)
         other = fetched[1] if y is not None else None
-        partner_x, partner_y = self._apply(before, partners, view, fetched[0], other)
-        x, share = step.mix(x, partner_x, draws)
+        others, partner_y = self._apply(number, partners, view, by_name(fetched[0]), other)
+        mixed = {name: step.mix(inputs[name], others[name], draws) for name, step in on_inputs.items()}
+        inputs = {name: x for name, (x, _) in mixed.items()}
         if y is None:
-            return x, None
+            return inputs, None
         if self._has_positions:
-            return x, self._mixed_positions(step, y, partner_y, draws)
-        return x, self._mixed(np.asarray(y), np.asarray(partner_y), share)
+            return inputs, self._mixed_positions(on_inputs[self._labeled], y, partner_y, draws)
+        _, share = next(iter(mixed.values()))  # equal draws, so the same for all inputs
+        return inputs, self._mixed(np.asarray(y), np.asarray(partner_y), share)
 
     def _mixed_positions(self, step: Mixing, y: np.ndarray, partner_y: np.ndarray, draws: Draws) -> np.ndarray:
         read = np.float32 if self._has_shares else self._task.read
@@ -102,47 +121,39 @@ class Augmenter:
 
     def _check(self) -> None:
         parts = next(iter(self._examples.stream()))[1]
-        x = parts[0]
-        if not isinstance(x, np.ndarray):
-            raise ConfigurationError(
-                explain(
-                    "Inputs with several parts cannot be augmented.",
-                    received=f"inputs in a {type(x).__name__}",
-                    expected="one array",
-                )
-            )
-        for step in self.steps:
-            step.check(x.shape[1:])
-            if _are_token_ids(x) and not step.takes_token_ids:
-                raise _not_for_token_ids(step, x)
+        inputs = by_name(parts[0])
+        self._on_each = [on_each(step, inputs) for step in self.steps]
         if len(parts) > 1:
-            self._check_labels(x, parts[1])
+            self._check_labels(inputs, parts[1])
 
-    def _check_labels(self, x: np.ndarray, y: Any) -> None:
+    def _check_labels(self, inputs: dict[Name, Any], y: Any) -> None:
         """Checks that the labels can be moved and mixed along with the inputs, and that partners can be fetched."""
         mixes = any(isinstance(step, Mixing) for step in self.steps)
         moves = any(step.moves_positions for step in self.steps)
+        self._labeled = _same_positions(inputs, y)
         if self._task is None and isinstance(y, np.ndarray) and (mixes or moves):
-            self._task = _found(x, y, mixes)
+            self._task = _found(inputs[self._labeled], y, mixes)
         if self._has_positions:
             self._has_shares = _are_shares(y)
-            self._check_positions(x[:1], y[:1])
+            self._check_positions(inputs, y[:1])
         elif mixes:
             self._check_mixing()
 
-    def _check_positions(self, x: np.ndarray, y: np.ndarray) -> None:
+    def _check_positions(self, inputs: dict[Name, Any], y: np.ndarray) -> None:
         """Checks that every augmentation can treat the labels of positions as it treats the positions."""
         draws = Draws(self.seed, [0], 0)
-        for step in self.steps:
+        for step, on_inputs in zip(self.steps, self._on_each, strict=True):
             if not step.moves_positions:
                 continue
+            if set(on_inputs) != set(inputs):
+                raise _moves_a_part(step, inputs)
             if not step.moves_labels_of_any_size:
-                self._check_resolution(step, x, y)
+                self._check_resolution(step, inputs[self._labeled], y)
             if isinstance(step, Mixing):
-                self._mixed_positions(step, y, y, draws)
+                self._mixed_positions(on_inputs[self._labeled], y, y, draws)
                 self._examples.fetch(np.arange(1))  # partners are read by id
             else:
-                self._moved(step, y, draws)
+                self._moved(on_inputs[self._labeled], y, draws)
 
     def _check_resolution(self, step: Augmentation, x: np.ndarray, y: np.ndarray) -> None:
         num_axes = y.ndim - 1 if self._has_shares else self._task.read(y).ndim
@@ -169,8 +180,9 @@ def _augmentations(augment: Any) -> tuple[Augmentation, ...]:
     return tuple(augmentation.get(step) for step in steps)
 
 
-def _are_token_ids(x: Any) -> bool:
-    return isinstance(x, np.ndarray) and Inputs(x.shape, x.dtype).are_token_ids
+def _as_floats(x: np.ndarray) -> np.ndarray:
+    """The inputs in float32, except token ids."""
+    return x if Inputs(x.shape, x.dtype).are_token_ids else np.asarray(x, np.float32)
 
 
 def _are_rows(labels: np.ndarray) -> bool:
@@ -198,12 +210,20 @@ def _found(x: np.ndarray, y: np.ndarray, mixes: bool) -> Task | None:
     return find(Inputs(x.shape, x.dtype), y)[0] if mixes or y.ndim > 2 else None
 
 
-def _not_for_token_ids(step: Augmentation, x: np.ndarray) -> ConfigurationError:
+def _same_positions(inputs: dict[Name, Any], y: Any) -> Name:
+    """The name of the first input with as many positions as the labels have, or else of the first one."""
+    arrays = {name: x for name, x in inputs.items() if isinstance(x, np.ndarray)}
+    num_axes = min(np.ndim(y), 3)
+    matches = (name for name, x in arrays.items() if num_axes > 1 and x.shape[1:num_axes] == y.shape[1:num_axes])
+    return next(matches, next(iter(arrays or inputs)))
+
+
+def _moves_a_part(step: Augmentation, inputs: dict[Name, Any]) -> ConfigurationError:
     return ConfigurationError(
         explain(
-            f"{type(step).__name__} does not apply to integer inputs such as token ids.",
-            received=f"inputs {x.dtype} of shape {('n', *x.shape[1:])}".replace("'", ""),
-            expected="floating-point inputs",
-            fix="If these are numbers rather than ids, pass x.astype('float32').",
+            "An augmentation of some inputs alone would separate the others from the labels of their positions.",
+            received=repr(step),
+            expected=f"one that moves all inputs ({', '.join(map(repr, inputs))}), or keeps positions",
+            fix="Leave out Only.",
         )
     )

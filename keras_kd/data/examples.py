@@ -27,12 +27,15 @@ class Examples(ABC):
         parts: the number of parts per example: 1 `(x,)`, 2 `(x, y)`, 3 `(x, y, sample_weight)`.
         random_access: whether `fetch` works; otherwise examples are read in order by `stream`.
         task: the task that defines the labels, if known.
+        names: a name for each example, text `[n]`, the same in every source of the same examples; None if there are
+            none.
     """
 
     num_examples: int
     parts: int
     random_access = True
     task: Task | None = None
+    names: np.ndarray | None = None
 
     @abstractmethod
     def fetch(self, ids: np.ndarray) -> tuple[Any, ...]:
@@ -62,15 +65,16 @@ class Examples(ABC):
 class ArrayExamples(Examples):
     """Examples in memory: arrays, or structures of arrays, with the same first axis."""
 
-    def __init__(self, parts: tuple[Any, ...], task: Task | None = None):
+    def __init__(self, parts: tuple[Any, ...], task: Task | None = None, names: np.ndarray | None = None):
         self.task = task
+        self.names = names
         self._parts = tuple(keras.tree.map_structure(np.asarray, part) for part in parts)
         sizes = {np.shape(leaf)[:1] for leaf in keras.tree.flatten(self._parts)}
         if len(sizes) != 1 or sizes == {()} or sizes == {(0,)}:
             raise ConfigurationError(
                 explain(
                     "The arrays do not have the same number of examples.",
-                    received="shapes " + ", ".join(str(np.shape(leaf)) for leaf in keras.tree.flatten(self._parts)),
+                    received=_shapes(self._parts),
                     expected="the same number of examples, at least one, in the first axis of each",
                 )
             )
@@ -105,6 +109,7 @@ class SplitExamples(Examples):
     def __init__(self, split: Split):
         self._split = split
         self.task = split.task
+        self.names = split.records.names
         self.num_examples = split.num_examples
         self._fingerprint: str | None = None
 
@@ -179,6 +184,18 @@ class StreamedExamples(Examples):
                 )
             self._fingerprint = files.fingerprint(files.digest(str(self.num_examples), hashes.pop()))
         return self._fingerprint
+
+
+def _shapes(parts: tuple[Any, ...]) -> str:
+    """
+    >>> _shapes(({"student": np.zeros((2, 3)), "teacher": np.zeros((4, 3))}, np.zeros(4)))
+    "x['student'] (2, 3), x['teacher'] (4, 3), y (4,)"
+    """
+    named = []
+    for name, part in zip(("x", "y", "sample_weight"), parts, strict=False):
+        for path, leaf in keras.tree.flatten_with_path(part):
+            named.append(f"{name}{''.join(f'[{key!r}]' for key in path)} {np.shape(leaf)}")
+    return ", ".join(named)
 
 
 def _check_objects(name: str, values: np.ndarray) -> None:

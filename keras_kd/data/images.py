@@ -29,6 +29,7 @@ class PadAndCrop(Augmentation):
         fill: the value of the padding.
     """
 
+    num_grid_axes: ClassVar[int | None] = 2
     pixels: int = 4
     fill: float = 0.0
 
@@ -37,16 +38,19 @@ class PadAndCrop(Augmentation):
 
     def __call__(self, x, draws):
         height, width = x.shape[1:3]
-        border = (self.pixels, self.pixels)
-        padded = np.pad(x, ((0, 0), border, border, (0, 0)), constant_values=self.fill)
+        borders = [(self.pixels * size, self.pixels * size) for size in self.cell]
+        padded = np.pad(x, ((0, 0), *borders, (0, 0)), constant_values=self.fill)
         cropped = np.empty_like(x)
-        tops, lefts = (draws.integers(name, 2 * self.pixels + 1).tolist() for name in ("top", "left"))
+        tops, lefts = (
+            (draws.integers(name, 2 * self.pixels + 1) * size).tolist()
+            for name, size in zip(("top", "left"), self.cell, strict=True)
+        )
         for row, (top, left) in enumerate(zip(tops, lefts, strict=True)):
             cropped[row] = padded[row, top : top + height, left : left + width]
         return cropped
 
     def move_labels(self, y, draws):
-        return dataclasses.replace(self, fill=UNLABELED)(y[..., None], draws)[..., 0]
+        return dataclasses.replace(self, fill=UNLABELED).with_cell(self.cell)(y[..., None], draws)[..., 0]
 
     def check(self, shape):
         fits = len(shape) == 3 and min(shape[:2]) > self.pixels
@@ -63,6 +67,7 @@ class Flip(Augmentation):
     """
 
     moves_labels_of_any_size: ClassVar[bool] = True
+    num_grid_axes: ClassVar[int | None] = 0
     probability: float = 0.5
 
     def __post_init__(self):
@@ -96,6 +101,7 @@ class ResizedCrop(Augmentation):
         ratio: the smallest and largest width / height; its logarithm is uniformly distributed.
     """
 
+    num_grid_axes: ClassVar[int | None] = 2
     scale: tuple[float, float] = (0.08, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
 
@@ -103,13 +109,19 @@ class ResizedCrop(Augmentation):
         self._set(scale=_checked_range("scale", self.scale, at_most=1.0), ratio=_checked_range("ratio", self.ratio))
 
     def __call__(self, x, draws):
-        return crop_and_resize(x, *self.boxes(draws, *x.shape[1:3]))
+        return crop_and_resize(x, *self._boxes(draws, x.shape))
 
     def move_labels(self, y, draws):
-        return crop_and_resize_labels(y, *self.boxes(draws, *y.shape[1:3]))
+        return crop_and_resize_labels(y, *self._boxes(draws, y.shape))
 
     def check(self, shape):
         check_image(self, shape)
+
+    def _boxes(self, draws: Draws, shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
+        """`boxes` on the grid, in pixels of inputs of this shape."""
+        (down, across), (height, width) = self.cell, shape[1:3]
+        cells = self.boxes(draws, height // down, width // across)
+        return tuple(values * size for values, size in zip(cells, (down, across, down, across), strict=True))
 
     def boxes(self, draws: Draws, height: int, width: int) -> tuple[np.ndarray, ...]:
         """`(top, left, box_height, box_width)` in pixels, each int64 `[b]`."""
@@ -213,6 +225,7 @@ class ColorJitter(Augmentation):
     """
 
     moves_positions: ClassVar[bool] = False
+    num_grid_axes: ClassVar[int | None] = 0
     brightness: float = 0.4
     contrast: float = 0.4
     saturation: float = 0.4
@@ -271,6 +284,7 @@ class Cutout(Augmentation):
     """
 
     moves_positions: ClassVar[bool] = False
+    num_grid_axes: ClassVar[int | None] = 2
     pixels: int = 8
     fill: float = 0.0
     probability: float = 1.0
@@ -281,23 +295,32 @@ class Cutout(Augmentation):
 
     def __call__(self, x, draws):
         sides = np.where(draws.uniform("applied") < self.probability, self.pixels, 0)
-        inside = in_random_box(draws, sides, sides, *x.shape[1:3])
+        inside = in_random_box(draws, sides, sides, *x.shape[1:3], cell=self.cell)
         return np.where(inside, np.float32(self.fill), x)
 
     def check(self, shape):
         check_image(self, shape)
 
 
-def in_random_box(draws: Draws, box_heights: np.ndarray, box_widths: np.ndarray, height: int, width: int) -> np.ndarray:
+def in_random_box(
+    draws: Draws,
+    box_heights: np.ndarray,
+    box_widths: np.ndarray,
+    height: int,
+    width: int,
+    cell: tuple[int, int] = (1, 1),
+) -> np.ndarray:
     """Masks of the pixels in a box centered at a random pixel, bool `[b, H, W, 1]`.
 
     Args:
         draws: uses the draws `row` and `column`.
-        box_heights, box_widths: in pixels, int64 `[b]`; the part outside the image is clipped.
-        height, width: the image size.
+        box_heights, box_widths: in grid cells, int64 `[b]`; the part outside the image is clipped.
+        height, width: the image size in pixels.
+        cell: the size of a grid cell in pixels, `(height, width)`.
     """
-    rows = _in_span(draws.integers("row", height) - box_heights // 2, box_heights, height)
-    columns = _in_span(draws.integers("column", width) - box_widths // 2, box_widths, width)
+    height, width = height // cell[0], width // cell[1]
+    rows = _in_span(draws.integers("row", height) - box_heights // 2, box_heights, height).repeat(cell[0], axis=1)
+    columns = _in_span(draws.integers("column", width) - box_widths // 2, box_widths, width).repeat(cell[1], axis=1)
     return rows[:, :, None, None] & columns[:, None, :, None]
 
 

@@ -45,6 +45,7 @@ class Mixup(_BetaMixing):
         probability: the probability of mixing an example.
     """
 
+    num_grid_axes: ClassVar[int | None] = 0
     alpha: float = 0.2
 
     def mix(self, x, partner_x, draws):
@@ -70,13 +71,15 @@ class CutMix(_BetaMixing):
     """
 
     pastes: ClassVar[bool] = True
+    num_grid_axes: ClassVar[int | None] = 2
     alpha: float = 1.0
 
     def mix(self, x, partner_x, draws):
         height, width = x.shape[1:3]
         side = np.sqrt(1 - self._share(draws))
-        box_heights, box_widths = ((side * length).astype(np.int64) for length in (height, width))
-        inside = in_random_box(draws, box_heights, box_widths, height, width)
+        down, across = self.cell
+        box_heights, box_widths = ((side * length).astype(np.int64) for length in (height // down, width // across))
+        inside = in_random_box(draws, box_heights, box_widths, height, width, self.cell)
         share = 1 - np.count_nonzero(inside, axis=(1, 2, 3)) / (height * width)
         return np.where(inside, partner_x, x), share.astype(np.float32)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import keras
@@ -17,6 +17,8 @@ from keras_kd.data.augmenter import Augmenter
 from keras_kd.data.checks import check_seed
 from keras_kd.data.curriculum.arrangement import Arrangement
 from keras_kd.data.curriculum.curriculum import Curriculum, check_curriculum
+from keras_kd.data.pairs.selection import Selection
+from keras_kd.data.pairs.sides import select
 from keras_kd.data.pipeline_inputs import PipelineInputs
 from keras_kd.data.sources import records
 from keras_kd.data.sources.numbered import examples_of
@@ -52,9 +54,12 @@ class Pipeline(DataAdapter):
     Examples in memory are permuted as a whole. Sources larger than `MEMORY_LIMIT_BYTES` are read in order and permuted
     within blocks of a quarter of that size.
 
+    If x is a dict of arrays, such as `{"teacher": ..., "student": ...}`, every augmentation changes all of them with
+    the same draws, whatever their resolutions; `Only` limits it to some of them.
+
     Args:
-        source: arrays `(x,)`, `(x, y)`, `(x, y, sample_weight)`; a `Split` or `DataSource`; or a `tf.data.Dataset` of
-            examples in a fixed order.
+        source: arrays `(x,)`, `(x, y)`, `(x, y, sample_weight)`; a `Split` or `DataSource`; two sources joined by
+            `kd.data.pair`; or a `tf.data.Dataset` of examples in a fixed order.
         augment: one augmentation or several in order: objects, names or mappings (`keras_kd.data.augmentation`).
         batch_size: examples per batch; the last batch of an epoch may be smaller.
         shuffle: whether the order changes with the epoch; otherwise the order of the source is kept.
@@ -96,6 +101,8 @@ class Pipeline(DataAdapter):
         self.augment_seed = self.seed if augment_seed is None else check_seed(augment_seed)
         self.views = None if views is None else check_integer("views", views, at_least=1)
         self.teacher: Any = None
+        self.teacher_inputs: str | None = None
+        self.only_side: str | None = None
         self._has_ids = False
         num_classes = None if num_classes is None else check_integer("num_classes", num_classes, at_least=1)
         self._augmenter = Augmenter(self.examples, augment, self.augment_seed, num_classes)
@@ -106,11 +113,15 @@ class Pipeline(DataAdapter):
 
     # Derived pipelines.
 
-    def with_teacher(self, teacher: Any) -> Pipeline:
+    def with_teacher(self, teacher: Any, *, inputs: str | None = None) -> Pipeline:
         """The same batches with attached teacher outputs, for `Distiller.fit`.
 
         Returns this pipeline unchanged if the teacher runs inside the training step; a curriculum that has no teacher
         yet takes this one.
+
+        Args:
+            teacher: one of `keras_kd.teachers`.
+            inputs: which of the named inputs this teacher takes; None passes all. A cache knows its own.
 
         Raises:
             ConfigurationError: `teacher` is not one of `keras_kd.teachers`.
@@ -126,11 +137,23 @@ class Pipeline(DataAdapter):
                 )
             )
         if not teacher.runs_outside_step:
-            return self.arranged_by(teacher)
-        teacher.check_pipeline(self)
-        other = self.arranged_by(teacher)._copy()
-        other.teacher = teacher
+            return self.arranged_by(teacher, inputs)
+        other = self._copy()
+        other.teacher, other.teacher_inputs = teacher, inputs
+        teacher.check_pipeline(other)
+        other = other.arranged_by(teacher, inputs)
         other.views = teacher.views if teacher.views is not None else self.views
+        return other
+
+    def side(self, name: str) -> Pipeline:
+        """The same order and the same views, of one of the named inputs alone: for a training without the other side.
+
+        Raises:
+            ConfigurationError: there is no input of this name.
+        """
+        other = self._copy()
+        other.only_side, other._augmenter = name, self._augmenter.of_side(name)
+        other._one_example()
         return other
 
     def with_ids(self) -> Pipeline:
@@ -146,12 +169,12 @@ class Pipeline(DataAdapter):
         other._clock = _Clock(other._first_epoch)
         return other
 
-    def arranged_by(self, teacher: Any, inputs: Callable[[Any], Any] | None = None) -> Pipeline:
+    def arranged_by(self, teacher: Any, inputs: Selection = None) -> Pipeline:
         """This pipeline; if its curriculum has no teacher yet, a copy that is arranged by this one.
 
         Args:
             teacher: one of `keras_kd.teachers`.
-            inputs: from the `x` of a batch to the teacher's; None passes `x`.
+            inputs: what the teacher takes of the `x` of a batch: a key of it, or a function; None passes `x`.
         """
         if self.curriculum is None or self._arrangement is not None:
             return self
@@ -199,6 +222,8 @@ class Pipeline(DataAdapter):
         settings = {"augment": augmentation.describe(self.augment)}
         if self.augment:
             settings["augment_seed"] = self.augment_seed
+        if self.only_side is not None:
+            settings["side"] = self.only_side
         if with_labels:
             settings["labels"] = files.digest_of_arrays([self.examples.labels()])
         return {"data": self.examples.fingerprint, "num_examples": self.num_examples, **settings}
@@ -283,7 +308,8 @@ class Pipeline(DataAdapter):
     def _with_extras(self, ids: np.ndarray, view: int, parts: tuple[Any, ...]) -> tuple[Any, ...]:
         if self.teacher is None and not self._has_ids:
             return parts
-        outputs = {} if self.teacher is None else self.teacher.outputs_for(ids, view, parts[0])
+        x = parts[0] if self.teacher_inputs is None else select(parts[0], self.teacher_inputs)
+        outputs = {} if self.teacher is None else self.teacher.outputs_for(ids, view, x)
         return (PipelineInputs(parts[0], ids, np.full(len(ids), view), outputs), *parts[1:])
 
     # The data adapter interface of Keras.

@@ -89,18 +89,6 @@ _ARGUMENTS = (
 )
 
 
-def check_function(name: str, function: Any) -> None:
-    """Raises `ConfigurationError` if an argument is neither None nor a function."""
-    if function is not None and not callable(function):
-        raise ConfigurationError(
-            explain(
-                f"{name!r} must be a function.",
-                received=repr(function),
-                expected="a function of the batch's x, or None",
-            )
-        )
-
-
 def check_student(student: Any) -> None:
     """Raises `ConfigurationError` if the student is not a Keras model, or has no layers."""
     if not isinstance(student, keras.Model):

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
+from keras_kd.data.pairs.selection import selected, selected_or_own
 from keras_kd.distillers import objective
 from keras_kd.distillers.unlabeled import Unlabeled
 from keras_kd.features import ModelOutputs, forward
@@ -80,7 +81,9 @@ class StepContract:
     def call(self, inputs, training=None):
         """The student's outputs."""
         inputs = Batch.of((inputs,)).x  # `predict` passes the inputs of a Pipeline unchanged
-        return self.student(inputs if self.student_inputs is None else self.student_inputs(inputs))
+        if training:
+            return self.student(selected(self.student_inputs, inputs))
+        return self.student(selected_or_own(self.student_inputs, inputs, self.student))
 
     @property
     def frozen_state(self) -> list[Any]:
@@ -126,8 +129,8 @@ class StepContract:
         """
         if self.teacher.reads_student:
             return ModelOutputs({})
-        if self.teacher_inputs is not None:
-            batch = batch._replace(x=self.teacher_inputs(batch.x))
+        if not self.teacher.runs_outside_step:
+            batch = batch._replace(x=selected(self.teacher_inputs, batch.x))
         return objective.checked_outputs(self.teacher, self.teacher(batch, self._teacher_taps))
 
     def study(self, x: Any) -> tuple[Any, ModelOutputs]:

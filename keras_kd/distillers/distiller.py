@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 import keras
 
 from keras_kd.adversaries import Adversary
+from keras_kd.data.pairs.selection import Selection, check_selection
 from keras_kd.distillers import checks, notices
 from keras_kd.distillers.contract import StepContract, Trackers
 from keras_kd.distillers.defaults import DefaultTerms, check_targets
@@ -58,7 +58,9 @@ class Distiller(StepContract, Attack, KerasMethods, checks.training_step(), kera
             name, settings and weight), of `keras.distillation`, or functions `(teacher, student) -> [batch]`. They may
             read inner layers of both models by path. None compares every output that both models have, by the term that
             follows from its compiled loss.
-        teacher_inputs, student_inputs: functions that turn the batch's `x` into each model's input, if these differ.
+        teacher_inputs, student_inputs: what each model takes, if these differ: a key of the batch's `x`, such as
+            `"teacher"` and `"student"` of `kd.data.pair`, or a function of `x`. With a key, `evaluate`, `predict` and
+            `validation_data` also accept the student's input alone.
         student_outputs: `"logits"`, `"softmax"`, `"sigmoid"` or `"probabilities"` (a softmax, or a sigmoid for a single
             unit); needed if the student's last layer does not determine it.
         adversary: perturbs the inputs in each step to make the student fail: one of `keras_kd.adversaries`. Losses read
@@ -79,8 +81,8 @@ class Distiller(StepContract, Attack, KerasMethods, checks.training_step(), kera
         alpha: Any = DEFAULT_ALPHA,
         temperature: Any = DEFAULT_TEMPERATURE,
         losses: Any = None,
-        teacher_inputs: Callable[[Any], Any] | None = None,
-        student_inputs: Callable[[Any], Any] | None = None,
+        teacher_inputs: Selection = None,
+        student_inputs: Selection = None,
         student_outputs: str | None = None,
         adversary: Adversary | None = None,
         supervise: str = "clean",
@@ -93,8 +95,8 @@ class Distiller(StepContract, Attack, KerasMethods, checks.training_step(), kera
         checks.check_losses(losses)
         super().__init__(name=name, dtype=checks.policy_of(student), autocast=False)
         self.student = student
-        checks.check_function("teacher_inputs", teacher_inputs)
-        checks.check_function("student_inputs", student_inputs)
+        check_selection("teacher_inputs", teacher_inputs)
+        check_selection("student_inputs", student_inputs)
         self.teacher_inputs = teacher_inputs
         self.student_inputs = student_inputs
         self.student_outputs = student_outputs

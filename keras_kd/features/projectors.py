@@ -29,7 +29,7 @@ class Projection:
 
     Attributes:
         layout: the first step: `"tokens"` (a map becomes a sequence), `"map"` (a sequence becomes a map), `"pool"` (a
-            map becomes a vector) or None.
+            map or a sequence becomes a vector) or None.
         size: the `(height, width)` to resize a map to, or None.
         channels: the channels of the learned projection, or None if none is needed.
         kind: `"conv"` (1x1 convolution) or `"linear"` (Dense), each followed by batch normalization.
@@ -173,7 +173,7 @@ class Projector(layers.Layer):
         if all(size == 1 for size in included.shape[1:]):  # whole rows
             return ops.reshape(included, (-1, *(1 for _ in self.teacher_shape[1:])))
         if self.plan.layout == "pool":
-            return ops.any(included, axis=(1, 2))
+            return ops.any(included, axis=tuple(range(1, len(included.shape) - 1)))
         if self.plan.layout is None and self.plan.size is not None:
             raise ConfigurationError(
                 explain(
@@ -298,7 +298,7 @@ def _layout(teacher: tuple, student: tuple) -> str | None:
     if kind[0] is not None and kind[0] == kind[1]:
         if kind[0] != "sequence" or teacher[1] == student[1] or None in (teacher[1], student[1]):
             return None
-    elif kind == ("vector", "map"):
+    elif kind in (("vector", "map"), ("vector", "sequence")):
         return "pool"
     elif kind == ("sequence", "map") and None not in student[1:3] and teacher[1] == student[1] * student[2]:
         return "tokens"
@@ -308,8 +308,9 @@ def _layout(teacher: tuple, student: tuple) -> str | None:
         explain(
             "These features cannot be converted to the same shape.",
             received=f"teacher {teacher}, student {student}",
-            expected="two vectors, two maps, two sequences of equal length, or a map with as many positions as a "
-            "sequence has tokens",
-            fix="Choose other layers; keras_kd.match_layers(teacher, student) proposes pairs.",
+            expected="two vectors, two maps, two sequences of equal length, a map with as many positions as a "
+            "sequence has tokens, or a teacher's vector",
+            fix="Choose other layers; keras_kd.match_layers(teacher, student) proposes pairs. A Hint compares features "
+            "of any two kinds with projector='pooled', by their means over all positions.",
         )
     )

@@ -8,10 +8,12 @@ import keras
 
 from keras_kd.errors import ConfigurationError, check_choice, explain
 from keras_kd.features import Projector, plan_projection
-from keras_kd.features.projectors import ACTIVATIONS, KINDS, describe_projectors
+from keras_kd.features.projectors import ACTIVATIONS, KINDS, describe_projectors, pool_positions
 from keras_kd.losses.base import DistillationLoss
-from keras_kd.losses.reduction import mean_over_positions
+from keras_kd.losses.reduction import included_entries, mask_of, mean_over_positions
 from keras_kd.serialization import deserialize, serialize
+
+POOLED = "pooled"
 
 
 class FeatureLoss(DistillationLoss):
@@ -21,7 +23,9 @@ class FeatureLoss(DistillationLoss):
         projector: maps the student's features to the teacher's shape. `"auto"` adds only what the shapes require: a 1x1
             convolution (for maps) or a linear layer (for vectors and sequences), with batch normalization, if the
             channels differ; pooling or interpolation if the spatial size differs. `"conv"`, `"linear"` and `"resize"`
-            select one explicitly, None disables projection, and a Keras layer is used as it is (unlike our projectors,
+            select one explicitly. `"pooled"` averages the features of both models over their positions, and learns a
+            linear layer between the means: for models of different modalities, whose positions do not correspond. None
+            disables projection, and a Keras layer is used as it is (unlike our projectors,
             its batch statistics include padding and rows of weight 0). The projector is trained with the student,
             saved with the distiller, and never part of the student.
         projector_activation: `"relu"` applies a ReLU to the output of a learned projector; None applies nothing.
@@ -35,7 +39,7 @@ class FeatureLoss(DistillationLoss):
         self.projector = projector
         self.projector_activation = check_choice("projector_activation", projector_activation, ACTIVATIONS)
         if self.is_planned:
-            check_choice("projector", projector, KINDS)
+            check_choice("projector", projector, (*KINDS, POOLED))
         elif projector_activation is not None:
             raise ConfigurationError(
                 explain(
@@ -48,13 +52,19 @@ class FeatureLoss(DistillationLoss):
 
     def build(self, teacher_shape, student_shape):
         if self._project is None:
-            self._project = Projector(teacher_shape, self.projector, activation=self.projector_activation)
+            self._project = Projector(*self._target(teacher_shape), activation=self.projector_activation)
         if not self._project.built:
             self._project.build(tuple(student_shape))
 
     def validate_outputs(self, teacher_outputs, student_outputs):
         if self.is_planned:
-            plan_projection(teacher_outputs.shape, student_outputs.shape, self.projector)
+            shape, kind = self._target(teacher_outputs.shape)
+            plan_projection(shape, student_outputs.shape, kind)
+
+    def _target(self, teacher_shape: Any) -> tuple[tuple[int | None, ...], str | None]:
+        """The shape to which the student's features are projected, and the kind of the projection."""
+        shape = tuple(teacher_shape)
+        return ((shape[0], shape[-1]), "linear") if self.projector == POOLED else (shape, self.projector)
 
     @property
     def is_planned(self) -> bool:
@@ -69,6 +79,8 @@ class FeatureLoss(DistillationLoss):
         included = context.included(student)
         if not self.is_planned:
             return self.compare(teacher, self._project(student, training=context.training), included)
+        if self.projector == POOLED:
+            teacher = pool_positions(teacher, included_entries(teacher, mask_of(teacher)))
         student = self._project(student, included=included, training=context.training)
         included = self._project.arranged(included)
         values = self.compare(teacher, student, included)

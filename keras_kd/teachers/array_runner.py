@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from keras import ops, tree
 
+from keras_kd.data.pairs.sides import select
 from keras_kd.teachers.base import Batch, Teacher
 
 
@@ -18,10 +19,12 @@ class TeacherRunner:
     Args:
         teacher: the teacher.
         taps: paths of inner layers to return in addition to the logits.
+        inputs: which of the named inputs the teacher takes; None passes all.
     """
 
-    def __init__(self, teacher: Teacher, taps: Sequence[str] = ()):
+    def __init__(self, teacher: Teacher, taps: Sequence[str] = (), inputs: str | None = None):
         self._teacher = teacher
+        self._inputs = inputs
         self._taps = tuple(taps)
         self._compiled = _Compiled(teacher, self._taps)
         self._batch_size = 0
@@ -35,6 +38,7 @@ class TeacherRunner:
             x: the inputs.
             y: the labels, for a teacher that reads them.
         """
+        x = x if self._inputs is None else select(x, self._inputs)
         if not self._teacher.runs_outside_step:
             return self._run(x, y)
         outputs, taps = self._teacher.decode(self._teacher.outputs_for(ids, view, x), self._taps)

@@ -15,6 +15,7 @@ from keras_kd.data.augmentation import Augmentation, Custom, GaussianNoise, Mixi
 from keras_kd.data.draws import Draws
 from keras_kd.data.images import ColorJitter, Cutout, Flip, PadAndCrop, ResizedCrop
 from keras_kd.data.mixing import CutMix, Mixup
+from keras_kd.data.pairs.sides import Only
 from keras_kd.errors import ConfigurationError
 from keras_kd.serialization import deserialize, serialize
 
@@ -48,6 +49,7 @@ MEMBERS = {
     "time_shift": (TimeShift(steps=20), AUDIO, (20, 2)),
     "custom": (Custom(scale_and_shift, "scale and shift"), IMAGE, None),
     "dim": (Dim(0.25), IMAGE, None),
+    "only": (Only("student", GaussianNoise(0.2)), IMAGE, None),
     "mixup": (Mixup(), IMAGE, None),
     "mixup of audio": (Mixup(alpha=1.0), AUDIO, None),
     "cut_mix": (CutMix(probability=0.9), IMAGE, (9, 11)),

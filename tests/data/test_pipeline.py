@@ -277,8 +277,10 @@ def test_inputs_of_several_parts(arrays):
     (batch, y), *_ = Pipeline((x, arrays[1]), batch_size=10).epoch(0)
     np.testing.assert_array_equal(batch["size"], y)
     assert batch["size"].dtype == np.float32
-    with pytest.raises(ConfigurationError, match="several parts"):
+    with pytest.raises(ConfigurationError, match=r"The input 'size': .*images \[H, W, C\].*Only\(NAME, Flip"):
         Pipeline((x, arrays[1]), augment=Flip())
+    with pytest.raises(ConfigurationError, match="several parts.*a tuple.*a dict of arrays by name"):
+        Pipeline(((arrays[0], arrays[0]), arrays[1]), augment=Flip())
 
 
 def test_numbers_and_text_ids_stay_whole_numbers():

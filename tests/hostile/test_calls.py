@@ -33,6 +33,11 @@ def fit_plain(callback):
     plain.fit(X, np.zeros((8, 3)), callbacks=[callback], verbose=0)
 
 
+def fitted(model):
+    model.compile("sgd")
+    model.fit(X, verbose=0)
+
+
 X, Y = np.zeros((8, 5), "float32"), np.zeros(8, "int64")
 IMAGES = np.zeros((8, 8, 8, 3), "float32")
 
@@ -155,7 +160,8 @@ DISTILLERS = {
     "temperature set to 0": lambda: setattr(distiller(), "temperature", 0.0),
     "teacher set to 5": lambda: setattr(distiller(), "teacher", 5),
     "teacher_inputs 5": lambda: distiller(teacher_inputs=5),
-    "student_inputs text": lambda: distiller(student_inputs="x"),
+    "student_inputs no text": lambda: distiller(student_inputs=""),
+    "student_inputs of plain data": lambda: fitted(distiller(student_inputs="x")),
     "probabilities for logits": lambda: distiller().compile("adam", "sparse_categorical_crossentropy"),
     "probabilities for logits, object": lambda: distiller().compile(
         "adam", keras.losses.SparseCategoricalCrossentropy()

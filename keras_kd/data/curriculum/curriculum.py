@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -12,6 +11,7 @@ import numpy as np
 
 from keras_kd.data.curriculum.arrangement import Arrangement, in_order_of_difficulty
 from keras_kd.data.curriculum.pacing import SHAPES
+from keras_kd.data.pairs.selection import Selection
 from keras_kd.errors import ConfigurationError, check_choice, check_integer, check_number, explain
 from keras_kd.serialization import snake_case
 from keras_kd.tasks import Classification, Inputs, Task, find
@@ -63,9 +63,7 @@ class Curriculum(abc.ABC):
         check_choice("balanced", self.balanced, (True, False))
 
     @abc.abstractmethod
-    def difficulties(
-        self, pipeline: Any, teacher: Any = None, inputs: Callable[[Any], Any] | None = None
-    ) -> np.ndarray | None:
+    def difficulties(self, pipeline: Any, teacher: Any = None, inputs: Selection = None) -> np.ndarray | None:
         """The difficulty of each example, float64 `[n]`; None if a teacher is needed, and none is given."""
 
     def identity(self) -> dict[str, Any]:
@@ -73,15 +71,14 @@ class Curriculum(abc.ABC):
         names = (field.name for field in dataclasses.fields(Curriculum))
         return {"by": snake_case(type(self).__name__), **{name: getattr(self, name) for name in names}}
 
-    def arrange(
-        self, pipeline: Any, teacher: Any = None, inputs: Callable[[Any], Any] | None = None
-    ) -> Arrangement | None:
+    def arrange(self, pipeline: Any, teacher: Any = None, inputs: Selection = None) -> Arrangement | None:
         """The examples of a pipeline in the order of this curriculum; None if its teacher is not known yet.
 
         Args:
             pipeline: a `Pipeline`.
             teacher: the teacher of the training, for a curriculum that has none of its own.
-            inputs: from the `x` of a batch to that of the training's teacher; None passes `x`.
+            inputs: what the training's teacher takes of the `x` of a batch: a key of it, or a function; None passes
+                `x`.
 
         Raises:
             ConfigurationError: a source that can only be read in order, difficulties that do not fit, or no classes to

@@ -44,7 +44,7 @@ def open_npz(
     task, found = (task, None) if task is not None else _found(path, inputs["train"], stored)
     labels = {name: _labels(path, f"y{suffixes[name]}", values, task) for name, values in stored.items()}
     class_names = _class_names(path, headers, task, labels)
-    parts = {name: _records(path, f"x{suffixes[name]}", inputs[name], labels[name]) for name in suffixes}
+    parts = {name: _records(path, suffixes[name], inputs[name], labels[name], headers) for name in suffixes}
     _check_same_examples(path, parts)
     _check_pixels(path, headers, value_range)
     scaling = _scaling(inputs["train"], value_range)
@@ -115,7 +115,8 @@ def _scaling(inputs: Inputs, value_range: tuple[float, float]) -> Scaling:
     return Scaling.to_range(255, value_range) if inputs.dtype == np.uint8 else Scaling()
 
 
-def _records(path: Path, key: str, inputs: Inputs, labels: np.ndarray) -> Records:
+def _records(path: Path, suffix: str, inputs: Inputs, labels: np.ndarray, headers: Mapping[str, Header]) -> Records:
+    key = f"x{suffix}"
     if inputs.are_token_ids:
         _check_token_ids(path, key)
         dtype, shape = np.dtype(np.int32), inputs.shape[1:]
@@ -124,7 +125,21 @@ def _records(path: Path, key: str, inputs: Inputs, labels: np.ndarray) -> Record
         dtype = inputs.dtype if inputs.dtype == np.uint8 else np.dtype(np.float32)
         shape = (*inputs.shape[1:], 1) if is_greyscale else inputs.shape[1:]
     load_examples = functools.partial(_load_examples, path, key, shape, dtype)
-    return ArrayRecords(load_examples, labels, shape=shape, dtype=dtype)
+    names = _example_names(path, f"names{suffix}", len(labels)) if f"names{suffix}" in headers else None
+    return ArrayRecords(load_examples, labels, shape=shape, dtype=dtype, names=names)
+
+
+def _example_names(path: Path, key: str, num_examples: int) -> np.ndarray:
+    names = load(path, key)
+    if names.dtype.kind not in "Uiu" or names.shape != (num_examples,) or len(np.unique(names)) < num_examples:
+        raise ConfigurationError(
+            explain(
+                f"{key!r} in {path} does not name the examples.",
+                received=f"{names.dtype} of shape {names.shape}, {len(np.unique(names))} different values",
+                expected=f"{num_examples} different names or whole numbers, one for each example",
+            )
+        )
+    return names.astype(str)
 
 
 def _load_examples(path: Path, key: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:

@@ -67,6 +67,11 @@ class FolderRecords(Records):
         self.num_examples = len(self._files)
         self.shape = shape
 
+    @property
+    def names(self) -> np.ndarray:
+        """`class/file`, without the suffix, by which the sources of a pair may differ."""
+        return np.array([f"{file.parent.name}/{file.stem}" for file in self._files])
+
     def read_labels(self) -> np.ndarray:
         return self._labels
 

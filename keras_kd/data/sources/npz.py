@@ -18,7 +18,10 @@ import numpy as np
 from keras_kd.data.sources.contents import not_finite, rows_not_finite
 from keras_kd.errors import ConfigurationError, explain
 
-NPZ_FORMS = "x_train, y_train[, x_val, y_val][, x_test, y_test][, class_names], or x, y[, class_names]"
+NPZ_FORMS = (
+    "x_train, y_train[, x_val, y_val][, x_test, y_test][, class_names], or x, y[, class_names]; each x may have "
+    "example names beside it, names_train, names_val, names_test or names"
+)
 _PIECE_ITEMS = 2**20
 _UNREADABLE = (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError, NotImplementedError, RuntimeError)
 

@@ -90,6 +90,11 @@ class Records(ABC):
     shape: tuple[int, ...]
     dtype: np.dtype
 
+    @property
+    def names(self) -> np.ndarray | None:
+        """A name for each example, text `[n]`, by which two sources are known to have the same examples, or None."""
+        return None
+
     @abstractmethod
     def stream(self) -> Any:
         """A `tf.data.Dataset` of single `(stored x, label)` pairs, always in the same order."""
@@ -139,12 +144,25 @@ class Records(ABC):
 class ArrayRecords(Records):
     """Records in memory; `load` reads the pixels on first use."""
 
-    def __init__(self, load: Callable[[], np.ndarray], labels: np.ndarray, *, shape: tuple[int, ...], dtype: Any):
+    def __init__(
+        self,
+        load: Callable[[], np.ndarray],
+        labels: np.ndarray,
+        *,
+        shape: tuple[int, ...],
+        dtype: Any,
+        names: np.ndarray | None = None,
+    ):
         self._load = load
+        self._names = names
         self._labels = np.asarray(labels)
         self.num_examples = len(self._labels)
         self.shape = tuple(shape)
         self.dtype = np.dtype(dtype)
+
+    @property
+    def names(self) -> np.ndarray | None:
+        return self._names
 
     @property
     def fits_in_memory(self) -> bool:
@@ -162,7 +180,8 @@ class ArrayRecords(Records):
         return tf.data.Dataset.from_tensor_slices((self.stored, self.labels))
 
     def select(self, rows: np.ndarray) -> ArrayRecords:
-        return ArrayRecords(lambda: self._load_rows(rows), self._labels[rows], shape=self.shape, dtype=self.dtype)
+        load, names = lambda: self._load_rows(rows), None if self._names is None else self._names[rows]
+        return ArrayRecords(load, self._labels[rows], shape=self.shape, dtype=self.dtype, names=names)
 
     def _load_rows(self, rows: np.ndarray) -> np.ndarray:
         """Keeps only the selected rows in memory, not the whole file."""
@@ -193,6 +212,10 @@ class ReorderedRecords(Records):
                     fix="Sort the indices with np.sort(indices).",
                 )
             )
+
+    @property
+    def names(self) -> np.ndarray | None:
+        return None if self._records.names is None else self._records.names[self._places]
 
     def read(self) -> np.ndarray:
         return self._records.read()[self._places]

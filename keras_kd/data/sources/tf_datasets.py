@@ -40,7 +40,8 @@ def examples_of_dataset(dataset: Any, task: Task | None = None) -> Examples:
     if named:
         order = np.argsort(keys, kind="stable")
         arrays = keras.tree.map_structure(lambda array: array[order], arrays)
-    return ArrayExamples(tuple(arrays), task)
+    names = np.char.decode(np.sort(keys).astype(bytes)) if named else None
+    return ArrayExamples(tuple(arrays), task, names)
 
 
 def _unbatched(dataset: Any) -> Any:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import keras
 from keras import ops
 
 from keras_kd.adversaries import Adversary
+from keras_kd.data.pairs.selection import Selection
 from keras_kd.distillers import checks
 from keras_kd.distillers.distiller import Distiller
 from keras_kd.errors import ConfigurationError, explain
@@ -53,7 +53,7 @@ class AdversarialTraining(Distiller):
         adversary: Adversary,
         *,
         beta: Any = None,
-        student_inputs: Callable[[Any], Any] | None = None,
+        student_inputs: Selection = None,
         student_outputs: str | None = None,
         name: str = "adversarial_training",
     ):

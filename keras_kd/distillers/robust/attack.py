@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 from keras_kd.adversaries import Adversary, objectives
+from keras_kd.data.pairs.selection import selected
 from keras_kd.distillers.robust.checks import (
     ADVERSARIAL,
     OUTSIDE,
@@ -157,7 +158,7 @@ class Attack:
         return only_logits(targets.outputs, role="teacher")
 
     def _teacher_at(self, x: Any, logits: Any) -> Any:
-        inputs = x if self.teacher_inputs is None else self.teacher_inputs(x)
+        inputs = selected(self.teacher_inputs, x)
         return check_same_classes(only_logits(self.teacher.differentiable(inputs), role="teacher"), logits)
 
     def _infer(self, x: Any) -> Any:

@@ -57,7 +57,7 @@ def known(kind: str) -> dict[str, str]:
     if kind == "data source":
         forms = re.search(r"^FORMS = .*$", _text("data/sources/opening.py"), re.MULTILINE)
         return dict.fromkeys(_SOURCE.findall(forms[0]) if forms else (), "")
-    place = {"loss": "losses/*.py", "augmentation": "data/*.py", "schedule": "schedules.py"}[kind]
+    place = {"loss": "losses/*.py", "augmentation": "data/**/*.py", "schedule": "schedules.py"}[kind]
     return {snake_case(name): name for name in _REGISTERED.findall(_text(place))}
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_kd.data import Pipeline
+from keras_kd.data.pairs.sides import check_is_no_pair
 from keras_kd.errors import ConfigurationError, TeacherError, check_integer, explain
 from keras_kd.features import ModelOutputs
 from keras_kd.serialization import nearest, register
@@ -22,7 +23,7 @@ from keras_kd.teachers.cache.building import (
     opened,
 )
 from keras_kd.teachers.cache.store import Manifest, Store
-from keras_kd.teachers.frozen import as_teacher
+from keras_kd.teachers.frozen import FrozenTeacher, as_teacher
 
 _SHARDS_A_VIEW = 256
 _ROWS_A_SHARD = 1024
@@ -84,6 +85,7 @@ class CachedTeacher(OfflineTeacher):
         pipeline: Pipeline,
         path: str | Path,
         *,
+        inputs: str | None = None,
         views: int = 1,
         top_k: int | None = None,
         remainder: str = "uniform",
@@ -107,6 +109,7 @@ class CachedTeacher(OfflineTeacher):
             teacher: a Keras model, the path of a `.keras` file, or any `keras_kd` teacher.
             pipeline: the inputs: source, augmentation and augmentation seed. Batch size and order do not matter.
             path: the cache folder.
+            inputs: which of the pipeline's named inputs the teacher takes, such as `"teacher"`; None passes all.
             views: the number of augmented views per example; 1 if the pipeline does not augment.
             top_k: the number of classes to keep per output; None keeps whole rows.
             remainder: how to treat the mass of the other classes: `"uniform"`, `"renormalized"` or `"sampled"`, see
@@ -135,14 +138,16 @@ class CachedTeacher(OfflineTeacher):
             views = 1  # all views would be identical
         num_shards = check_integer("num_shards", num_shards, at_least=1)
         shard = check_integer("shard", shard, at_least=0, at_most=num_shards - 1)
-        runner = TeacherRunner(teacher, taps)
+        runner = TeacherRunner(teacher, taps, inputs)
         settings = {
             "teacher": teacher.fingerprint,
-            "pipeline": pipeline.identity(with_labels=teacher.reads_labels),
+            "pipeline": _identity(pipeline, inputs, with_labels=teacher.reads_labels),
             "views": views,
             "shard_size": shard_size or max(_ROWS_A_SHARD, -(-pipeline.num_examples // _SHARDS_A_VIEW)),
             "activations": dict(teacher.activations),
         }
+        if inputs is None and isinstance(teacher, FrozenTeacher):
+            check_is_no_pair(next(pipeline.in_order(1))[1][0], "CachedTeacher.build(..., inputs='teacher')")
         first = FirstOutputs.of_first(runner, pipeline, batch_size)
         check_taps(taps, first.outputs)
         encode = {
@@ -171,7 +176,8 @@ class CachedTeacher(OfflineTeacher):
 
     def check_pipeline(self, pipeline: Any) -> None:
         manifest = self._store.manifest
-        identity = pipeline.identity(with_labels="labels" in manifest.pipeline)
+        inputs = pipeline.teacher_inputs or manifest.pipeline.get("inputs")
+        identity = _identity(pipeline, inputs, with_labels="labels" in manifest.pipeline)
         here = Manifest(**{**vars(manifest), "pipeline": identity})
         if differences := manifest.differences(here):
             raise TeacherError(
@@ -236,6 +242,11 @@ class CachedTeacher(OfflineTeacher):
         cached = cls(config["path"])
         check_fingerprint(cached, config["fingerprint"])
         return cached
+
+
+def _identity(pipeline: Pipeline, inputs: str | None, *, with_labels: bool) -> dict[str, Any]:
+    """Everything that determines what the teacher was given."""
+    return pipeline.identity(with_labels=with_labels) | ({} if inputs is None else {"inputs": inputs})
 
 
 def _check_is_pipeline(pipeline: Any) -> None:

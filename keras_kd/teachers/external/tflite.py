@@ -80,7 +80,10 @@ class TFLiteTeacher(ForeignTeacher):
         try:
             outputs = self._model.predict(x)
         except ConfigurationError as error:
-            fix = "Change the pipeline's inputs: a Distiller's teacher_inputs does not apply to this teacher."
+            fix = (
+                "Change the pipeline's inputs, or name one of them, pipeline.with_teacher(teacher, inputs=...): a "
+                "Distiller's teacher_inputs does not apply to this teacher."
+            )
             raise TeacherError(f"{error} {fix}") from error
         return {name: outputs[key] for key, name in self._names.items()}
 
