@@ -106,7 +106,7 @@ class Adversary:
         """
         moved = x if start is None else start
         for _ in range(self.steps):  # unrolled: XLA on a CPU runs convolutions inside a loop at half the speed
-            moved = self._project(moved + self.size_of_step * ascent.direction(gradient(moved), self.norm), x)
+            moved = self._project(moved + self.size_of_step * ascent.direction(_given(gradient(moved)), self.norm), x)
         return moved
 
     def outside(self, x: Any) -> Any:
@@ -198,3 +198,16 @@ def get(identifier: Any) -> Adversary:
     0.25
     """
     return registry.get(identifier)
+
+
+def _given(gradient: Any) -> Any:
+    """A gradient; raises `ConfigurationError` if it is None."""
+    if gradient is None:
+        raise ConfigurationError(
+            explain(
+                "The student's output does not depend on its input in a differentiable way.",
+                received="no gradient",
+                expected="a student without rounding, casts to integers or lookups at its input",
+            )
+        )
+    return gradient

@@ -59,7 +59,8 @@ def min_logits(logits: Any, targets: Any, known: Any) -> Any:
         `[batch, classes]`.
 
     >>> peers = ops.array([[[3.0, 1.0, 0.0]], [[1.0, 0.0, 0.0]]])
-    >>> min_logits(peers, ops.array([[1.0, 0.0, 0.0]]), ops.array([[True]])).tolist()
+    >>> made = min_logits(peers, ops.array([[1.0, 0.0, 0.0]]), ops.array([[True]]))
+    >>> ops.convert_to_numpy(made).tolist()
     [[0.0, -2.0, -3.0]]
     """
     relative = logits - ops.sum(targets * logits, axis=-1, keepdims=True)

@@ -58,7 +58,7 @@ def with_exits(model: keras.Model, exits: Sequence[str]) -> keras.Model:
 
 def deepest_features(model: keras.Model, features: Any) -> keras.KerasTensor | None:
     """The last tensor before the classifier with as many axes as `features`; None if nothing after them has."""
-    operations = list(model.operations)
+    operations = operations_of(model)
     classifier = max(index for index, operation in enumerate(operations) if getattr(operation, "weights", ()))
     made = [operation.output for operation in operations[:classifier]]
     same = [tensor for tensor in made if _is_tensor(tensor) and len(tensor.shape) == len(features.shape)]
@@ -109,9 +109,14 @@ def _normalized(x: Any, name: str) -> Any:
 
 def features_of_exit(model: keras.Model, name: str) -> str | None:
     """The path of the last features before an exit's pooling; None if the exit is not one of ours."""
-    names = {operation.name for operation in model.operations}
+    names = {operation.name for operation in operations_of(model)}
     path = f"{name}_{FEATURES}"
     return next((own for own in (f"{path}_relu", f"{name}_relu") if own in names and path in names), None)
+
+
+def operations_of(model: keras.Model) -> list[Any]:
+    """The operations of a Functional or Sequential model, in order."""
+    return list(getattr(model, "operations", None) or model.layers)
 
 
 def _is_tensor(value: Any) -> bool:
@@ -120,7 +125,7 @@ def _is_tensor(value: Any) -> bool:
 
 def _tensor_of(model: keras.Model, path: str) -> Any:
     operation = find_place(model, path).operation
-    if not any(operation is own for own in model.operations):
+    if not any(operation is own for own in operations_of(model)):
         problem = f"The layer {path!r} is inside a nested model."
         raise ConfigurationError(
             explain(

@@ -166,11 +166,7 @@ class MutualDistiller(SameLabels):
         return list(optimizers)
 
     def get_config(self):
-        config = super().get_config()
-        config["peers"] = config.pop("student")
-        for name in ("teacher", "teacher_inputs", "student_inputs"):
-            del config[name]
-        return config | {"method": self.method, "rule": self.rule}
+        return self._config_of_outputs("peers") | {"method": self.method, "rule": self.rule}
 
     @classmethod
     def from_config(cls, config):

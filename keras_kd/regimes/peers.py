@@ -11,6 +11,7 @@ from keras import layers
 from keras_kd.errors import ConfigurationError, check_integer, explain
 from keras_kd.features import find_place
 from keras_kd.features.outputs import is_graph
+from keras_kd.regimes.exits import operations_of
 
 ENSEMBLE = "ensemble"
 
@@ -40,7 +41,7 @@ def branches(model: keras.Model, *, at: str, num_branches: int = 3) -> list[kera
             )
         )
     place = find_place(model, at)
-    if not any(place.operation is operation for operation in model.operations):
+    if not any(place.operation is operation for operation in operations_of(model)):
         problem = f"The layer {at!r} is inside a nested model."
         raise ConfigurationError(explain(problem, received=at, expected="a layer of the model itself"))
     shared = place.operation.output

@@ -34,6 +34,12 @@ class SameLabels(Distiller):
             value if value is None or isinstance(value, dict) or len(names) < 2 else {n: copied(value) for n in names}
         )
 
+    def _config_of_outputs(self, student: str) -> dict[str, Any]:
+        """The settings that the regimes share, with the student under the name of their own argument for it."""
+        shared = ("name", "alpha", "temperature", "losses", "losses_are_default", "student_outputs")
+        config = super().get_config()
+        return {student: config["student"], **{name: config[name] for name in shared}}
+
     def batch_of(self, data: Any) -> Batch:
         """The batch, with its labels and weights for each output by name."""
         batch = super().batch_of(data)

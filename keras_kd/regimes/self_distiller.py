@@ -104,10 +104,7 @@ class SelfDistiller(SameLabels):
         return keras.Model(self.student.input, symbolic_outputs(self.student)[MAIN], name=self.student.name)
 
     def get_config(self):
-        config = super().get_config()
-        config["model"] = config.pop("student")
-        del config["teacher"], config["teacher_inputs"], config["student_inputs"]
-        return config | {"way": serialize(self._way)}
+        return self._config_of_outputs("model") | {"way": serialize(self._way)}
 
     @classmethod
     def from_config(cls, config):
