@@ -14,6 +14,7 @@ from typing import Any
 
 _NAMES = {
     "AdversarialTraining": "keras_kd.distillers",
+    "DataFreeDistiller": "keras_kd.regimes",
     "Distiller": "keras_kd.distillers",
     "MutualDistiller": "keras_kd.regimes",
     "Pipeline": "keras_kd.data",
@@ -33,6 +34,7 @@ _SAVED_BY_NAME = (
     "losses",
     "regimes",
     "schedules",
+    "synthesis",
     "tasks.losses",
     "tasks.metrics",
     "teachers",
@@ -42,6 +44,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AdversarialTraining",
+    "DataFreeDistiller",
     "Distiller",
     "MutualDistiller",
     "Pipeline",
@@ -67,6 +70,7 @@ __all__ = [
     "regimes",
     "schedules",
     "surgery",
+    "synthesis",
     "taps",
     "tasks",
     "teachers",

@@ -252,7 +252,7 @@ class Distiller(StepContract, Attack, KerasMethods, checks.training_step(), kera
         else:  # they have no weights, and Keras does not track new layers in a built model
             object.__setattr__(self, "terms", terms)
         self._teacher_taps, self._student_places = self._find_taps()
-        names = [term.name for term in terms] + self._attack_names
+        names = [term.name for term in terms] + self._more_logs
         self.trackers = Trackers(["loss", "student_loss", "distillation_loss", *names])
 
     def _make_terms(self, losses):

@@ -1,5 +1,6 @@
 """Ways to teach other than by one fixed teacher: a model by itself, and models by each other."""
 
+from keras_kd.regimes.data_free import DataFreeDistiller
 from keras_kd.regimes.early_exits import ExitCurve, ExitPoint, early_exits
 from keras_kd.regimes.exits import with_exits
 from keras_kd.regimes.grouped_optimizer import GroupedOptimizer
@@ -8,6 +9,7 @@ from keras_kd.regimes.peers import branches
 from keras_kd.regimes.self_distiller import SelfDistiller
 
 __all__ = [
+    "DataFreeDistiller",
     "ExitCurve",
     "ExitPoint",
     "GroupedOptimizer",

@@ -79,8 +79,8 @@ class Teacher(abc.ABC):
             taps: paths of inner layers to return as well; `inner_taps` must accept them.
         """
 
-    def differentiable(self, x: Any) -> dict[str, Any]:
-        """The logits by output name for the teacher's inputs `x`, with a gradient to these."""
+    def differentiable(self, x: Any, taps: Sequence[str] = ()) -> ModelOutputs:
+        """Like a call, for the teacher's inputs `x`, with a gradient to these."""
         raise NotImplementedError(f"{type(self).__name__} has no gradient to its inputs.")
 
     def inner_taps(self, names: Iterable[str]) -> dict[str, tuple[int | None, ...] | None]:

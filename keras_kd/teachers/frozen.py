@@ -102,15 +102,14 @@ class FrozenTeacher(Teacher):
 
     is_differentiable = True
 
-    def differentiable(self, x: Any) -> dict[str, Any]:
-        model, heads, _ = self._running([])
-        return forward(model, heads, x)[1]
-
-    def _run(self, taps: Sequence[str], x: Any) -> ModelOutputs:
+    def differentiable(self, x: Any, taps: Sequence[str] = ()) -> ModelOutputs:
         model, heads, places = self._running(self._places(taps))
         _, logits, inner = forward(model, heads, x, places=places)
-        outputs = keras.tree.map_structure(ops.stop_gradient, ModelOutputs(logits, inner))
+        outputs = ModelOutputs(logits, inner)
         return outputs if self.dtype is None else keras.tree.map_structure(_float32, outputs)
+
+    def _run(self, taps: Sequence[str], x: Any) -> ModelOutputs:
+        return keras.tree.map_structure(ops.stop_gradient, self.differentiable(x, taps))
 
     def _running(self, places: list[Place]) -> tuple[keras.Model, dict[str, Head], list[Place]]:
         """The copy in which every one of `places` has the same value as in the model; the model if no copy does."""

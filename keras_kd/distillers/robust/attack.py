@@ -159,7 +159,7 @@ class Attack:
 
     def _teacher_at(self, x: Any, logits: Any) -> Any:
         inputs = selected(self.teacher_inputs, x)
-        return check_same_classes(only_logits(self.teacher.differentiable(inputs), role="teacher"), logits)
+        return check_same_classes(only_logits(self.teacher.differentiable(inputs).outputs, role="teacher"), logits)
 
     def _infer(self, x: Any) -> Any:
         """The student's logits in inference mode."""
@@ -192,7 +192,7 @@ class Attack:
             check_compiled(losses_by_output(self._compiled_loss.value, list(self._heads)))
 
     @property
-    def _attack_names(self) -> list[str]:
+    def _more_logs(self) -> list[str]:
         return [] if self.adversary is None else [OUTSIDE]
 
     def _inner_names(self, role: str) -> list[str]:
