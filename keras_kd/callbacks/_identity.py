@@ -40,13 +40,24 @@ def identity_of_model(model: keras.Model) -> Flat:
         "optimizer": plain(model.optimizer),
     }
     if student is not model:
-        parts["losses"] = {getattr(term, "name", "term"): plain(term) for term in getattr(model, "terms", [])}
+        chosen = getattr(model, "kept_terms", [])
+        parts["losses"] = {
+            getattr(term, "name", "term"): _of_kept(term) if any(term is kept for kept in chosen) else plain(term)
+            for term in getattr(model, "terms", [])
+        }
+        parts["regime"] = plain(getattr(model, "regime_settings", None))
         parts["adversary"] = plain([getattr(model, "adversary", None), getattr(model, "supervise", None)])
         parts["teacher"] = getattr(getattr(model, "teacher", None), "fingerprint", None)
         sides = {name: getattr(model, name, None) for name in ("teacher_inputs", "student_inputs")}
         parts |= {name: side for name, side in sides.items() if isinstance(side, str)}
     flat = flatten(parts)
     return {path: value for path, value in flat.items() if not _is_learning_rate(path, value)}
+
+
+def _of_kept(term: Any) -> Any:
+    """A term that the distiller made for a model: what it reads follows from it, under names that Keras may number."""
+    flat = flatten(plain(term))
+    return {path: value for path, value in flat.items() if path.split(".")[-1] not in ("teacher", "student")}
 
 
 def numbers_of(model: keras.Model) -> Flat:

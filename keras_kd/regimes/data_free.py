@@ -78,6 +78,11 @@ class DataFreeDistiller(Distiller):
         self._take_terms(self.terms)
 
     @property
+    def regime_settings(self) -> dict[str, Any]:
+        """The settings with which `Resume` identifies a training."""
+        return {"seed": self.seed, **{k: v for k, v in self._synthesizer.get_config().items() if k != "generator"}}
+
+    @property
     def _more_logs(self):
         own = getattr(self, "_synthesizer", None)
         return [*super()._more_logs, *(own.names if own is not None else [])]

@@ -60,7 +60,7 @@ def deepest_features(model: keras.Model, features: Any) -> keras.KerasTensor | N
     """The last tensor before the classifier with as many axes as `features`; None if nothing after them has."""
     operations = operations_of(model)
     classifier = max(index for index, operation in enumerate(operations) if getattr(operation, "weights", ()))
-    made = [operation.output for operation in operations[:classifier]]
+    made = [operation.output for operation in operations[:classifier] if not _is_noise(operation)]
     same = [tensor for tensor in made if _is_tensor(tensor) and len(tensor.shape) == len(features.shape)]
     return same[-1] if same and same[-1] is not features else None
 
@@ -117,6 +117,11 @@ def features_of_exit(model: keras.Model, name: str) -> str | None:
 def operations_of(model: keras.Model) -> list[Any]:
     """The operations of a Functional or Sequential model, in order."""
     return list(getattr(model, "operations", None) or model.layers)
+
+
+def _is_noise(operation: Any) -> bool:
+    """Whether an operation changes its inputs at random, in training alone."""
+    return "Dropout" in type(operation).__name__ or "Noise" in type(operation).__name__
 
 
 def _is_tensor(value: Any) -> bool:

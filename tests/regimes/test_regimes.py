@@ -286,6 +286,21 @@ def test_a_saved_self_distiller_continues(data, tmp_path, settings):
     assert_close([loaded.strip().predict(x, verbose=0)], [whole.strip().predict(x, verbose=0)])
 
 
+def test_exits_that_read_numbered_layers_resume(data, tmp_path):
+    """The deepest features have a name that Keras counts up with each model of a process."""
+
+    def trained(epochs):
+        layers = [L.Dense(8, "relu", name="first"), L.Dense(8, "relu"), L.Dropout(0.1), L.Dense(NUM_CLASSES)]
+        model = keras.Sequential([keras.Input((6,)), *layers])
+        distiller = compiled(SelfDistiller(model, exits=["first"]))
+        assert "dropout" not in distiller.kept_terms[0].teacher  # which is not the same twice
+        pipeline = kd.data.Pipeline(data, batch_size=16)
+        distiller.fit(pipeline, epochs=epochs, verbose=0, callbacks=[kd.callbacks.Resume(tmp_path)])
+        return int(distiller.optimizer.iterations)
+
+    assert (trained(1), trained(2)) == (3, 6)
+
+
 # Mutual learning
 
 
