@@ -15,8 +15,8 @@ def one_hot_loss(logits: Any) -> Any:
 
     Source: Chen et al., "Data-Free Learning of Student Networks" (DAFL), 2019, equation 2.
 
-    >>> ops.convert_to_numpy(one_hot_loss([[0.0, 0.0]])).round(4).tolist()
-    [0.6931]
+    >>> round(float(one_hot_loss([[0.0, 0.0]])[0]), 4)
+    0.6931
     """
     (logits,) = upcast(logits)
     return -ops.max(ops.log_softmax(logits, axis=-1), axis=-1)
