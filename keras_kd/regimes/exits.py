@@ -82,7 +82,8 @@ def _classify(features: Any, output: Any, name: str, deepest: Any) -> Any:
     activation = getattr(last, "activation", None)
     if isinstance(last, layers.Softmax):
         activation = keras.activations.softmax
-    return layers.Dense(output.shape[-1], activation=activation, name=f"{name}_classifier")(features)
+    own = {"dtype": getattr(last, "dtype_policy", None), "name": f"{name}_classifier"}
+    return layers.Dense(output.shape[-1], activation=activation, **own)(features)
 
 
 def _brought_to(features: Any, deepest: Any, name: str) -> Any:

@@ -356,7 +356,7 @@ def test_the_identity_is_of_inputs_order_and_augmentation(arrays):
         ({"augment": "flop"}, "Did you mean 'flip'"),
         ({"augment": {"name": "flip", "probability": 2}}, "probability"),
         ({"source": "digits"}, "Unsupported data source"),
-        ({"source": (np.zeros((3, 2)), np.zeros(4))}, r"\(3, 2\), \(4,\)"),
+        ({"source": (np.zeros((3, 2)), np.zeros(4))}, r"x \(3, 2\), y \(4,\)"),
         ({"source": (np.zeros((0, 2)),)}, "at least one"),
     ],
 )

@@ -201,7 +201,7 @@ def test_what_does_not_fit_is_named_and_nothing_is_written(
     message = str(caught.value)
     for part in parts:
         assert part in message
-    assert "\n" not in message and len(message) < 600
+    assert "\n" not in message and len(message) < 800  # it may list all losses
     assert tree(outside) == before and tree(tmp_path) == []
 
 
