@@ -57,9 +57,12 @@ class Model:
         self._lock = threading.Lock()
         self._signature = signature
         self._load()
-        self.inputs, self.outputs, self.has_signature = _named_tensors(self._interpreter, self._signature)
-        is_open = all(tensor.shape[:1] == (None,) for tensor in self._tensors())
-        self.batch_size = None if is_open else self._allocated_batch()
+        try:
+            self.inputs, self.outputs, self.has_signature = _named_tensors(self._interpreter, self._signature)
+            is_open = all(tensor.shape[:1] == (None,) for tensor in self._tensors())
+            self.batch_size = None if is_open else self._allocated_batch()
+        except (LookupError, ValueError) as error:  # names that are no text, indices without a tensor
+            raise ConfigurationError(self._cannot_load(error)) from error
 
     @property
     def content(self) -> bytes:
@@ -165,9 +168,9 @@ class Model:
             for name, content in contents.items():
                 self._interpreter.set_tensor(self.inputs[name].index, content)
             self._interpreter.invoke()
+            return {name: self._interpreter.get_tensor(tensor.index) for name, tensor in self.outputs.items()}
         except (RuntimeError, ValueError) as error:
             raise ConfigurationError(f"LiteRT cannot run {self.name}: {error}") from error
-        return {name: self._interpreter.get_tensor(tensor.index) for name, tensor in self.outputs.items()}
 
     def _resize(self, shapes: dict[str, tuple[int, ...]]) -> None:
         shapes = {self.inputs[name].index: shape for name, shape in shapes.items()}
@@ -192,12 +195,15 @@ class Model:
         try:
             self._interpreter = Interpreter(num_threads=self.num_threads, **source, **self._settings())
             self._interpreter.allocate_tensors()
+            details = self._interpreter.get_input_details()
         except (RuntimeError, ValueError) as error:
-            where = self.name if isinstance(self._file, bytes) else self._file
-            raise ConfigurationError(f"LiteRT cannot load {where}: {error}") from error
+            raise ConfigurationError(self._cannot_load(error)) from error
         self._runner = None if self._signature is None else self._runner_of(self._signature)
-        details = self._interpreter.get_input_details()
         self._shapes = {int(one["index"]): tuple(map(int, one["shape"])) for one in details}
+
+    def _cannot_load(self, error: Exception) -> str:
+        where = self.name if isinstance(self._file, bytes) else self._file
+        return f"LiteRT cannot load {where}: {error}"
 
     def _runner_of(self, signature: str) -> Any:
         """What runs another graph than the main one, which the interpreter runs itself; None for that."""
@@ -217,9 +223,10 @@ class Model:
         return (*self.inputs.values(), *self.outputs.values())
 
     def _allocated_batch(self) -> int:
-        """The first dimension of the first input in the file; 1 if it is open, or if the input is a scalar."""
+        """The first dimension of the first input in the file; 1 if it is open, a scalar, or not there."""
         details = self._interpreter.get_input_details() if self._runner is None else _details(self._runner)[0].values()
-        return int(next(iter(next(iter(details))["shape"]), 1))
+        first = next(iter(details), None)
+        return 1 if first is None else int(next(iter(first["shape"]), 1))
 
     # Inputs.
 

@@ -132,6 +132,12 @@ def test_a_file_that_is_cut_off_is_refused(pair_file):
         litert.Model(pair_file[:200])
 
 
+def test_a_name_that_is_no_text_is_refused(pair_file):
+    assert pair_file.count(b"features") > 1
+    with pytest.raises(ConfigurationError, match="LiteRT cannot load a LiteRT file in memory: 'utf-8'"):
+        litert.Model(pair_file.replace(b"features", b"feat\xffres"))
+
+
 def test_a_missing_file_and_a_wrong_number_of_threads(tmp_path, pair_file):
     with pytest.raises(ConfigurationError, match="no TFLite file.*missing.tflite.*export_tflite"):
         litert.Model(tmp_path / "missing.tflite")

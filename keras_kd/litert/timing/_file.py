@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from keras_kd.errors import ConfigurationError, explain
 from keras_kd.litert.model import Model
 from keras_kd.litert.reading import read_file
 from keras_kd.litert.timing.inputs import describe, random_inputs
@@ -34,7 +35,12 @@ class FileSubject:
         self._model = Model(self._path, num_threads=self._num_threads)
 
     def inputs(self) -> dict[str, str]:
-        self._contents = {name: self._values[tensor.index] for name, tensor in self._model.inputs.items()}
+        indices = {name: tensor.index for name, tensor in self._model.inputs.items()}
+        if not set(indices.values()) <= set(self._values):
+            received, expected = f"tensors {sorted(indices.values())}", f"tensors {sorted(self._values)}"
+            problem = f"{self._path} is damaged: LiteRT takes other inputs than the file's graph has."
+            raise ConfigurationError(explain(problem, received=received, expected=expected, fix="Export or copy it again."))
+        self._contents = {name: self._values[index] for name, index in indices.items()}
         return {name: describe(content) for name, content in self._contents.items()}
 
     def run(self) -> Any:

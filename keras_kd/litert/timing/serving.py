@@ -17,6 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
+from keras_kd.errors import ConfigurationError
+
 REPLY = "keras_kd timing: "  # begins each answer, since libraries may print before `serve` keeps them quiet
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _GRACE_SECONDS = 5
@@ -77,9 +79,14 @@ def serve(subject: Subject) -> None:
                     reply = {"seconds": time_runs(bound, **command)}
                 reply["peak_bytes"] = memory_bytes("VmHWM")
             except (Exception, SystemExit) as error:  # whatever a damaged file causes is for the parent to report
-                reply = {"error": " ".join(str(error).split()) or type(error).__name__}
+                reply = {"error": _in_a_line(error)}
         replies.write(f"{REPLY}{json.dumps(reply)}\n")
         replies.flush()
+
+
+def _in_a_line(error: BaseException) -> str:
+    kind = "" if isinstance(error, ConfigurationError) else f"{type(error).__name__}: "  # "1" says nothing of KeyError
+    return kind + " ".join(str(error).split())
 
 
 def _load(subject: Subject) -> dict[str, Any]:

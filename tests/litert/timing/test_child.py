@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from keras_kd.errors import ConfigurationError
-from keras_kd.litert.timing import FILE_SCRIPT, TimedChild, serving, time_runs
+from keras_kd.litert.timing import FILE_SCRIPT, TimedChild, _file, serving, time_runs
+from keras_kd.litert.timing._file import FileSubject
 
 SCRIPT = """
 import os, signal, sys, time
@@ -159,3 +160,18 @@ def test_the_child_ends_itself_in_time(child):
 def test_the_time_limit_is_a_positive_number(timeout_s):
     with pytest.raises(ConfigurationError, match="timeout_s"):
         TimedChild(Path(sys.executable), [], timeout_s=timeout_s)
+
+
+def test_an_error_without_words_says_its_kind(child):
+    with pytest.raises(ConfigurationError, match="^KeyError: 1$"):
+        child(load="dict()[1]")
+
+
+def test_a_file_whose_inputs_are_not_those_of_its_graph(pair_file, tmp_path, monkeypatch):
+    (tmp_path / "net.tflite").write_bytes(pair_file)
+    subject = FileSubject(str(tmp_path / "net.tflite"), 1, 1)
+    monkeypatch.setattr(_file, "random_inputs", lambda file, open_size: {})
+    subject.prepare()
+    subject.load()
+    with pytest.raises(ConfigurationError, match=r"is damaged: .*Received: tensors \[.*\]. Expected: tensors \[\]"):
+        subject.inputs()
