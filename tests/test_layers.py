@@ -18,6 +18,7 @@ LAYERS = {
     "serialization": 0,
     "svg": 0,
     "tables": 0,
+    "untracked": 0,
     "hyperparameters": 1,
     "adversaries": 1,
     "keras_private": 1,

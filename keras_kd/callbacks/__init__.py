@@ -4,7 +4,6 @@ from keras_kd.callbacks.adaptive import AdaptiveAlpha, ProgressLearningRate
 from keras_kd.callbacks.hyperparameters import AlphaDecay, TemperatureDecay
 from keras_kd.callbacks.resume import Resume
 from keras_kd.callbacks.rules import DynamicWeightAverage, EqualParts, GapToTeacher
-from keras_kd.callbacks.save_route import SaveRoute
 from keras_kd.callbacks.snapshots import Snapshots
 from keras_kd.callbacks.tflite_export import TFLiteExport
 
@@ -16,7 +15,6 @@ __all__ = [
     "GapToTeacher",
     "ProgressLearningRate",
     "Resume",
-    "SaveRoute",
     "Snapshots",
     "TFLiteExport",
     "TemperatureDecay",

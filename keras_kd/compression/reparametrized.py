@@ -15,6 +15,7 @@ from keras_kd.features.paths import layers_by_path
 from keras_kd.serialization import deserialize, register, serialize
 from keras_kd.surgery.overlay import Overlay
 from keras_kd.surgery.weights import weights_by_name
+from keras_kd.untracked import Untracked
 
 
 @register
@@ -45,10 +46,10 @@ class Reparametrized(keras.layers.Wrapper):
         if not layer.built:
             layer.build_from_config(self._inner_build_config)
         self.reparametrizations = {name: weights[name] for name in sorted(weights)}
-        self._trained = _Untracked(weights_by_name(layer))
+        self._trained = Untracked(weights_by_name(layer))
         for name, function in self.reparametrizations.items():
             if not function.built:
-                function.build(tuple(self._trained.values[name].shape))
+                function.build(tuple(self._trained.value[name].shape))
         self.inside = dict(inside or {})
         self.supports_masking = True
         self.built = True
@@ -63,7 +64,7 @@ class Reparametrized(keras.layers.Wrapper):
         self.built = True
 
     def call(self, *args, training=False, **kwargs):
-        trained = self._trained.values
+        trained = self._trained.value
         mapping = [
             (trained[name], function(ops.convert_to_tensor(trained[name]), training=bool(training)))
             for name, function in self.reparametrizations.items()
@@ -89,7 +90,7 @@ class Reparametrized(keras.layers.Wrapper):
     def start(self) -> None:
         """Sets the initial state of the functions from the weights' values."""
         for name, function in self.reparametrizations.items():
-            function.start(ops.convert_to_numpy(self._trained.values[name]))
+            function.start(ops.convert_to_numpy(self._trained.value[name]))
 
     def compute_mask(self, inputs, previous_mask=None):
         """The layer inside has already set the masks of its outputs."""
@@ -97,7 +98,7 @@ class Reparametrized(keras.layers.Wrapper):
 
     def effective_weights(self) -> dict[str, Any]:
         """The values on which the layer runs in place of its own weights, by name, as tensors."""
-        trained = self._trained.values
+        trained = self._trained.value
         return {
             name: function(ops.convert_to_tensor(trained[name]), training=False)
             for name, function in self.reparametrizations.items()
@@ -117,10 +118,3 @@ class Reparametrized(keras.layers.Wrapper):
         weights = {name: deserialize(function) for name, function in config.pop("weights").items()}
         inside = {path: deserialize(value) for path, value in config.pop("inside", {}).items()}
         return cls(layer, weights, inside=inside, **config)
-
-
-class _Untracked:
-    """Hides variables from Keras, which would list them a second time as this layer's own."""
-
-    def __init__(self, values: dict[str, Any]):
-        self.values = values

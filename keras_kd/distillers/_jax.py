@@ -14,6 +14,7 @@ import keras
 from keras_kd.errors import ConfigurationError, TeacherError, explain
 from keras_kd.features.tracing import trace
 from keras_kd.keras_private import all_layers, clear_losses, compiled_loss, compiled_metrics
+from keras_kd.untracked import Untracked
 
 State = tuple[list[Any], list[Any], list[Any], list[Any]]
 
@@ -43,7 +44,7 @@ class TrainingStep:
     def make_train_function(self, force=False):
         if self.train_function is None or force:
             super().make_train_function(force=True)
-            self._passed_in = _PassedIn(self.frozen_state)
+            self._passed_in = Untracked(self.frozen_state)
             self.train_function = _with_frozen_state(self, self.train_function)
 
     def attach_state(self, state, iterator):
@@ -77,7 +78,7 @@ class TrainingStep:
         frozen, data = (data.frozen, data.data) if isinstance(data, FedBatch) else ([], data)
         batch = self.prepare_batch(data)
         self._check_labels_are_known(batch)
-        passed_in = _pairs(self._passed_in.variables, frozen) if frozen else []
+        passed_in = _pairs(self._passed_in.value, frozen) if frozen else []
         fixed = [
             *passed_in,
             *_pairs(self.non_trainable_variables, non_trainable),
@@ -171,13 +172,6 @@ class TrainingStep:
             )
 
 
-class _PassedIn:
-    """Hides variables from Keras: a model would track and save those in a plain list attribute."""
-
-    def __init__(self, variables: list[Any]):
-        self.variables = variables
-
-
 class _Scope(keras.StatelessScope):
     """A scope that records in `unknown` the variables that are read without a value passed in.
 
@@ -243,7 +237,7 @@ def _with_frozen_state(distiller: Any, function: Callable[..., Any]) -> Callable
     are restored.
     """
 
-    frozen, trace = distiller._passed_in.variables, object()
+    frozen, trace = distiller._passed_in.value, object()
     _place(frozen)
 
     def train_function(state: State, iterator: Iterator[Any]) -> tuple[Any, State]:

@@ -24,6 +24,7 @@ from keras_kd.hyperparameters import DEFAULT_ALPHA, DEFAULT_TEMPERATURE, Hyperpa
 from keras_kd.losses import get as get_loss
 from keras_kd.serialization import deserialize, register, serialize
 from keras_kd.teachers import AbsentTeacher, as_teacher, check_fingerprint
+from keras_kd.untracked import Untracked
 
 _ALPHA_HINT = "Alpha is the weight of the TEACHER; student_loss_weight of keras.distillation is 1 - alpha."
 
@@ -181,7 +182,7 @@ class Distiller(StepContract, Attack, KerasMethods, checks.training_step(), kera
         checks.check_can_learn(self.student, self.teacher)
         if settings.get("jit_compile") is True and not self.teacher.supports_jit:
             raise ConfigurationError("jit_compile=True, but the teacher has layers that XLA cannot compile.")
-        self._compiled_loss = _Untracked(loss)
+        self._compiled_loss = Untracked(loss)
         if self._student_is_known:
             self._follow_the_loss()
         super().compile(optimizer=optimizer, loss=loss, **settings)
@@ -276,10 +277,3 @@ class Distiller(StepContract, Attack, KerasMethods, checks.training_step(), kera
         )
         tapped = {**teacher_taps, **student_taps} if self.teacher.reads_student else student_taps
         return tuple(teacher_taps), tuple(find_place(self.student, path) for path in tapped)
-
-
-class _Untracked:
-    """Holds the argument `loss`: Keras would wrap a dict or list that is a plain attribute."""
-
-    def __init__(self, value):
-        self.value = value

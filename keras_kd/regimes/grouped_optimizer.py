@@ -9,6 +9,7 @@ import keras
 
 from keras_kd.errors import ConfigurationError, explain
 from keras_kd.serialization import deserialize, register, serialize
+from keras_kd.untracked import Untracked
 
 Groups = Callable[[], Sequence[Sequence[Any]]]
 
@@ -30,7 +31,7 @@ class GroupedOptimizer(keras.optimizers.Optimizer):
 
     def __init__(self, optimizers: Sequence[Any], groups: Groups | None = None, name: str = "grouped_optimizer"):
         super().__init__(learning_rate=0.0, name=name)
-        self._inner = _Untracked([_checked(optimizer) for optimizer in optimizers])
+        self._inner = Untracked([_checked(optimizer) for optimizer in optimizers])
         if len({id(optimizer) for optimizer in self.optimizers}) < len(self.optimizers):
             raise ConfigurationError(
                 explain(
@@ -40,17 +41,17 @@ class GroupedOptimizer(keras.optimizers.Optimizer):
                 )
             )
         self.groups = groups
-        self._built_for = _Untracked([])
+        self._built_for = Untracked([])
 
     @property
     def optimizers(self) -> list[keras.optimizers.Optimizer]:
         """The optimizers, in the order of their groups."""
-        return self._inner.values
+        return self._inner.value
 
     def build(self, variables):
         if self.built:
             return
-        self._built_for.values = list(variables)
+        self._built_for.value = list(variables)
         for optimizer, own in zip(self.optimizers, self._by_optimizer(variables), strict=True):
             optimizer.build([variable for _, variable in own])
         super().build(variables)
@@ -69,7 +70,7 @@ class GroupedOptimizer(keras.optimizers.Optimizer):
         return [*super().variables, *(one for optimizer in self.optimizers for one in optimizer.variables)]
 
     def apply(self, grads, trainable_variables=None):
-        variables = self._built_for.values if trainable_variables is None else list(trainable_variables)
+        variables = self._built_for.value if trainable_variables is None else list(trainable_variables)
         if not self.built:
             self.build(variables)
         grads = list(grads)
@@ -120,10 +121,3 @@ def _checked(optimizer: Any) -> keras.optimizers.Optimizer:
             )
         )
     return optimizer
-
-
-class _Untracked:
-    """Hides optimizers and numbers from TensorFlow's tracking, which `variables` replaces."""
-
-    def __init__(self, values: list[Any]):
-        self.values = values

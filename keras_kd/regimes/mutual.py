@@ -17,6 +17,7 @@ from keras_kd.regimes.peers import ENSEMBLE, gated, joined, unique_names
 from keras_kd.regimes.same_labels import Pair, PairedTerms, SameLabels
 from keras_kd.serialization import deserialize, register
 from keras_kd.teachers.own_outputs import OwnOutputs
+from keras_kd.untracked import Untracked
 
 TEMPERATURES = {"dml": 1.0, "kdcl": 2.0, "one": 3.0}
 
@@ -90,7 +91,7 @@ class MutualDistiller(SameLabels):
             name=name,
         )
         self.method, self.rule = method, rule
-        self._peers = _Untracked(None if is_loaded else dict(zip(names_of(peers), peers, strict=True)))
+        self._peers = Untracked(None if is_loaded else dict(zip(names_of(peers), peers, strict=True)))
 
     @property
     def peers(self) -> dict[str, keras.Model]:
@@ -202,13 +203,6 @@ def _check_names(given: dict[str, Any], peers: dict[str, Any]) -> None:
                 expected=f"one for each of {', '.join(peers)}",
             )
         )
-
-
-class _Untracked:
-    """Hides models from Keras, which would list their layers a second time."""
-
-    def __init__(self, value: Any):
-        self.value = value
 
 
 def _pairs(names: Sequence[str], method: str) -> list[Pair]:

@@ -15,6 +15,7 @@ from keras_kd.regimes.exits import MAIN
 from keras_kd.regimes.same_labels import SameLabels
 from keras_kd.regimes.self_teaching import Exits, SelfTeaching, registry
 from keras_kd.serialization import deserialize, register, serialize
+from keras_kd.untracked import Untracked
 
 
 @register
@@ -85,7 +86,7 @@ class SelfDistiller(SameLabels):
             name=name,
         )
         self._way = way
-        self._model = _Untracked(model if prepared.student is not model else None)
+        self._model = Untracked(model if prepared.student is not model else None)
 
     def strip(self, *, exits: bool = False) -> keras.Model:
         """The trained model, without what only helped to train it.
@@ -132,10 +133,3 @@ def _way(exits: Any, teacher: Any, settings: dict[str, Any]) -> SelfTeaching:
     if exits is not None:
         return registry.get({"name": "exits", "layers": exits, **settings})
     return registry.get({"name": teacher, **settings})
-
-
-class _Untracked:
-    """Hides a model from Keras, which would list its layers a second time."""
-
-    def __init__(self, value: Any):
-        self.value = value

@@ -12,6 +12,7 @@ from keras_kd.features import ModelOutputs, find_heads, find_place, forward, inn
 from keras_kd.hyperparameters import Hyperparameter
 from keras_kd.surgery.overlay import Overlay
 from keras_kd.teachers.base import Batch, Teacher
+from keras_kd.untracked import Untracked
 
 
 def decay_at(step: Any, decay: Any) -> Any:
@@ -35,8 +36,8 @@ class OtherWeights(keras.layers.Layer):
 
     def __init__(self, model: keras.Model, **options: Any):
         super().__init__(**{"trainable": False, "dtype": "float32", "autocast": False} | options)
-        self._own = _Untracked([weight for weight in model.weights if keras.backend.is_float_dtype(weight.dtype)])
-        self._others = _Untracked([self._copy(index, weight) for index, weight in enumerate(self._own.values)])
+        self._own = Untracked([weight for weight in model.weights if keras.backend.is_float_dtype(weight.dtype)])
+        self._others = Untracked([self._copy(index, weight) for index, weight in enumerate(self._own.value)])
         self.built = True
 
     def _copy(self, index: int, weight: Any) -> Any:
@@ -53,7 +54,7 @@ class OtherWeights(keras.layers.Layer):
     @property
     def pairs(self) -> list[tuple[Any, Any]]:
         """Each weight of the model with its second value."""
-        return list(zip(self._own.values, self._others.values, strict=True))
+        return list(zip(self._own.value, self._others.value, strict=True))
 
     def assign(self, function: Any) -> None:
         """Sets each second value to `function(second value, weight)`."""
@@ -153,10 +154,3 @@ class EarlierWeights(_SameModel):
     @property
     def fingerprint(self) -> str:
         return f"earlier weights, every {self.steps_per_epoch} steps"
-
-
-class _Untracked:
-    """Hides variables from Keras, which would list those of the model as this layer's."""
-
-    def __init__(self, values: list[Any]):
-        self.values = values

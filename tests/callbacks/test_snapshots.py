@@ -69,7 +69,7 @@ def test_each_snapshot_has_the_weights_of_the_end_of_its_cycle(kind, tmp_path):
     model, keep, snapshots = make(kind), Keep(), Snapshots(tmp_path / "new", every_epochs=2)
     optimizer = model.optimizer
     fit(model, keep, snapshots, epochs=7)
-    assert names(tmp_path / "new") == [f"snapshot-{number}.keras" for number in (1, 2, 3)]
+    assert names(tmp_path / "new") == [f"epoch-000{number}.keras" for number in (2, 4, 6)]
     for path, weights in zip(snapshots.paths, keep.weights[1::2], strict=True):
         loaded = keras.models.load_model(path)
         assert_same(loaded.get_weights(), weights)
@@ -104,20 +104,20 @@ def test_a_kill_while_a_file_is_written(tmp_path, monkeypatch):
         patch.setattr(keras.Sequential, "save", killed)
         fit(make(), Snapshots(tmp_path, every_epochs=1))
     assert names(tmp_path) == []
-    (tmp_path / ".partial-0-snapshot-1.keras").write_bytes(b"half a file, and no time to remove it")
+    (tmp_path / ".partial-0-epoch-0001.keras").write_bytes(b"half a file, and no time to remove it")
     fit(make(), Snapshots(tmp_path, every_epochs=1), epochs=1)
-    assert names(tmp_path) == ["snapshot-1.keras"]
+    assert names(tmp_path) == ["epoch-0001.keras"]
 
 
 def test_a_shorter_training_does_not_leave_the_snapshots_of_a_longer_one(tmp_path):
     (tmp_path / "best.keras").write_text("mine")
     fit(make(), Snapshots(tmp_path, every_epochs=2))
     fit(make(), Snapshots(tmp_path, every_epochs=2), epochs=2)
-    assert names(tmp_path) == ["best.keras", "snapshot-1.keras"]
+    assert names(tmp_path) == ["best.keras", "epoch-0002.keras"]
 
 
 def test_missing_snapshots_are_reported(tmp_path):
-    with pytest.warns(Notice, match=r"after 2 cycles, but .* lacks the snapshots \[1, 2\]"):
+    with pytest.warns(Notice, match=r"after epoch 2, but .* lacks the snapshots of the epochs \[1, 2\]"):
         fit(make(), Snapshots(tmp_path, every_epochs=1), epochs=3, initial_epoch=2)
 
 

@@ -39,7 +39,9 @@ class FileSubject:
         if not set(indices.values()) <= set(self._values):
             received, expected = f"tensors {sorted(indices.values())}", f"tensors {sorted(self._values)}"
             problem = f"{self._path} is damaged: LiteRT takes other inputs than the file's graph has."
-            raise ConfigurationError(explain(problem, received=received, expected=expected, fix="Export or copy it again."))
+            raise ConfigurationError(
+                explain(problem, received=received, expected=expected, fix="Export or copy it again.")
+            )
         self._contents = {name: self._values[index] for name, index in indices.items()}
         return {name: describe(content) for name, content in self._contents.items()}
 

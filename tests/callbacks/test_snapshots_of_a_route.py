@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import keras_kd as kd
-from keras_kd.callbacks import Resume, SaveRoute
+from keras_kd.callbacks import Resume, Snapshots
 from keras_kd.errors import ConfigurationError
 
 X = np.random.default_rng(0).normal(size=(12, 3)).astype("float32")
@@ -39,7 +39,7 @@ def names(save):
 
 
 def test_every_few_epochs_and_at_the_end(tmp_path):
-    save, weights = SaveRoute(tmp_path / "new", every_epochs=3), Weights()
+    save, weights = Snapshots(tmp_path / "new", every_epochs=3, last=True), Weights()
     fit(save, weights)
     assert names(save) == [f"epoch-000{number}.keras" for number in (3, 6, 7)]
     for path in save.paths:
@@ -50,8 +50,19 @@ def test_every_few_epochs_and_at_the_end(tmp_path):
     assert len(names(save)) == 2
 
 
+def test_a_longer_training_leaves_out_the_end_of_a_shorter_one(tmp_path):
+    for settings in ({"every_epochs": 3}, {"every_drop": 0.5}):
+        whole = Snapshots(tmp_path / "whole", last=True, **settings)
+        fit(whole, epochs=8)
+        for epochs in (4, 8):
+            save = Snapshots(tmp_path / "parts", last=True, **settings)
+            fit(save, Resume(tmp_path / "state", every_seconds=0, keep_finished=True), epochs=epochs)
+        assert names(save) == names(whole)
+        Resume(tmp_path / "state").clear()
+
+
 def test_by_the_fall_of_the_loss(tmp_path):
-    save = SaveRoute(tmp_path, every_drop=0.5)
+    save = Snapshots(tmp_path, every_drop=0.5, last=True)
     losses = fit(save, epochs=12).history["loss"]
     expected, last = [], np.inf
     for number, loss in enumerate(losses, start=1):
@@ -68,7 +79,7 @@ def test_nothing_is_left_of_a_failed_save(tmp_path, monkeypatch):
 
     monkeypatch.setattr(keras.Sequential, "save", fail)
     with pytest.raises(RuntimeError, match="killed"):
-        fit(SaveRoute(tmp_path, every_epochs=1))
+        fit(Snapshots(tmp_path, every_epochs=1, last=True))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -83,11 +94,15 @@ class KillAt(keras.callbacks.Callback):
 
 
 def test_a_resumed_training_has_the_same_route(tmp_path):
-    unbroken = SaveRoute(tmp_path / "one", every_drop=0.5)
+    unbroken = Snapshots(tmp_path / "one", every_drop=0.5, last=True)
     fit(unbroken)
     with pytest.raises(Killed):
-        fit(SaveRoute(tmp_path / "other", every_drop=0.5), KillAt(), Resume(tmp_path / "state", every_seconds=0))
-    resumed = SaveRoute(tmp_path / "other", every_drop=0.5)
+        fit(
+            Snapshots(tmp_path / "other", every_drop=0.5, last=True),
+            KillAt(),
+            Resume(tmp_path / "state", every_seconds=0),
+        )
+    resumed = Snapshots(tmp_path / "other", every_drop=0.5, last=True)
     fit(resumed, Resume(tmp_path / "state", every_seconds=0))
     assert names(resumed) == names(unbroken)
     for one, other in zip(resumed.paths, unbroken.paths, strict=True):
@@ -99,7 +114,7 @@ def test_a_resumed_training_has_the_same_route(tmp_path):
 def test_the_student_of_a_distiller_is_saved(tmp_path):
     distiller = kd.Distiller(make_model(), make_model(), losses="output_regression")
     distiller.compile("sgd", loss="mse", run_eagerly=True)
-    save = SaveRoute(tmp_path, every_epochs=5)
+    save = Snapshots(tmp_path, every_epochs=5, last=True)
     fit(save, model=distiller, epochs=1)
     assert isinstance(keras.models.load_model(save.paths[0], compile=False), keras.Sequential)
 
@@ -109,9 +124,9 @@ def test_the_student_of_a_distiller_is_saved(tmp_path):
 )
 def test_settings(tmp_path, settings):
     with pytest.raises(ConfigurationError):
-        SaveRoute(tmp_path, **settings)
+        Snapshots(tmp_path, **settings)
 
 
 def test_a_missing_value_is_named(tmp_path):
     with pytest.raises(ConfigurationError, match="'val_loss'.*'loss'"):
-        fit(SaveRoute(tmp_path, every_drop=0.1, monitor="val_loss"))
+        fit(Snapshots(tmp_path, every_drop=0.1, monitor="val_loss"))
