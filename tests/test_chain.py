@@ -1,5 +1,6 @@
 """Chains against manual trainings, soft targets in float64 NumPy, and kills during training."""
 
+import dataclasses
 import itertools
 import json
 import os
@@ -14,6 +15,7 @@ import tensorflow as tf
 import keras_kd as kd
 from keras_kd import files
 from keras_kd.chain import Chain, TrainingRecord, born_again, distill_chain, training
+from keras_kd.chain.settings import Settings, plain
 from keras_kd.data import Pipeline
 from keras_kd.errors import ConfigurationError, Notice, TeacherError
 from keras_kd.locks import locked
@@ -23,6 +25,19 @@ from keras_kd.teachers import FrozenTeacher, fingerprint
 layers = keras.layers
 EPOCHS = 2
 HINT = ("soft_targets", {"name": "hint", "teacher": "features", "student": "features"})
+SETTINGS = Settings(
+    optimizer="adam",
+    loss=None,
+    metrics=None,
+    compile={},
+    alpha=0.5,
+    temperature=4.0,
+    losses=None,
+    guidance="",
+    drop=0.0,
+    batch_size=None,
+    seed=0,
+)
 # So few steps run faster eagerly than compiled.
 QUIET = {"compile": {"run_eagerly": True}, "progress": False}
 
@@ -217,6 +232,23 @@ def test_each_training_has_new_losses(teacher, make, data):
     with pytest.warns(Notice):
         chain = distill_chain(models, data, epochs=1, losses=[hint], **QUIET)
     assert not hint.built and all(record.history["hint_features"][0] > 0 for record in chain.trainings)
+
+
+def test_the_trained_layers_of_a_loss_keep_their_weights(teacher, make, data):
+    """A config has no weights; two losses that differ in them alone are two settings."""
+    classifiers = [keras.layers.Dense(3) for _ in range(2)]
+    for number, classifier in enumerate(classifiers):
+        classifier.build((None, 8))
+        classifier.kernel.assign(np.full((8, 3), 0.1 * (number + 1)))
+    losses = [
+        kd.losses.Weighted(kd.losses.SoftmaxRegression(one, teacher="features", student="features"), 2.0)
+        for one in classifiers
+    ]
+    (new,) = dataclasses.replace(SETTINGS, losses=[losses[1]]).new_losses()
+    assert new is not losses[1]
+    np.testing.assert_array_equal(new.trained_layers[0].get_weights()[0], np.full((8, 3), 0.2, "float32"))
+    one, other = (plain(loss) for loss in losses)
+    assert one[0] == other[0] and one != other and one == plain(losses[0])
 
 
 def test_each_training_has_a_new_optimizer_and_metrics(teacher, make, data):

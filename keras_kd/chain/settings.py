@@ -51,7 +51,7 @@ class Settings:
     def new_losses(self) -> list[Any] | None:
         """The distillation terms; those that may have weights as new objects."""
         losses = self.losses if isinstance(self.losses, (list, tuple)) else [self.losses]
-        new = [copy_of(loss) if isinstance(loss, DistillationLoss) else loss for loss in losses]
+        new = [_new_loss(loss) if isinstance(loss, DistillationLoss) else loss for loss in losses]
         return None if self.losses is None else new
 
     def described(self) -> dict[str, Any]:
@@ -64,6 +64,13 @@ class Settings:
 def copy_of(value: Any) -> Any:
     """A new object with the same settings; names and functions unchanged."""
     return deserialize(serialize(value)) if hasattr(value, "get_config") else value
+
+
+def _new_loss(loss: DistillationLoss) -> DistillationLoss:
+    new = copy_of(loss)
+    for own, given in zip(new.trained_layers, loss.trained_layers, strict=True):
+        own.set_weights(given.get_weights())
+    return new
 
 
 def _new_optimizer(optimizer: Any) -> keras.optimizers.Optimizer:
@@ -86,6 +93,9 @@ def plain(value: Any, inside: tuple[Any, ...] = ()) -> Any:
     def parts(values: Iterable[Any]) -> list[Any]:
         return [plain(part, (*inside, value)) for part in values]
 
+    if isinstance(value, DistillationLoss):
+        trained = [weight for layer in value.trained_layers for weight in layer.get_weights()]
+        return [_without_names(serialize(value)), digest_of_arrays(trained)]
     if hasattr(value, "get_config"):
         return _without_names(serialize(value))
     if isinstance(value, functools.partial):

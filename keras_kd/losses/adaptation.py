@@ -14,7 +14,7 @@ from keras_kd.losses.feature_maps import check_feature_maps
 from keras_kd.losses.numerics import l2_normalize, safe_sqrt, upcast
 from keras_kd.losses.reconstruction import NUM_LAYERS, AutoEncoder, reconstruction
 from keras_kd.losses.reduction import expand_like, refuse_padding
-from keras_kd.losses.trained import fixed_copy
+from keras_kd.losses.trained import fixed_copy, unset
 from keras_kd.serialization import deserialize, serialize
 
 
@@ -134,6 +134,10 @@ class KnowledgeAdaptation(DistillationLoss):
             return None
         return "auto-encoder to a code of " + "x".join(map(str, self._code_shape[1:]))
 
+    @property
+    def trained_layers(self):
+        return [] if self.learns_code else [self._autoencoder]
+
     def call(self, teacher, student, context):
         if context.mask is not None:
             refuse_padding(self.name, context.mask, "convolutions over the map")
@@ -164,7 +168,7 @@ class KnowledgeAdaptation(DistillationLoss):
 
     @classmethod
     def from_config(cls, config):
-        return cls(**{**config, "autoencoder": deserialize(config["autoencoder"])})
+        return unset(cls(**{**config, "autoencoder": deserialize(config["autoencoder"])}))
 
 
 def _code_shape(autoencoder: AutoEncoder, shape: Any) -> tuple:

@@ -171,6 +171,12 @@ class DistillationLoss(keras.distillation.DistillationLoss, keras.layers.Layer):
             found += value.hyperparameters if isinstance(value, DistillationLoss) else []
         return found
 
+    @property
+    def trained_layers(self) -> list[keras.layers.Layer]:
+        """Layers that were trained before and stay fixed. Their weights are not part of the config."""
+        losses = [value for value in vars(self).values() if isinstance(value, DistillationLoss)]
+        return [layer for loss in losses for layer in loss.trained_layers]
+
     def call(self, teacher: Any, student: Any, context: Context) -> Any:
         """The loss of each example, `[batch, ...]`, or a scalar, which is refused under weights or a mask.
 

@@ -15,6 +15,7 @@ from keras_kd.losses.base import DistillationLoss, registry
 from keras_kd.losses.feature_maps import check_feature_maps, pool_to_smallest
 from keras_kd.losses.numerics import flatten, l2_normalize, upcast
 from keras_kd.losses.reduction import refuse_padding
+from keras_kd.losses.trained import fixed_copy, unset
 from keras_kd.serialization import deserialize, register, serialize
 
 SLOPE = 0.1  # of the leaky ReLUs, for negative inputs
@@ -168,7 +169,7 @@ class FactorTransfer(DistillationLoss):
         self.rate = _checked_rate(rate, paraphraser)
         self.power = check_choice("power", power, (1, 2))
         self.reconstruction_weight = check_number("reconstruction_weight", reconstruction_weight, at_least=0.0)
-        self._paraphraser = _fixed_copy(paraphraser) if self.is_fitted else Paraphraser(rate=self.rate)
+        self._paraphraser = fixed_copy(paraphraser, "paraphraser") if self.is_fitted else Paraphraser(rate=self.rate)
 
     def build(self, teacher_shape, student_shape):
         self._check(tuple(teacher_shape), tuple(student_shape))
@@ -178,6 +179,10 @@ class FactorTransfer(DistillationLoss):
         factor = factor_channels(teacher_shape[-1], self.rate)
         channels = student_shape[-1]
         self._translator = _convolutions("translator", channels, (channels, factor, factor))
+
+    @property
+    def trained_layers(self):
+        return [self._paraphraser] if self.is_fitted else []
 
     def call(self, teacher, student, context):
         if context.mask is not None:
@@ -219,11 +224,7 @@ class FactorTransfer(DistillationLoss):
 
     @classmethod
     def from_config(cls, config):
-        loss = cls(**{**config, "paraphraser": deserialize(config["paraphraser"])})
-        if loss.is_fitted:  # a config has no weights: without those of a file, every value is NaN rather than wrong
-            for weight in loss._paraphraser.weights:
-                weight.assign(ops.full(weight.shape, math.nan))
-        return loss
+        return unset(cls(**{**config, "paraphraser": deserialize(config["paraphraser"])}))
 
 
 def _checked_rate(rate: float | None, paraphraser: Any) -> float:
@@ -245,13 +246,3 @@ def _checked_rate(rate: float | None, paraphraser: Any) -> float:
             explain("'rate' contradicts the paraphraser.", received=rate, expected=f"{paraphraser.rate}, or None")
         )
     return paraphraser.rate
-
-
-def _fixed_copy(paraphraser: Paraphraser) -> Paraphraser:
-    """A copy that is not trained, so that the user's own stays as it is."""
-    copy = Paraphraser(rate=paraphraser.rate, name=paraphraser.name)
-    copy.build((None, None, None, paraphraser.encoder[0].kernel.shape[2]))
-    copy.built = True
-    copy.set_weights(paraphraser.get_weights())
-    copy.trainable = False
-    return copy

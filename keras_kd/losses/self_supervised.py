@@ -11,7 +11,7 @@ from keras_kd.errors import ConfigurationError, check_number, explain
 from keras_kd.features.projectors import published_uniform
 from keras_kd.losses.base import DistillationLoss, registry
 from keras_kd.losses.numerics import l2_normalize, non_negative, upcast
-from keras_kd.losses.trained import fixed_copy
+from keras_kd.losses.trained import fixed_copy, unset
 from keras_kd.serialization import deserialize, serialize
 
 EXCLUDED = -1e30  # a logit whose probability is exactly 0, and finite
@@ -150,6 +150,10 @@ class SelfSupervisedKD(DistillationLoss):
             self._teacher_head = _head(teacher_shape)
         self._student_head = _head(student_shape)
 
+    @property
+    def trained_layers(self):
+        return [] if self.learns_teacher_head else self._teacher_head
+
     def call(self, teacher, student, context):
         teacher, student = upcast(teacher, student)
         teacher, student = _apply(self._teacher_head, teacher), _apply(self._student_head, student)
@@ -184,7 +188,7 @@ class SelfSupervisedKD(DistillationLoss):
 
     @classmethod
     def from_config(cls, config):
-        return cls(**{**config, "teacher_head": deserialize(config["teacher_head"])})
+        return unset(cls(**{**config, "teacher_head": deserialize(config["teacher_head"])}))
 
 
 def _head(shape: Any) -> list[layers.Layer]:

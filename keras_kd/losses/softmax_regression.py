@@ -149,6 +149,10 @@ class SoftmaxRegression(DistillationLoss):
     def projection(self):
         return None if self._project is None else describe_projectors([self._project])
 
+    @property
+    def trained_layers(self):
+        return [self._classifier]
+
     def call(self, teacher, student, context):
         included = context.included(student)
         if len(teacher.shape) > 2:

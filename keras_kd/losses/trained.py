@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import keras
+from keras import ops
 
 from keras_kd.errors import ConfigurationError, explain
 
@@ -30,3 +32,11 @@ def fixed_copy(layer: Any, name: str) -> keras.layers.Layer:
     copy.set_weights(layer.get_weights())
     copy.trainable = False
     return copy
+
+
+def unset(loss: Any) -> Any:
+    """The loss, whose values are NaN, rather than wrong, until the weights of its trained layers are loaded or set."""
+    for layer in loss.trained_layers:
+        for weight in layer.weights:
+            weight.assign(ops.full(weight.shape, math.nan))
+    return loss

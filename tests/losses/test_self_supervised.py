@@ -130,6 +130,7 @@ def test_a_trained_head_of_the_teacher_stays_fixed():
     mine = np.maximum(student @ first + bias, 0) @ second + other
     assert value == pytest.approx(paper(views, mine)[0], rel=1e-3)
     again = deserialize(serialize(loss))
+    assert np.isnan(float(again(teacher, student)))  # until the weights are loaded
     again.set_weights(loss.get_weights())
     assert float(again(teacher, student)) == pytest.approx(value, rel=1e-6)
 
