@@ -149,7 +149,7 @@ class Pipeline(DataAdapter):
         """The same order and the same views, of one of the named inputs alone: for a training without the other side.
 
         Raises:
-            ConfigurationError: there is no input of this name.
+            ConfigurationError: no input has this name.
         """
         other = self._copy()
         other.only_side, other._augmenter = name, self._augmenter.of_side(name)

@@ -60,9 +60,9 @@ def singular_vectors(features: Any, num_vectors: int) -> tuple[Any, Any]:
 
         dv_i = sum over j with different eigenvalues of v_j (v_j . dG v_i) / (e_i - e_j)
 
-    Where two eigenvalues are equal (closer than 1e-5 of the largest), the two vectors are any basis of their plane,
-    and there is no derivative: that part is 0, so the gradient is finite. The values have no gradient. A direction of
-    singular value 0 (at most 0.003 of the largest) is a vector of zeros, without a gradient.
+    Two vectors of equal eigenvalues (closer than 1e-5 of the largest) are any basis of their plane; their part of the
+    derivative, which is not defined, is taken as 0, so the gradient is finite. The values have no gradient. A direction
+    of singular value 0 (at most 0.003 of the largest) is a vector of zeros, without a gradient.
 
     Args:
         features: `[batch, ..., channels]`; the axes between are positions.

@@ -21,7 +21,8 @@ def image_model(width):
     x = L.BatchNormalization(name="norm")(x)
     x = L.ReLU(name="relu")(x)
     x = L.Conv2D(width, 3, strides=2, padding="same", activation="relu", name="second")(x)
-    x = L.GlobalAveragePooling2D(name="pool")(x)
+    x = L.Reshape((9, width), name="views")(x)
+    x = L.GlobalAveragePooling1D(name="pool")(x)
     return keras.Model(inputs, L.Dense(NUM_CLASSES, name="head")(x))
 
 
@@ -35,7 +36,8 @@ def token_model(width):
 
 
 def image_terms(teacher):
-    maps, vector, pair = ({"teacher": n, "student": n} for n in ("relu", "pool", ["relu", "second"]))
+    names = ("relu", "pool", "views", ["relu", "second"])
+    maps, vector, views, pair = ({"teacher": name, "student": name} for name in names)
     entries = {"teacher": ["norm"], "student": ["norm"]}
     decay = kd.schedules.Cosine(1.0, 0.0, steps=10)
     return [
@@ -62,6 +64,12 @@ def image_terms(teacher):
         losses.ActivationBoundaries(**entries),
         losses.FactorTransfer(**maps),
         losses.SoftmaxRegression(teacher.get_layer("head"), student="relu"),
+        losses.ChannelWiseKD(**maps),
+        losses.SingularValueKD(**pair),
+        losses.PrimeAwareKD(losses.Hint(name="weighted_by_variance", **maps)),
+        losses.KnowledgeAdaptation(**maps),
+        losses.AffinityKD(**maps),
+        losses.SelfSupervisedKD(**views),
         keras.distillation.LogitsDistillation(temperature=2.0, loss=keras.losses.KLDivergence()),
         keras.losses.LogCosh(),
         keras.losses.mean_absolute_error,
