@@ -72,7 +72,7 @@ def robustness(
     """Measures the accuracy of a classifier on clean examples and under white-box attacks.
 
     The result is an upper bound of the accuracy under the best attack: a model may withstand these attacks because its
-    gradients are uninformative. Another attack, such as the AutoAttack of a library, can be passed as a function.
+    gradients are uninformative. Another attack, such as the AutoPGD of a library, can be passed as a function.
 
     Args:
         model: a Keras model that ends in logits or a softmax, a distiller (its student is measured), or a runner.
