@@ -36,9 +36,9 @@ class DataFreeDistiller(Distiller):
     terms train the student on these images, which have no gradient there. The noise depends on `seed` and the
     optimizer's step alone, so a resumed training repeats it. The logs contain the losses of the synthesizer.
 
-    A synthesizer with several `student_steps` takes a step in one of so many: its optimizer accumulates gradients, which
-    are zero in the other steps, where its loss in the logs is 0. In its step, that loss is multiplied by their number,
-    so the logs are means over the generator's steps.
+    A synthesizer with several `student_steps` takes a step in one of so many: its optimizer accumulates gradients that
+    are zero in the other steps. There its loss in the logs is 0; in its own step, the loss is multiplied by their
+    number, so the logs are means over the steps of the generator.
 
     Sources: Chen et al., "Data-Free Learning of Student Networks", 2019; Micaelli & Storkey, "Zero-shot Knowledge
     Transfer via Adversarial Belief Matching", 2019.
