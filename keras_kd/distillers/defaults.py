@@ -126,6 +126,24 @@ class DefaultTerms:
         return terms_that_follow(loss, terms, heads, student_shapes, ends)
 
 
+class TermsBeside(DefaultTerms):
+    """The default terms, and others beside them.
+
+    Args:
+        kept: the others.
+    """
+
+    def __init__(self, kept: Sequence[DistillationLoss]):
+        self.kept = tuple(kept)
+
+    def provisional(self, teacher_shapes, student_shapes, heads):
+        return [*super().provisional(teacher_shapes, student_shapes, heads), *self.kept]
+
+    def that_follow(self, loss, terms, heads, student_shapes, ends):
+        own = terms[: len(terms) - len(self.kept)]
+        return [*super().that_follow(loss, own, heads, student_shapes, ends), *self.kept]
+
+
 def compares_numbers(loss: Any) -> bool:
     """Whether a compiled loss is a regression loss.
 

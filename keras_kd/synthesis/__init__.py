@@ -11,10 +11,14 @@ from keras_kd.synthesis.objectives import (
     one_hot_loss,
     total_variation,
 )
+from keras_kd.synthesis.synthesizer import Synthesizer
+from keras_kd.synthesis.zskt import ZSKT
 
 __all__ = [
     "DAFL",
     "DeepInversion",
+    "Synthesizer",
+    "ZSKT",
     "activation_loss",
     "agreement",
     "batch_norm_loss",

@@ -7,15 +7,15 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_kd.errors import ConfigurationError, check_number, explain
+from keras_kd.errors import check_number
 from keras_kd.features import ModelOutputs
 from keras_kd.serialization import deserialize, register, serialize
-from keras_kd.synthesis.generator import LATENT_SIZE, generator
 from keras_kd.synthesis.objectives import activation_loss, information_entropy_loss, one_hot_loss
+from keras_kd.synthesis.synthesizer import Synthesizer
 
 
 @register
-class DAFL:
+class DAFL(Synthesizer):
     """Data-free learning: a generator whose images the teacher classifies surely, evenly and with strong activations.
 
         loss = one_hot * mean(one_hot_loss) + activation * mean(activation_loss) + entropy * information_entropy_loss
@@ -45,52 +45,21 @@ class DAFL:
         entropy: float = 5.0,
         value_range: tuple[float, float] | None = None,
     ):
-        self.generator, self.features = generator, features
+        super().__init__(generator, value_range=value_range)
+        self.features = features
         self.one_hot = check_number("one_hot", one_hot, at_least=0.0)
         self.activation = check_number("activation", activation, at_least=0.0)
         self.entropy = check_number("entropy", entropy, at_least=0.0)
-        self.value_range = None if value_range is None else tuple(value_range)
 
     @property
     def names(self) -> list[str]:
-        """The names of the losses in the logs."""
         return ["one_hot", "entropy"] + (["activation"] if self.features else [])
 
     @property
     def taps(self) -> list[str]:
-        """The layers of the teacher that the losses read."""
         return [self.features] if self.features else []
 
-    @property
-    def latent_size(self) -> int:
-        return self.generator.input_shape[-1]
-
-    def prepare(self, image_shape: tuple[int | None, ...]) -> None:
-        """Builds the generator, or checks the one that was given, for images of this shape.
-
-        Raises:
-            ConfigurationError: a generator of other images, or not from vectors of noise.
-        """
-        if self.generator is None:
-            made = generator(image_shape, latent_size=LATENT_SIZE, value_range=self.value_range)
-            self.generator = made
-        is_model = isinstance(self.generator, keras.Model) and self.generator.built
-        shapes = (self.generator.input_shape, self.generator.output_shape) if is_model else (None, None)
-        if not is_model or len(shapes[0]) != 2 or tuple(shapes[1][1:]) != tuple(image_shape):
-            raise ConfigurationError(
-                explain(
-                    "The generator does not make the teacher's inputs.",
-                    received=f"{shapes[0]} to {shapes[1]}" if is_model else f"a {type(self.generator).__name__}",
-                    expected=f"a built Keras model from (None, latent_size) to {(None, *image_shape)}",
-                )
-            )
-
-    def losses(self, teacher: ModelOutputs) -> dict[str, Any]:
-        """The losses of the generator by name, weighted, each a scalar.
-
-        Args:
-            teacher: its logits and taps for generated images, with a gradient to these.
-        """
+    def losses(self, teacher: ModelOutputs, student: ModelOutputs | None, temperature: Any) -> dict[str, Any]:
         (logits,) = teacher.outputs.values()
         made = {"one_hot": self.one_hot * ops.mean(one_hot_loss(logits))}
         made["entropy"] = self.entropy * information_entropy_loss(logits)

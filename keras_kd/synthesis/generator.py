@@ -16,17 +16,21 @@ def generator(
     latent_size: int = LATENT_SIZE,
     width: int = 128,
     value_range: tuple[float, float] | None = None,
+    is_bounded: bool = True,
 ) -> keras.Model:
     """A generator: a dense layer, and two times an upsampling and a 3x3 convolution.
 
-    Source: the generator of the published code of Chen et al., "Data-Free Learning of Student Networks", 2019.
+    Sources: the generators of the published codes of Chen et al., "Data-Free Learning of Student Networks", 2019, and
+    Micaelli & Storkey, "Zero-shot Knowledge Transfer via Adversarial Belief Matching", 2019; they differ in their end.
 
     Args:
         image_shape: `(height, width, channels)`; height and width are multiples of 4.
         latent_size: of the noise.
         width: the channels before the last convolutions; the second half of the layers has half of it.
         value_range: the smallest and the largest value of an image. None is for inputs that are normalized to mean 0
-            and standard deviation 1: a tanh, and a batch normalization without scale and center, as published.
+            and standard deviation 1, as published, and ends with a batch normalization.
+        is_bounded: without a value range, whether that normalization follows a tanh and has no scale and center (DAFL),
+            or follows the convolution and has both (ZSKT).
 
     Raises:
         ConfigurationError: another size.
@@ -53,7 +57,8 @@ def generator(
         x = layers.LeakyReLU(0.2)(layers.BatchNormalization()(x))
     x = layers.Conv2D(channels, 3, padding="same", dtype="float32")(x)
     if value_range is None:
-        x = layers.BatchNormalization(scale=False, center=False, dtype="float32")(keras.ops.tanh(x))
+        x = keras.ops.tanh(x) if is_bounded else x
+        x = layers.BatchNormalization(scale=not is_bounded, center=not is_bounded, dtype="float32")(x)
     else:
         low, high = value_range
         x = layers.Rescaling(high - low, offset=low, dtype="float32")(layers.Activation("sigmoid", dtype="float32")(x))
