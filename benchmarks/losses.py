@@ -127,7 +127,7 @@ def build(name, images):
 
 
 def optimizer(steps, scale=1.0):
-    """SGD down a cosine; `scale` multiplies the rate for losses of another scale, and leaves the weight decay as it is."""
+    """SGD down a cosine; `scale` multiplies the rate, for losses of another scale, but not the weight decay."""
     schedule = keras.optimizers.schedules.CosineDecay(0.05 * scale, steps)
     return keras.optimizers.SGD(schedule, momentum=0.9, nesterov=True, weight_decay=5e-4 / scale)
 

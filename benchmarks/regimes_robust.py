@@ -82,13 +82,11 @@ def trained_teacher(bench: Bench) -> keras.Model:
         train(bench, 0, "teacher", kd.AdversarialTraining(teacher, attack(bench, "kl"), beta=BETA))
         return teacher
 
-    return bench.kept("teacher", make)
+    return bench.kept("teacher-0", make)
 
 
 def teacher(bench: Bench, seed: int) -> dict[str, float]:
-    found = measured(bench, trained_teacher(bench))
-    bench.clear("teacher-0")
-    return found
+    return measured(bench, trained_teacher(bench))
 
 
 def ordinary(bench: Bench, seed: int) -> dict[str, float]:
