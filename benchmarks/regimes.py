@@ -20,9 +20,9 @@ a part of the training images, small networks and few epochs, as each part says.
 other; they are not those of the papers, whose networks and trainings are larger.
 
 All parts run for the first seed before the second. Every finished training is a line of the record,
-`results/regimes.jsonl` by default, and is not repeated; most take 1 to 10 minutes, and a killed one resumes from its
-last saved epoch. `--only table` trains nothing and writes the tables from the record. With other parts alone, the
-tables are printed and nothing is written to the docs.
+`results/regimes.jsonl` by default, and is not repeated; most take 1 to 10 minutes, DAFL about 20, and a killed one
+resumes from its last saved epoch. `--only table` trains nothing and writes the tables from the record. With other parts
+alone, the tables are printed and nothing is written to the docs.
 """
 
 from __future__ import annotations

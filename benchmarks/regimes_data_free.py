@@ -44,7 +44,7 @@ class Settings:
 
 
 def open_bench(folder: Path, quick: bool, state: Path, record: Path) -> Bench:
-    sizes = (500, 200, 1, 8, 2, 2, 40, 3) if quick else (60_000, 10_000, 4, 16, 40, 100, 2_000, 400)
+    sizes = (500, 200, 1, 8, 2, 2, 40, 3) if quick else (60_000, 10_000, 4, 16, 80, 100, 2_000, 400)
     settings = Settings("mnist", *sizes)
     images = standardized(folder, settings.data, settings.num_images, plain)
     images = images._replace(x_test=images.x_test[: settings.num_test], y_test=images.y_test[: settings.num_test])

@@ -106,7 +106,8 @@ def whole(bench: Transfer, seed: int) -> dict[str, float]:
 def gradual(bench: Transfer, seed: int) -> dict[str, float]:
     model = with_new_head(bench, seed)
     quarter = bench.settings.epochs_of_tuning // 4
-    unfreezing = kd.transfer.unfreeze_gradually({0: "stage_3", quarter: "stage_2", 2 * quarter: "stage_1"})
+    boundaries = {0: "stage_3", quarter: "stage_2", 2 * quarter: "stage_1", 3 * quarter: None}
+    unfreezing = kd.transfer.unfreeze_gradually(boundaries)
     tune(bench, seed, "gradual", model, unfreezing, scale=RATE_OF_TUNING)
     return {"accuracy": accuracy(model, bench.images)}
 
