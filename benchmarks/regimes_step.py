@@ -39,7 +39,7 @@ class Settings:
 
     part: str
     model: str
-    shape: tuple[int, int, int]
+    shape: list[int]  # as it is read from the record
     batch_size: int
     steps: int
     rounds: int
