@@ -30,7 +30,7 @@ from typing import Any
 
 import keras
 from common import RESULTS, markdown, write
-from images import Images, halve, read
+from images import Images, save, standardized
 from keras import layers
 from semi_supervised import Log, fit
 from techniques import TECHNIQUES, TFMOT, finetuned_with_tfmot, write_tf_keras, zeros
@@ -59,12 +59,7 @@ class Settings:
 
 def load(folder: Path, settings: Settings) -> Images:
     """Images of half resolution, with mean 0 and standard deviation 1 over the training images."""
-    arrays = read(folder, settings.data)
-    x, x_test = (halve(arrays[name]) for name in ("x_train", "x_test"))
-    mean, deviation = x.mean(), x.std()
-    x, x_test = (x - mean) / deviation, (x_test - mean) / deviation
-    y, y_test = (arrays[name].astype("int64").reshape(-1) for name in ("y_train", "y_test"))
-    return Images(x[: settings.num_images], y[: settings.num_images], x_test, y_test)
+    return standardized(folder, settings.data, settings.num_images)
 
 
 def mobilenet(input_shape: tuple[int, int, int], num_classes: int) -> keras.Model:
@@ -108,12 +103,6 @@ def compiled(model: keras.Model, rate: float, steps: int) -> keras.Model:
         jit_compile=False,
     )
     return model
-
-
-def save(model: keras.Model, path: Path) -> None:
-    draft = path.with_name(f"saving-{path.name}")
-    model.save(draft)
-    draft.replace(path)
 
 
 class Bench:

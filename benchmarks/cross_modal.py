@@ -33,7 +33,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 from common import RESULTS, markdown, write
-from images import read
+from images import read, save
 from losses import optimizer
 from semi_supervised import Log, fit, spread
 
@@ -188,9 +188,7 @@ def trained_teacher(task: str, pairs: Pairs, epochs: int, state: Path) -> keras.
     teacher, batches = build(task, "teacher"), pipeline(task, pairs, pairs.y, seed=0).side("teacher")
     compiled(teacher, batches.steps_per_epoch * epochs)
     fit(teacher, batches, epochs, path.with_suffix(""), Log(f"{task}, teacher", every=1))
-    draft = path.with_name(f"saving-{path.name}")
-    teacher.save(draft)
-    draft.replace(path)
+    save(teacher, path)
     print(f"{task}, teacher: {accuracy(teacher, pairs.teacher_test, pairs.y_test):.4f}", flush=True)
     return teacher
 

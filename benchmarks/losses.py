@@ -126,9 +126,10 @@ def build(name, images):
     return kd.models.build(name, input_shape=images.x.shape[1:], num_classes=10)
 
 
-def optimizer(steps):
-    schedule = keras.optimizers.schedules.CosineDecay(0.05, steps)
-    return keras.optimizers.SGD(schedule, momentum=0.9, nesterov=True, weight_decay=5e-4)
+def optimizer(steps, scale=1.0):
+    """SGD down a cosine; `scale` multiplies the rate, for losses of another scale, but not the weight decay."""
+    schedule = keras.optimizers.schedules.CosineDecay(0.05 * scale, steps)
+    return keras.optimizers.SGD(schedule, momentum=0.9, nesterov=True, weight_decay=5e-4 / scale)
 
 
 def from_logits():

@@ -30,7 +30,7 @@ from typing import Any
 import keras
 import numpy as np
 from common import RESULTS, markdown, write
-from images import Images, accuracy, halve, read
+from images import Images, accuracy, save, standardized
 from losses import optimizer
 
 import keras_kd as kd
@@ -67,12 +67,7 @@ class Settings:
 
 def load(folder: Path, num_images: int) -> Images:
     """14x14 images, with mean 0 and standard deviation 1 over the training images."""
-    arrays = read(folder, FILE)
-    x, x_test = (halve(arrays[name]) for name in ("x_train", "x_test"))
-    mean, deviation = x.mean(), x.std()
-    x, x_test = (x - mean) / deviation, (x_test - mean) / deviation
-    y, y_test = (arrays[name].astype("int64") for name in ("y_train", "y_test"))
-    return Images(x[:num_images], y[:num_images], x_test, y_test)
+    return standardized(folder, FILE, num_images)
 
 
 def build(name: str) -> keras.Model:
@@ -101,11 +96,20 @@ class Log(keras.callbacks.Callback):
             print(f"{self.what}, epoch {epoch + 1}: {values}", flush=True)
 
 
-def fit(model: keras.Model, batches: Any, epochs: int, folder: Path, log: Log) -> float:
-    """Resumes the training, runs it to the last epoch, and returns the seconds of all epochs."""
+def fit(model: keras.Model, batches: Any, epochs: int, folder: Path, log: Log, *others: Any) -> float:
+    """Resumes the training, runs it to the last epoch, and returns the seconds of all epochs.
+
+    Args:
+        model: compiled.
+        batches: a pipeline.
+        epochs: of the whole training.
+        folder: of the saved state.
+        log: prints the epochs.
+        others: further callbacks.
+    """
     resume = kd.callbacks.Resume(folder, every_seconds=20.0, keep_finished=True)
     first = resume.restore(model)
-    callbacks = [log, resume]
+    callbacks = [log, *others, resume]
     model.fit(batches.from_epoch(first), initial_epoch=first, epochs=epochs, callbacks=callbacks, verbose=0)
     return sum(resume.history["seconds"])
 
@@ -123,9 +127,7 @@ def trained_teacher(images: Images, epochs: int, state: Path) -> keras.Model:
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     teacher.compile(optimizer(batches.steps_per_epoch * epochs), loss=loss, metrics=["accuracy"], jit_compile=False)
     fit(teacher, batches, epochs, path.with_suffix(""), Log("teacher", every=1))
-    draft = path.with_name(f"saving-{path.name}")
-    teacher.save(draft)
-    draft.replace(path)
+    save(teacher, path)
     print(f"teacher: {accuracy(teacher, images):.4f}", flush=True)
     return teacher
 
