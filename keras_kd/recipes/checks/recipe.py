@@ -17,6 +17,7 @@ from keras_kd.model_files import load_file
 from keras_kd.recipes.checked import CheckedRecipe, TrainedModel
 from keras_kd.recipes.checks.key import checking
 from keras_kd.recipes.checks.models import check_apart, check_builds, check_model, check_trainable
+from keras_kd.recipes.checks.robust import check_adversaries, check_robustness
 from keras_kd.recipes.checks.settings import check_schedules, check_settings, trained_models
 from keras_kd.recipes.checks.teachers import check_losses, check_teacher
 from keras_kd.recipes.compressing import make_transform
@@ -49,6 +50,8 @@ def check_recipe(recipe: Recipe) -> CheckedRecipe:
     check_schedules(recipe, total_steps)
     teacher = check_teacher(recipe, built, source, task)
     check_losses(recipe, built, total_steps)
+    check_adversaries(recipe, teacher, built["student"], source, task, total_steps)
+    check_robustness(recipe, source, task)
     _check_few_labels(recipe, source)
     _check_compression(recipe, built["student"], data.steps_per_epoch(source.train, recipe.student.batch_size))
     return CheckedRecipe(

@@ -17,7 +17,7 @@ from keras_kd.recipes.engine.artifact import Artifact
 from keras_kd.recipes.engine.context import Context
 from keras_kd.recipes.engine.folder import FINGERPRINT
 from keras_kd.recipes.engine.stage import Stage
-from keras_kd.recipes.making import make_distiller, make_optimizer, pipeline
+from keras_kd.recipes.making import make_adversary, make_distiller, make_optimizer, pipeline
 from keras_kd.recipes.reading import schema
 from keras_kd.recipes.stages.speed import build_ahead, steps_per_execution
 from keras_kd.recipes.stages.training_teacher import teacher_in_memory, teacher_of_stages, teacher_settings
@@ -65,7 +65,7 @@ class Training(Stage):
             **(settings or {}),
         }
         if teachers:
-            own |= {"distillation": distillation.model_dump(), "drop": recipe.drop}
+            own |= {"distillation": _given(distillation), "drop": recipe.drop}
             own |= teacher_settings(teachers, checked)
         inputs = [*teachers, *([] if continues is None or continues in teachers else [continues])]
         super().__init__(id, inputs=inputs, settings=own, makes=makes)
@@ -113,8 +113,11 @@ class Training(Stage):
         if not self._teachers:
             return model
         teacher = teacher_of_stages(self._teachers, context)
-        teacher = teacher_in_memory(teacher, recipe, split, self._distillation.losses, context.progress, self.title)
-        return make_distiller(teacher, model, self._distillation, total_steps, recipe.drop, recipe.seed)
+        adversary = make_adversary(self._distillation, recipe)
+        if adversary is None or adversary.objective != "adaptive_kl":  # which follows the teacher to other inputs
+            losses = self._distillation.losses
+            teacher = teacher_in_memory(teacher, recipe, split, losses, context.progress, self.title)
+        return make_distiller(teacher, model, self._distillation, total_steps, recipe.drop, recipe.seed, adversary)
 
     @property
     def title(self) -> str:
@@ -151,6 +154,12 @@ class Training(Stage):
         return {"history": checked.task.history(history, split.labels()), "conditions": conditions}
 
 
+def _given(distillation: schema.Distillation) -> dict[str, Any]:
+    """The settings of a distillation, without those of an adversary if it has none."""
+    is_clean = distillation.adversary is None
+    return distillation.model_dump(exclude={"adversary", "supervise"} if is_clean else set())
+
+
 def _conditions(
     model: keras.Model, batches: data.Pipeline, settings: schema.Training, split: data.Split
 ) -> dict[str, Any]:
@@ -162,4 +171,14 @@ def _conditions(
         "seed": batches.seed,
         "steps": int(model.optimizer.iterations),
         **settings.model_dump(mode="json", include=_FIELDS - {"model"}),
+        **_attacked(model),
     }
+
+
+def _attacked(model: keras.Model) -> dict[str, str]:
+    """The adversary of a training as a condition; none without one."""
+    adversary = getattr(model, "adversary", None)
+    if adversary is None:
+        return {}
+    steps = f"{adversary.steps} step{'s' * (adversary.steps != 1)}"
+    return {"adversary": f"{type(adversary).__name__}, {adversary.norm} epsilon {adversary.epsilon:.4g}, {steps}"}
