@@ -9,6 +9,7 @@ import keras
 
 from keras_kd import adversaries, data, schedules
 from keras_kd.adversaries import Adversary
+from keras_kd.curricula import Curriculum
 from keras_kd.distillers import Distiller
 from keras_kd.errors import ConfigurationError, explain
 from keras_kd.losses.multi_teacher import soft_targets_per_teacher
@@ -88,10 +89,15 @@ def views(recipe: Recipe) -> int | None:
 
 
 def pipeline(
-    recipe: Recipe, split: data.Split, settings: Training, num_classes: int, views: int | None = None
+    recipe: Recipe,
+    split: data.Split,
+    settings: Training,
+    num_classes: int,
+    views: int | None = None,
+    curriculum: Curriculum | None = None,
 ) -> data.Pipeline:
     """The batches of a training; view v of an image is the same in every training of the run."""
-    options = {"seed": recipe.seed, "num_classes": num_classes, "views": views}
+    options = {"seed": recipe.seed, "num_classes": num_classes, "views": views, "curriculum": curriculum}
     return data.Pipeline(split, augment=list(recipe.augment), batch_size=settings.batch_size, **options)
 
 

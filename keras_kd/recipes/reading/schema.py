@@ -16,6 +16,7 @@ from pydantic import (
 
 from keras_kd.litert import FORMATS
 from keras_kd.litert.formats import Mixed
+from keras_kd.recipes.reading.curricula import AnyCurriculum
 from keras_kd.recipes.reading.robust import AnyAdversary, Measure
 from keras_kd.recipes.reading.section import Section
 
@@ -49,7 +50,7 @@ NameOrSettings = str | dict[str, Any]
 
 
 class Data(Section):
-    """The data source and its splits; see `keras_kd.data.open_source`."""
+    """The data source and its splits, see `keras_kd.data.open_source`; and the curriculum of the distilled students."""
 
     source: str = "digits"
     data_dir: str | None = None
@@ -59,6 +60,7 @@ class Data(Section):
     image_size: Annotated[tuple[int, int] | None, _list_as_tuple] = None
     value_range: Annotated[tuple[float, float], _list_as_tuple] = (0.0, 1.0)
     task: NameOrSettings | None = None
+    curriculum: AnyCurriculum | None = None
 
 
 _FOREIGN = (".h5", ".hdf5", ".pb", ".pt", ".pth", ".onnx", ".ckpt", ".safetensors", ".pkl")

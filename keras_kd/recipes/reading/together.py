@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from keras_kd.errors import RecipeError, explain
 from keras_kd.recipes.reading.schema import INHERITED, Distillation, Recipe
+from keras_kd.recipes.reading.yaml_text import printable
 
 ADVERSARIAL = "adversarial"
 
 
 def check_together(recipe: Recipe) -> None:
     """Raises `RecipeError` with a line for each key that does not fit the others."""
-    problems = [*_of_adversaries(recipe), *_of_robustness(recipe)]
+    problems = [*_of_adversaries(recipe), *_of_robustness(recipe), *_of_curriculum(recipe)]
     if problems:
         raise RecipeError("\n".join(problems))
 
@@ -84,6 +86,34 @@ def _of_adversary(section: str, settings: Distillation, recipe: Recipe) -> Itera
 def _of_robustness(recipe: Recipe) -> Iterator[str]:
     if recipe.measure.robustness is not None:
         yield from _of_epsilon("measure.robustness.epsilon", recipe.measure.robustness, recipe)
+
+
+def _of_curriculum(recipe: Recipe) -> Iterator[str]:
+    settings, few = recipe.data.curriculum, recipe.few_labels
+    if settings is None:
+        return
+    if recipe.student.epochs is None:
+        yield explain(
+            "data.curriculum: it has no effect, since the student is only compressed.",
+            received=f"name: {settings.name}, and student.epochs: null",
+            expected="data.curriculum: null, or a number of epochs",
+        )
+    if few is not None and (settings.name == "teacher_loss" or settings.balanced):
+        yield explain(
+            "data.curriculum: it needs a label for each example, which the students with few labels do not have.",
+            received=f"name: {settings.name}, balanced: {str(settings.balanced).lower()}, and few_labels",
+            expected="few_labels: null, or another curriculum, which is not balanced",
+        )
+    if recipe.guidance == "all" and recipe.assistants and settings.name != "scores":
+        yield explain(
+            "data.curriculum: with several teachers, it is open which of them finds an example difficult.",
+            received=f"name: {settings.name}, and guidance: all",
+            expected="guidance: previous, or name: scores",
+        )
+    file = getattr(settings, "file", None)
+    if file is not None and not Path(file).is_file():
+        expected = "a .npy file with a number for each training example"
+        yield explain("data.curriculum.file: file not found.", received=printable(file), expected=expected)
 
 
 def _of_epsilon(key: str, settings: Any, recipe: Recipe) -> Iterator[str]:

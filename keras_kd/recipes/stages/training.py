@@ -12,6 +12,7 @@ from keras_kd import data
 from keras_kd.callbacks import Resume
 from keras_kd.chain.fitting import fit
 from keras_kd.distillers import Distiller
+from keras_kd.recipes import curricula
 from keras_kd.recipes.checked import CheckedRecipe, TrainedModel
 from keras_kd.recipes.engine.artifact import Artifact
 from keras_kd.recipes.engine.context import Context
@@ -19,6 +20,7 @@ from keras_kd.recipes.engine.folder import FINGERPRINT
 from keras_kd.recipes.engine.stage import Stage
 from keras_kd.recipes.making import make_adversary, make_distiller, make_optimizer, pipeline
 from keras_kd.recipes.reading import schema
+from keras_kd.recipes.reading.curricula import ByTeacher
 from keras_kd.recipes.stages.speed import build_ahead, steps_per_execution
 from keras_kd.recipes.stages.training_teacher import teacher_in_memory, teacher_of_stages, teacher_settings
 from keras_kd.teachers.frozen import fingerprint
@@ -39,6 +41,7 @@ class Training(Stage):
         distillation: the settings of the distillation.
         continues: the stage whose model is trained further; None starts from the initial weights.
         settings: further settings that the result depends on.
+        curriculum: the settings of the order of the examples; None uses each once in each epoch.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class Training(Stage):
         distillation: schema.Distillation | None = None,
         continues: Stage | None = None,
         settings: Mapping[str, Any] | None = None,
+        curriculum: ByTeacher | None = None,
     ):
         recipe = checked.recipe
         own = {
@@ -63,6 +67,7 @@ class Training(Stage):
             f"untrained model{FINGERPRINT}": model.identity,
             "views": views,
             **(settings or {}),
+            **curricula.identity_of(curriculum),
         }
         if teachers:
             own |= {"distillation": _given(distillation), "drop": recipe.drop}
@@ -70,6 +75,7 @@ class Training(Stage):
         inputs = [*teachers, *([] if continues is None or continues in teachers else [continues])]
         super().__init__(id, inputs=inputs, settings=own, makes=makes)
         self._model, self._views, self._distillation = model, views, distillation
+        self._curriculum = curriculum
         self._teachers, self.continues = tuple(teachers), continues
 
     def split(self, checked: CheckedRecipe) -> data.Split:
@@ -128,7 +134,8 @@ class Training(Stage):
         checked, settings = context.checked, self._model.settings
         student = getattr(model, "student", model)
         initial_weights = fingerprint(student)
-        batches = pipeline(checked.recipe, split, settings, checked.source.num_classes, self._views)
+        curriculum = curricula.make_curriculum(self._curriculum)
+        batches = pipeline(checked.recipe, split, settings, checked.source.num_classes, self._views, curriculum)
         mixed = any(isinstance(step, data.Mixing) for step in batches.augment)
         model.compile(
             make_optimizer(settings, settings.epochs * batches.steps_per_epoch),
@@ -151,6 +158,7 @@ class Training(Stage):
             validation_data=data.evaluation_batches(checked.source.validation, settings.batch_size, one_hot=one_hot),
         )
         conditions = {"initial weights": initial_weights} | _conditions(model, batches, settings, split)
+        conditions |= curricula.described(self._curriculum)
         return {"history": checked.task.history(history, split.labels()), "conditions": conditions}
 
 
