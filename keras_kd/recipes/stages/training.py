@@ -21,7 +21,7 @@ from keras_kd.recipes.engine.stage import Stage
 from keras_kd.recipes.making import make_adversary, make_distiller, make_optimizer, pipeline
 from keras_kd.recipes.reading import schema
 from keras_kd.recipes.reading.curricula import ByTeacher
-from keras_kd.recipes.stages.speed import build_ahead, steps_per_execution
+from keras_kd.recipes.speed import build_ahead, steps_per_execution
 from keras_kd.recipes.stages.training_teacher import teacher_in_memory, teacher_of_stages, teacher_settings
 from keras_kd.teachers.frozen import fingerprint
 
