@@ -69,4 +69,8 @@ def unlike(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
     ['views (2; 8)']
     """
     keys = dict.fromkeys([*first, *second])
-    return [f"{key} ({first.get(key)}; {second.get(key)})" for key in keys if first.get(key) != second.get(key)]
+    return [
+        f"{key} ({first.get(key, 'none')}; {second.get(key, 'none')})"
+        for key in keys
+        if first.get(key) != second.get(key)
+    ]

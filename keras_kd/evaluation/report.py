@@ -16,6 +16,7 @@ from keras_kd import files, tasks
 from keras_kd.errors import ConfigurationError, check_number, explain
 from keras_kd.evaluation import caveats, plots
 from keras_kd.evaluation.comparison import ClassCounts, Disagreement, Disagreements
+from keras_kd.evaluation.robustness import Robustness
 from keras_kd.evaluation.rows import ModelRow
 from keras_kd.evaluation.scale import Scale
 from keras_kd.evaluation.summary import summarize
@@ -47,6 +48,7 @@ class Report:
         classes: the right predictions per class of the teacher, the student and a file; None for other tasks.
         reliability: accuracy by confidence on the test examples, by row id.
         disagreements: the test images on which a file and the teacher disagree; None if they are not images.
+        robustness: the accuracies on adversarial examples of the test split, by row id.
         settings: the recipe.
         environment: versions, machine, date.
 
@@ -70,6 +72,7 @@ class Report:
     classes: ClassCounts | None = None
     reliability: dict[str, ReliabilityBins] = field(default_factory=dict)
     disagreements: Disagreements | None = None
+    robustness: dict[str, Robustness] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
 
@@ -94,7 +97,7 @@ class Report:
 
     def _check_comparisons(self) -> None:
         known, num_classes = {row.id for row in self.rows}, len(self.class_names)
-        models, found = set(self.reliability), self.disagreements
+        models, found = set(self.reliability) | set(self.robustness), self.disagreements
         if self.classes is not None:
             models |= set(self.classes.right)
             if len(self.classes.counts) != num_classes:
@@ -158,6 +161,7 @@ def typed(content: Mapping[str, Any]) -> dict[str, Any]:
     if found := content.get("disagreements"):
         examples = [Disagreement(**example) for example in found["examples"]]
         typed["disagreements"] = Disagreements(**found | {"examples": examples})
+    typed["robustness"] = {id: Robustness(**one) for id, one in (content.get("robustness") or {}).items()}
     bins = content.get("reliability") or {}
     typed["reliability"] = {id: ReliabilityBins(**{k: tuple(v) for k, v in one.items()}) for id, one in bins.items()}
     return typed

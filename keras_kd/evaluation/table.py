@@ -138,7 +138,21 @@ def notes(report: Report) -> list[str]:
         notes.append(f"Latency of one example: {'; '.join(texts)}.")
     if any(row.agreement is not None for row in report.rows):
         notes.append(f"Agreement: the share of test {scale.decided} with the same prediction as the Keras student.")
-    return notes + likeness(report.rows, report.conditions)
+    return notes + _under_attack(report) + likeness(report.rows, report.conditions)
+
+
+def _under_attack(report: Report) -> list[str]:
+    """The accuracy of the attacked models under the last attack."""
+    if not report.robustness:
+        return []
+    first = next(iter(report.robustness.values()))
+    attack = list(first.accuracies)[-1]
+    shown = [
+        f"{row.title} {percent(report.robustness[row.id].accuracies[attack], first.num_examples)}%"
+        for row in report.rows
+        if row.id in report.robustness
+    ]
+    return [f"Accuracy under {attack} ({first.norm} epsilon {first.epsilon:.4g}), at most: {', '.join(shown)}."]
 
 
 def _remarks(report: Report) -> list[str]:

@@ -7,7 +7,9 @@ from typing import Any
 
 import keras
 
-from keras_kd import data, schedules
+from keras_kd import adversaries, data, schedules
+from keras_kd.adversaries import Adversary
+from keras_kd.curricula import Curriculum
 from keras_kd.distillers import Distiller
 from keras_kd.errors import ConfigurationError, explain
 from keras_kd.losses.multi_teacher import soft_targets_per_teacher
@@ -42,6 +44,7 @@ def make_distiller(
     total_steps: int,
     drop: float = 0.0,
     seed: int = 0,
+    adversary: Adversary | None = None,
 ) -> Distiller:
     """The distiller of a training of `total_steps` steps; `drop` is the probability to leave a teacher out."""
     losses = settings.losses and [_scheduled_within(loss, total_steps) for loss in settings.losses]
@@ -54,7 +57,19 @@ def make_distiller(
         alpha=scheduled(settings.alpha, total_steps),
         temperature=scheduled(settings.temperature, total_steps),
         losses=losses,
+        adversary=adversary,
+        supervise=settings.supervise,
     )
+
+
+def make_adversary(settings: Distillation, recipe: Recipe) -> Adversary | None:
+    """The adversary of a distillation, in the value range of the recipe's data; None if it has none."""
+    if settings.adversary is None:
+        return None
+    config = {**settings.adversary.model_dump(), "value_range": recipe.data.value_range}
+    if config["name"] == "pgd":
+        config["seed"] = recipe.seed % 2**31
+    return adversaries.get(config)
 
 
 def _scheduled_within(loss: Any, total_steps: int) -> Any:
@@ -74,10 +89,15 @@ def views(recipe: Recipe) -> int | None:
 
 
 def pipeline(
-    recipe: Recipe, split: data.Split, settings: Training, num_classes: int, views: int | None = None
+    recipe: Recipe,
+    split: data.Split,
+    settings: Training,
+    num_classes: int,
+    views: int | None = None,
+    curriculum: Curriculum | None = None,
 ) -> data.Pipeline:
     """The batches of a training; view v of an image is the same in every training of the run."""
-    options = {"seed": recipe.seed, "num_classes": num_classes, "views": views}
+    options = {"seed": recipe.seed, "num_classes": num_classes, "views": views, "curriculum": curriculum}
     return data.Pipeline(split, augment=list(recipe.augment), batch_size=settings.batch_size, **options)
 
 

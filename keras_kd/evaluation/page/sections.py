@@ -11,7 +11,7 @@ from keras_kd.evaluation.comparison import ClassChange, ClassCounts, Disagreemen
 from keras_kd.evaluation.page import pictures
 from keras_kd.evaluation.report import Report
 from keras_kd.evaluation.rows import title_of
-from keras_kd.evaluation.scale import is_within_noise
+from keras_kd.evaluation.scale import is_within_noise, percent
 from keras_kd.evaluation.summary import milliseconds
 from keras_kd.quantities import human_bytes
 
@@ -33,6 +33,15 @@ class DisagreementSection(NamedTuple):
     lead: str
     notes: list[str]
     examples: list[dict[str, Any]]
+
+
+class RobustnessSection(NamedTuple):
+    """The accuracy under attack: sentences, the names of the attacks, and the title and cells of each line."""
+
+    lead: str
+    attacks: list[str]
+    lines: list[tuple[str, list[str]]]
+    notes: list[str]
 
 
 def fronts(report: Report) -> dict[str, str]:
@@ -87,6 +96,32 @@ def disagreements(report: Report) -> DisagreementSection | None:
         low, high = found.shown_range
         notes.append(f"Black is {low:g} and white is {high:g} in the numbers that the models read.")
     return DisagreementSection(lead, notes, [_caption(one, report.class_names) for one in found.examples])
+
+
+def robustness(report: Report) -> RobustnessSection | None:
+    """The accuracy of each attacked model; None if the report has none."""
+    measured = report.robustness
+    if not measured:
+        return None
+    first = next(iter(measured.values()))
+    restarts = f" and {first.restarts} random starts" if first.restarts > 1 else ""
+    lead = (
+        f"Accuracy in percent on {first.num_examples:,} test {report.unit}, as they are and perturbed against each "
+        f"model by at most {first.epsilon:.4g} ({_NORMS[first.norm]}){restarts}."
+    )
+    attacks = list(first.accuracies)
+    lines = [
+        (row.title, [percent(measured[row.id].accuracies[name], first.num_examples) for name in attacks])
+        for row in report.rows
+        if row.id in measured
+    ]
+    notes = ["Each number is an upper bound: a stronger attack may find more errors."]
+    if missing := [row.title for row in report.rows if row.id not in measured]:
+        notes.append(f"Not attacked: {'; '.join(missing)}.")
+    return RobustnessSection(lead, attacks, lines, notes)
+
+
+_NORMS = {"linf": "each value", "l2": "the Euclidean norm of an example"}
 
 
 def _class_line(change: ClassChange, name: str) -> tuple[str, list[tuple[str, str]]]:

@@ -15,8 +15,10 @@ from keras_kd.compression.stripping import reparametrized_layers
 from keras_kd.errors import RecipeError, explain
 from keras_kd.model_files import load_file
 from keras_kd.recipes.checked import CheckedRecipe, TrainedModel
+from keras_kd.recipes.checks.curriculum import check_curriculum
 from keras_kd.recipes.checks.key import checking
 from keras_kd.recipes.checks.models import check_apart, check_builds, check_model, check_trainable
+from keras_kd.recipes.checks.robust import check_adversaries, check_robustness
 from keras_kd.recipes.checks.settings import check_schedules, check_settings, trained_models
 from keras_kd.recipes.checks.teachers import check_losses, check_teacher
 from keras_kd.recipes.compressing import make_transform
@@ -34,7 +36,7 @@ def check_recipe(recipe: Recipe) -> CheckedRecipe:
     """
     check_settings(recipe)
     with checking("data"):
-        settings = recipe.data.model_dump()
+        settings = recipe.data.model_dump(exclude={"curriculum"})
         source = data.open_source(settings.pop("source"), **settings, seed=recipe.seed)
     task = RecipeTask(source)
     models, built = _build(recipe, source, task)
@@ -49,6 +51,9 @@ def check_recipe(recipe: Recipe) -> CheckedRecipe:
     check_schedules(recipe, total_steps)
     teacher = check_teacher(recipe, built, source, task)
     check_losses(recipe, built, total_steps)
+    check_adversaries(recipe, teacher, built["student"], source, task, total_steps)
+    check_robustness(recipe, source, task)
+    check_curriculum(recipe, source, teacher)
     _check_few_labels(recipe, source)
     _check_compression(recipe, built["student"], data.steps_per_epoch(source.train, recipe.student.batch_size))
     return CheckedRecipe(

@@ -65,7 +65,7 @@ def check_losses(recipe: Recipe, models: dict[str, keras.Model], total_steps: in
         return
     for section in ("distillation", "few_labels"):
         settings = getattr(recipe, section)
-        if settings is not None and settings.losses is not None:
+        if settings is not None and settings.losses is not None and settings.adversary is None:
             with checking(f"{section}.losses"), warnings.catch_warnings():
                 warnings.simplefilter("ignore", Notice)  # shown when the training starts
                 make_distiller(models[above], models["student"], settings, total_steps)

@@ -18,6 +18,7 @@ from keras_kd.recipes.stages import (  # noqa: F401 - registers the stages of th
     few_labels,
     measurements,
     report,
+    robustness,
     scratch,
     teacher,
 )

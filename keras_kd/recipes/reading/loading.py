@@ -11,7 +11,8 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from keras_kd.errors import RecipeError, explain
-from keras_kd.recipes.reading.schema import Recipe
+from keras_kd.recipes.reading.schema import INHERITED, Recipe
+from keras_kd.recipes.reading.together import check_together
 from keras_kd.recipes.reading.yaml_text import MAX_DEPTH, parse, printable, read
 from keras_kd.recipes.registry import recipe_class
 from keras_kd.serialization import nearest
@@ -46,9 +47,11 @@ def validated(settings: dict[str, Any], overrides: Iterable[str] = (), *, output
     if output_dir is not None:
         settings["output_dir"] = str(output_dir)
     try:
-        return recipe_class().model_validate(settings)
+        recipe = recipe_class().model_validate(settings)
     except ValidationError as error:
-        raise RecipeError("\n".join(_describe(error.errors()))) from None
+        raise RecipeError("\n".join(_describe(_not_inherited(error.errors())))) from None
+    check_together(recipe)
+    return recipe
 
 
 def _parse(text: str, name: str) -> dict[str, Any]:
@@ -82,9 +85,10 @@ def _set(settings: dict[str, Any], override: str) -> None:
     section[last] = parse(text, f"{key}: {_shown(text)} is not valid YAML")
 
 
-_BRANCH = re.compile(r"(float|str|dict\[.*\]|tuple\[.*\]|literal\[.*\]|\[key\])$")
+_BRANCH = re.compile(r"(bool|float|str|dict\[.*\]|tuple\[.*\]|literal\[.*\]|\[key\])$")
 _EXPECTED = {
     "string_type": "text",
+    "bool_type": "true or false",
     "int_type": "a whole number",
     "float_type": "a number",
     "tuple_type": "a list",
@@ -124,6 +128,18 @@ def _describe(problems: list[dict[str, Any]]) -> list[str]:
     if len(lines) > _MAX_LINES:
         lines[_MAX_LINES:] = [f"And {len(lines) - _MAX_LINES:,} more."]
     return lines
+
+
+def _not_inherited(problems: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The problems, without those of `few_labels` that are the same in `distillation`, where the values come from."""
+    known = {(problem["loc"], repr(problem["input"])) for problem in problems}
+    return [
+        problem
+        for problem in problems
+        if problem["loc"][:1] != ("few_labels",)
+        or problem["loc"][1:2] not in {(key,) for key in INHERITED}
+        or (("distillation", *problem["loc"][1:]), repr(problem["input"])) not in known
+    ]
 
 
 def _about_the_tag(problem: dict[str, Any]) -> dict[str, Any]:
@@ -168,7 +184,7 @@ def _followed(path: tuple[Any, ...]) -> tuple[list[str], list[type[BaseModel]]]:
     for part in path:
         fields = [section.model_fields[part].annotation for section in sections if part in section.model_fields]
         tagged = [section for section in sections if part in _names(section)]
-        if not fields and tagged and isinstance(shown[-1], int):
+        if not fields and tagged and len(sections) > 1:  # not a key of the chosen class that is named like a tag
             sections = tagged
             continue
         shown.append(part)

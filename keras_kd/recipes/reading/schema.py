@@ -7,9 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ValidationInfo,
     field_validator,
@@ -18,6 +16,9 @@ from pydantic import (
 
 from keras_kd.litert import FORMATS
 from keras_kd.litert.formats import Mixed
+from keras_kd.recipes.reading.curricula import AnyCurriculum
+from keras_kd.recipes.reading.robust import AnyAdversary, Measure
+from keras_kd.recipes.reading.section import Section
 
 
 def is_given(model: str) -> bool:
@@ -28,12 +29,6 @@ def is_given(model: str) -> bool:
         return (Path(model) / "saved_model.pb").exists()
     except (OSError, ValueError):  # not a path: a name that is too long, or contains a NUL
         return False
-
-
-class Section(BaseModel):
-    """A part of a recipe; unknown keys, values of another type, NaN and infinity are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 # A frozen section holds tuples, and YAML gives lists.
@@ -55,7 +50,7 @@ NameOrSettings = str | dict[str, Any]
 
 
 class Data(Section):
-    """The data source and its splits; see `keras_kd.data.open_source`."""
+    """The data source and its splits, see `keras_kd.data.open_source`; and the curriculum of the distilled students."""
 
     source: str = "digits"
     data_dir: str | None = None
@@ -65,6 +60,7 @@ class Data(Section):
     image_size: Annotated[tuple[int, int] | None, _list_as_tuple] = None
     value_range: Annotated[tuple[float, float], _list_as_tuple] = (0.0, 1.0)
     task: NameOrSettings | None = None
+    curriculum: AnyCurriculum | None = None
 
 
 _FOREIGN = (".h5", ".hdf5", ".pb", ".pt", ".pth", ".onnx", ".ckpt", ".safetensors", ".pkl")
@@ -138,7 +134,8 @@ class Distillation(Section):
     """Alpha and temperature, as numbers or as schedules such as `{name: cosine, start: 0.9, end: 0.1}`; and losses.
 
     A schedule without `steps` covers the whole training. `losses` are those of `keras_kd.losses`, by name or as
-    `{name: hint, teacher: stage_3, student: stage_2, weight: 100}`; the default is the soft-target loss.
+    `{name: hint, teacher: stage_3, student: stage_2, weight: 100}`; the default is the soft-target loss. `adversary`
+    perturbs the student's inputs in each step; `supervise` selects the inputs on which the labels train.
     """
 
     alpha: Scheduled = 0.5
@@ -146,12 +143,17 @@ class Distillation(Section):
     losses: Annotated[
         tuple[NameOrSettings, ...] | None, _list_as_tuple, _not_empty("at least one loss, or null for soft targets")
     ] = None
+    adversary: AnyAdversary | None = None
+    supervise: Literal["clean", "adversarial"] = "clean"
+
+
+INHERITED = ("losses", "adversary", "supervise")
 
 
 class FewLabels(Distillation):
     """The comparison with few labels: this many labeled training images, the others without a label.
 
-    Without `losses`, those of `distillation` are used.
+    Without `losses`, `adversary` or `supervise`, those of `distillation` are used.
     """
 
     num_labels: int = Field(default=100, ge=1)
@@ -273,6 +275,7 @@ class Recipe(Section):
     few_labels: FewLabels | None = None
     compress: Annotated[tuple[AnyCompressionStep, ...], _list_as_tuple] = ()
     export: Export = Export()
+    measure: Measure = Measure()
 
     @model_validator(mode="before")
     @classmethod
@@ -287,14 +290,13 @@ class Recipe(Section):
     @model_validator(mode="before")
     @classmethod
     def _few_labels_take_the_losses(cls, value: Any) -> Any:
+        """Fills in what `few_labels` leaves out, or sets to null, of the losses and the adversary."""
         if not isinstance(value, dict) or not isinstance(few := value.get("few_labels"), dict):
             return value
         distillation = value.get("distillation")
-        losses = distillation.get("losses") if isinstance(distillation, dict) else None
-        return {
-            **value,
-            "few_labels": {"losses": losses} | {k: v for k, v in few.items() if k != "losses" or v is not None},
-        }
+        distillation = distillation if isinstance(distillation, dict) else {}
+        shared = {key: distillation[key] for key in INHERITED if key in distillation}
+        return {**value, "few_labels": shared | {k: v for k, v in few.items() if k not in INHERITED or v is not None}}
 
     @property
     def folder(self) -> Path:

@@ -32,6 +32,7 @@ def plan_distilled(plan: Any, recipe: Any) -> Iterator[Stage]:
         views=views(recipe),
         teachers=teachers_of_student(plan),
         distillation=recipe.distillation,
+        curriculum=recipe.data.curriculum,
     )
 
 

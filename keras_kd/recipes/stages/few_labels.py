@@ -34,6 +34,7 @@ def plan_few_labels(plan: Any, few: Any) -> Iterator[Stage]:
         makes=_makes(Role.DISTILLED, "distilled", few.num_labels),
         teachers=teachers_of_student(plan),
         distillation=few,
+        curriculum=plan.checked.recipe.data.curriculum,
         **shared,
     )
 

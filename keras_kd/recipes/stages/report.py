@@ -19,13 +19,15 @@ from keras_kd.recipes.engine.artifact import Artifact
 from keras_kd.recipes.engine.context import Context
 from keras_kd.recipes.engine.stage import Stage
 from keras_kd.recipes.registry import register
+from keras_kd.recipes.stages import robustness
 from keras_kd.recipes.stages.exports import GUARDED
 
 
 @register(phase="report")
 def plan_report(plan: Any, recipe: Any) -> Iterator[Stage]:
     """The report of all trainings and measurements."""
-    yield ReportFiles([*plan.of(*MODELS), plan["measurements"]], titled=plan.stages)
+    measured = [plan[id] for id in ("measurements", robustness.ID) if id in plan]
+    yield ReportFiles([*plan.of(*MODELS), *measured], titled=plan.stages)
 
 
 class ReportFiles(Stage):
@@ -60,6 +62,8 @@ class ReportFiles(Stage):
         """The report of the records of all stages."""
         recipe, source = context.checked.recipe, context.checked.source
         measured = json.loads(context.file("measurements").read_text("utf-8"))
+        if robustness.ID in context.artifacts:
+            measured["robustness"] = json.loads(context.file(robustness.ID).read_text("utf-8"))
         titles = {stage.id: stage.makes.title for stage in self.titled}
         measured["rows"] = [row | {"title": titles[row["id"]]} for row in measured["rows"]]
         records = {stage.id: context.artifacts[stage.id].record for stage in self.inputs}

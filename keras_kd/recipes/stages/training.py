@@ -12,14 +12,16 @@ from keras_kd import data
 from keras_kd.callbacks import Resume
 from keras_kd.chain.fitting import fit
 from keras_kd.distillers import Distiller
+from keras_kd.recipes import curricula
 from keras_kd.recipes.checked import CheckedRecipe, TrainedModel
 from keras_kd.recipes.engine.artifact import Artifact
 from keras_kd.recipes.engine.context import Context
 from keras_kd.recipes.engine.folder import FINGERPRINT
 from keras_kd.recipes.engine.stage import Stage
-from keras_kd.recipes.making import make_distiller, make_optimizer, pipeline
+from keras_kd.recipes.making import make_adversary, make_distiller, make_optimizer, pipeline
 from keras_kd.recipes.reading import schema
-from keras_kd.recipes.stages.speed import build_ahead, steps_per_execution
+from keras_kd.recipes.reading.curricula import ByTeacher
+from keras_kd.recipes.speed import build_ahead, steps_per_execution
 from keras_kd.recipes.stages.training_teacher import teacher_in_memory, teacher_of_stages, teacher_settings
 from keras_kd.teachers.frozen import fingerprint
 
@@ -39,6 +41,7 @@ class Training(Stage):
         distillation: the settings of the distillation.
         continues: the stage whose model is trained further; None starts from the initial weights.
         settings: further settings that the result depends on.
+        curriculum: the settings of the order of the examples; None uses each once in each epoch.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class Training(Stage):
         distillation: schema.Distillation | None = None,
         continues: Stage | None = None,
         settings: Mapping[str, Any] | None = None,
+        curriculum: ByTeacher | None = None,
     ):
         recipe = checked.recipe
         own = {
@@ -63,13 +67,15 @@ class Training(Stage):
             f"untrained model{FINGERPRINT}": model.identity,
             "views": views,
             **(settings or {}),
+            **curricula.identity_of(curriculum),
         }
         if teachers:
-            own |= {"distillation": distillation.model_dump(), "drop": recipe.drop}
+            own |= {"distillation": _given(distillation), "drop": recipe.drop}
             own |= teacher_settings(teachers, checked)
         inputs = [*teachers, *([] if continues is None or continues in teachers else [continues])]
         super().__init__(id, inputs=inputs, settings=own, makes=makes)
         self._model, self._views, self._distillation = model, views, distillation
+        self._curriculum = curriculum
         self._teachers, self.continues = tuple(teachers), continues
 
     def split(self, checked: CheckedRecipe) -> data.Split:
@@ -113,8 +119,11 @@ class Training(Stage):
         if not self._teachers:
             return model
         teacher = teacher_of_stages(self._teachers, context)
-        teacher = teacher_in_memory(teacher, recipe, split, self._distillation.losses, context.progress, self.title)
-        return make_distiller(teacher, model, self._distillation, total_steps, recipe.drop, recipe.seed)
+        adversary = make_adversary(self._distillation, recipe)
+        if adversary is None or adversary.objective != "adaptive_kl":  # which follows the teacher to other inputs
+            losses = self._distillation.losses
+            teacher = teacher_in_memory(teacher, recipe, split, losses, context.progress, self.title)
+        return make_distiller(teacher, model, self._distillation, total_steps, recipe.drop, recipe.seed, adversary)
 
     @property
     def title(self) -> str:
@@ -125,7 +134,8 @@ class Training(Stage):
         checked, settings = context.checked, self._model.settings
         student = getattr(model, "student", model)
         initial_weights = fingerprint(student)
-        batches = pipeline(checked.recipe, split, settings, checked.source.num_classes, self._views)
+        curriculum = curricula.make_curriculum(self._curriculum)
+        batches = pipeline(checked.recipe, split, settings, checked.source.num_classes, self._views, curriculum)
         mixed = any(isinstance(step, data.Mixing) for step in batches.augment)
         model.compile(
             make_optimizer(settings, settings.epochs * batches.steps_per_epoch),
@@ -148,7 +158,14 @@ class Training(Stage):
             validation_data=data.evaluation_batches(checked.source.validation, settings.batch_size, one_hot=one_hot),
         )
         conditions = {"initial weights": initial_weights} | _conditions(model, batches, settings, split)
+        conditions |= curricula.described(self._curriculum)
         return {"history": checked.task.history(history, split.labels()), "conditions": conditions}
+
+
+def _given(distillation: schema.Distillation) -> dict[str, Any]:
+    """The settings of a distillation, without those of an adversary if it has none."""
+    is_clean = distillation.adversary is None
+    return distillation.model_dump(exclude={"adversary", "supervise"} if is_clean else set())
 
 
 def _conditions(
@@ -162,4 +179,14 @@ def _conditions(
         "seed": batches.seed,
         "steps": int(model.optimizer.iterations),
         **settings.model_dump(mode="json", include=_FIELDS - {"model"}),
+        **_attacked(model),
     }
+
+
+def _attacked(model: keras.Model) -> dict[str, str]:
+    """The adversary of a training as a condition; none without one."""
+    adversary = getattr(model, "adversary", None)
+    if adversary is None:
+        return {}
+    steps = f"{adversary.steps} step{'s' * (adversary.steps != 1)}"
+    return {"adversary": f"{type(adversary).__name__}, {adversary.norm} epsilon {adversary.epsilon:.4g}, {steps}"}

@@ -25,6 +25,8 @@ def steps_per_execution(model: keras.Model, pipeline: data.Pipeline) -> int:
     models = [model, *([teacher.model] if isinstance(teacher, FrozenTeacher) else [])]
     shape = np.shape(pipeline.batch([0])[0])
     positions = pipeline.batch_size * math.prod(shape[1:-1])
+    adversary = getattr(model, "adversary", None)
+    positions *= 1 if adversary is None else 1 + 2 * adversary.steps  # each with a pass in both directions
     most = _MULTIPLICATIONS // max(1, positions * sum(known.count_params() for known in models))
     return int(min(max(most, 1), _MOST_STEPS, pipeline.steps_per_epoch))
 
