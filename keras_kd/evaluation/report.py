@@ -15,7 +15,13 @@ import numpy as np
 from keras_kd import files, tasks
 from keras_kd.errors import ConfigurationError, check_number, explain
 from keras_kd.evaluation import caveats, plots
-from keras_kd.evaluation.comparison import ClassCounts, Disagreement, Disagreements
+from keras_kd.evaluation.comparison import (
+    ClassCounts,
+    Disagreement,
+    Disagreements,
+    SynthesizedImage,
+    SynthesizedImages,
+)
 from keras_kd.evaluation.rows import ModelRow
 from keras_kd.evaluation.scale import Scale
 from keras_kd.evaluation.summary import summarize
@@ -47,6 +53,7 @@ class Report:
         classes: the right predictions per class of the teacher, the student and a file; None for other tasks.
         reliability: accuracy by confidence on the test examples, by row id.
         disagreements: the test images on which a file and the teacher disagree; None if they are not images.
+        synthesized: images that the student learned from instead of data; None if it learned from data.
         settings: the recipe.
         environment: versions, machine, date.
 
@@ -70,6 +77,7 @@ class Report:
     classes: ClassCounts | None = None
     reliability: dict[str, ReliabilityBins] = field(default_factory=dict)
     disagreements: Disagreements | None = None
+    synthesized: SynthesizedImages | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
 
@@ -105,6 +113,10 @@ class Report:
             numbers = {number for one in found.examples for number in (one.label, one.teacher, one.file)}
             if numbers and not -1 <= min(numbers) <= max(numbers) < num_classes:
                 raise _unfitting("disagreements", f"classes {sorted(numbers)}", f"{num_classes} classes")
+        if self.synthesized is not None:
+            numbers = [image.predicted for image in self.synthesized.images]
+            if not 0 <= min(numbers) <= max(numbers) < num_classes:
+                raise _unfitting("synthesized images", f"classes {sorted(set(numbers))}", f"{num_classes} classes")
         if models - known:
             raise _unfitting("models", f"{sorted(models - known)}", f"ids of rows: {sorted(known)}")
 
@@ -158,6 +170,9 @@ def typed(content: Mapping[str, Any]) -> dict[str, Any]:
     if found := content.get("disagreements"):
         examples = [Disagreement(**example) for example in found["examples"]]
         typed["disagreements"] = Disagreements(**found | {"examples": examples})
+    if made := content.get("synthesized"):
+        images = [SynthesizedImage(**image) for image in made["images"]]
+        typed["synthesized"] = SynthesizedImages(**made | {"images": images})
     bins = content.get("reliability") or {}
     typed["reliability"] = {id: ReliabilityBins(**{k: tuple(v) for k, v in one.items()}) for id, one in bins.items()}
     return typed

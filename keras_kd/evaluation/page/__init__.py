@@ -48,6 +48,7 @@ def render_html(report: Report, *, graphs: Mapping[str, str] | None = None) -> s
         fronts=sections.fronts(report),
         classes=sections.classes(report),
         disagreements=sections.disagreements(report),
+        synthesized=sections.synthesized(report),
         graphs=graphs or {},
         details={"Settings": _flat(report.settings), "Environment": _flat(report.environment)},
     )

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from keras_kd.errors import RecipeError, explain
 from keras_kd.recipes.reading.schema import Recipe
+from keras_kd.recipes.reading.together import check_together
 from keras_kd.recipes.reading.yaml_text import MAX_DEPTH, parse, printable, read
 from keras_kd.recipes.registry import recipe_class
 from keras_kd.serialization import nearest
@@ -46,9 +47,11 @@ def validated(settings: dict[str, Any], overrides: Iterable[str] = (), *, output
     if output_dir is not None:
         settings["output_dir"] = str(output_dir)
     try:
-        return recipe_class().model_validate(settings)
+        recipe = recipe_class().model_validate(settings)
     except ValidationError as error:
         raise RecipeError("\n".join(_describe(error.errors()))) from None
+    check_together(recipe)
+    return recipe
 
 
 def _parse(text: str, name: str) -> dict[str, Any]:
@@ -82,12 +85,13 @@ def _set(settings: dict[str, Any], override: str) -> None:
     section[last] = parse(text, f"{key}: {_shown(text)} is not valid YAML")
 
 
-_BRANCH = re.compile(r"(float|str|dict\[.*\]|tuple\[.*\]|literal\[.*\]|\[key\])$")
+_BRANCH = re.compile(r"(float|int|str|dict\[.*\]|tuple\[.*\]|literal\[.*\]|\[key\])$")
 _EXPECTED = {
     "string_type": "text",
     "int_type": "a whole number",
     "float_type": "a number",
     "tuple_type": "a list",
+    "none_required": "null",
     "missing": "a list of two",
     "too_long": "a list of two",
     "dict_type": "a schedule such as {name: cosine, start: 0.9, end: 0.1}",
@@ -107,7 +111,8 @@ def _describe(problems: list[dict[str, Any]]) -> list[str]:
     for problem in problems:
         path = problem["loc"]
         if problem["type"] in ("union_tag_not_found", "union_tag_invalid"):
-            problem, path = _about_the_tag(problem), (*path, "name")
+            tag = problem["ctx"]["discriminator"].strip("'()")
+            problem, path = _about_the_tag(problem), (*path, tag)
         if problem["type"] == "extra_forbidden":
             lines.append(_unknown(path))
         elif problem["type"] == "missing" and isinstance(path[-1], str):
@@ -168,7 +173,7 @@ def _followed(path: tuple[Any, ...]) -> tuple[list[str], list[type[BaseModel]]]:
     for part in path:
         fields = [section.model_fields[part].annotation for section in sections if part in section.model_fields]
         tagged = [section for section in sections if part in _names(section)]
-        if not fields and tagged and isinstance(shown[-1], int):
+        if not fields and tagged and len(sections) > 1:
             sections = tagged
             continue
         shown.append(part)
@@ -178,8 +183,9 @@ def _followed(path: tuple[Any, ...]) -> tuple[list[str], list[type[BaseModel]]]:
 
 
 def _names(section: type[BaseModel]) -> tuple[Any, ...]:
-    """The names of which one selects this class for a section."""
-    return get_args(section.model_fields["name"].annotation) if "name" in section.model_fields else ()
+    """The names of which one selects this class for a section, by its key `name` or `method`."""
+    selecting = [section.model_fields[key] for key in ("name", "method") if key in section.model_fields]
+    return tuple(name for field in selecting for name in get_args(field.annotation))
 
 
 def _sections(annotation: Any) -> list[type[BaseModel]]:

@@ -1,0 +1,148 @@
+"""The student that learns from synthesized images: the training with a generator, and the training on made images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from keras_kd import data
+from keras_kd.chain.fitting import fit
+from keras_kd.evaluation.roles import Role
+from keras_kd.recipes.engine.artifact import Artifact
+from keras_kd.recipes.engine.context import Context
+from keras_kd.recipes.engine.stage import Stage
+from keras_kd.recipes.making import make_optimizer, views
+from keras_kd.recipes.methods.making import make_data_free_distiller, steps_of_epoch
+from keras_kd.recipes.methods.synthesis import GeneratedImages, InvertedImages
+from keras_kd.recipes.reading import schema
+from keras_kd.recipes.reading.methods import Dafl, DataFree
+from keras_kd.recipes.stages.training import Training
+from keras_kd.recipes.stages.training_teacher import teacher_settings
+
+IMAGES, STUDENT = "images", "student"
+
+
+def plan_data_free(plan: Any, makes: Artifact) -> Iterator[Stage]:
+    """The stages of a student that sees no data: its training, and the synthesis of images, in their order."""
+    if isinstance(plan.checked.recipe.distillation.synthesizer, Dafl):
+        training = GeneratorTraining(plan)
+        yield training
+        yield StudentOfPair(training, makes)
+        yield GeneratedImages(training, plan.checked)
+    else:
+        images = InvertedImages(plan["teacher"], plan.checked)
+        yield images
+        yield SynthesizedTraining(plan, makes, images)
+
+
+def on_labeled_images(settings: DataFree) -> schema.Distillation:
+    """The distillation on synthesized images, with the classes that they are for as labels."""
+    given = settings.model_dump(include={"alpha", "temperature"}, exclude_none=True)
+    return schema.Distillation(**given)
+
+
+class SynthesizedTraining(Training):
+    """Trains the student with its teacher on images made before."""
+
+    def __init__(self, plan: Any, makes: Artifact, images: Stage):
+        checked = plan.checked
+        super().__init__(
+            "distilled",
+            model=checked.models["student"],
+            checked=checked,
+            makes=makes,
+            views=views(checked.recipe),
+            teachers=[plan["teacher"]],
+            distillation=on_labeled_images(checked.recipe.distillation),
+        )
+        self.inputs = (*self.inputs, images)
+
+    def split(self, context: Context) -> data.Split:
+        return context.synthesized
+
+
+class GeneratorTraining(Training):
+    """Trains the student and a generator of images in the same steps; makes a model with the outputs of both."""
+
+    def __init__(self, plan: Any):
+        checked, teacher = plan.checked, plan["teacher"]
+        makes = Artifact(
+            role=Role.GENERATOR, title="student distilled", kind="keras", file=Path(".state", "data_free.keras")
+        )
+        super().__init__(
+            "data_free",
+            model=checked.models["student"],
+            checked=checked,
+            makes=makes,
+            views=None,
+            settings={
+                "distillation": checked.recipe.distillation.model_dump(),
+                "value_range": checked.recipe.data.value_range,
+                **teacher_settings([teacher], checked),
+            },
+        )
+        self.inputs = (teacher,)
+
+    def run(self, context: Context) -> Artifact:
+        checked, settings = context.checked, self._model.settings
+        recipe, distillation = checked.recipe, checked.recipe.distillation
+        like_data = data.steps_per_epoch(checked.source.train, settings.batch_size)
+        steps = steps_of_epoch(distillation.synthesizer, like_data)
+        student = self.first_model(context, settings.epochs * steps)
+        if not student.built:
+            student.build((None, *checked.source.input_shape))
+        options = {"value_range": recipe.data.value_range, "seed": recipe.seed}
+        distiller = make_data_free_distiller(context.teacher, student, distillation, settings.epochs * steps, **options)
+        keras.utils.set_random_seed(recipe.seed)
+        distiller.compile(
+            make_optimizer(settings, settings.epochs * steps),
+            loss=checked.task.loss(student, mixed=False),
+            metrics=checked.task.metrics(student),
+            synthesizer_optimizer=keras.optimizers.Adam(distillation.synthesizer.learning_rate),
+        )
+        history = fit(
+            distiller,
+            None,
+            name=self.title,
+            epochs=settings.epochs,
+            progress=context.progress,
+            resume=self._resume(context),
+            validation_data=data.evaluation_batches(checked.source.validation, settings.batch_size),
+            made={"steps_per_epoch": steps, "batch_size": settings.batch_size},
+        )
+        conditions = {"examples": "of a generator", "steps": settings.epochs * steps, "seed": recipe.seed}
+        conditions |= settings.model_dump(mode="json", exclude={"model"})
+        pair = pair_of(distiller.generator, student)
+        return context.save_model(self.makes, pair, history=history, conditions=conditions)
+
+
+def pair_of(generator: keras.Model, student: keras.Model) -> keras.Model:
+    """One model with the layers `"images"` and `"student"`, to save two in one file."""
+    inputs = {IMAGES: keras.Input(generator.input_shape[1:]), STUDENT: keras.Input(student.input_shape[1:])}
+    parts = {name: _renamed(model, name) for name, model in ((IMAGES, generator), (STUDENT, student))}
+    return keras.Model(inputs, {name: parts[name](inputs[name]) for name in parts}, name="pair")
+
+
+def _renamed(model: keras.Model, name: str) -> keras.Model:
+    inputs = keras.Input(model.input_shape[1:])
+    return keras.Model(inputs, model(inputs), name=name)
+
+
+def part_of(pair: keras.Model, name: str) -> keras.Model:
+    """The generator (`"images"`) or the student (`"student"`) of `pair_of`, as it was built."""
+    return next(layer for layer in pair.get_layer(name).layers if isinstance(layer, keras.Model))
+
+
+class StudentOfPair(Stage):
+    """The student that was trained with a generator, as a model of its own."""
+
+    def __init__(self, training: GeneratorTraining, makes: Artifact):
+        super().__init__("distilled", inputs=[training], settings={}, makes=makes)
+
+    def run(self, context: Context) -> Artifact:
+        (training,) = self.inputs
+        record = context.artifacts[training.id].record
+        return context.save_model(self.makes, part_of(context.model(training.id), STUDENT), **record)
