@@ -127,8 +127,6 @@ class StepContract:
 
         Empty for a teacher that reads the student: its targets follow from `study`.
         """
-        if self.teacher.reads_student:
-            return ModelOutputs({})
         if not self.teacher.runs_outside_step:
             batch = batch._replace(x=selected(self.teacher_inputs, batch.x))
         return objective.checked_outputs(self.teacher, self.teacher(batch, self._teacher_taps))
@@ -154,6 +152,7 @@ class StepContract:
         """
         outputs, student = self.study_batch(batch) if studied is None else studied
         alpha, temperature = self._alpha.at(step), self._temperature.at(step)
+        readiness = self.teacher.readiness
         unlabeled = self._unlabeled(batch)
         labels = unlabeled.labels_for_terms(batch.y)
         if self.teacher.reads_student:
@@ -167,6 +166,7 @@ class StepContract:
             context=Context(step=step, temperature=temperature, ids=batch.ids, view=batch.view),
         )
         values, distillation = objective.distill(self.terms, losses, 1.0 if batch.y is None else alpha, unlabeled)
+        alpha, distillation = alpha * readiness, distillation * readiness
         supervised = self._supervised_loss(batch, outputs, unlabeled)
         size = ops.cast(ops.shape(keras.tree.flatten(batch.x)[0])[0], "float32")
         loss = objective.combine(

@@ -56,6 +56,11 @@ def with_exits(model: keras.Model, exits: Sequence[str]) -> keras.Model:
     return keras.Model(inputs[0] if len(inputs) == 1 else inputs, outputs, name=f"{model.name}_with_exits")
 
 
+def exits_of(model: keras.Model) -> list[str]:
+    """The names of all outputs but the main one."""
+    return [name for name in symbolic_outputs(model) if name != MAIN]
+
+
 def deepest_features(model: keras.Model, features: Any) -> keras.KerasTensor | None:
     """The last tensor before the classifier with as many axes as `features`; None if nothing after them has."""
     operations = operations_of(model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,10 +12,11 @@ from keras_kd.distillers import checks
 from keras_kd.errors import ConfigurationError, explain
 from keras_kd.features.outputs import symbolic_outputs
 from keras_kd.hyperparameters import DEFAULT_ALPHA
-from keras_kd.regimes.exits import MAIN
+from keras_kd.regimes.exits import MAIN, exits_of
 from keras_kd.regimes.same_labels import SameLabels
 from keras_kd.regimes.self_teaching import Exits, SelfTeaching, registry
 from keras_kd.serialization import deserialize, register, serialize
+from keras_kd.teachers import AveragedWeights
 from keras_kd.untracked import Untracked
 
 
@@ -31,7 +33,7 @@ class SelfDistiller(SameLabels):
     With `teacher`, the targets come from the same model on other weights, or from the labels alone:
 
     - `"ema"`: a moving average of the weights, which also teaches on examples without a label (`decay`);
-    - `"previous_epoch"`: the weights at the end of the previous epoch; alpha is 0 in the first (`steps_per_epoch`);
+    - `"previous_epoch"`: the weights at the end of the previous epoch; alpha is 0 in the first;
     - `"label_smoothing"`: a virtual teacher that is right with a fixed probability (`correct`,
       `smoothing_temperature`).
 
@@ -79,7 +81,7 @@ class SelfDistiller(SameLabels):
         super().__init__(
             prepared.teacher,
             prepared.student,
-            alpha=way.alpha(alpha),
+            alpha=alpha,
             temperature=prepared.temperature if temperature is None else temperature,
             losses=prepared.terms if losses is None else losses,
             student_outputs=student_outputs,
@@ -88,16 +90,26 @@ class SelfDistiller(SameLabels):
         self._way = way
         self._model = Untracked(model if prepared.student is not model else None)
 
-    def strip(self, *, exits: bool = False) -> keras.Model:
+    def strip(self, *, exits: bool = False, averaged: bool = False) -> keras.Model:
         """The trained model, without what only helped to train it.
 
         Args:
             exits: whether to keep the exits, as a model with several outputs.
+            averaged: with `teacher="ema"`, a copy with the averaged weights, which often predict better than the last.
+
+        Raises:
+            ConfigurationError: the model has no exits or averaged weights.
         """
         if exits and not isinstance(self._way, Exits):
             raise ConfigurationError(
                 explain("This model has no exits.", received=f"{self._way}", expected="exits=[...]")
             )
+        if averaged and not isinstance(self.teacher, AveragedWeights):
+            raise ConfigurationError(
+                explain("This model has no averaged weights.", received=f"{self._way}", expected="teacher='ema'")
+            )
+        if averaged:
+            return self.teacher.as_model()
         if exits or not isinstance(self._way, Exits):
             return self.student
         if self._model.value is not None:
@@ -105,17 +117,18 @@ class SelfDistiller(SameLabels):
         return keras.Model(self.student.input, symbolic_outputs(self.student)[MAIN], name=self.student.name)
 
     def get_config(self):
-        return self._config_of_outputs("model") | {"way": serialize(self._way)}
+        way = self._way
+        if isinstance(way, Exits):  # which are outputs of the student by now
+            way = dataclasses.replace(way, layers=tuple(exits_of(self.student)))
+        return self._config_of_outputs("model") | {"way": serialize(way)}
 
     @classmethod
     def from_config(cls, config):
         settings = {name: deserialize(value) for name, value in config.items()}
-        way, alpha = settings.pop("way"), settings.pop("alpha")
+        way = settings.pop("way")
         if settings.pop("losses_are_default"):
             del settings["losses"]
-        made = cls(teacher=way, **settings)
-        made.alpha = alpha
-        return made
+        return cls(teacher=way, **settings)
 
 
 def _way(exits: Any, teacher: Any, settings: dict[str, Any]) -> SelfTeaching:

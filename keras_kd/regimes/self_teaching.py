@@ -8,19 +8,16 @@ from typing import Any, NamedTuple
 
 import keras
 
-from keras_kd import schedules
-from keras_kd.errors import ConfigurationError, check_integer, explain
+from keras_kd.errors import ConfigurationError, explain
 from keras_kd.features import output_shapes
 from keras_kd.features.outputs import symbolic_outputs
 from keras_kd.hyperparameters import DEFAULT_TEMPERATURE
 from keras_kd.losses import Hint, Weighted
-from keras_kd.regimes.exits import MAIN, deepest_layer, features_of_exit, with_exits
+from keras_kd.regimes.exits import MAIN, deepest_layer, exits_of, features_of_exit, with_exits
 from keras_kd.regimes.same_labels import Pair, PairedTerms
 from keras_kd.serialization import Registry, deserialize, serialize
-from keras_kd.teachers import Teacher
-from keras_kd.teachers.averaged import AveragedWeights, EarlierWeights
+from keras_kd.teachers import AveragedWeights, EarlierWeights, SmoothedLabels, Teacher
 from keras_kd.teachers.own_outputs import OwnOutputs
-from keras_kd.teachers.smoothed_labels import SmoothedLabels
 
 registry = Registry("self-teaching")
 
@@ -48,10 +45,6 @@ class SelfTeaching(abc.ABC):
     @abc.abstractmethod
     def prepare(self, model: keras.Model, outputs: str | None) -> Prepared:
         """The parts of the distiller of a model whose final layers return `outputs`."""
-
-    def alpha(self, alpha: Any) -> Any:
-        """The weight of the teacher, from the one that was asked for."""
-        return alpha
 
     def get_config(self) -> dict[str, Any]:
         return {field.name: serialize(getattr(self, field.name)) for field in dataclasses.fields(self)}
@@ -82,21 +75,18 @@ class Exits(SelfTeaching):
     def prepare(self, model, outputs):
         tensors = symbolic_outputs(model)
         if tensors is not None and len(tensors) > 1:
-            student, names = model, [name for name in tensors if name != MAIN]
+            student, names = model, exits_of(model)
             self._check_outputs(names, tensors)
         else:
-            student, names = (
-                with_exits(model, self.layers),
-                [f"exit_{number + 1}" for number in range(len(self.layers))],
-            )
+            student = with_exits(model, self.layers)
+            names = exits_of(student)
         pairs = [Pair(MAIN, name, f"soft_targets_{name}") for name in names]
         return Prepared(
             student, OwnOutputs(student, outputs=outputs), PairedTerms(pairs, self._features(student, names))
         )
 
     def _check_outputs(self, names: list[str], tensors: dict[str, Any]) -> None:
-        is_made_here = all(name.startswith("exit_") for name in names)  # a saved distiller
-        if MAIN not in tensors or not (is_made_here or set(names) == set(self.layers)):
+        if MAIN not in tensors or set(names) != set(self.layers):
             raise ConfigurationError(
                 explain(
                     "The exits of a model with several outputs are these outputs.",
@@ -135,16 +125,8 @@ class Ema(SelfTeaching):
 class PreviousEpoch(SelfTeaching):
     """The weights at the end of the previous epoch, see `EarlierWeights`; alpha is 0 in the first epoch."""
 
-    steps_per_epoch: int
-
-    def __post_init__(self):
-        check_integer("steps_per_epoch", self.steps_per_epoch, at_least=1)
-
     def prepare(self, model, outputs):
-        return Prepared(model, EarlierWeights(model, self.steps_per_epoch, outputs))
-
-    def alpha(self, alpha):
-        return schedules.Join((schedules.Constant(0.0), schedules.get(alpha)), (self.steps_per_epoch,))
+        return Prepared(model, EarlierWeights(model, outputs))
 
 
 @registry.register

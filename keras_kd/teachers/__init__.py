@@ -2,6 +2,7 @@
 
 from keras_kd.features import ModelOutputs
 from keras_kd.teachers.absent import AbsentTeacher, check_fingerprint
+from keras_kd.teachers.averaged import AveragedWeights, EarlierWeights
 from keras_kd.teachers.base import Batch, OfflineTeacher, Teacher
 from keras_kd.teachers.cache.cached import CachedTeacher
 from keras_kd.teachers.external.function import FunctionTeacher
@@ -14,12 +15,15 @@ from keras_kd.teachers.several.ensemble import Ensemble
 from keras_kd.teachers.several.group import AbsentGroup, Resized
 from keras_kd.teachers.several.panel import Panel
 from keras_kd.teachers.several.route import Route
+from keras_kd.teachers.smoothed_labels import SmoothedLabels
 
 __all__ = [
     "AbsentGroup",
     "AbsentTeacher",
+    "AveragedWeights",
     "Batch",
     "CachedTeacher",
+    "EarlierWeights",
     "Ensemble",
     "FrozenTeacher",
     "FunctionTeacher",
@@ -29,6 +33,7 @@ __all__ = [
     "Resized",
     "Route",
     "SavedModelTeacher",
+    "SmoothedLabels",
     "StoredLogits",
     "TFLiteTeacher",
     "Teacher",

@@ -10,6 +10,7 @@ from keras import ops
 
 from keras_kd.features import ModelOutputs, find_heads, find_place, forward, inner_taps, output_shapes
 from keras_kd.hyperparameters import Hyperparameter
+from keras_kd.surgery import clone
 from keras_kd.surgery.overlay import Overlay
 from keras_kd.teachers.base import Batch, Teacher
 from keras_kd.untracked import Untracked
@@ -51,6 +52,12 @@ class OtherWeights(keras.layers.Layer):
             name=f"weight_{index}",
         )
 
+    def add_readiness(self) -> None:
+        """Adds the variable `readiness`, 0 until it is set: whether the second values are worth reading."""
+        self.readiness = self.add_weight(
+            shape=(), initializer="zeros", trainable=False, aggregation="only_first_replica", name="readiness"
+        )
+
     @property
     def pairs(self) -> list[tuple[Any, Any]]:
         """Each weight of the model with its second value."""
@@ -77,6 +84,17 @@ class _SameModel(Teacher):
         with Overlay([(weight, ops.convert_to_tensor(other)) for weight, other in self.state.pairs]):
             _, logits, inner = forward(self.student, self._heads, batch.x, places=places)
         return keras.tree.map_structure(ops.stop_gradient, ModelOutputs(logits, inner))
+
+    def as_model(self) -> keras.Model:
+        """A copy of the student, with these weights.
+
+        Raises:
+            ConfigurationError: a student that cannot be copied, such as a subclassed model.
+        """
+        copy, others = clone(self.student), {id(weight): other for weight, other in self.state.pairs}
+        for weight, own in zip(self.student.weights, copy.weights, strict=True):
+            own.assign(ops.copy(others.get(id(weight), weight)))
+        return copy
 
     def inner_taps(self, names: Iterable[str]) -> dict[str, tuple[int | None, ...] | None]:
         return inner_taps(self.student, names, role="teacher")
@@ -132,25 +150,35 @@ class AveragedWeights(_SameModel):
 
 
 class EarlierWeights(_SameModel):
-    """The student's weights at the end of its previous epoch.
+    """The student's weights at the end of its previous epoch; without a part in the loss of the first.
+
+    The epochs are those of `Distiller.fit`; a loop of your own calls `end_epoch`.
 
     Source: Kim, Ji, Yoon & Hwang, "Self-Knowledge Distillation with Progressive Refinement of Targets", 2021.
 
     Args:
         student: a built model.
-        steps_per_epoch: updates after which the teacher takes over the student's weights.
         outputs: as `student_outputs` of a `Distiller`.
     """
 
-    def __init__(self, student: keras.Model, steps_per_epoch: int, outputs: str | None = None):
-        super().__init__(student, outputs)
-        self.steps_per_epoch = steps_per_epoch
+    follows_student = False  # within an epoch
 
-    def after_update(self, step: Any) -> None:
-        """Takes over the student's weights if the last of `step` updates ended an epoch."""
-        is_end = ops.equal(ops.mod(step, self.steps_per_epoch), 0)
-        self.state.assign(lambda earlier, weight: ops.where(is_end, weight, earlier))
+    def __init__(self, student: keras.Model, outputs: str | None = None):
+        super().__init__(student, outputs)
+        self.state.add_readiness()
+
+    def end_epoch(self) -> None:
+        """Takes over the student's weights."""
+        self.state.assign(lambda earlier, weight: ops.copy(weight))  # JAX may not share a buffer that it donates
+        self.state.readiness.assign(1.0)
+
+    def callbacks(self) -> list[Any]:
+        return [keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: self.end_epoch())]
+
+    @property
+    def readiness(self) -> Any:
+        return ops.convert_to_tensor(self.state.readiness)
 
     @property
     def fingerprint(self) -> str:
-        return f"earlier weights, every {self.steps_per_epoch} steps"
+        return "weights of the previous epoch"

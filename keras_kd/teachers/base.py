@@ -112,6 +112,11 @@ class Teacher(abc.ABC):
         return None
 
     @property
+    def readiness(self) -> Any:
+        """0 while it has nothing to teach yet, so that the labels alone count; else 1."""
+        return 1.0
+
+    @property
     def variables(self) -> list[Any]:
         """The variables of the underlying Keras models, which training must not change."""
         return []

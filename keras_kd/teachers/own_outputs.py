@@ -8,7 +8,6 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_kd.errors import TeacherError, explain
 from keras_kd.features import ModelOutputs, find_heads, inner_taps, output_shapes
 from keras_kd.teachers.base import Batch, Teacher
 
@@ -45,13 +44,8 @@ class OwnOutputs(Teacher):
         return ModelOutputs(outputs, taps)
 
     def __call__(self, batch: Batch, taps: Sequence[str] = ()) -> ModelOutputs:
-        raise TeacherError(
-            explain(
-                "The student's own outputs are targets within its training step only.",
-                received="a call with a batch",
-                fix="Call the student.",
-            )
-        )
+        """Nothing: the targets follow from the student's forward pass, see `targets`."""
+        return ModelOutputs({})
 
     def inner_taps(self, names: Iterable[str]) -> dict[str, tuple[int | None, ...] | None]:
         return inner_taps(self._student, [name for name in names if name != COMBINED], role="student")

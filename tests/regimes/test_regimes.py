@@ -174,7 +174,8 @@ def test_a_model_with_auxiliary_outputs_teaches_them(data):
         (lambda: SelfDistiller(network(), teacher="emma"), "ema"),
         (lambda: SelfDistiller(network(), teacher="ema", decay=1.5), "decay"),
         (lambda: SelfDistiller(network(), teacher="ema", correct=0.9), "does not take"),
-        (lambda: SelfDistiller(network(), teacher="previous_epoch"), "steps_per_epoch"),
+        (lambda: SelfDistiller(network(), teacher="previous_epoch", decay=0.9), "does not take"),
+        (lambda: SelfDistiller(kd.regimes.with_exits(network(), ["first"]), exits=["first"]), "are these outputs"),
         (lambda: SelfDistiller(network(), teacher="label_smoothing", correct=0.2), "chance"),
         (lambda: SelfDistiller("model", exits=["a"]), "keras.Model"),
     ],
@@ -193,7 +194,6 @@ def test_ema_is_that_of_the_paper(data):
     distiller = compiled(SelfDistiller(model, teacher="ema", decay=0.6, alpha=0.5))
     average = [weight.astype("float64") for weight in model.get_weights()]
     for step in range(1, 5):
-        teacher = log_softmax(0)  # replaced below
         before = distiller.teacher(kd.teachers.Batch(keras.ops.convert_to_tensor(x))).outputs["output"]
         copy = network()
         copy.set_weights(average)
@@ -204,7 +204,10 @@ def test_ema_is_that_of_the_paper(data):
         assert logs["distillation_loss"][0] == pytest.approx(kl(teacher, student, 4.0), rel=1e-3, abs=1e-6)
         decay = min(1 - 1 / (step + 1), 0.6)
         average = [decay * a + (1 - decay) * w for a, w in zip(average, model.get_weights(), strict=True)]
-    assert_close([keras.ops.convert_to_numpy(other) for _, other in distiller.teacher.state.pairs], average)
+    assert_close(distiller.strip(averaged=True).get_weights(), average)
+    assert distiller.strip() is model and not np.allclose(model.get_weights()[0], average[0])
+    with pytest.raises(ConfigurationError, match="no averaged weights"):
+        SelfDistiller(network(), exits=["first"]).strip(averaged=True)
 
 
 def twin(model):
@@ -224,13 +227,34 @@ def test_ema_teaches_on_examples_without_a_label(data):
 def test_the_previous_epoch_teaches_the_next(data):
     x, y = data
     model = network()
-    distiller = compiled(SelfDistiller(model, teacher="previous_epoch", steps_per_epoch=3, alpha=0.7))
-    seen = []
-    record = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(model.get_weights()))
-    logs = distiller.fit(x, y, batch_size=16, epochs=3, verbose=0, callbacks=[record]).history
-    np.testing.assert_allclose(logs["alpha"], [0.0, 0.7, 0.7], rtol=1e-6)
+    distiller = compiled(SelfDistiller(model, teacher="previous_epoch", alpha=0.7))
+    first = distiller.fit(x, y, batch_size=16, epochs=1, verbose=0).history
+    assert first["alpha"] == [0.0] and first["loss"] == pytest.approx(first["student_loss"], rel=1e-5)
+    earlier = twin(model)
+    distiller.train_on_batch(x, y)  # within an epoch of one's own: the teacher stays
+    teacher, student = earlier.predict(x, verbose=0), keras.ops.convert_to_numpy(twin(model)(x, training=True))
+    second = distiller.fit(x, y, batch_size=48, epochs=1, verbose=0).history
+    assert second["alpha"] == pytest.approx([0.7])
+    expected = 0.3 * cross_entropy(student, y) + 0.7 * kl(teacher, student, 4.0)
+    assert second["loss"] == pytest.approx([expected], rel=1e-4)
     others = [keras.ops.convert_to_numpy(other) for _, other in distiller.teacher.state.pairs]
-    assert_close(others, seen[-1], atol=1e-6)
+    assert_close(others, model.get_weights(), atol=1e-6)
+
+
+def test_the_previous_epoch_teaches_nothing_in_the_first(data):
+    x, y = data
+    model = network()
+    before = model.get_weights()
+    distiller = SelfDistiller(model, teacher="previous_epoch", alpha=0.7)
+    distiller.compile(keras.optimizers.SGD(0.1), loss=from_logits(ignore_class=-1))
+    distiller.fit(x, np.full(len(x), -1), batch_size=16, epochs=1, verbose=0)
+    trainable = [weight.trainable for weight in model.weights]
+    assert_close(
+        *([w for w, own in zip(all_of, trainable, strict=True) if own] for all_of in (before, model.get_weights()))
+    )
+    some = np.where(np.arange(48) % 2, y, -1)
+    logs = distiller.fit(x, some, batch_size=16, epochs=1, verbose=0).history
+    assert logs["alpha"] == pytest.approx([0.7])
 
 
 def test_a_virtual_teacher_is_that_of_the_published_code(data):
@@ -268,7 +292,7 @@ def test_a_virtual_teacher_has_no_targets_without_labels(data):
     [
         {"exits": ["first"]},
         {"teacher": "ema"},
-        {"teacher": "previous_epoch", "steps_per_epoch": 3},
+        {"teacher": "previous_epoch"},
         {"teacher": "label_smoothing"},
     ],
     ids=str,
