@@ -15,7 +15,7 @@ from keras_kd.recipes.engine.artifact import Artifact
 from keras_kd.recipes.engine.context import Context
 from keras_kd.recipes.engine.stage import Stage
 from keras_kd.recipes.making import make_optimizer, views
-from keras_kd.recipes.methods.making import make_data_free_distiller, steps_of_epoch
+from keras_kd.recipes.methods.making import make_data_free_distiller
 from keras_kd.recipes.methods.synthesis import GeneratedImages, InvertedImages
 from keras_kd.recipes.reading import schema
 from keras_kd.recipes.reading.methods import Dafl, DataFree
@@ -86,44 +86,53 @@ class GeneratorTraining(Training):
         )
         self.inputs = (teacher,)
 
-    def run(self, context: Context) -> Artifact:
+    def _build(self, context: Context, split: data.Split) -> keras.Model:
+        """The distiller, which reads nothing of the training split but its size."""
         checked, settings = context.checked, self._model.settings
         recipe, distillation = checked.recipe, checked.recipe.distillation
-        like_data = data.steps_per_epoch(checked.source.train, settings.batch_size)
-        steps = steps_of_epoch(distillation.synthesizer, like_data)
-        student = self.first_model(context, settings.epochs * steps)
+        self._steps = distillation.synthesizer.steps_per_epoch or data.steps_per_epoch(split, settings.batch_size)
+        total_steps = settings.epochs * self._steps
+        student = self.first_model(context, total_steps)
         if not student.built:
             student.build((None, *checked.source.input_shape))
         options = {"value_range": recipe.data.value_range, "seed": recipe.seed}
-        distiller = make_data_free_distiller(context.teacher, student, distillation, settings.epochs * steps, **options)
-        keras.utils.set_random_seed(recipe.seed)
-        distiller.compile(
-            make_optimizer(settings, settings.epochs * steps),
-            loss=checked.task.loss(student, mixed=False),
-            metrics=checked.task.metrics(student),
-            synthesizer_optimizer=keras.optimizers.Adam(distillation.synthesizer.learning_rate),
+        distiller = make_data_free_distiller(context.teacher, student, distillation, total_steps, **options)
+        self._generator = distiller.generator
+        return distiller
+
+    def finished_model(self, model: keras.Model) -> keras.Model:
+        return pair_of(self._generator, model)
+
+    def _train(self, context: Context, model: keras.Model, split: data.Split) -> dict[str, Any]:
+        checked, settings = context.checked, self._model.settings
+        synthesizer, total_steps = checked.recipe.distillation.synthesizer, settings.epochs * self._steps
+        model.compile(
+            make_optimizer(settings, total_steps),
+            loss=checked.task.loss(model.student, mixed=False),
+            metrics=checked.task.metrics(model.student),
+            synthesizer_optimizer=keras.optimizers.Adam(synthesizer.learning_rate),
         )
         history = fit(
-            distiller,
+            model,
             None,
             name=self.title,
             epochs=settings.epochs,
             progress=context.progress,
             resume=self._resume(context),
             validation_data=data.evaluation_batches(checked.source.validation, settings.batch_size),
-            made={"steps_per_epoch": steps, "batch_size": settings.batch_size},
+            made={"steps_per_epoch": self._steps, "batch_size": settings.batch_size},
         )
-        conditions = {"examples": "of a generator", "steps": settings.epochs * steps, "seed": recipe.seed}
+        conditions = {"examples": "of a generator", "steps": total_steps, "seed": checked.recipe.seed}
         conditions |= settings.model_dump(mode="json", exclude={"model"})
-        pair = pair_of(distiller.generator, student)
-        return context.save_model(self.makes, pair, history=history, conditions=conditions)
+        return {"history": history, "conditions": conditions}
 
 
 def pair_of(generator: keras.Model, student: keras.Model) -> keras.Model:
     """One model with the layers `"images"` and `"student"`, to save two in one file."""
-    inputs = {IMAGES: keras.Input(generator.input_shape[1:]), STUDENT: keras.Input(student.input_shape[1:])}
-    parts = {name: _renamed(model, name) for name, model in ((IMAGES, generator), (STUDENT, student))}
-    return keras.Model(inputs, {name: parts[name](inputs[name]) for name in parts}, name="pair")
+    models = {IMAGES: generator, STUDENT: student}
+    inputs = [keras.Input(model.input_shape[1:]) for model in models.values()]
+    parts = [_renamed(model, name) for name, model in models.items()]
+    return keras.Model(inputs, [part(one) for part, one in zip(parts, inputs, strict=True)], name="pair")
 
 
 def _renamed(model: keras.Model, name: str) -> keras.Model:

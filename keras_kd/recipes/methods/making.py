@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from keras_kd.recipes.making import scheduled
-from keras_kd.recipes.reading.methods import Dafl, DataFree, Inversion, Mutual, SelfTaught
+from keras_kd.recipes.reading.methods import DataFree, Inversion, Mutual, SelfTaught
 from keras_kd.regimes import DataFreeDistiller, MutualDistiller, SelfDistiller, branches
 from keras_kd.synthesis import DAFL, DeepInversion
 from keras_kd.synthesis.generator import LATENT_SIZE, generator
@@ -62,11 +62,6 @@ def make_data_free_distiller(
 def make_inversion(teacher: keras.Model, settings: Inversion, value_range: tuple[float, float]) -> DeepInversion:
     """The synthesis of images in `value_range` from a teacher alone."""
     return DeepInversion(teacher, value_range=value_range, **settings.settings())
-
-
-def steps_of_epoch(settings: Dafl, steps_of_training_split: int) -> int:
-    """The steps of an epoch of a training without data."""
-    return settings.steps_per_epoch or steps_of_training_split
 
 
 def _hyperparameters(settings: Any, total_steps: int) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
@@ -102,6 +102,7 @@ class Distillation(Section):
     `{name: hint, teacher: stage_3, student: stage_2, weight: 100}`; the default is the soft-target loss.
     """
 
+    method: Literal["distiller"] = "distiller"
     alpha: Scheduled = 0.5
     temperature: Scheduled = 4.0
     losses: Annotated[
@@ -109,13 +110,7 @@ class Distillation(Section):
     ] = None
 
 
-class ByTeacher(Distillation):
-    """The section `distillation` of a student with a teacher, which sees the same examples."""
-
-    method: Literal["distiller"] = "distiller"
-
-
-AnyDistillation = by_method(ByTeacher, SelfTaught, Mutual, DataFree)
+AnyDistillation = by_method(Distillation, SelfTaught, Mutual, DataFree)
 
 
 class FewLabels(Distillation):
@@ -123,6 +118,8 @@ class FewLabels(Distillation):
 
     Without `losses`, those of `distillation` are used.
     """
+
+    method: ClassVar[str] = "distiller"
 
     num_labels: int = Field(default=100, ge=1)
 
@@ -239,7 +236,7 @@ class Recipe(Section):
     drop: float = Field(default=0.0, ge=0, lt=1)
     student: Student
     cache: Cache | None = None
-    distillation: AnyDistillation = ByTeacher()
+    distillation: AnyDistillation = Distillation()
     few_labels: FewLabels | None = None
     compress: Annotated[tuple[AnyCompressionStep, ...], list_as_tuple] = ()
     export: Export = Export()
