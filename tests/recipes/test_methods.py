@@ -21,7 +21,7 @@ from scipy.special import softmax
 from keras_kd import data, recipes
 from keras_kd.errors import ConfigurationError, RecipeError
 from keras_kd.evaluation.comparison import SynthesizedImage, SynthesizedImages
-from keras_kd.evaluation.roles import Role
+from keras_kd.evaluation.roles import MODELS, Role
 from keras_kd.recipes.checks.recipe import check_recipe
 from keras_kd.recipes.methods.self_taught import own_history
 from keras_kd.recipes.reading.names import check_names
@@ -30,6 +30,7 @@ from keras_kd.synthesis import DeepInversion
 from keras_kd.teachers.frozen import fingerprint
 
 NO_TEACHER = "teacher=null"
+FEW_STEPS = "student.batch_size=256"  # they run eagerly
 EXITS = "distillation={method: self, exits: [hidden], alpha: 0.3}"
 NAMED = "student.model=example_models:named_student"
 DAFL = "distillation={method: data_free, synthesizer: {name: dafl, images: 30, steps_per_epoch: 3}}"
@@ -164,7 +165,7 @@ def load_model(folder, name="student.keras"):
 
 
 def test_a_student_with_exits_keeps_only_its_own_layers(start_recipe, tmp_path, eager):
-    run = start_recipe(tmp_path / "run", NAMED, NO_TEACHER, EXITS)
+    run = start_recipe(tmp_path / "run", FEW_STEPS, NAMED, NO_TEACHER, EXITS)
     made = run.run(Role.SCRATCH, Role.DISTILLED)
     student, alone = load_model(tmp_path / "run"), load_model(tmp_path / "run", ".state/scratch.keras")
     assert [w.shape for w in student.weights] == [w.shape for w in alone.weights]
@@ -181,7 +182,7 @@ def test_a_student_with_exits_keeps_only_its_own_layers(start_recipe, tmp_path, 
 @pytest.mark.parametrize("teacher", ["ema, decay: 0.9", "previous_epoch", "label_smoothing, correct: 0.9"])
 def test_a_student_teaches_itself(teacher, start_recipe, tmp_path, eager):
     settings = f"distillation={{method: self, teacher: {teacher}}}"
-    made = start_recipe(tmp_path / "run", NO_TEACHER, settings).run(Role.SCRATCH, Role.DISTILLED)
+    made = start_recipe(tmp_path / "run", FEW_STEPS, NO_TEACHER, settings).run(Role.SCRATCH, Role.DISTILLED)
     one, other = (made[id].record for id in ("scratch", "distilled"))
     assert one["conditions"] == other["conditions"]
     assert one["history"]["loss"] != other["history"]["loss"]
@@ -191,8 +192,8 @@ def test_a_student_teaches_itself(teacher, start_recipe, tmp_path, eager):
 
 def test_a_given_teacher_is_measured_and_does_not_teach(start_recipe, tmp_path, eager):
     self_taught = "distillation={method: self, teacher: ema}"
-    alone = start_recipe(tmp_path / "alone", NO_TEACHER, self_taught).run(Role.DISTILLED)
-    run = start_recipe(tmp_path / "run", self_taught)
+    alone = start_recipe(tmp_path / "alone", FEW_STEPS, NO_TEACHER, self_taught).run(Role.DISTILLED)
+    run = start_recipe(tmp_path / "run", FEW_STEPS, "teacher.batch_size=512", self_taught)
     assert run.run(Role.TEACHER, Role.DISTILLED)["distilled"].record == alone["distilled"].record
     assert run.plan["teacher"] in run.plan["measurements"].inputs
 
@@ -203,7 +204,7 @@ def test_a_given_teacher_is_measured_and_does_not_teach(start_recipe, tmp_path, 
 def test_the_best_peer_is_the_student(settings, start_recipe, tmp_path, eager):
     other = "example_models:named_teacher"
     method = f"distillation={{method: mutual, {settings.format(other)}}}"
-    made = start_recipe(tmp_path / "run", NAMED, NO_TEACHER, method).run(Role.SCRATCH, Role.DISTILLED)
+    made = start_recipe(tmp_path / "run", FEW_STEPS, NAMED, NO_TEACHER, method).run(Role.SCRATCH, Role.DISTILLED)
     record = made["distilled"].record
     (note,) = record["notes"]
     measured = {int(number): float(value) for number, value in re.findall(r"peer (\d) (0\.\d+)", note)}
@@ -223,7 +224,7 @@ def test_a_better_peer_goes_on(start_recipe, tmp_path, eager):
     """The student starts far from any solution; its peer of another architecture does not."""
     method = "distillation={method: mutual, alpha: 0.0, peers: ['example_models:named_teacher']}"
     student = "student.model=example_models:blind_student"
-    made = start_recipe(tmp_path / "run", student, NO_TEACHER, method).run(Role.DISTILLED)
+    made = start_recipe(tmp_path / "run", FEW_STEPS, student, NO_TEACHER, method).run(Role.DISTILLED)
     assert made["distilled"].record["conditions"]["peer"] == "peer 2"
     assert load_model(tmp_path / "run").get_layer("hidden").units == 24
 
@@ -236,7 +237,7 @@ def without_data(example_models, tmp_path, start_recipe, eager):
 
     def start(*overrides):
         given = [f"teacher.model={tmp_path / 'teacher.keras'}", "teacher.epochs=null"]
-        run = start_recipe(tmp_path / "run", *given, *overrides)
+        run = start_recipe(tmp_path / "run", FEW_STEPS, *given, *overrides)
 
         class Unreadable:
             num_examples = run.plan.checked.source.train.num_examples
@@ -253,7 +254,7 @@ def without_data(example_models, tmp_path, start_recipe, eager):
 @pytest.mark.parametrize("method", [DAFL, INVERSION])
 def test_no_training_image_is_read(method, without_data, tmp_path):
     run = without_data(method, "compress=[{name: pruning, sparsity: 0.5, epochs: 1}]", "augment=[]")
-    made = run.run(*Role)
+    made = run.run(Role.DIAGNOSIS, Role.SYNTHESIZED, Role.GENERATOR, *MODELS)
     assert "scratch" not in made
     with np.load(tmp_path / "run" / "synthesized.npz") as arrays:
         images, classes = arrays["images"], arrays["classes"]
