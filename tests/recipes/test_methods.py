@@ -241,6 +241,7 @@ def without_data(example_models, tmp_path, start_recipe, eager):
 
         class Unreadable:
             num_examples = run.plan.checked.source.train.num_examples
+            labels = run.plan.checked.source.train.labels()  # their shape is that of the outputs
 
             def __getattr__(self, name):
                 raise AssertionError(f"the training images were read: {name}")
