@@ -282,7 +282,7 @@ def test_the_student_of_a_generator_is_the_one_that_was_trained(without_data, tm
     monkeypatch.setattr(
         DataFreeDistiller, "fit", lambda self, *args, **kw: [fit(self, *args, **kw), trained.append(self)][0]
     )
-    without_data(DAFL).run(Role.GENERATOR, Role.DISTILLED)
+    without_data(DAFL).run(Role.TEACHER, Role.GENERATOR, Role.DISTILLED)
     assert fingerprint(load_model(tmp_path / "run")) == fingerprint(trained[0].student)
     assert [type(layer).__name__ for layer in load_model(tmp_path / "run").layers][0] == "Flatten"
 
@@ -301,9 +301,9 @@ def test_a_synthesis_resumes_after_its_last_batch(without_data, tmp_path, monkey
 
     monkeypatch.setattr(DeepInversion, "_optimized", counted)
     with pytest.raises(Killed):
-        without_data(INVERSION).run(Role.SYNTHESIZED)
+        without_data(INVERSION).run(Role.TEACHER, Role.SYNTHESIZED)
     run = without_data(INVERSION)
-    run.run(Role.SYNTHESIZED)
+    run.run(Role.TEACHER, Role.SYNTHESIZED)
     assert len(calls) == 4 and "resuming after 2 of 3 batches" in run.said()
     assert not list((tmp_path / "run" / ".state").glob("synthesis-*"))
     with np.load(tmp_path / "run" / "synthesized.npz") as arrays:
@@ -366,7 +366,7 @@ def test_the_history_of_one_output():
 METHODS = {
     "self": (NAMED, NO_TEACHER, EXITS),
     "mutual": (NO_TEACHER, "distillation={method: mutual, peers: 2}"),
-    "dafl": (DAFL,),
+    "dafl": (DAFL.replace("steps_per_epoch: 3", "steps_per_epoch: 12"),),
     "deep_inversion": (INVERSION,),
 }
 
