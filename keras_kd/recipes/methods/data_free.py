@@ -16,13 +16,12 @@ from keras_kd.recipes.engine.context import Context
 from keras_kd.recipes.engine.stage import Stage
 from keras_kd.recipes.making import make_optimizer, views
 from keras_kd.recipes.methods.making import make_data_free_distiller
+from keras_kd.recipes.methods.pair import STUDENT, pair_of, part_of
 from keras_kd.recipes.methods.synthesis import GeneratedImages, InvertedImages
 from keras_kd.recipes.reading import schema
 from keras_kd.recipes.reading.methods import Dafl, DataFree
 from keras_kd.recipes.stages.training import Training
 from keras_kd.recipes.stages.training_teacher import teacher_settings
-
-IMAGES, STUDENT = "images", "student"
 
 
 def plan_data_free(plan: Any, makes: Artifact) -> Iterator[Stage]:
@@ -125,24 +124,6 @@ class GeneratorTraining(Training):
         conditions = {"examples": "of a generator", "steps": total_steps, "seed": checked.recipe.seed}
         conditions |= settings.model_dump(mode="json", exclude={"model"})
         return {"history": history, "conditions": conditions}
-
-
-def pair_of(generator: keras.Model, student: keras.Model) -> keras.Model:
-    """One model with the layers `"images"` and `"student"`, to save two in one file."""
-    models = {IMAGES: generator, STUDENT: student}
-    inputs = [keras.Input(model.input_shape[1:]) for model in models.values()]
-    parts = [_renamed(model, name) for name, model in models.items()]
-    return keras.Model(inputs, [part(one) for part, one in zip(parts, inputs, strict=True)], name="pair")
-
-
-def _renamed(model: keras.Model, name: str) -> keras.Model:
-    inputs = keras.Input(model.input_shape[1:])
-    return keras.Model(inputs, model(inputs), name=name)
-
-
-def part_of(pair: keras.Model, name: str) -> keras.Model:
-    """The generator (`"images"`) or the student (`"student"`) of `pair_of`, as it was built."""
-    return next(layer for layer in pair.get_layer(name).layers if isinstance(layer, keras.Model))
 
 
 class StudentOfPair(Stage):

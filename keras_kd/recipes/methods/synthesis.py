@@ -16,6 +16,7 @@ from keras_kd.recipes.engine.artifact import Artifact
 from keras_kd.recipes.engine.context import Context
 from keras_kd.recipes.engine.stage import Stage
 from keras_kd.recipes.methods.making import make_inversion
+from keras_kd.recipes.methods.pair import IMAGES, part_of
 from keras_kd.recipes.stages.training_teacher import BATCH_SIZE
 
 _MAKES = Artifact(role=Role.SYNTHESIZED, title="synthesized images", kind="arrays", file=Path("synthesized.npz"))
@@ -29,8 +30,6 @@ class GeneratedImages(Stage):
         super().__init__("synthesized", inputs=[training], settings=settings, makes=_MAKES)
 
     def run(self, context: Context) -> Artifact:
-        from keras_kd.recipes.methods.data_free import IMAGES, part_of
-
         generator = part_of(context.model(self.inputs[0].id), IMAGES)
         rng = np.random.default_rng(self.settings["seed"])
         noise = rng.normal(size=(self.settings["images"], generator.input_shape[-1])).astype("float32")
