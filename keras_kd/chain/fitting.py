@@ -26,6 +26,7 @@ def fit(
     validation_data: Any = None,
     validation_batch_size: int | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    made: Mapping[str, int] | None = None,
 ) -> dict[str, list[float]]:
     """Fits a model or distiller; an interrupted training resumes after its last saved epoch.
 
@@ -38,6 +39,7 @@ def fit(
         resume: restores and saves the state of the training; None saves nothing.
         validation_data, validation_batch_size: as in `fit`.
         callbacks: called before those of this loop.
+        made: of a distiller that makes its own examples, the arguments of `fit` in place of `data`, which is None.
 
     Returns:
         The history of all epochs, including those before an interruption.
@@ -50,14 +52,15 @@ def fit(
         progress.say(f"{name}: resuming after epoch {first} of {epochs}.")
     with progress.stage(name, total=epochs, done=first) as stage:
         last = [_StopWhenDiverged(name), *([] if resume is None else [resume]), EpochProgress(stage, resume)]
+        # a Pipeline shuffles its own examples; the caller shuffles a tf.data.Dataset
+        given = {"x": data.from_epoch(first) if isinstance(data, Pipeline) else data, "shuffle": False}
         history = model.fit(
-            data.from_epoch(first) if isinstance(data, Pipeline) else data,
+            **(given if made is None else made),
             initial_epoch=first,
             epochs=epochs,
             validation_data=validation_data,
             validation_batch_size=validation_batch_size,
             callbacks=[*callbacks, *last],
-            shuffle=False,  # a Pipeline shuffles its own examples; the caller shuffles a tf.data.Dataset
             verbose=0,
         ).history
     check_weights(getattr(model, "student", model), name)

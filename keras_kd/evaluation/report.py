@@ -15,7 +15,13 @@ import numpy as np
 from keras_kd import files, tasks
 from keras_kd.errors import ConfigurationError, check_number, explain
 from keras_kd.evaluation import caveats, plots
-from keras_kd.evaluation.comparison import ClassCounts, Disagreement, Disagreements
+from keras_kd.evaluation.comparison import (
+    ClassCounts,
+    Disagreement,
+    Disagreements,
+    SynthesizedImage,
+    SynthesizedImages,
+)
 from keras_kd.evaluation.robustness import Robustness
 from keras_kd.evaluation.rows import ModelRow
 from keras_kd.evaluation.scale import Scale
@@ -49,6 +55,7 @@ class Report:
         reliability: accuracy by confidence on the test examples, by row id.
         disagreements: the test images on which a file and the teacher disagree; None if they are not images.
         robustness: the accuracies on adversarial examples of the test split, by row id.
+        synthesized: images that the student learned from instead of data; None if it learned from data.
         settings: the recipe.
         environment: versions, machine, date.
 
@@ -73,6 +80,7 @@ class Report:
     reliability: dict[str, ReliabilityBins] = field(default_factory=dict)
     disagreements: Disagreements | None = None
     robustness: dict[str, Robustness] = field(default_factory=dict)
+    synthesized: SynthesizedImages | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
 
@@ -108,6 +116,10 @@ class Report:
             numbers = {number for one in found.examples for number in (one.label, one.teacher, one.file)}
             if numbers and not -1 <= min(numbers) <= max(numbers) < num_classes:
                 raise _unfitting("disagreements", f"classes {sorted(numbers)}", f"{num_classes} classes")
+        if self.synthesized is not None:
+            numbers = [image.predicted for image in self.synthesized.images]
+            if not 0 <= min(numbers) <= max(numbers) < num_classes:
+                raise _unfitting("synthesized images", f"classes {sorted(set(numbers))}", f"{num_classes} classes")
         if models - known:
             raise _unfitting("models", f"{sorted(models - known)}", f"ids of rows: {sorted(known)}")
 
@@ -162,6 +174,9 @@ def typed(content: Mapping[str, Any]) -> dict[str, Any]:
         examples = [Disagreement(**example) for example in found["examples"]]
         typed["disagreements"] = Disagreements(**found | {"examples": examples})
     typed["robustness"] = {id: Robustness(**one) for id, one in (content.get("robustness") or {}).items()}
+    if made := content.get("synthesized"):
+        images = [SynthesizedImage(**image) for image in made["images"]]
+        typed["synthesized"] = SynthesizedImages(**made | {"images": images})
     bins = content.get("reliability") or {}
     typed["reliability"] = {id: ReliabilityBins(**{k: tuple(v) for k, v in one.items()}) for id, one in bins.items()}
     return typed

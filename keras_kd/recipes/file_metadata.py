@@ -19,22 +19,29 @@ from keras_kd.tasks import Classification
 _BYTE = 255
 
 
-def file_metadata(checked: CheckedRecipe, model: keras.Model, *, key: str, teacher_fingerprint: str) -> Metadata:
+def file_metadata(checked: CheckedRecipe, model: keras.Model, *, key: str, teacher_fingerprint: str | None) -> Metadata:
     """The metadata of a student: name and labels, the normalization of its input, and how it was made.
 
     Args:
         checked: the recipe.
         model: the student.
         key: of the stage that exports it, which changes with every setting that the file depends on.
-        teacher_fingerprint: of the teacher's weights.
+        teacher_fingerprint: of the teacher's weights; None without a teacher.
     """
     recipe = checked.recipe
     return Metadata(
         name=recipe.name,
         **recipe.export.metadata.model_dump(),
         **ends(model, checked.source, recipe.data.value_range),
-        provenance={"recipe": {"name": recipe.name, "key": key}, "teacher": teacher_fingerprint},
+        provenance={"recipe": {"name": recipe.name, "key": key}} | _taught(recipe, teacher_fingerprint),
     )
+
+
+def _taught(recipe: Any, teacher_fingerprint: str | None) -> dict[str, Any]:
+    """The teacher, and the method unless it is that of a teacher and labeled examples."""
+    method = recipe.distillation.method
+    teacher = {} if teacher_fingerprint is None else {"teacher": teacher_fingerprint}
+    return teacher if method == "distiller" else teacher | {"method": method}
 
 
 def ends(model: keras.Model, source: DataSource, value_range: tuple[float, float]) -> dict[str, Any]:

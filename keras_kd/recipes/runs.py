@@ -95,6 +95,8 @@ def diagnose_teacher(recipe: Recipe, console: Any = None, *, overwrite: bool = F
     Raises:
         RecipeError, TrainingError, StorageError: see `run`.
     """
+    if recipe.teacher is None:
+        raise RecipeError(explain("teacher: the recipe has none.", received="null", expected="a section"))
     planned = _planned(recipe)
     task = planned.checked.task.kind
     if not task.has_classes:
@@ -121,7 +123,8 @@ def _planned(recipe: Recipe) -> Plan:
 def _working(planned: Plan, console: Any, *, overwrite: bool, shared: bool = False) -> Iterator[Context]:
     """The context of a run, with the folder locked against other runs and other recipes."""
     recipe, progress = planned.checked.recipe, RunProgress(console)
-    identity = {"data": recipe.data.source, "teacher": recipe.teacher.model, "student": recipe.student.model}
+    teacher = recipe.teacher and recipe.teacher.model
+    identity = {"data": recipe.data.source, "teacher": teacher, "student": recipe.student.model}
     with (
         planned.folder.held(identity, overwrite=overwrite, shared=shared),
         progress,

@@ -35,6 +35,11 @@ def build_ahead(model: keras.Model, pipeline: data.Pipeline) -> None:
     """Creates the variables of optimizer and metrics: if the first step creates them, it is traced twice."""
     model.optimizer.build(model.trainable_variables)
     x, y = pipeline.batch([0])[:2]
-    (output,) = output_shapes(getattr(model, "student", model)).values()
-    model.compute_metrics(x, y, np.zeros((1, *output[1:]), "float32"))
+    shapes = output_shapes(getattr(model, "student", model))
+    outputs = {name: np.zeros((1, *shape[1:]), "float32") for name, shape in shapes.items()}
+    if len(outputs) == 1:
+        (outputs,) = outputs.values()
+    else:  # a distiller whose outputs all have the same labels
+        y = dict.fromkeys(outputs, y)
+    model.compute_metrics(x, y, outputs)
     model.reset_metrics()

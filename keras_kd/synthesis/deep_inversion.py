@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -99,17 +99,40 @@ class DeepInversion:
         Returns:
             float32 `[n, height, width, channels]` and int64 `[n]`.
         """
+        total = self.num_batches(num_images) * self.steps
+        with bar("images", total, unit="steps", shown=progress, after_seconds=2.0) as advance:
+            made = list(self.batches(num_images, labels=labels, seed=seed, advance=advance))
+        images, labels = zip(*made, strict=True)
+        return np.concatenate(images), np.concatenate(labels)
+
+    def num_batches(self, num_images: int) -> int:
+        """The number of batches in which this many images are optimized."""
+        return -(-check_integer("num_images", num_images, at_least=1) // self.batch_size)
+
+    def batches(
+        self,
+        num_images: int,
+        *,
+        labels: Any = None,
+        seed: int = 0,
+        first: int = 0,
+        advance: Callable[[int], None] = lambda steps: None,
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """The images and classes of `images`, batch by batch, for a long synthesis that is to be resumed.
+
+        Args:
+            num_images, labels, seed: as for `images`.
+            first: the number of the batch to begin with; those from there are the same as without it.
+            advance: receives the number of finished steps.
+        """
         check_integer("num_images", num_images, at_least=1)
+        check_integer("first", first, at_least=0)
         labels = self._labels(num_images, labels, seed)
         step = training_step().compiled(self._step, self._variables())
-        made = []
-        starts = range(0, num_images, self.batch_size)
-        with bar("images", len(starts) * self.steps, unit="steps", shown=progress, after_seconds=2.0) as advance:
-            for number, start in enumerate(starts):
-                part = labels[start : start + self.batch_size]
-                made.append(self._optimized(part, np.random.default_rng([seed, number]), step, advance)[: len(part)])
-        images = np.concatenate(made)
-        return (images if self.value_range is None else images.clip(*self.value_range)), labels
+        for number in range(first, self.num_batches(num_images)):
+            part = labels[number * self.batch_size : (number + 1) * self.batch_size]
+            made = self._optimized(part, np.random.default_rng([seed, number]), step, advance)[: len(part)]
+            yield (made if self.value_range is None else made.clip(*self.value_range)), part
 
     def _optimized(self, labels: Any, random: Any, step: Callable, advance: Callable) -> np.ndarray:
         """A batch of images after all steps."""

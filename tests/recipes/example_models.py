@@ -99,3 +99,9 @@ def named_teacher(input_shape, num_classes, units=24):
 
 def named_student(input_shape, num_classes):
     return named_teacher(input_shape, num_classes, units=8)
+
+
+def blind_student(input_shape, num_classes):
+    """Sees nothing: its output does not depend on its input."""
+    zeros = layers.Rescaling(0.0)
+    return keras.Sequential([keras.Input(input_shape), zeros, layers.Flatten(), layers.Dense(num_classes)])

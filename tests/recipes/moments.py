@@ -19,6 +19,7 @@ from keras_kd import export, files
 from keras_kd.evaluation import report
 from keras_kd.recipes.engine.context import Context
 from keras_kd.recipes.stages import training
+from keras_kd.synthesis import DeepInversion
 
 
 def in_an_epoch(patch, stage, end):
@@ -30,6 +31,19 @@ def in_an_epoch(patch, stage, end):
                 end()
 
     _when_training(patch, stage, lambda: patch.setattr(training, "Resume", Ending))
+
+
+def in_a_synthesis(patch, stage, end):
+    """In the second batch."""
+    optimized, calls = DeepInversion._optimized, []
+
+    def counted(inversion, *args):
+        calls.append(args)
+        if len(calls) == 2:
+            end()
+        return optimized(inversion, *args)
+
+    patch.setattr(DeepInversion, "_optimized", counted)
 
 
 def while_weights_are_written(patch, stage, end):

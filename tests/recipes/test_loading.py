@@ -134,7 +134,7 @@ UNKNOWN = [
     (
         "distillation.temprature=1",
         "distillation.temprature: unknown key.",
-        "one of adversary, alpha, losses, supervise, temperature",
+        "one of adversary, alpha, losses, method, supervise, temperature",
         "Did you mean",
     ),
     ("few_labels.labels=9", "few_labels.labels: unknown key.", "num_labels", "Did you mean 'num_labels'?"),

@@ -150,7 +150,8 @@ def test_the_teacher_that_the_attack_follows_is_not_replaced_by_stored_outputs(s
         tmp_path / "run", "distillation.adversary={name: fgsm, epsilon: 0.1, objective: adaptive_kl}"
     )
     started.run(Role.TEACHER)
-    assert isinstance(started.plan["distilled"]._build(started.context).teacher, FrozenTeacher)
+    stage, context = started.plan["distilled"], started.context
+    assert isinstance(stage._build(context, stage.split(context)).teacher, FrozenTeacher)
 
 
 def test_an_interrupted_training_resumes_with_the_same_attacks(start_recipe, tmp_path, monkeypatch):

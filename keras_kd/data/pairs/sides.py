@@ -126,7 +126,7 @@ def on_each(step: Augmentation, inputs: Mapping[Name, Any]) -> dict[Name, Augmen
         inputs: the inputs of some examples by name, each `[b, ...]`.
 
     Raises:
-        ConfigurationError: a name is not that of an input, the augmentation does not support an input, or it cannot change
+        ConfigurationError: no input has a name, the augmentation does not support an input, or it cannot change
             these inputs alike.
     """
     names = step.sides if isinstance(step, Only) else tuple(inputs)

@@ -4,6 +4,7 @@ from keras_kd.evaluation.comparison.class_counts import ClassChange, ClassCounts
 from keras_kd.evaluation.comparison.disagreements import Disagreement, Disagreements, find_disagreements
 from keras_kd.evaluation.comparison.pareto import pareto_front
 from keras_kd.evaluation.comparison.predicted import Predictions, predictions, reliability
+from keras_kd.evaluation.comparison.synthesized import SynthesizedImage, SynthesizedImages
 
 __all__ = [
     "ClassChange",
@@ -11,6 +12,8 @@ __all__ = [
     "Disagreement",
     "Disagreements",
     "Predictions",
+    "SynthesizedImage",
+    "SynthesizedImages",
     "find_disagreements",
     "pareto_front",
     "predictions",

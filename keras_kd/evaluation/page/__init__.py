@@ -49,6 +49,7 @@ def render_html(report: Report, *, graphs: Mapping[str, str] | None = None) -> s
         classes=sections.classes(report),
         disagreements=sections.disagreements(report),
         robustness=sections.robustness(report),
+        synthesized=sections.synthesized(report),
         graphs=graphs or {},
         details={"Settings": _flat(report.settings), "Environment": _flat(report.environment)},
     )

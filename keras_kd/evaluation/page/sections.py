@@ -44,6 +44,14 @@ class RobustnessSection(NamedTuple):
     notes: list[str]
 
 
+class SynthesizedSection(NamedTuple):
+    """Images made without data: sentences, and one caption per picture."""
+
+    lead: str
+    notes: list[str]
+    examples: list[dict[str, Any]]
+
+
 def fronts(report: Report) -> dict[str, str]:
     """The members of the Pareto front of each picture, as a sentence."""
     scale = report.scale
@@ -122,6 +130,27 @@ def robustness(report: Report) -> RobustnessSection | None:
 
 
 _NORMS = {"linf": "each value", "l2": "the Euclidean norm of an example"}
+
+
+def synthesized(report: Report) -> SynthesizedSection | None:
+    """The images that a student learned from instead of data; None if the report has none."""
+    made = report.synthesized
+    if made is None:
+        return None
+    shown, low, high = len(made.images), *made.shown_range
+    some = f"{shown} of the {made.count:,} images" if shown < made.count else f"The {shown} images"
+    lead = f"{some} that were synthesized from the teacher alone, with the class that it predicts and its probability."
+    captions = [
+        {
+            "image": one.image,
+            "predicted": report.class_names[one.predicted],
+            "percent": f"{100 * one.confidence:.0f}%",
+        }
+        for one in made.images
+    ]
+    return SynthesizedSection(
+        lead, [f"Black is {low:g} and white is {high:g} in the numbers that the models read."], captions
+    )
 
 
 def _class_line(change: ClassChange, name: str) -> tuple[str, list[tuple[str, str]]]:

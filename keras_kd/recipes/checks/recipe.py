@@ -17,6 +17,7 @@ from keras_kd.model_files import load_file
 from keras_kd.recipes.checked import CheckedRecipe, TrainedModel
 from keras_kd.recipes.checks.curriculum import check_curriculum
 from keras_kd.recipes.checks.key import checking
+from keras_kd.recipes.checks.methods import check_method, copied_peers, seed_of
 from keras_kd.recipes.checks.models import check_apart, check_builds, check_model, check_trainable
 from keras_kd.recipes.checks.robust import check_adversaries, check_robustness
 from keras_kd.recipes.checks.settings import check_schedules, check_settings, trained_models
@@ -40,6 +41,7 @@ def check_recipe(recipe: Recipe) -> CheckedRecipe:
         source = data.open_source(settings.pop("source"), **settings, seed=recipe.seed)
     task = RecipeTask(source)
     models, built = _build(recipe, source, task)
+    models |= copied_peers(recipe, source)
     with checking("models"):
         check_apart(built)
     _check_not_the_teacher(recipe, models)
@@ -55,7 +57,11 @@ def check_recipe(recipe: Recipe) -> CheckedRecipe:
     check_robustness(recipe, source, task)
     check_curriculum(recipe, source, teacher)
     _check_few_labels(recipe, source)
-    _check_compression(recipe, built["student"], data.steps_per_epoch(source.train, recipe.student.batch_size))
+    steps_per_epoch = data.steps_per_epoch(source.train, recipe.student.batch_size)
+    for name, model in built.items():
+        if name == "student" or name.startswith("peer"):
+            _check_compression(recipe, model, steps_per_epoch)
+    check_method(recipe, models, source, task)
     return CheckedRecipe(
         recipe=recipe,
         source=source,
@@ -63,7 +69,7 @@ def check_recipe(recipe: Recipe) -> CheckedRecipe:
         models={name.replace(" ", "_"): model for name, model in models.items()},
         teacher_settings=_teacher_settings(recipe, teacher, is_built="teacher" in built),
         teacher_is_model=isinstance(teacher, FrozenTeacher),
-        teacher_knows_one_set=teacher.knows_one_set,
+        teacher_knows_one_set=teacher is not None and teacher.knows_one_set,
     )
 
 
@@ -79,7 +85,7 @@ def _build(
     """The models of the run, and one built copy of each, by name."""
     models, built = {}, {}
     for name, settings in trained_models(recipe).items():
-        make = functools.partial(build, settings.model, source, recipe.seed)
+        make = functools.partial(build, settings.model, source, seed_of(name, recipe))
         with checking(f"{name}.model"):
             model = make()
             if name == "teacher" and isinstance(model, Teacher):
@@ -92,8 +98,10 @@ def _build(
     return models, built
 
 
-def _teacher_settings(recipe: Recipe, teacher: Teacher, *, is_built: bool) -> dict[str, Any]:
+def _teacher_settings(recipe: Recipe, teacher: Teacher | None, *, is_built: bool) -> dict[str, Any]:
     """The settings that the teacher's outputs depend on, besides the weights of its own model."""
+    if teacher is None:
+        return {}
     settings = recipe.teacher.model_dump(include={"dtype", "ensemble_with", "weights", "combine"})
     if recipe.teacher.ensemble_with:
         settings["ensemble fingerprint"] = [member.fingerprint for member in teacher.members[is_built:]]
@@ -116,7 +124,7 @@ def _check_new(model: keras.Model, make: Callable[[], keras.Model], role: str, s
 
 def _check_not_the_teacher(recipe: Recipe, models: dict[str, TrainedModel]) -> None:
     """Raises `RecipeError` for a model to train that is identical to the trained teacher."""
-    if "teacher" not in models or not is_file(recipe.teacher.model):
+    if "teacher" not in models or not is_file(recipe.teacher.model) or not recipe.has_own_teacher:
         return
     for name, model in models.items():
         if name != "teacher" and model.settings.epochs is not None and model.identity == models["teacher"].identity:

@@ -37,19 +37,23 @@ def check_settings(recipe: Recipe) -> None:
             check_name(settings.model)
         with checking(f"{role}.optimizer"):
             make_optimizer(settings, total_steps=1)
-    for name in recipe.teacher.ensemble_with:
-        with checking("teacher.ensemble_with"):
-            _check_exists(name)
     check_schedules(recipe, total_steps=1)
     _check_given_student(recipe)
-    _check_ensemble_settings(recipe.teacher)
+    if recipe.teacher is not None:
+        for name in recipe.teacher.ensemble_with:
+            with checking("teacher.ensemble_with"):
+                _check_exists(name)
+        _check_ensemble_settings(recipe.teacher)
 
 
 def trained_models(recipe: Recipe) -> dict[str, Training]:
     """The models of a recipe that Keras builds or loads, by their names in messages."""
     assistants = {f"assistant {number}": settings for number, settings in enumerate(recipe.assistants, 1)}
-    teacher = {"teacher": recipe.teacher} if not is_given(recipe.teacher.model) or is_file(recipe.teacher.model) else {}
-    return teacher | assistants | {"student": recipe.student}
+    is_built = recipe.teacher is not None and (not is_given(recipe.teacher.model) or is_file(recipe.teacher.model))
+    teacher = {"teacher": recipe.teacher} if is_built else {}
+    named = enumerate(getattr(recipe.distillation, "named", ()), 2)  # the first peer is the student
+    peers = {f"peer {number}": recipe.student.model_copy(update={"model": name}) for number, name in named}
+    return teacher | assistants | peers | {"student": recipe.student}
 
 
 def _check_exists(name: str) -> None:

@@ -15,12 +15,16 @@ from keras_kd.recipes.task import RecipeTask
 from keras_kd.teachers import Panel, Teacher
 
 
-def check_teacher(recipe: Recipe, models: dict[str, keras.Model], source: data.DataSource, task: RecipeTask) -> Teacher:
-    """The teacher in its final form (files, precision, ensemble), made before it is trained.
+def check_teacher(
+    recipe: Recipe, models: dict[str, keras.Model], source: data.DataSource, task: RecipeTask
+) -> Teacher | None:
+    """The teacher in its final form (files, precision, ensemble), made before it is trained; None without a teacher.
 
     Raises:
         RecipeError: its parts or its outputs do not fit.
     """
+    if recipe.teacher is None:
+        return None
     with checking("teacher"), warnings.catch_warnings():
         warnings.simplefilter("ignore", Notice)  # shown when the training starts
         teacher = teacher_of(recipe, models.get("teacher"), source)

@@ -18,6 +18,7 @@ from keras_kd.recipes.checked import CheckedRecipe
 from keras_kd.recipes.engine.artifact import Artifact
 from keras_kd.recipes.engine.folder import RunFolder, removed_on_error
 from keras_kd.recipes.making import teacher_of
+from keras_kd.recipes.synthesized import read_synthesized
 from keras_kd.teachers import Teacher
 
 
@@ -57,9 +58,18 @@ class Context:
         return teacher_of(self.checked.recipe, self.file("teacher"), self.checked.source)
 
     @functools.cached_property
+    def synthesized(self) -> data.Split | None:
+        """The images that the student learns from, with the classes that they are for; None if it learns from data."""
+        if self.checked.recipe.distillation.method != "data_free":
+            return None
+        return read_synthesized(self.file("synthesized"), self.checked.source.task)
+
+    @functools.cached_property
     def calibration(self) -> np.ndarray:
-        """The training examples on which the ranges of integer formats are measured."""
-        recipe = self.checked.recipe
+        """The training examples, or synthesized ones, on which the ranges of integer formats are measured."""
+        recipe, synthesized = self.checked.recipe, self.synthesized
+        if synthesized is not None:
+            return data.calibration_samples(synthesized, recipe.export.calibration_samples, seed=recipe.seed)
         return data.calibration_samples(self.checked.source.train, recipe.export.calibration_samples, seed=recipe.seed)
 
     def save_model(self, makes: Artifact, model: keras.Model, **record: Any) -> Artifact:
@@ -70,6 +80,15 @@ class Context:
     def save_text(self, makes: Artifact, text: str, **record: Any) -> Artifact:
         """Saves a text made by a stage as a draft; returns its artifact."""
         return self._saved(makes, lambda draft: draft.write_text(text, "utf-8"), record)
+
+    def save_arrays(self, makes: Artifact, **arrays: np.ndarray) -> Artifact:
+        """Saves arrays made by a stage as a draft; returns its artifact."""
+
+        def save(draft: Path) -> None:
+            with draft.open("wb") as file:
+                np.savez(file, **arrays)
+
+        return self._saved(makes, save, {})
 
     def _saved(self, makes: Artifact, save: Callable[[Path], Any], record: dict[str, Any]) -> Artifact:
         draft = self.folder.draft(makes.file)

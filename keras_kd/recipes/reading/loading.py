@@ -85,13 +85,14 @@ def _set(settings: dict[str, Any], override: str) -> None:
     section[last] = parse(text, f"{key}: {_shown(text)} is not valid YAML")
 
 
-_BRANCH = re.compile(r"(bool|float|str|dict\[.*\]|tuple\[.*\]|literal\[.*\]|\[key\])$")
+_BRANCH = re.compile(r"(bool|float|int|str|dict\[.*\]|tuple\[.*\]|literal\[.*\]|\[key\])$")
 _EXPECTED = {
     "string_type": "text",
     "bool_type": "true or false",
     "int_type": "a whole number",
     "float_type": "a number",
     "tuple_type": "a list",
+    "none_required": "null",
     "missing": "a list of two",
     "too_long": "a list of two",
     "dict_type": "a schedule such as {name: cosine, start: 0.9, end: 0.1}",
@@ -111,7 +112,8 @@ def _describe(problems: list[dict[str, Any]]) -> list[str]:
     for problem in problems:
         path = problem["loc"]
         if problem["type"] in ("union_tag_not_found", "union_tag_invalid"):
-            problem, path = _about_the_tag(problem), (*path, "name")
+            tag = problem["ctx"]["discriminator"].strip("'()")
+            problem, path = _about_the_tag(problem), (*path, tag)
         if problem["type"] == "extra_forbidden":
             lines.append(_unknown(path))
         elif problem["type"] == "missing" and isinstance(path[-1], str):
@@ -132,14 +134,14 @@ def _describe(problems: list[dict[str, Any]]) -> list[str]:
 
 def _not_inherited(problems: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The problems, without those of `few_labels` that are the same in `distillation`, where the values come from."""
-    known = {(problem["loc"], repr(problem["input"])) for problem in problems}
-    return [
-        problem
-        for problem in problems
-        if problem["loc"][:1] != ("few_labels",)
-        or problem["loc"][1:2] not in {(key,) for key in INHERITED}
-        or (("distillation", *problem["loc"][1:]), repr(problem["input"])) not in known
-    ]
+    first = {(_key(problem["loc"]), repr(problem["input"])) for problem in problems}
+
+    def is_inherited(problem: dict[str, Any]) -> bool:
+        section, key, *_ = [*_key(problem["loc"]).split("."), ""]
+        same = _key(problem["loc"]).replace("few_labels", "distillation", 1), repr(problem["input"])
+        return section == "few_labels" and key in INHERITED and same in first
+
+    return [problem for problem in problems if not is_inherited(problem)]
 
 
 def _about_the_tag(problem: dict[str, Any]) -> dict[str, Any]:
@@ -194,8 +196,9 @@ def _followed(path: tuple[Any, ...]) -> tuple[list[str], list[type[BaseModel]]]:
 
 
 def _names(section: type[BaseModel]) -> tuple[Any, ...]:
-    """The names of which one selects this class for a section."""
-    return get_args(section.model_fields["name"].annotation) if "name" in section.model_fields else ()
+    """The names of which one selects this class for a section, by its key `name` or `method`."""
+    selecting = [section.model_fields[key] for key in ("name", "method") if key in section.model_fields]
+    return tuple(name for field in selecting for name in get_args(field.annotation))
 
 
 def _sections(annotation: Any) -> list[type[BaseModel]]:

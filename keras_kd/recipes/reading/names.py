@@ -29,8 +29,8 @@ def check_names(recipe: Recipe) -> None:
 
     A recipe with `module:function` is not checked here, because that module may register its own names.
     """
-    trainings = dict(_trainings(recipe))
-    if any(":" in training.model for training in trainings.values()):
+    trainings = list(_trainings(recipe))
+    if any(":" in training.model for _, training in trainings):
         return
     problems = []
     for key, kind, name in (*_of_models(trainings), *_of_methods(recipe)):
@@ -73,17 +73,21 @@ def _optimizers() -> str:
 
 
 def _trainings(recipe: Recipe) -> Iterator[tuple[str, Training]]:
-    yield "teacher", recipe.teacher
+    if recipe.teacher is not None:
+        yield "teacher", recipe.teacher
     yield from ((f"assistant {number}", settings) for number, settings in enumerate(recipe.assistants, 1))
     yield "student", recipe.student
+    for name in getattr(recipe.distillation, "named", ()):
+        yield "distillation.peers", recipe.student.model_copy(update={"model": name})
 
 
-def _of_models(trainings: dict[str, Training]) -> Iterator[tuple[str, str, str]]:
+def _of_models(trainings: list[tuple[str, Training]]) -> Iterator[tuple[str, str, str]]:
     """Key, kind and name of each model and optimizer; a name with a dot or a slash is a file and is skipped."""
-    for role, training in trainings.items():
+    for role, training in trainings:
+        is_peer = role == "distillation.peers"  # trained with the optimizer of the student
         if re.fullmatch(r"\w+", training.model) and not is_given(training.model):
-            yield f"{role}.model", "model", training.model
-        if re.fullmatch(r"\w+", training.optimizer):
+            yield role if is_peer else f"{role}.model", "model", training.model
+        if re.fullmatch(r"\w+", training.optimizer) and not is_peer:
             yield f"{role}.optimizer", "optimizer", training.optimizer.lower()
 
 

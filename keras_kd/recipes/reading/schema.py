@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from keras_kd.litert import FORMATS
 from keras_kd.litert.formats import Mixed
 from keras_kd.recipes.reading.curricula import AnyCurriculum
+from keras_kd.recipes.reading.methods import DataFree, Mutual, SelfTaught, by_method
 from keras_kd.recipes.reading.robust import AnyAdversary, Measure
-from keras_kd.recipes.reading.section import Section
+from keras_kd.recipes.reading.section import (
+    FOREIGN,
+    ModelName,
+    NameOrSettings,
+    Scheduled,
+    Section,
+    list_as_tuple,
+    not_empty,
+)
 
 
 def is_given(model: str) -> bool:
@@ -31,24 +33,6 @@ def is_given(model: str) -> bool:
         return False
 
 
-# A frozen section holds tuples, and YAML gives lists.
-_list_as_tuple = BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)
-
-
-def _not_empty(expected: str) -> AfterValidator:
-    """Refuses an empty list whose items are valid (pydantic's `min_length` also counts invalid items as missing)."""
-
-    def check(values: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
-        if values == ():
-            raise ValueError(expected)
-        return values
-
-    return AfterValidator(check)
-
-
-NameOrSettings = str | dict[str, Any]
-
-
 class Data(Section):
     """The data source and its splits, see `keras_kd.data.open_source`; and the curriculum of the distilled students."""
 
@@ -57,23 +41,10 @@ class Data(Section):
     train: str | float | None = None
     validation: str | float | None = None
     test: str | float | None = None
-    image_size: Annotated[tuple[int, int] | None, _list_as_tuple] = None
-    value_range: Annotated[tuple[float, float], _list_as_tuple] = (0.0, 1.0)
+    image_size: Annotated[tuple[int, int] | None, list_as_tuple] = None
+    value_range: Annotated[tuple[float, float], list_as_tuple] = (0.0, 1.0)
     task: NameOrSettings | None = None
     curriculum: AnyCurriculum | None = None
-
-
-_FOREIGN = (".h5", ".hdf5", ".pb", ".pt", ".pth", ".onnx", ".ckpt", ".safetensors", ".pkl")
-
-
-def _check_format(name: str) -> str:
-    """Raises `ValueError` for a file in an unsupported format."""
-    if name.lower().endswith(_FOREIGN):
-        raise ValueError("a .keras file, which model.save('NAME.keras') writes of a model that Keras has loaded")
-    return name
-
-
-ModelName = Annotated[str, AfterValidator(_check_format)]
 
 
 class Training(Section):
@@ -97,8 +68,8 @@ class Teacher(Training):
 
     epochs: int | None = Field(ge=1, le=1_000_000)
     dtype: Literal["float32", "bfloat16"] | None = None
-    ensemble_with: Annotated[tuple[ModelName, ...], _list_as_tuple] = ()
-    weights: Annotated[Literal["confidence", "label_loss"] | tuple[float, ...] | None, _list_as_tuple] = None
+    ensemble_with: Annotated[tuple[ModelName, ...], list_as_tuple] = ()
+    weights: Annotated[Literal["confidence", "label_loss"] | tuple[float, ...] | None, list_as_tuple] = None
     combine: Literal["probabilities", "logits"] = "probabilities"
 
 
@@ -127,9 +98,6 @@ class Cache(Section):
     folder: str | None = None
 
 
-Scheduled = float | dict[str, Any]
-
-
 class Distillation(Section):
     """Alpha and temperature, as numbers or as schedules such as `{name: cosine, start: 0.9, end: 0.1}`; and losses.
 
@@ -138,10 +106,11 @@ class Distillation(Section):
     perturbs the student's inputs in each step; `supervise` selects the inputs on which the labels train.
     """
 
+    method: Literal["distiller"] = "distiller"
     alpha: Scheduled = 0.5
     temperature: Scheduled = 4.0
     losses: Annotated[
-        tuple[NameOrSettings, ...] | None, _list_as_tuple, _not_empty("at least one loss, or null for soft targets")
+        tuple[NameOrSettings, ...] | None, list_as_tuple, not_empty("at least one loss, or null for soft targets")
     ] = None
     adversary: AnyAdversary | None = None
     supervise: Literal["clean", "adversarial"] = "clean"
@@ -150,11 +119,16 @@ class Distillation(Section):
 INHERITED = ("losses", "adversary", "supervise")
 
 
+AnyDistillation = by_method(Distillation, SelfTaught, Mutual, DataFree)
+
+
 class FewLabels(Distillation):
     """The comparison with few labels: this many labeled training images, the others without a label.
 
     Without `losses`, `adversary` or `supervise`, those of `distillation` are used.
     """
+
+    method: ClassVar[str] = "distiller"
 
     num_labels: int = Field(default=100, ge=1)
 
@@ -225,7 +199,7 @@ class QuantizationAware(CompressionStep):
     bits: Literal[4, 8] = 8
     activation_bits: Literal[8, 16] = 8
     algorithm: Literal["moving_average", "lsq"] = "moving_average"
-    skip: Annotated[tuple[str, ...], _list_as_tuple] = ()
+    skip: Annotated[tuple[str, ...], list_as_tuple] = ()
 
 
 AnyCompressionStep = Annotated[ChannelPruning | Pruning | Clustering | QuantizationAware, Field(discriminator="name")]
@@ -246,7 +220,7 @@ class FileMetadata(Section):
 class Export(Section):
     """The files to export for the phone."""
 
-    formats: Annotated[tuple[Format, ...], _list_as_tuple, _unique, _not_empty("at least one format")] = (
+    formats: Annotated[tuple[Format, ...], list_as_tuple, _unique, not_empty("at least one format")] = (
         "float32",
         "int8",
     )
@@ -264,18 +238,29 @@ class Recipe(Section):
     seed: int = Field(default=0, ge=0, le=2**32 - 1)
     output_dir: str | None = None
     data: Data
-    augment: Annotated[tuple[NameOrSettings, ...], _list_as_tuple] = ()
-    teacher: Teacher
-    assistants: Annotated[tuple[Training, ...], _list_as_tuple] = ()
+    augment: Annotated[tuple[NameOrSettings, ...], list_as_tuple] = ()
+    teacher: Teacher | None
+    assistants: Annotated[tuple[Training, ...], list_as_tuple] = ()
     guidance: Literal["previous", "all"] = "previous"
     drop: float = Field(default=0.0, ge=0, lt=1)
     student: Student
     cache: Cache | None = None
-    distillation: Distillation = Distillation()
+    distillation: AnyDistillation = Distillation()
     few_labels: FewLabels | None = None
-    compress: Annotated[tuple[AnyCompressionStep, ...], _list_as_tuple] = ()
+    compress: Annotated[tuple[AnyCompressionStep, ...], list_as_tuple] = ()
     export: Export = Export()
     measure: Measure = Measure()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _some_methods_need_no_teacher(cls, value: Any) -> Any:
+        """Makes `teacher` optional, or null, for these methods only."""
+        if not isinstance(value, dict) or value.get("teacher") is not None:
+            return value
+        distillation = value.get("distillation")
+        method = distillation.get("method") if isinstance(distillation, dict) else None
+        others = {key: section for key, section in value.items() if key != "teacher"}
+        return {"teacher": None, **others} if method in ("self", "mutual") else others
 
     @model_validator(mode="before")
     @classmethod
@@ -283,7 +268,7 @@ class Recipe(Section):
         """Makes `epochs` optional for a teacher from a file, or from a function, which may return a trained one."""
         if isinstance(value, dict) and isinstance(teacher := value.get("teacher"), dict):
             model = str(teacher.get("model", ""))
-            if is_given(model) or ":" in model or model.lower().endswith(_FOREIGN):
+            if is_given(model) or ":" in model or model.lower().endswith(FOREIGN):
                 return {**value, "teacher": {"epochs": None, **teacher}}
         return value
 
@@ -297,6 +282,11 @@ class Recipe(Section):
         distillation = distillation if isinstance(distillation, dict) else {}
         shared = {key: distillation[key] for key in INHERITED if key in distillation}
         return {**value, "few_labels": shared | {k: v for k, v in few.items() if k not in INHERITED or v is not None}}
+
+    @property
+    def has_own_teacher(self) -> bool:
+        """Whether the student learns from `teacher`; if not, a given one is only measured."""
+        return self.distillation.method in ("distiller", "data_free")
 
     @property
     def folder(self) -> Path:

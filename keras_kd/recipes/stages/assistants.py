@@ -19,6 +19,8 @@ from keras_kd.recipes.stages.training import Training
 @register(phase="assistants")
 def plan_assistants(plan: Any, recipe: Any) -> Iterator[Stage]:
     """A training for each assistant, and the caches of their teachers; the cache for the student comes last."""
+    if recipe.distillation.method != "distiller":
+        return
     soft = recipe.distillation.model_copy(update={"losses": None})  # losses name layers of teacher and student
     above = plan.of(Role.TEACHER)
     for id, model in plan.checked.assistants.items():
@@ -47,7 +49,9 @@ def teachers_of_next(above: Sequence[Stage], checked: CheckedRecipe) -> tuple[Se
 
 
 def teachers_of_student(plan: Any) -> Sequence[Stage]:
-    """The stages that the student learns from."""
+    """The stages that the student learns from; without a teacher, its compressed copies learn from the student."""
+    if not plan.checked.recipe.has_own_teacher:
+        return [plan["distilled"]]
     if caches := plan.of(Role.CACHE):
         return caches[-1:]
     return teachers_of_next(plan.of(Role.TEACHER, Role.ASSISTANT), plan.checked)[0]

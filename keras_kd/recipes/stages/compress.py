@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from keras_kd import data
 from keras_kd.compression.stripping import stripped
 from keras_kd.evaluation.roles import Role
 from keras_kd.recipes.checked import TrainedModel
@@ -16,7 +17,9 @@ from keras_kd.recipes.engine.artifact import Artifact
 from keras_kd.recipes.engine.context import Context
 from keras_kd.recipes.engine.stage import Stage
 from keras_kd.recipes.making import views
-from keras_kd.recipes.reading.schema import CompressionStep
+from keras_kd.recipes.methods.data_free import on_labeled_images
+from keras_kd.recipes.reading.methods import DataFree
+from keras_kd.recipes.reading.schema import CompressionStep, Distillation
 from keras_kd.recipes.registry import register
 from keras_kd.recipes.stages.assistants import teachers_of_student
 from keras_kd.recipes.stages.training import Training
@@ -29,6 +32,13 @@ def plan_compression(plan: Any, steps: tuple[CompressionStep, ...]) -> Iterator[
     for number, step in enumerate(steps, start=1):
         before = Compression(f"compressed_{number}", step, before, plan)
         yield before
+
+
+def _distillation(settings: Any) -> Distillation:
+    """Soft targets, with the settings of the recipe as far as they are those of a teacher and labeled examples."""
+    if isinstance(settings, Distillation):
+        return settings
+    return on_labeled_images(settings) if isinstance(settings, DataFree) else Distillation()
 
 
 class Compression(Training):
@@ -46,11 +56,16 @@ class Compression(Training):
             ),
             views=views(checked.recipe),
             teachers=teachers_of_student(plan),
-            distillation=checked.recipe.distillation,
+            distillation=_distillation(checked.recipe.distillation),
             continues=before,
             settings={"technique": step.model_dump(exclude={"epochs", "learning_rate"})},
         )
         self._step = step
+        if images := plan.of(Role.SYNTHESIZED):
+            self.inputs = (*self.inputs, *images)
+
+    def split(self, context: Context) -> data.Split:
+        return super().split(context) if context.synthesized is None else context.synthesized
 
     def first_model(self, context: Context, total_steps: int) -> keras.Model:
         keras.utils.set_random_seed(context.checked.recipe.seed)  # dropout draws a seed when a model is loaded

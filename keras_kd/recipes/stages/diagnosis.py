@@ -26,8 +26,8 @@ MAX_DIAGNOSED = 2000
 
 @register(phase="diagnosis")
 def plan_diagnosis(plan: Any, recipe: Any) -> Iterator[Stage]:
-    """The diagnosis of the recipe's teacher, if its outputs are mutually exclusive classes."""
-    if plan.checked.task.kind.has_classes:
+    """The diagnosis of the recipe's teacher, if it has one, whose outputs are mutually exclusive classes."""
+    if recipe.teacher is not None and plan.checked.task.kind.has_classes:
         yield TeacherDiagnosis(plan["teacher"], plan.checked)
 
 
@@ -53,13 +53,16 @@ class TeacherDiagnosis(Stage):
 def diagnose_teacher(teacher: Teacher, checked: CheckedRecipe) -> Diagnosis:
     """Diagnoses a teacher on up to 2,000 examples each of the training and of the validation split.
 
-    A teacher that has outputs for the training examples only, by index, is diagnosed on the first of these.
+    A teacher that has outputs for the training examples only, by index, is diagnosed on the first of these; one that
+    teaches without data, on the validation split alone.
     """
     source = checked.source
     if teacher.knows_one_set:
         first = np.arange(min(source.train.num_examples, MAX_DIAGNOSED))
         return diagnose(teacher, source.train.subset(first, "train").arrays(), progress=False)
     rng = np.random.default_rng(checked.recipe.seed)
+    if checked.recipe.distillation.method == "data_free":
+        return diagnose(teacher, validation=_sample(source.validation, "validation", rng), progress=False)
     train, validation = (_sample(getattr(source, name), name, rng) for name in ("train", "validation"))
     return diagnose(teacher, train, validation=validation, progress=False)
 

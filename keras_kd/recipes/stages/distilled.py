@@ -13,6 +13,9 @@ from keras_kd.recipes.engine.context import Context
 from keras_kd.recipes.engine.folder import FINGERPRINT
 from keras_kd.recipes.engine.stage import Stage
 from keras_kd.recipes.making import views
+from keras_kd.recipes.methods.data_free import plan_data_free
+from keras_kd.recipes.methods.mutual import MutualTraining
+from keras_kd.recipes.methods.self_taught import SelfTaughtTraining
 from keras_kd.recipes.registry import register
 from keras_kd.recipes.stages.assistants import teachers_of_student
 from keras_kd.recipes.stages.training import Training
@@ -20,20 +23,31 @@ from keras_kd.recipes.stages.training import Training
 
 @register(phase="distilled")
 def plan_distilled(plan: Any, recipe: Any) -> Iterator[Stage]:
-    """The training of the student with its teacher: same start, order and views as without the teacher."""
+    """The training of the student by the method of the recipe: same start, order and views as without a teacher."""
     if recipe.student.epochs is None:
         yield GivenStudent(recipe.student.model, plan.checked.models["student"])
+        return
+    makes = _makes("student distilled")
+    if recipe.distillation.method != "distiller":
+        yield from _PLANS[recipe.distillation.method](plan, makes)
         return
     yield Training(
         "distilled",
         model=plan.checked.models["student"],
         checked=plan.checked,
-        makes=_makes("student distilled"),
+        makes=makes,
         views=views(recipe),
         teachers=teachers_of_student(plan),
         distillation=recipe.distillation,
         curriculum=recipe.data.curriculum,
     )
+
+
+_PLANS = {
+    "self": lambda plan, makes: [SelfTaughtTraining(plan, makes)],
+    "mutual": lambda plan, makes: [MutualTraining(plan, makes)],
+    "data_free": plan_data_free,
+}
 
 
 def _makes(title: str) -> Artifact:

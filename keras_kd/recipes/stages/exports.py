@@ -34,13 +34,16 @@ def plan_exports(plan: Any, settings: Any) -> Iterator[Stage]:
     """A file of the teacher if it is a Keras model, and one of the student for each format."""
     if plan.checked.teacher_is_model:
         yield TeacherExport(plan["teacher"], plan.checked)
-    student = _shipped(plan)
+    student, exports = _shipped(plan), []
     for name in settings.formats:
-        yield Export(student, get_format(name), plan.checked)
+        exports.append(Export(student, get_format(name), plan.checked))
     if settings.mixed is not None:
-        yield Export(student, Mixed(settings.mixed), plan.checked)
+        exports.append(Export(student, Mixed(settings.mixed), plan.checked))
     if settings.max_accuracy_drop is not None:
-        yield GuardedExport(student, plan.checked, settings.max_accuracy_drop)
+        exports.append(GuardedExport(student, plan.checked, settings.max_accuracy_drop))
+    for export_ in exports:
+        export_.inputs = (*export_.inputs, *plan.of(Role.SYNTHESIZED))  # calibrate
+    yield from exports
 
 
 def _shipped(plan: Any) -> Stage:
@@ -78,7 +81,8 @@ class Export(Stage):
             return self._export(context, model, self._metadata(context, model))
 
     def _metadata(self, context: Context, model: keras.Model) -> Metadata:
-        about = {"key": self.key(), "teacher_fingerprint": context.teacher.fingerprint}
+        is_taught = context.checked.recipe.has_own_teacher
+        about = {"key": self.key(), "teacher_fingerprint": context.teacher.fingerprint if is_taught else None}
         return file_metadata(context.checked, model, **about)
 
     def _export(self, context: Context, model: keras.Model, metadata: Metadata | None = None) -> Artifact:

@@ -12,6 +12,7 @@ from keras_kd import data
 from keras_kd.evaluation.roles import Role
 from keras_kd.recipes.checked import CheckedRecipe
 from keras_kd.recipes.engine.artifact import Artifact
+from keras_kd.recipes.engine.context import Context
 from keras_kd.recipes.engine.stage import Stage
 from keras_kd.recipes.making import views
 from keras_kd.recipes.registry import register
@@ -47,15 +48,15 @@ def _makes(role: Role, name: str, labels: int) -> Artifact:
 class FewLabelsAlone(Training):
     """Trains on the labeled examples alone."""
 
-    def split(self, checked: CheckedRecipe) -> data.Split:
-        return few_label_splits(checked)[0]
+    def split(self, context: Context) -> data.Split:
+        return few_label_splits(context.checked)[0]
 
 
 class FewLabelsDistilled(Training):
     """Trains on all examples, most of them without a label."""
 
-    def split(self, checked: CheckedRecipe) -> data.Split:
-        return few_label_splits(checked)[1]
+    def split(self, context: Context) -> data.Split:
+        return few_label_splits(context.checked)[1]
 
 
 def few_label_splits(checked: CheckedRecipe) -> tuple[data.Split, data.Split]:

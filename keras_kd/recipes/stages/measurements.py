@@ -33,6 +33,7 @@ from keras_kd.recipes.engine.stage import Stage
 from keras_kd.recipes.registry import register
 from keras_kd.recipes.shown_examples import soft_target_examples
 from keras_kd.recipes.stages.training_teacher import BATCH_SIZE, predict, teacher_settings
+from keras_kd.recipes.synthesized import as_field, images_to_show, sheet
 from keras_kd.recipes.task import gives_logits
 from keras_kd.teachers import Ensemble, FrozenTeacher
 
@@ -41,7 +42,7 @@ from keras_kd.teachers import Ensemble, FrozenTeacher
 def plan_measurements(plan: Any, recipe: Any) -> Iterator[Stage]:
     """The measurements of all models and files, except a teacher without outputs for the test split."""
     hidden = {Role.TEACHER} if plan.checked.teacher_knows_one_set else set()
-    measured = plan.of(*(MODELS - hidden), Role.EXPORTED, Role.REFERENCE)
+    measured = plan.of(*(MODELS - hidden), Role.EXPORTED, Role.REFERENCE, Role.SYNTHESIZED)
     yield Measurements(measured, plan.checked)
 
 
@@ -92,7 +93,17 @@ class Measurements(Stage):
         if "teacher" in predictions and task.is_classification:
             examples = soft_target_examples(predictions["teacher"].logits(), test)
             measured["soft_targets"] = {"temperatures": [1, 4, 20], "examples": examples}
-        return measured | self._comparisons(context, predictions)
+        return measured | self._synthesized(context) | self._comparisons(context, predictions)
+
+    def _synthesized(self, context: Context) -> dict[str, Any]:
+        """The field `synthesized` of the report: images that the student learned from, with the teacher's classes."""
+        split = context.synthesized
+        if split is None:
+            return {}
+        shown, value_range = images_to_show(split), context.checked.recipe.data.value_range
+        teacher = _predict(context.teacher.model, shown)
+        predicted = comparison.predictions(teacher.outputs, from_logits=teacher.from_logits)
+        return as_field(sheet(predicted, shown, value_range, count=split.num_examples))
 
     def _comparisons(self, context: Context, predictions: Mapping[str, _Predictions]) -> dict[str, Any]:
         """Further fields of the report of a classification, of the files and of one of them against the teacher."""

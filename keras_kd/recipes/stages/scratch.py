@@ -16,8 +16,8 @@ from keras_kd.recipes.stages.training import Training
 
 @register(phase="scratch")
 def plan_scratch(plan: Any, recipe: Any) -> Iterator[Stage]:
-    """The training of the student alone, unless it is trained already."""
-    if recipe.student.epochs is None:
+    """The training of the student alone, unless it is trained already, or there are no data to train it on."""
+    if recipe.student.epochs is None or recipe.distillation.method == "data_free":
         return
     file = Path(".state", "scratch.keras")
     makes = Artifact(role=Role.SCRATCH, title="student from scratch", kind="keras", file=file)

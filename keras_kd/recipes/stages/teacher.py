@@ -24,11 +24,13 @@ _MAKES = Artifact(role=Role.TEACHER, title="teacher", kind="keras", file=FILE)
 
 @register(phase="teacher")
 def plan_teacher(plan: Any, recipe: Any) -> Iterator[Stage]:
-    """The stage of the recipe's teacher.
+    """The stage of the recipe's teacher, if it has one; a method that does without only measures it.
 
     Raises:
         RecipeError: a `teacher.keras` that the user put into the run folder does not fit.
     """
+    if recipe.teacher is None:
+        return
     checked, file = plan.checked, plan.folder.path / FILE
     if "teacher" not in checked.models:
         yield ExternalTeacher(recipe.teacher.model)

@@ -78,23 +78,32 @@ class Training(Stage):
         self._curriculum = curriculum
         self._teachers, self.continues = tuple(teachers), continues
 
-    def split(self, checked: CheckedRecipe) -> data.Split:
+    def split(self, context: Context) -> data.Split:
         """The training examples, all of them by default."""
-        return checked.source.train
+        return context.checked.source.train
 
     def first_model(self, context: Context, total_steps: int) -> keras.Model:
         """The model with which the training starts."""
         return self._model.build()
+
+    def student_of(self, model: keras.Model) -> keras.Model:
+        """The model that learns, from what is compiled and fitted."""
+        return getattr(model, "student", model)
+
+    def histories(self, history: dict[str, list[float]]) -> dict[str, list[float]]:
+        """The history of the student, from that of `fit`."""
+        return history
 
     def finished_model(self, model: keras.Model) -> keras.Model:
         """The model that is saved, from the trained one."""
         return model
 
     def run(self, context: Context) -> Artifact:
-        model, split = self._build(context), self.split(context.checked)
+        split = self.split(context)
+        model = self._build(context, split)
         keras.utils.set_random_seed(context.checked.recipe.seed)
         record = self._train(context, model, split)
-        return context.save_model(self.makes, self.finished_model(getattr(model, "student", model)), **record)
+        return context.save_model(self.makes, self.finished_model(self.student_of(model)), **record)
 
     def clean_up(self, context: Context) -> None:
         self._resume(context).clear()
@@ -108,17 +117,20 @@ class Training(Stage):
     def _resume(self, context: Context) -> Resume:
         return Resume(context.folder.state / self.key(), every_seconds=SAVE_EVERY_SECONDS, keep_finished=True)
 
-    def _build(self, context: Context) -> keras.Model:
+    def _build(self, context: Context, split: data.Split) -> keras.Model:
         """The model with its initial weights, or its distiller."""
         checked, settings = context.checked, self._model.settings
-        split, recipe = self.split(checked), checked.recipe
         total_steps = settings.epochs * data.steps_per_epoch(split, settings.batch_size)
         model = self.first_model(context, total_steps)
         if not model.built:
             model.build((None, *checked.source.input_shape))
+        return self.distiller_of(context, model, split, total_steps)
+
+    def distiller_of(self, context: Context, model: keras.Model, split: data.Split, total_steps: int) -> keras.Model:
+        """The distiller of a newly built model; without teachers, the model itself."""
         if not self._teachers:
             return model
-        teacher = teacher_of_stages(self._teachers, context)
+        recipe, teacher = context.checked.recipe, teacher_of_stages(self._teachers, context)
         adversary = make_adversary(self._distillation, recipe)
         if adversary is None or adversary.objective != "adaptive_kl":  # which follows the teacher to other inputs
             losses = self._distillation.losses
@@ -132,7 +144,7 @@ class Training(Stage):
     def _train(self, context: Context, model: keras.Model, split: data.Split) -> dict[str, Any]:
         """Compiles and fits; returns the history and the conditions that compared students must share."""
         checked, settings = context.checked, self._model.settings
-        student = getattr(model, "student", model)
+        student = self.student_of(model)
         initial_weights = fingerprint(student)
         curriculum = curricula.make_curriculum(self._curriculum)
         batches = pipeline(checked.recipe, split, settings, checked.source.num_classes, self._views, curriculum)
@@ -159,13 +171,16 @@ class Training(Stage):
         )
         conditions = {"initial weights": initial_weights} | _conditions(model, batches, settings, split)
         conditions |= curricula.described(self._curriculum)
-        return {"history": checked.task.history(history, split.labels()), "conditions": conditions}
+        return {
+            "history": checked.task.history(self.histories(history), split.labels()),
+            "conditions": conditions,
+        }
 
 
 def _given(distillation: schema.Distillation) -> dict[str, Any]:
-    """The settings of a distillation, without those of an adversary if it has none."""
-    is_clean = distillation.adversary is None
-    return distillation.model_dump(exclude={"adversary", "supervise"} if is_clean else set())
+    """The settings of a distillation, without the method, and those of an adversary if it has none."""
+    of_adversary = {"adversary", "supervise"} if distillation.adversary is None else set()
+    return distillation.model_dump(exclude={"method", *of_adversary})
 
 
 def _conditions(

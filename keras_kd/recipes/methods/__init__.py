@@ -1,0 +1,1 @@
+"""The methods of distillation other than by a teacher and labeled examples."""
