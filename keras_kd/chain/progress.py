@@ -177,5 +177,17 @@ class EpochProgress(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         self._epoch_seconds = time.monotonic() - self._epoch_start
-        accuracy = (logs or {}).get("val_accuracy")
-        self._stage.advance("" if accuracy is None else f"validation {accuracy:.1%}", check=False)
+        self._stage.advance(_validation(logs or {}), check=False)
+
+
+def _validation(logs: dict[str, float]) -> str:
+    """The accuracy on the validation data: of the model, its main output, or the best of its outputs.
+
+    >>> _validation({"val_accuracy": 0.5}), _validation({"val_a_accuracy": 0.5, "val_b_accuracy": 0.75})
+    ('validation 50.0%', 'validation 75.0% (the best of 2)')
+    """
+    for name in ("val_accuracy", "val_output_accuracy"):
+        if name in logs:
+            return f"validation {logs[name]:.1%}"
+    found = [value for name, value in logs.items() if name.startswith("val_") and name.endswith("_accuracy")]
+    return f"validation {max(found):.1%} (the best of {len(found)})" if found else ""

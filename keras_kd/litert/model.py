@@ -210,7 +210,11 @@ class Model:
         known = list(self._interpreter.get_signature_list())
         if signature not in known:
             raise ConfigurationError(
-                explain(f"{self.name!r} has no such signature.", received=repr(signature), expected=f"one of {known}")
+                explain(
+                    f"{self.name!r} has no such signature.",
+                    received=repr(signature),
+                    expected=f"one of {known}" if known else "None: the file has no signature",
+                )
             )
         runner = self._interpreter.get_signature_runner(signature)
         return None if _is_main(runner) else runner

@@ -52,7 +52,8 @@ class DataFreeDistiller(Distiller):
 
     Raises:
         ConfigurationError: a generator that does not make the teacher's inputs, models with different inputs, a teacher
-            without a gradient to its inputs or that is not a classifier, or `losses` beside those of the synthesizer.
+            without a gradient to its inputs or that is not a classifier, or `losses` beside those of the synthesizer;
+            in `fit`, several replicas.
     """
 
     def __init__(
@@ -123,6 +124,15 @@ class DataFreeDistiller(Distiller):
                     received="x=..." if x is not None else "steps_per_epoch=None",
                     expected="fit(epochs=50, steps_per_epoch=120, batch_size=256)",
                     fix="With data, use a Distiller.",
+                )
+            )
+        strategy = getattr(self, "distribute_strategy", None)
+        if strategy is not None and strategy.num_replicas_in_sync > 1:
+            raise ConfigurationError(
+                explain(
+                    "Each replica would make the same images, since the noise follows from the seed and the step.",
+                    received=f"a strategy with {strategy.num_replicas_in_sync} replicas",
+                    expected="one device",
                 )
             )
         steps = check_integer("steps_per_epoch", steps_per_epoch, at_least=1)

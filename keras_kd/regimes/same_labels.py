@@ -23,7 +23,7 @@ class SameLabels(Distiller):
 
     def compile(self, optimizer="rmsprop", loss=None, metrics=None, weighted_metrics=None, **settings):
         """As `Distiller.compile`; a loss or metrics that are not given by output apply to every output."""
-        loss = self._for_each(loss, lambda loss: loss)
+        loss = self._by_output(loss)
         metrics, weighted_metrics = (self._for_each(value, _copies) for value in (metrics, weighted_metrics))
         super().compile(optimizer=optimizer, loss=loss, metrics=metrics, weighted_metrics=weighted_metrics, **settings)
 
@@ -43,8 +43,18 @@ class SameLabels(Distiller):
     def batch_of(self, data: Any) -> Batch:
         """The batch, with its labels and weights for each output by name."""
         batch = super().batch_of(data)
-        y, sample_weight = (self._for_each(value, lambda value: value) for value in (batch.y, batch.sample_weight))
-        return batch._replace(y=y, sample_weight=sample_weight)
+        return batch._replace(y=self._by_output(batch.y), sample_weight=self._by_output(batch.sample_weight))
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """As in Keras, which calls it with a plain batch when it builds a model for several replicas."""
+        return super().compute_loss(x, self._by_output(y), y_pred, self._by_output(sample_weight), training)
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        """See `compute_loss`."""
+        return super().compute_metrics(x, self._by_output(y), y_pred, self._by_output(sample_weight))
+
+    def _by_output(self, value: Any) -> Any:
+        return self._for_each(value, lambda value: value)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -92,6 +92,25 @@ def build():
     return distiller
 """
 
+PEERS = """
+def build():
+    peers = [keras.Sequential([keras.Input((4,)), L.Dense(w, "gelu"), L.Dense(3)], name=f"peer_{w}") for w in (8, 4)]
+    distiller = kd.MutualDistiller(peers)
+    optimizers = [keras.optimizers.SGD(0.1, momentum=0.9), keras.optimizers.Adam(0.01)]
+    distiller.compile(optimizers, loss=SPARSE(from_logits=True), metrics=["accuracy"])
+    return distiller
+"""
+
+# the average of the weights is one variable for both replicas
+AVERAGED = """
+def build():
+    model = keras.Sequential([keras.Input((4,)), L.Dense(8, "gelu"), L.Dense(3)])
+    distiller = kd.SelfDistiller(model, teacher={teacher!r})
+    distiller.compile(keras.optimizers.SGD(0.1), loss=SPARSE(from_logits=True), metrics=["accuracy"])
+    return distiller
+"""
+EMA, PREVIOUS = (AVERAGED.format(teacher=teacher) for teacher in ("ema", "previous_epoch"))
+
 
 @pytest.mark.parametrize(
     ("build", "logged"),
@@ -100,8 +119,11 @@ def build():
         (UNLABELED, {"loss", "student_loss", "accuracy", "alpha"}),
         (TAPS, {"loss", "student_loss", "hint_relu"}),
         (ROBUST, {"loss", "student_loss", "soft_targets_adversarial", "outside_value_range"}),
+        (PEERS, {"loss", "peer_8_loss", "peer_4_accuracy", "alpha"}),
+        (EMA, {"loss", "soft_targets", "alpha"}),
+        (PREVIOUS, {"loss", "soft_targets", "alpha"}),
     ],
-    ids=["own loss", "unlabeled", "taps", "robust"],
+    ids=["own loss", "unlabeled", "taps", "robust", "peers", "moving average", "previous epoch"],
 )
 def test_two_mirrored_replicas_agree_with_one(build, logged, tmp_path):
     command = [sys.executable, "-W", "ignore", "-c", CODE.replace("{build}", build)]
@@ -111,3 +133,24 @@ def test_two_mirrored_replicas_agree_with_one(build, logged, tmp_path):
     assert differences.pop("weights") < (1e-5 if build is TAPS else 1e-6)
     assert differences.keys() >= logged
     assert max(differences.values()) < 1e-5, differences
+
+
+ALONE = """
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+with strategy.scope():
+    image = keras.Input((8, 8, 1))
+    teacher, student = (keras.Model(image, L.Dense(3)(L.Flatten()(image))) for _ in range(2))
+    distiller = kd.DataFreeDistiller(teacher, student, synthesizer=kd.synthesis.DAFL())
+    distiller.compile("adam")
+try:
+    distiller.fit(epochs=1, steps_per_epoch=1, batch_size=4, verbose=0)
+except kd.errors.ConfigurationError as error:
+    print(error)
+"""
+
+
+def test_replicas_that_would_make_the_same_images_are_refused(tmp_path):
+    setup = CODE.partition("rng = ")[0]
+    command = [sys.executable, "-W", "ignore", "-c", setup + ALONE]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert "Received: a strategy with 2 replicas. Expected: one device." in result.stdout, result.stderr[-3000:]
