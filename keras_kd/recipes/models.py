@@ -5,17 +5,19 @@ from __future__ import annotations
 import importlib
 import inspect
 import traceback
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import keras
 
 from keras_kd import data, models
-from keras_kd.errors import ConfigurationError, explain
+from keras_kd.errors import ConfigurationError, Notice, explain
 from keras_kd.keras_private import all_layers
 from keras_kd.model_files import first_line, load_file
 from keras_kd.recipes.engine.folder import settings_key
 from keras_kd.teachers.frozen import fingerprint
+from keras_kd.transfer import replace_head
 
 
 def is_file(name: str) -> bool:
@@ -23,8 +25,10 @@ def is_file(name: str) -> bool:
     return name.endswith(".keras")
 
 
-def build(name: str, source: data.DataSource, seed: int) -> keras.Model:
+def build(name: str, source: data.DataSource, seed: int, *, new_head: bool = False) -> keras.Model:
     """A model by its name, for the inputs and outputs of `source`; new weights depend only on `seed`.
+
+    With `new_head`, that of a file is replaced by one for the outputs of `source`, with the activation of the old one.
 
     A user's function is called with those of these arguments that it takes: `input_shape`, `num_classes` (the size of
     the last axis of the outputs, whatever the task), `label_shape` and, for token ids, `vocabulary_size`.
@@ -32,7 +36,7 @@ def build(name: str, source: data.DataSource, seed: int) -> keras.Model:
     keras.utils.set_random_seed(seed)
     shape, num_classes = tuple(source.input_shape), source.num_classes
     if is_file(name):
-        return load_file(name)
+        return _with_new_head(load_file(name), num_classes) if new_head else load_file(name)
     if ":" in name:
         available = {"input_shape": shape, "num_classes": num_classes, "label_shape": source.label_shape}
         if source.vocabulary_size is not None:
@@ -48,6 +52,12 @@ def build(name: str, source: data.DataSource, seed: int) -> keras.Model:
             )
         )
     return models.build(name, input_shape=shape, num_classes=num_classes)
+
+
+def _with_new_head(model: keras.Model, num_classes: int) -> keras.Model:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Notice)  # that it keeps the activation
+        return replace_head(model, num_classes)
 
 
 def import_function(name: str) -> Callable[..., keras.Model]:

@@ -14,9 +14,12 @@ from keras_kd.chain.fitting import non_finite_weights
 from keras_kd.errors import ConfigurationError, explain
 from keras_kd.features import find_heads, output_shapes
 from keras_kd.features.shapes import same_shape
+from keras_kd.recipes.making import make_optimizer
 from keras_kd.recipes.models import identity, import_function, is_file
+from keras_kd.recipes.reading.schema import Training
 from keras_kd.recipes.task import RecipeTask
 from keras_kd.serialization import nearest
+from keras_kd.transfer import unfreeze_gradually
 
 
 def check_name(name: str) -> None:
@@ -84,6 +87,21 @@ def check_builds(model: keras.Model, again: keras.Model, name: str) -> None:
                 expected="a new model on each call, with weights that depend on keras.utils.set_random_seed alone",
             )
         )
+
+
+def check_unfreezing(model: keras.Model, settings: Training) -> None:
+    """Raises `ConfigurationError` if the layers of a newly built model cannot be unfrozen as its settings say."""
+    never = [epoch for epoch in settings.unfreeze if epoch >= settings.epochs]
+    if never:
+        raise ConfigurationError(
+            explain(
+                "Layers would never be unfrozen.",
+                received=f"from epoch {never[0]} on, of {settings.epochs} epochs counted from 0",
+                expected=f"epochs below {settings.epochs}",
+            )
+        )
+    model.compile(make_optimizer(settings, 1), loss="mse")
+    unfreeze_gradually(settings.unfreeze).prepare(model)
 
 
 def check_apart(models: Mapping[str, keras.Model]) -> None:

@@ -18,7 +18,7 @@ from keras_kd.recipes.checked import CheckedRecipe, TrainedModel
 from keras_kd.recipes.checks.curriculum import check_curriculum
 from keras_kd.recipes.checks.key import checking
 from keras_kd.recipes.checks.methods import check_method, copied_peers, seed_of
-from keras_kd.recipes.checks.models import check_apart, check_builds, check_model, check_trainable
+from keras_kd.recipes.checks.models import check_apart, check_builds, check_model, check_trainable, check_unfreezing
 from keras_kd.recipes.checks.robust import check_adversaries, check_robustness
 from keras_kd.recipes.checks.settings import check_schedules, check_settings, trained_models
 from keras_kd.recipes.checks.teachers import check_losses, check_teacher
@@ -85,15 +85,18 @@ def _build(
     """The models of the run, and one built copy of each, by name."""
     models, built = {}, {}
     for name, settings in trained_models(recipe).items():
-        make = functools.partial(build, settings.model, source, seed_of(name, recipe))
-        with checking(f"{name}.model"):
+        make = functools.partial(build, settings.model, source, seed_of(name, recipe), new_head=settings.replace_head)
+        with checking(f"{name}.{'replace_head' if settings.replace_head else 'model'}"):
             model = make()
             if name == "teacher" and isinstance(model, Teacher):
                 continue
             check_model(model, name, source, task)
             _check_new(model, make, name, settings)
-        if settings.epochs is None and not is_file(settings.model):
+        if settings.epochs is None and not settings.is_trained_file:
             raise RecipeError(f"{name}.epochs: this key is missing.")
+        if settings.unfreeze:
+            with checking(f"{name}.unfreeze"):
+                check_unfreezing(make(), settings)
         built[name], models[name] = model, TrainedModel(settings, make, identity(model))
     return models, built
 
@@ -112,7 +115,7 @@ def _teacher_settings(recipe: Recipe, teacher: Teacher | None, *, is_built: bool
 
 def _check_new(model: keras.Model, make: Callable[[], keras.Model], role: str, settings: Training) -> None:
     """Checks that a model of the run can be trained, and that each build gives a new copy."""
-    if role == "teacher" and is_file(settings.model):
+    if role == "teacher" and settings.is_trained_file:
         return
     check_trainable(model, role)
     if not is_file(settings.model):
@@ -124,7 +127,7 @@ def _check_new(model: keras.Model, make: Callable[[], keras.Model], role: str, s
 
 def _check_not_the_teacher(recipe: Recipe, models: dict[str, TrainedModel]) -> None:
     """Raises `RecipeError` for a model to train that is identical to the trained teacher."""
-    if "teacher" not in models or not is_file(recipe.teacher.model) or not recipe.has_own_teacher:
+    if "teacher" not in models or not recipe.teacher.is_trained_file or not recipe.has_own_teacher:
         return
     for name, model in models.items():
         if name != "teacher" and model.settings.epochs is not None and model.identity == models["teacher"].identity:

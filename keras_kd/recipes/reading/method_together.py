@@ -37,6 +37,8 @@ def _shared(recipe: Any) -> Iterator[tuple[str, str, str, str]]:
 
 def _of_mutual(recipe: Any) -> Iterator[tuple[str, str, str, str]]:
     settings = recipe.distillation
+    frozen = isinstance(settings, Mutual) and recipe.student.unfreeze and str(recipe.student.unfreeze)
+    yield "student.unfreeze", "the layers of several peers cannot be frozen at once", frozen, "student.unfreeze: null"
     is_copied = isinstance(settings, Mutual) and settings.mode != "one" and isinstance(settings.peers, int)
     file = (
         is_copied and recipe.student.model.endswith(".keras") and f"peers: {settings.peers} of {recipe.student.model}"

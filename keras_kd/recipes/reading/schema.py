@@ -48,7 +48,11 @@ class Data(Section):
 
 
 class Training(Section):
-    """The training of one model."""
+    """The training of one model.
+
+    With `replace_head`, a `.keras` file for other classes gets a new head and is trained; `unfreeze` freezes the lower
+    layers at first, see `keras_kd.transfer.unfreeze_gradually`.
+    """
 
     model: ModelName
     epochs: int = Field(ge=1, le=1_000_000)
@@ -57,6 +61,34 @@ class Training(Section):
     learning_rate: float = Field(default=1e-3, gt=0, le=1000)
     learning_rate_decay: Literal["none", "cosine"] = "cosine"
     weight_decay: float | None = Field(default=None, ge=0, le=1000)
+    replace_head: bool = False
+    unfreeze: dict[int, str | None] | None = None
+
+    @field_validator("replace_head")
+    @classmethod
+    def _only_a_file_has_another_head(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and not str(info.data.get("model", "")).endswith(".keras"):
+            raise ValueError("false, or a .keras file as the model")
+        return value
+
+    @field_validator("unfreeze")
+    @classmethod
+    def _from_the_first_epoch(cls, value: dict[int, str | None] | None) -> dict[int, str | None] | None:
+        if value is not None and (min(value, default=-1) != 0 or value[0] is None):
+            raise ValueError(
+                "the last frozen layer by epoch, from epoch 0 on, such as {0: block_3, 10: block_1, 20: null}"
+            )
+        return value
+
+    @property
+    def is_trained_file(self) -> bool:
+        """Whether the model is a file that is used as it is."""
+        return self.model.endswith(".keras") and not self.replace_head
+
+    def settings(self, **options: Any) -> dict[str, Any]:
+        """What the result of the training depends on; without the keys of transfer where they are not used."""
+        unused = {name for name in ("replace_head", "unfreeze") if not getattr(self, name)}
+        return self.model_dump(include=set(Training.model_fields) - unused, **options)
 
 
 class Teacher(Training):
@@ -84,6 +116,12 @@ class Student(Training):
         if epochs is None and not str(info.data.get("model", "")).endswith(".keras"):
             raise ValueError("a whole number, or null for a trained .keras file, which is then only compressed")
         return epochs
+
+    @model_validator(mode="after")
+    def _a_new_head_is_trained(self) -> Student:
+        if self.epochs is None and (self.replace_head or self.unfreeze):
+            raise ValueError("a number of epochs, since replace_head and unfreeze are for a training")
+        return self
 
 
 class Cache(Section):

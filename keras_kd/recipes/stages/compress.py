@@ -47,6 +47,7 @@ class Compression(Training):
     def __init__(self, id: str, step: CompressionStep, before: Stage, plan: Any):
         checked, student = plan.checked, plan.checked.models["student"]
         changed = {"epochs": step.epochs, "learning_rate": step.learning_rate or student.settings.learning_rate}
+        changed |= {"replace_head": False, "unfreeze": None}  # done
         super().__init__(
             id,
             model=TrainedModel(student.settings.model_copy(update=changed), student.build, student.identity),

@@ -13,7 +13,6 @@ from keras_kd.recipes.engine.artifact import Artifact
 from keras_kd.recipes.engine.context import Context
 from keras_kd.recipes.engine.folder import FINGERPRINT, digest
 from keras_kd.recipes.engine.stage import Stage
-from keras_kd.recipes.models import is_file
 from keras_kd.recipes.registry import register
 from keras_kd.recipes.stages.training import Training
 from keras_kd.teachers import FrozenTeacher
@@ -34,7 +33,7 @@ def plan_teacher(plan: Any, recipe: Any) -> Iterator[Stage]:
     checked, file = plan.checked, plan.folder.path / FILE
     if "teacher" not in checked.models:
         yield ExternalTeacher(recipe.teacher.model)
-    elif is_file(recipe.teacher.model):
+    elif recipe.teacher.is_trained_file:
         yield GivenTeacher(recipe.teacher.model, checked.models["teacher"].identity)
     elif file.exists() and not plan.folder.wrote("teacher", file):
         check_file(file, "teacher", checked)

@@ -24,9 +24,9 @@ from keras_kd.recipes.reading.curricula import ByTeacher
 from keras_kd.recipes.speed import build_ahead, steps_per_execution
 from keras_kd.recipes.stages.training_teacher import teacher_in_memory, teacher_of_stages, teacher_settings
 from keras_kd.teachers.frozen import fingerprint
+from keras_kd.transfer import unfreeze_gradually
 
 SAVE_EVERY_SECONDS = 5.0
-_FIELDS = set(schema.Training.model_fields)
 
 
 class Training(Stage):
@@ -63,7 +63,7 @@ class Training(Stage):
             "seed": recipe.seed,
             "augment": recipe.augment,
             f"data{FINGERPRINT}": checked.source.fingerprint,
-            **model.settings.model_dump(include=_FIELDS),
+            **model.settings.settings(),
             f"untrained model{FINGERPRINT}": model.identity,
             "views": views,
             **(settings or {}),
@@ -155,6 +155,9 @@ class Training(Stage):
             metrics=checked.task.metrics(student),
             steps_per_execution=steps_per_execution(model, batches),
         )
+        unfreezing = [unfreeze_gradually(settings.unfreeze)] if settings.unfreeze else []
+        for callback in unfreezing:
+            callback.prepare(model)
         build_ahead(model, batches)
         if isinstance(model, Distiller):
             batches = batches.with_teacher(model.teacher)
@@ -167,6 +170,7 @@ class Training(Stage):
             epochs=settings.epochs,
             progress=context.progress,
             resume=self._resume(context),
+            callbacks=unfreezing,
             validation_data=data.evaluation_batches(checked.source.validation, settings.batch_size, one_hot=one_hot),
         )
         conditions = {"initial weights": initial_weights} | _conditions(model, batches, settings, split)
@@ -193,7 +197,7 @@ def _conditions(
         "views": fresh if batches.augment else 1,
         "seed": batches.seed,
         "steps": int(model.optimizer.iterations),
-        **settings.model_dump(mode="json", include=_FIELDS - {"model"}),
+        **{name: value for name, value in settings.settings(mode="json").items() if name != "model"},
         **_attacked(model),
     }
 
