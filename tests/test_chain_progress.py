@@ -11,8 +11,9 @@ from rich.console import Console
 
 from keras_kd import interruption
 from keras_kd.callbacks import Resume
-from keras_kd.chain import progress
+from keras_kd.chain import fitting, progress
 from keras_kd.chain.progress import EpochProgress, RunProgress
+from keras_kd.errors import TrainingError
 
 
 @pytest.fixture(autouse=True)
@@ -103,3 +104,12 @@ def test_ctrl_c_ends_a_training(model, console, tmp_path, monkeypatch, press_at,
     if epochs_saved:
         assert Resume(tmp_path / "state").restore(model) == epochs_saved
     assert not interruption._held.is_set()
+
+
+def test_examples_outside_the_value_range_are_the_reason_given():
+    stop = fitting._StopWhenDiverged("student")
+    stop.on_epoch_end(0, {"loss": 1.0, "outside_value_range": 0.0})
+    with pytest.raises(TrainingError, match=r"student, epoch 2: .*outside the value range.*Received: 0.50% of them"):
+        stop.on_epoch_end(1, {"loss": float("nan"), "outside_value_range": 0.005})
+    with pytest.raises(TrainingError, match="student, epoch 2: the training diverged"):
+        stop.on_epoch_end(1, {"loss": float("nan"), "outside_value_range": 0.0})

@@ -12,6 +12,7 @@ import numpy as np
 from keras_kd.callbacks import Resume
 from keras_kd.chain.progress import EpochProgress, RunProgress
 from keras_kd.data import Pipeline
+from keras_kd.distillers.robust.checks import OUTSIDE
 from keras_kd.errors import TrainingError, explain
 
 
@@ -88,8 +89,19 @@ class _StopWhenDiverged(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         lost = [f"{key} {value}" for key, value in (logs or {}).items() if "loss" in key and not math.isfinite(value)]
-        if lost:
-            raise _diverged(f"{self._name}, epoch {epoch + 1}", ", ".join(lost))
+        if not lost:
+            return
+        where, outside = f"{self._name}, epoch {epoch + 1}", logs.get(OUTSIDE, 0.0)
+        if outside > 0.0:  # such examples have a loss of NaN
+            raise TrainingError(
+                explain(
+                    f"{where}: examples lie outside the value range of the adversary.",
+                    received=f"{outside:.2%} of them",
+                    expected="none",
+                    fix="Set the value range of the data, or of the adversary; normalize inside the model.",
+                )
+            )
+        raise _diverged(where, ", ".join(lost))
 
 
 def _diverged(where: str, received: str) -> TrainingError:
