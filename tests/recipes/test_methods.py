@@ -33,6 +33,7 @@ NO_TEACHER = "teacher=null"
 FEW_STEPS = "student.batch_size=256"  # they run eagerly
 EXITS = "distillation={method: self, exits: [hidden], alpha: 0.3}"
 NAMED = "student.model=example_models:named_student"
+ZSKT = "distillation={method: data_free, synthesizer: {name: zskt, images: 30, steps_per_epoch: 3, student_steps: 2}}"
 DAFL = "distillation={method: data_free, synthesizer: {name: dafl, images: 30, steps_per_epoch: 3}}"
 INVERSION = (
     "distillation={method: data_free, synthesizer: "
@@ -79,6 +80,12 @@ def refused(*overrides):
             "distillation.synthesizer.steps: u",
         ),
         (["distillation={method: data_free, synthesizer: dafl, alpha: 0.5}"], "distillation: .*no alpha with dafl"),
+        (["distillation={method: data_free, synthesizer: zskt, alpha: 0.5}"], "distillation: .*no alpha with zskt"),
+        (
+            ["distillation={method: data_free, synthesizer: {name: zskt, attention: [[a, b, c]]}}"],
+            "distillation.synthesizer.attention",
+        ),
+        ([EXITS.replace("}", ", adversary: {name: fgsm, epsilon: 0.1}}")], "distillation.adversary: .*Expected: null"),
         ([NO_TEACHER, "distillation={method: data_free, synthesizer: dafl}"], "teacher: this key is missing"),
         ([NO_TEACHER], "teacher: this key is missing"),
         (
@@ -256,7 +263,7 @@ def without_data(example_models, tmp_path, start_recipe, eager):
     return start
 
 
-@pytest.mark.parametrize("method", [DAFL, INVERSION])
+@pytest.mark.parametrize("method", [DAFL, ZSKT, INVERSION], ids=["dafl", "zskt", "deep_inversion"])
 def test_no_training_image_is_read(method, without_data, tmp_path):
     run = without_data(method, "compress=[{name: pruning, sparsity: 0.5, epochs: 1}]", "augment=[]")
     made = run.run(Role.DIAGNOSIS, Role.SYNTHESIZED, Role.GENERATOR, *MODELS)
@@ -267,7 +274,7 @@ def test_no_training_image_is_read(method, without_data, tmp_path):
     np.testing.assert_array_equal(np.unique(run.context.calibration, axis=0), np.unique(images, axis=0))
     assert made["compressed_1"].record["conditions"]["examples"] == "synthesized images"
     teacher = load_model(tmp_path / "run", "teacher.keras")
-    if method is DAFL:
+    if method is not INVERSION:
         np.testing.assert_array_equal(classes, teacher.predict(images, verbose=0).argmax(1))
         assert made["distilled"].record["conditions"]["steps"] == 2 * 3
     else:

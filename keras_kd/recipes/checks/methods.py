@@ -20,7 +20,7 @@ from keras_kd.recipes.methods.making import (
     make_self_distiller,
 )
 from keras_kd.recipes.models import build, identity
-from keras_kd.recipes.reading.methods import Dafl, DataFree, Mutual, SelfTaught
+from keras_kd.recipes.reading.methods import DataFree, Generator, Mutual, SelfTaught
 from keras_kd.recipes.reading.schema import Recipe
 from keras_kd.recipes.task import RecipeTask
 from keras_kd.teachers.frozen import fingerprint
@@ -99,7 +99,7 @@ def _check_data_free(
             )
         )
     teacher, student = (_built(models[name].build(), source) for name in ("teacher", "student"))
-    if not isinstance(settings.synthesizer, Dafl):
+    if not isinstance(settings.synthesizer, Generator):
         make_inversion(teacher, settings.synthesizer, recipe.data.value_range)
         return
     if recipe.student.batch_size < 2:

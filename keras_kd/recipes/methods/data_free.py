@@ -19,14 +19,14 @@ from keras_kd.recipes.methods.making import make_data_free_distiller
 from keras_kd.recipes.methods.pair import STUDENT, pair_of, part_of
 from keras_kd.recipes.methods.synthesis import GeneratedImages, InvertedImages
 from keras_kd.recipes.reading import schema
-from keras_kd.recipes.reading.methods import Dafl, DataFree
+from keras_kd.recipes.reading.methods import DataFree, Generator
 from keras_kd.recipes.stages.training import Training
 from keras_kd.recipes.stages.training_teacher import teacher_settings
 
 
 def plan_data_free(plan: Any, makes: Artifact) -> Iterator[Stage]:
     """The stages of a student that sees no data: its training, and the synthesis of images, in their order."""
-    if isinstance(plan.checked.recipe.distillation.synthesizer, Dafl):
+    if isinstance(plan.checked.recipe.distillation.synthesizer, Generator):
         training = GeneratorTraining(plan)
         yield training
         yield StudentOfPair(training, makes)

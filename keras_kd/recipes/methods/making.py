@@ -10,7 +10,7 @@ import keras
 from keras_kd.recipes.making import scheduled
 from keras_kd.recipes.reading.methods import DataFree, Inversion, Mutual, SelfTaught
 from keras_kd.regimes import DataFreeDistiller, MutualDistiller, SelfDistiller, branches
-from keras_kd.synthesis import DAFL, DeepInversion
+from keras_kd.synthesis import DAFL, ZSKT, DeepInversion
 from keras_kd.synthesis.generator import LATENT_SIZE, generator
 
 PEER = "peer"
@@ -55,8 +55,11 @@ def make_data_free_distiller(
     """The distiller of a student and a generator, whose images are in `value_range`."""
     temperature = {} if settings.temperature is None else {"temperature": scheduled(settings.temperature, total_steps)}
     made = generator(tuple(student.input_shape[1:]), latent_size=LATENT_SIZE, value_range=value_range)
-    synthesizer = DAFL(made, **settings.synthesizer.losses())
+    synthesizer = _GENERATORS[settings.synthesizer.name](made, **settings.synthesizer.losses())
     return DataFreeDistiller(teacher, student, synthesizer=synthesizer, seed=seed, **temperature)
+
+
+_GENERATORS = {"dafl": DAFL, "zskt": ZSKT}
 
 
 def make_inversion(teacher: keras.Model, settings: Inversion, value_range: tuple[float, float]) -> DeepInversion:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from keras_kd.errors import explain
-from keras_kd.recipes.reading.methods import Dafl, DataFree, Mutual
+from keras_kd.recipes.reading.methods import DataFree, Generator, Mutual
 
 
 def problems_of_method(recipe: Any) -> Iterator[str]:
@@ -52,8 +52,8 @@ def _of_data_free(recipe: Any) -> Iterator[tuple[str, str, str, str]]:
         return
     several = recipe.teacher.ensemble_with and ", ".join(recipe.teacher.ensemble_with)
     yield "teacher.ensemble_with", "images are synthesized from one teacher", several, "ensemble_with: []"
-    is_dafl = isinstance(recipe.distillation.synthesizer, Dafl)
-    unused = is_dafl and recipe.teacher.epochs is None and recipe.augment and str(list(recipe.augment))
+    is_generator = isinstance(recipe.distillation.synthesizer, Generator)
+    unused = is_generator and recipe.teacher.epochs is None and recipe.augment and str(list(recipe.augment))
     yield (
         "augment",
         "the images of a generator are not augmented, and the teacher is not trained",

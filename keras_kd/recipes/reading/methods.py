@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
 
@@ -16,12 +16,12 @@ class Method(Section):
         alpha: the weight of what the student learns from other than the labels.
         temperature: None is that of the method.
         losses: these methods have terms of their own.
-        adversary: none of them attacks its student.
+        adversary, supervise: none of them attacks its student.
     """
 
-    adversary: ClassVar[None] = None
-
     losses: None = None
+    adversary: None = None
+    supervise: Literal["clean"] = "clean"
     alpha: Scheduled = 0.5
     temperature: Scheduled | None = None
 
@@ -139,25 +139,44 @@ class Synthesizer(Section):
     images: int = Field(default=1000, ge=1, le=10_000_000)
 
 
-class Dafl(Synthesizer):
-    """A generator that is trained with the student, see `keras_kd.synthesis.DAFL`.
+class Generator(Synthesizer):
+    """A generator that is trained with the student.
 
     Attributes:
         learning_rate: of the generator's Adam.
         steps_per_epoch: None is as many as with the training split.
     """
 
+    learning_rate: float = Field(default=1e-3, gt=0, le=1000)
+    steps_per_epoch: int | None = Field(default=None, ge=1, le=1_000_000)
+
+    def losses(self) -> dict[str, Any]:
+        """The settings of the synthesizer."""
+        return self.model_dump(exclude={"name", *Generator.model_fields})
+
+
+class Dafl(Generator):
+    """Images of which the teacher is certain, see `keras_kd.synthesis.DAFL`."""
+
     name: Literal["dafl"]
     features: str | None = None
     one_hot: float = Field(default=1.0, ge=0, le=1e6)
     activation: float = Field(default=0.1, ge=0, le=1e6)
     entropy: float = Field(default=5.0, ge=0, le=1e6)
-    learning_rate: float = Field(default=1e-3, gt=0, le=1000)
-    steps_per_epoch: int | None = Field(default=None, ge=1, le=1_000_000)
 
-    def losses(self) -> dict[str, Any]:
-        """The settings of `DAFL`."""
-        return self.model_dump(include={"features", "one_hot", "activation", "entropy"})
+
+_pairs = BeforeValidator(
+    lambda value: tuple(tuple(x) if isinstance(x, list) else x for x in value) if isinstance(value, list) else value
+)
+
+
+class Zskt(Generator):
+    """Images on which teacher and student disagree, see `keras_kd.synthesis.ZSKT`."""
+
+    name: Literal["zskt"]
+    student_steps: int = Field(default=10, ge=1, le=10_000)
+    attention: Annotated[tuple[tuple[str, str], ...], _pairs] = ()
+    beta: float = Field(default=250.0, ge=0, le=1e6)
 
 
 class Inversion(Synthesizer):
@@ -186,13 +205,13 @@ class DataFree(Method):
     """A student that learns from synthesized images alone, see `keras_kd.regimes.DataFreeDistiller`."""
 
     method: Literal["data_free"]
-    synthesizer: Annotated[Annotated[Dafl | Inversion, Field(discriminator="name")], _name_alone]
+    synthesizer: Annotated[Annotated[Dafl | Zskt | Inversion, Field(discriminator="name")], _name_alone]
     alpha: Scheduled | None = None
 
     @model_validator(mode="after")
-    def _dafl_has_no_labels(self) -> DataFree:
-        if self.alpha is not None and isinstance(self.synthesizer, Dafl):
-            raise ValueError("no alpha with dafl, whose images have no labels")
+    def _a_generator_has_no_labels(self) -> DataFree:
+        if self.alpha is not None and isinstance(self.synthesizer, Generator):
+            raise ValueError(f"no alpha with {self.synthesizer.name}, whose images have no labels")
         return self
 
 

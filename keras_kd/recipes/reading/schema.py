@@ -71,13 +71,14 @@ class Training(Section):
             raise ValueError("false, or a .keras file as the model")
         return value
 
-    @field_validator("unfreeze")
+    @field_validator("unfreeze", mode="before")
     @classmethod
-    def _from_the_first_epoch(cls, value: dict[int, str | None] | None) -> dict[int, str | None] | None:
-        if value is not None and (min(value, default=-1) != 0 or value[0] is None):
-            raise ValueError(
-                "the last frozen layer by epoch, from epoch 0 on, such as {0: block_3, 10: block_1, 20: null}"
-            )
+    def _from_the_first_epoch(cls, value: Any) -> Any:
+        is_mapping = isinstance(value, dict) and all(
+            type(epoch) is int and epoch >= 0 and isinstance(path, str | None) for epoch, path in value.items()
+        )
+        if value is not None and not (is_mapping and value.get(0)):
+            raise ValueError("the last frozen layer by epoch, from 0 on, such as {0: block_3, 10: block_1, 20: null}")
         return value
 
     @property
