@@ -10,6 +10,7 @@ import pytest
 
 from keras_kd import data, evaluation, recipes
 from keras_kd.adversaries import FGSM, PGD
+from keras_kd.distillers import AdversarialTraining
 from keras_kd.errors import RecipeError
 from keras_kd.evaluation.report import Report
 from keras_kd.evaluation.roles import Role
@@ -56,7 +57,7 @@ def test_the_page_shows_them(robust):
             assert f"<td>{100 * value:.1f}</td>" in section
     assert "360 test images" in section and "Not attacked: distilled, float32 TFLite" in section
     assert "Accuracy under PGD-20 (linf epsilon 0.125), at most: teacher" in page
-    assert "adversary (none; PGD, linf epsilon 0.125, 2 steps)" in page
+    assert "learning_rate_decay, weight_decay, adversary." in page
 
 
 def test_the_adversary_makes_the_student_more_robust(robust, start_recipe, tmp_path):
@@ -140,8 +141,22 @@ def test_methods_and_combinations(start_recipe, tmp_path, overrides):
     artifacts = start_recipe(tmp_path / "run", *short, *overrides).run()
     history = artifacts["distilled"].record["history"]
     assert history["outside_value_range"] == [0.0] and np.isfinite(history["loss"]).all()
-    assert "adversary" in artifacts["distilled"].record["conditions"]
-    assert "adversary" not in artifacts["scratch"].record["conditions"]
+    conditions = [artifacts[name].record["conditions"]["adversary"] for name in ("scratch", "distilled")]
+    assert conditions[0] == conditions[1] and "epsilon" in conditions[0]
+
+
+@pytest.mark.usefixtures("eager")
+def test_the_student_alone_is_trained_adversarially(start_recipe, tmp_path):
+    """By the attack on its own cross-entropy, whatever the objective of the distilled student's is."""
+    started = start_recipe(tmp_path / "run", ARD.replace("}", ", objective: kl}"))
+    stage, context = started.plan["scratch"], started.context
+    made = stage._build(context, stage.split(context))
+    assert isinstance(made, AdversarialTraining) and made.beta is None
+    assert made.adversary.get_config() == PGD(2 / 16, steps=2, seed=0).get_config()
+    record = started.run(Role.SCRATCH)["scratch"].record
+    assert record["history"]["outside_value_range"] == [0.0, 0.0] and "student_loss" in record["history"]
+    plain = start_recipe(tmp_path / "run").plan["scratch"]
+    assert plain.key() != stage.key() and "adversary" not in plain.settings
 
 
 @pytest.mark.usefixtures("eager")

@@ -29,7 +29,9 @@ def plan_few_labels(plan: Any, few: Any) -> Iterator[Stage]:
         "views": views(plan.checked.recipe),
         "settings": {"num_labels": few.num_labels},
     }
-    yield FewLabelsAlone("few_scratch", makes=_makes(Role.SCRATCH, "scratch", few.num_labels), **shared)
+    yield FewLabelsAlone(
+        "few_scratch", makes=_makes(Role.SCRATCH, "scratch", few.num_labels), attacked_as=few, **shared
+    )
     yield FewLabelsDistilled(
         "few_distilled",
         makes=_makes(Role.DISTILLED, "distilled", few.num_labels),

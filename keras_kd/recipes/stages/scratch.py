@@ -22,4 +22,7 @@ def plan_scratch(plan: Any, recipe: Any) -> Iterator[Stage]:
     file = Path(".state", "scratch.keras")
     makes = Artifact(role=Role.SCRATCH, title="student from scratch", kind="keras", file=file)
     model = plan.checked.models["student"]
-    yield Training("scratch", model=model, checked=plan.checked, makes=makes, views=views(recipe))
+    attacked_as = recipe.distillation if recipe.distillation.method == "distiller" else None
+    yield Training(
+        "scratch", model=model, checked=plan.checked, makes=makes, views=views(recipe), attacked_as=attacked_as
+    )

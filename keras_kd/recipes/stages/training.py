@@ -11,7 +11,7 @@ import keras
 from keras_kd import data
 from keras_kd.callbacks import Resume
 from keras_kd.chain.fitting import fit
-from keras_kd.distillers import Distiller
+from keras_kd.distillers import AdversarialTraining
 from keras_kd.recipes import curricula
 from keras_kd.recipes.checked import CheckedRecipe, TrainedModel
 from keras_kd.recipes.engine.artifact import Artifact
@@ -42,6 +42,7 @@ class Training(Stage):
         continues: the stage whose model is trained further; None starts from the initial weights.
         settings: further settings that the result depends on.
         curriculum: the settings of the order of the examples; None uses each once in each epoch.
+        attacked_as: the distillation whose adversary a training without a teacher has as well; None has none.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Training(Stage):
         continues: Stage | None = None,
         settings: Mapping[str, Any] | None = None,
         curriculum: ByTeacher | None = None,
+        attacked_as: schema.Distillation | None = None,
     ):
         recipe = checked.recipe
         own = {
@@ -72,6 +74,9 @@ class Training(Stage):
         if teachers:
             own |= {"distillation": _given(distillation), "drop": recipe.drop}
             own |= teacher_settings(teachers, checked)
+        self._attacked_as = attacked_as if attacked_as is not None and attacked_as.adversary is not None else None
+        if self._attacked_as is not None:
+            own["adversary"] = _on_labels(attacked_as).adversary.model_dump()
         inputs = [*teachers, *([] if continues is None or continues in teachers else [continues])]
         super().__init__(id, inputs=inputs, settings=own, makes=makes)
         self._model, self._views, self._distillation = model, views, distillation
@@ -127,10 +132,13 @@ class Training(Stage):
         return self.distiller_of(context, model, split, total_steps)
 
     def distiller_of(self, context: Context, model: keras.Model, split: data.Split, total_steps: int) -> keras.Model:
-        """The distiller of a newly built model; without teachers, the model itself."""
+        """The distiller of a newly built model; without teachers, the model itself, or its adversarial training."""
+        recipe = context.checked.recipe
+        if self._attacked_as is not None:
+            return AdversarialTraining(model, make_adversary(_on_labels(self._attacked_as), recipe))
         if not self._teachers:
             return model
-        recipe, teacher = context.checked.recipe, teacher_of_stages(self._teachers, context)
+        teacher = teacher_of_stages(self._teachers, context)
         adversary = make_adversary(self._distillation, recipe)
         if adversary is None or adversary.objective != "adaptive_kl":  # which follows the teacher to other inputs
             losses = self._distillation.losses
@@ -159,7 +167,7 @@ class Training(Stage):
         for callback in unfreezing:
             callback.prepare(model)
         build_ahead(model, batches)
-        if isinstance(model, Distiller):
+        if self._teachers:
             batches = batches.with_teacher(model.teacher)
             batches.views = self._views  # a cache may contain more views
         one_hot = checked.task.one_hot(mixed=mixed)
@@ -185,6 +193,12 @@ def _given(distillation: schema.Distillation) -> dict[str, Any]:
     """The settings of a distillation, without the method, and those of an adversary if it has none."""
     of_adversary = {"adversary", "supervise"} if distillation.adversary is None else set()
     return distillation.model_dump(exclude={"method", *of_adversary})
+
+
+def _on_labels(distillation: schema.Distillation) -> schema.Distillation:
+    """The same with an adversary that raises the cross-entropy with the labels, as without a teacher."""
+    adversary = distillation.adversary.model_copy(update={"objective": "cross_entropy"})
+    return distillation.model_copy(update={"adversary": adversary})
 
 
 def _conditions(
