@@ -6,12 +6,12 @@
 `DIR` (or KERAS_KD_DATA) holds `mnist.npz`, `fashion_mnist.npz`, `cifar10_25k_packed.npz` and their reader `load.py`.
 The parts, in the order in which they run:
 
-- `steps`: the time of a step over that of its parts, `regimes_step.py`;
-- `data_free`: DAFL and DeepInversion, from a LeNet-5 on MNIST, `regimes_data_free.py`;
-- `transfer`: to five other classes by 50 labels, CIFAR-10, `regimes_transfer.py`;
-- `robust`: ARD and RSLAD against TRADES, Fashion-MNIST, `regimes_robust.py`;
+- `steps`: the time of a step over that of its parts, `ways/step.py`;
+- `data_free`: DAFL and DeepInversion, from a LeNet-5 on MNIST, `ways/data_free.py`;
+- `transfer`: to five other classes by 50 labels, CIFAR-10, `ways/transfer.py`;
+- `robust`: ARD and RSLAD against TRADES, Fashion-MNIST, `ways/robust.py`;
 - `mutual`, `ordered`, `self`, `ensemble`: DML and ONE; RCO and a curriculum; be your own teacher; five students
-  distilled back into one; CIFAR-10, `regimes_cifar.py`.
+  distilled back into one; CIFAR-10, `ways/cifar.py`.
 
 Teachers and students that see different things are in `cross_modal.py`, few labels in `semi_supervised.py`.
 
@@ -34,12 +34,12 @@ import tempfile
 from pathlib import Path
 
 from common import RESULTS, write
-from regimes_bench import Bench, Part, table
-from regimes_cifar import ENSEMBLE, MUTUAL, ORDERED, SELF
-from regimes_data_free import DATA_FREE
-from regimes_robust import ROBUST
-from regimes_step import STEPS, table_of_steps
-from regimes_transfer import TRANSFER
+from ways.bench import Bench, Part, table
+from ways.cifar import ENSEMBLE, MUTUAL, ORDERED, SELF
+from ways.data_free import DATA_FREE
+from ways.robust import ROBUST
+from ways.step import STEPS, table_of_steps
+from ways.transfer import TRANSFER
 
 PARTS = {
     "steps": STEPS,

@@ -16,9 +16,9 @@ import numpy as np
 from images import Images, halve, read
 from keras import layers
 from losses import from_logits
-from regimes_bench import Bench, Part, Training
 
 import keras_kd as kd
+from ways.bench import Bench, Part, Training
 
 BATCH_SIZE = 100
 EPSILON = 0.1

@@ -13,9 +13,9 @@ from typing import Any
 
 import keras
 from images import accuracy, standardized
-from regimes_bench import Bench, Part, Training, compiled, share_right, with_cache
 
 import keras_kd as kd
+from ways.bench import Bench, Part, Training, compiled, share_right, with_cache
 
 BATCH_SIZE = 100
 ALPHA, TEMPERATURE = 0.9, 4.0

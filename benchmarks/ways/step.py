@@ -17,9 +17,9 @@ import keras
 from common import markdown, ratio, rounds, show, total
 from compression_step import batches
 from losses import from_logits
-from regimes_bench import Bench, Part, Training
 
 import keras_kd as kd
+from ways.bench import Bench, Part, Training
 
 EXITS = ["stage_1", "stage_2"]
 ATTACK_STEPS = 7

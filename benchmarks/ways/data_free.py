@@ -17,10 +17,10 @@ import numpy as np
 from images import accuracy, plain, standardized
 from keras import layers
 from losses import from_logits
-from regimes_bench import Bench, Part, Training, with_cache
 from semi_supervised import Log
 
 import keras_kd as kd
+from ways.bench import Bench, Part, Training, with_cache
 
 BATCH_SIZE = 128
 RATE = 2e-3

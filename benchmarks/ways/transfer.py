@@ -14,10 +14,10 @@ from typing import Any
 import keras
 import numpy as np
 from images import Images, accuracy, standardized
-from regimes_bench import Bench, Part, Training, compiled
 
 import keras_kd as kd
 from keras_kd.data.stratify import stratified_choice
+from ways.bench import Bench, Part, Training, compiled
 
 NUM_CLASSES = 5
 RATE_OF_TUNING = 0.2  # of the usual
