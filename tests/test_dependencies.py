@@ -44,7 +44,7 @@ def names(requirements):
 def imports(folder):
     """The distributions that the files of a folder import, including imports in functions and scripts."""
     files = list(ROOT.glob(f"{folder}/**/*.py"))
-    local = {path.stem for path in files} | {"keras_kd", folder}
+    local = {path.stem for path in files} | {path.parent.name for path in files} | {"keras_kd"}
     for path in files:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
