@@ -61,7 +61,7 @@ class Model:
             self.inputs, self.outputs, self.has_signature = _named_tensors(self._interpreter, self._signature)
             is_open = all(tensor.shape[:1] == (None,) for tensor in self._tensors())
             self.batch_size = None if is_open else self._allocated_batch()
-        except (LookupError, ValueError) as error:  # names that are no text, indices without a tensor
+        except (LookupError, ValueError) as error:  # a name that is not text, or an index that no tensor has
             raise ConfigurationError(self._cannot_load(error)) from error
 
     @property

@@ -195,11 +195,13 @@ class Task(abc.ABC):
             one is None or other is None or one == other for one, other in zip(shape, wanted, strict=True)
         )
         if not fits or shape[-1] != num_outputs:
+            has_other_head = len(shape) == len(wanted) and shape[-1] != num_outputs
             raise ConfigurationError(
                 explain(
                     f"The {role}'s outputs do not fit the task {self.name!r}.",
                     received=f"shape {tuple(shape)}",
                     expected=f"shape {wanted}",
+                    fix="With `replace_head: true`, a trained .keras file gets a new head." if has_other_head else None,
                 )
             )
         if activation is not None and activation not in self.activations:

@@ -2,9 +2,11 @@
 
 import functools
 import io
+import shutil
 from pathlib import Path
 
 import keras
+import numpy as np
 import pytest
 import yaml
 from rich.console import Console
@@ -17,6 +19,7 @@ from keras_kd.recipes.engine import loop
 from keras_kd.recipes.engine.context import Context
 from keras_kd.recipes.engine.folder import RunFolder
 from keras_kd.recipes.engine.plan import plan
+from keras_kd.recipes.stages import training
 
 SECTIONS = {
     "data": {"source": "digits"},
@@ -107,3 +110,31 @@ def eager(monkeypatch):
     """Runs steps eagerly: compiling takes longer than the few steps of some tests."""
     compile_ = keras.Model.compile
     monkeypatch.setattr(keras.Model, "compile", functools.partialmethod(compile_, run_eagerly=True))
+
+
+@pytest.fixture
+def assert_resumes(start_recipe, tmp_path, monkeypatch, eager):
+    """Interrupts the training of a stage, resumes it, and compares its model with that of an uninterrupted run."""
+
+    def check(stage, file, *overrides, roles=(Role.TEACHER, Role.DISTILLED)):
+        import moments
+
+        monkeypatch.setattr(training, "SAVE_EVERY_SECONDS", 0.0)
+        start_recipe(tmp_path / "whole", *overrides).run(*roles)
+        shutil.copytree(tmp_path / "whole", tmp_path / "broken")
+        (tmp_path / "broken" / file).unlink()
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            moments.in_an_epoch(patch, stage, interrupt)
+            start_recipe(tmp_path / "broken", *overrides).run(*roles)
+        resumed = start_recipe(tmp_path / "broken", *overrides)
+        resumed.run(*roles)
+        assert "resuming after epoch 1 of " in resumed.said()
+        whole, broken = (keras.models.load_model(tmp_path / run / file) for run in ("whole", "broken"))
+        for one, other in zip(whole.get_weights(), broken.get_weights(), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+    return check
+
+
+def interrupt():
+    raise KeyboardInterrupt

@@ -1,8 +1,6 @@
 """Stages that compress the distilled student."""
 
-import functools
 import os
-import shutil
 import signal
 import sys
 from pathlib import Path
@@ -78,28 +76,10 @@ def test_channels_leave_and_the_next_technique_continues_from_the_smaller_model(
     assert set(zeros(files[2]).values()) == {0.5}
 
 
-def test_interrupted_while_pruning(example_models, start_recipe, run_recipe, tmp_path, monkeypatch):
+def test_interrupted_while_pruning(assert_resumes):
     """Masks and the step of the schedule are restored; nothing depends on what ran before in the process."""
-    import moments
-
-    monkeypatch.setattr(training, "SAVE_EVERY_SECONDS", 0.0)
-    monkeypatch.setattr(keras.Model, "compile", functools.partialmethod(keras.Model.compile, run_eagerly=True))
-    wanted = (Role.TEACHER, Role.DISTILLED, Role.MODEL)
-    three = "compress=[{name: pruning, sparsity: 0.8, epochs: 3}]"
-    start_recipe(tmp_path / "whole", three).run(*wanted)
-    shutil.copytree(tmp_path / "whole", tmp_path / "broken")
-    (tmp_path / "broken" / "compressed_1.keras").unlink()
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        moments.in_an_epoch(patch, "compressed_1", end)
-        start_recipe(tmp_path / "broken", three).run(*wanted)
-    start_recipe(tmp_path / "broken", three).run(*wanted)
-    whole, broken = (keras.models.load_model(tmp_path / run / "compressed_1.keras") for run in ("whole", "broken"))
-    for one, other in zip(whole.get_weights(), broken.get_weights(), strict=True):
-        np.testing.assert_array_equal(one, other)
-
-
-def end():
-    raise KeyboardInterrupt
+    pruning = "compress=[{name: pruning, sparsity: 0.8, epochs: 3}]"
+    assert_resumes("compressed_1", "compressed_1.keras", pruning, roles=(Role.TEACHER, Role.DISTILLED, Role.MODEL))
 
 
 @pytest.mark.long

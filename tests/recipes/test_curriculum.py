@@ -1,7 +1,5 @@
 """The curriculum of a recipe: the distilled students begin with the easy examples."""
 
-import functools
-import shutil
 from typing import get_args
 
 import keras
@@ -15,7 +13,6 @@ from keras_kd.errors import RecipeError
 from keras_kd.evaluation.roles import Role
 from keras_kd.recipes.checks.recipe import check_recipe
 from keras_kd.recipes.reading.curricula import ByTeacher
-from keras_kd.recipes.stages import training
 
 pytestmark = pytest.mark.filterwarnings("ignore::keras_kd.errors.Notice")
 CONFIDENCE = "data.curriculum={name: teacher_confidence, start: 0.3, full_after: 20}"
@@ -74,28 +71,8 @@ def test_the_teacher_orders_the_examples(start_recipe, tmp_path, seen, more):
     assert set(first) <= set(order[:328])  # 30% of 1,078, and some more that rounding may exchange
 
 
-def test_an_interrupted_training_resumes_in_the_curriculum(start_recipe, tmp_path, monkeypatch):
-    import moments
-
-    monkeypatch.setattr(training, "SAVE_EVERY_SECONDS", 0.0)
-    monkeypatch.setattr(keras.Model, "compile", functools.partialmethod(keras.Model.compile, run_eagerly=True))
-    wanted = (Role.TEACHER, Role.DISTILLED)
-    start_recipe(tmp_path / "whole", CONFIDENCE, *SHORT).run(*wanted)
-    shutil.copytree(tmp_path / "whole", tmp_path / "broken")
-    (tmp_path / "broken" / "student.keras").unlink()
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        moments.in_an_epoch(patch, "distilled", end)
-        start_recipe(tmp_path / "broken", CONFIDENCE, *SHORT).run(*wanted)
-    resumed = start_recipe(tmp_path / "broken", CONFIDENCE, *SHORT)
-    resumed.run(*wanted)
-    assert "resuming after epoch 1 of 2" in resumed.said()
-    whole, broken = (keras.models.load_model(tmp_path / run / "student.keras") for run in ("whole", "broken"))
-    for one, other in zip(whole.get_weights(), broken.get_weights(), strict=True):
-        np.testing.assert_array_equal(one, other)
-
-
-def end():
-    raise KeyboardInterrupt
+def test_an_interrupted_training_resumes_in_the_curriculum(assert_resumes):
+    assert_resumes("distilled", "student.keras", CONFIDENCE, *SHORT)
 
 
 def test_the_curriculum_is_part_of_what_is_trained(start_recipe, tmp_path):

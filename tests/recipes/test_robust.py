@@ -1,6 +1,5 @@
 """Robust students in a recipe: the adversary of the distillation, and the measured robustness."""
 
-import functools
 import json
 import shutil
 
@@ -17,7 +16,6 @@ from keras_kd.evaluation.roles import Role
 from keras_kd.recipes.checks.recipe import check_recipe
 from keras_kd.recipes.making import make_adversary
 from keras_kd.recipes.reading.robust import fraction
-from keras_kd.recipes.stages import training
 from keras_kd.teachers import FrozenTeacher
 
 pytestmark = pytest.mark.filterwarnings("ignore::keras_kd.errors.Notice")
@@ -169,29 +167,8 @@ def test_the_teacher_that_the_attack_follows_is_not_replaced_by_stored_outputs(s
     assert isinstance(stage._build(context, stage.split(context)).teacher, FrozenTeacher)
 
 
-def test_an_interrupted_training_resumes_with_the_same_attacks(start_recipe, tmp_path, monkeypatch):
-    import moments
-
-    monkeypatch.setattr(training, "SAVE_EVERY_SECONDS", 0.0)
-    monkeypatch.setattr(keras.Model, "compile", functools.partialmethod(keras.Model.compile, run_eagerly=True))
-    settings = (ARD, "teacher.epochs=1")
-    wanted = (Role.TEACHER, Role.DISTILLED)
-    start_recipe(tmp_path / "whole", *settings).run(*wanted)
-    shutil.copytree(tmp_path / "whole", tmp_path / "broken")
-    (tmp_path / "broken" / "student.keras").unlink()
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        moments.in_an_epoch(patch, "distilled", end)
-        start_recipe(tmp_path / "broken", *settings).run(*wanted)
-    resumed = start_recipe(tmp_path / "broken", *settings)
-    resumed.run(*wanted)
-    assert "resuming after epoch" in resumed.said()
-    whole, broken = (keras.models.load_model(tmp_path / run / "student.keras") for run in ("whole", "broken"))
-    for one, other in zip(whole.get_weights(), broken.get_weights(), strict=True):
-        np.testing.assert_array_equal(one, other)
-
-
-def end():
-    raise KeyboardInterrupt
+def test_an_interrupted_training_resumes_with_the_same_attacks(assert_resumes):
+    assert_resumes("distilled", "student.keras", ARD, "teacher.epochs=1")
 
 
 @pytest.mark.parametrize(
@@ -217,7 +194,10 @@ def end():
             ["distillation.adversary={name: pgd, epsilon: 1, random_start: 0}"],
             "random_start: invalid value. Received: 0",
         ),
-        (["distillation.supervise=adversarial"], "distillation.supervise: without an adversary"),
+        (
+            ["distillation.supervise=adversarial"],
+            "distillation.supervise: there are no adversarial examples without an adversary",
+        ),
         ([ARD, "distillation.losses=[soft_targets]"], "distillation.adversary: it has no effect"),
         ([ARD, "assistants=[{model: digits_student, epochs: 1}]"], "distillation.adversary: only the student is att"),
         ([*ADAAD, "cache={}"], "distillation.adversary: a cache has no outputs for perturbed inputs"),

@@ -1,6 +1,5 @@
 """Models trained for other classes in a recipe: a new head, and layers that are unfrozen in turn."""
 
-import functools
 import shutil
 
 import keras
@@ -9,7 +8,6 @@ import pytest
 
 from keras_kd.errors import RecipeError
 from keras_kd.evaluation.roles import Role
-from keras_kd.recipes.stages import training
 
 layers = keras.layers
 pytestmark = pytest.mark.filterwarnings("ignore::keras_kd.errors.Notice")
@@ -60,30 +58,24 @@ def test_a_teacher_is_adapted_to_the_data(start_recipe, file, tmp_path):
     )
 
 
-def test_an_interrupted_training_resumes_with_the_same_layers(start_recipe, file, tmp_path, monkeypatch):
-    import moments
-
-    monkeypatch.setattr(training, "SAVE_EVERY_SECONDS", 0.0)
-    monkeypatch.setattr(keras.Model, "compile", functools.partialmethod(keras.Model.compile, run_eagerly=True))
-    settings = (f"student.model={file}", NEW_HEAD, "student.unfreeze={0: middle, 1: low, 2: null}", "student.epochs=3")
-    settings += ("teacher.epochs=1",)
-    wanted = (Role.TEACHER, Role.DISTILLED)
-    start_recipe(tmp_path / "whole", *settings).run(*wanted)
-    shutil.copytree(tmp_path / "whole", tmp_path / "broken")
-    (tmp_path / "broken" / "student.keras").unlink()
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        moments.in_an_epoch(patch, "distilled", end)
-        start_recipe(tmp_path / "broken", *settings).run(*wanted)
-    resumed = start_recipe(tmp_path / "broken", *settings)
-    resumed.run(*wanted)
-    assert "resuming after epoch" in resumed.said()
-    whole, broken = (keras.models.load_model(tmp_path / run / "student.keras") for run in ("whole", "broken"))
-    for one, other in zip(whole.get_weights(), broken.get_weights(), strict=True):
-        np.testing.assert_array_equal(one, other)
+def test_an_interrupted_training_resumes_with_the_same_layers(assert_resumes, file):
+    unfreeze = "student.unfreeze={0: middle, 1: low, 2: null}"
+    settings = (f"student.model={file}", NEW_HEAD, unfreeze, "student.epochs=3", "teacher.epochs=1")
+    assert_resumes("distilled", "student.keras", *settings)
 
 
-def end():
-    raise KeyboardInterrupt
+@pytest.mark.usefixtures("eager")
+def test_a_peer_keeps_its_own_head(start_recipe, file, tmp_path):
+    other = keras.models.load_model(file)
+    outputs = layers.Dense(10, name="own")(other.outputs[0])
+    keras.Model(other.inputs, outputs).save(peer := tmp_path / "peer.keras")
+    settings = (f"student.model={file}", NEW_HEAD, f"distillation={{method: mutual, peers: ['{peer}']}}")
+    models = start_recipe(tmp_path / "run", *settings).context.checked.models
+    heads = [
+        model.get_layer("own").get_weights() for model in (models["peer_2"].build(), keras.models.load_model(peer))
+    ]
+    np.testing.assert_array_equal(*(kernel for kernel, _ in heads))
+    assert models["student"].build().output_shape == (None, 10)
 
 
 @pytest.mark.parametrize(
@@ -110,10 +102,14 @@ def end():
         ),
         (["student.model={file}", NEW_HEAD, "student.unfreeze={0: midle}"], "student.unfreeze: .*midle"),
         (["student.model={file}", NEW_HEAD, "student.unfreeze={0: low, 1: middle}"], "student.unfreeze: .*not below"),
-        (["student.model={file}"], r"student.model: .*\(None, 3\). Expected: shape \(None, 10\)"),
+        (["student.model={file}"], r"student.model: .*\(None, 3\). Expected: shape \(None, 10\).*replace_head: true"),
         (
             ["student.unfreeze={0: dense}", "distillation={method: mutual, peers: 1}", "teacher=null"],
             "student.unfreeze: the layers of several peers",
+        ),
+        (
+            ["student.unfreeze={0: dense}", "distillation={method: data_free, synthesizer: {name: dafl}}"],
+            "student.unfreeze: all layers of the student learn from the images of a generator",
         ),
     ],
 )

@@ -52,7 +52,8 @@ def trained_models(recipe: Recipe) -> dict[str, Training]:
     is_built = recipe.teacher is not None and (not is_given(recipe.teacher.model) or is_file(recipe.teacher.model))
     teacher = {"teacher": recipe.teacher} if is_built else {}
     named = enumerate(getattr(recipe.distillation, "named", ()), 2)  # the first peer is the student
-    peers = {f"peer {number}": recipe.student.model_copy(update={"model": name}) for number, name in named}
+    own_head = {"replace_head": False}
+    peers = {f"peer {number}": recipe.student.model_copy(update={"model": name} | own_head) for number, name in named}
     return teacher | assistants | peers | {"student": recipe.student}
 
 

@@ -122,7 +122,7 @@ class GeneratorTraining(Training):
             made={"steps_per_epoch": self._steps, "batch_size": settings.batch_size},
         )
         conditions = {"examples": "of a generator", "steps": total_steps, "seed": checked.recipe.seed}
-        conditions |= settings.model_dump(mode="json", exclude={"model"})
+        conditions |= {name: value for name, value in settings.settings(mode="json").items() if name != "model"}
         return {"history": history, "conditions": conditions}
 
 

@@ -1,4 +1,4 @@
-"""The student that learns together with other models; the best of them goes on."""
+"""A student trained together with other models; the best of them is kept."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ def problems_of_method(recipe: Any) -> Iterator[str]:
 
 
 def _shared(recipe: Any) -> Iterator[tuple[str, str, str, str]]:
-    """Key, problem, what was received (empty if there is no problem), and what was expected."""
+    """The checks: the key, the problem, what was received (falsy where there is no problem), and what was expected."""
     no_teacher = "the student learns from other outputs than those of a teacher for training examples"
     yield "cache", no_teacher, recipe.cache and "a cache", "cache: null"
     yield "assistants", no_teacher, recipe.assistants and f"{len(recipe.assistants)} of them", "assistants: []"
@@ -53,6 +53,13 @@ def _of_data_free(recipe: Any) -> Iterator[tuple[str, str, str, str]]:
     several = recipe.teacher.ensemble_with and ", ".join(recipe.teacher.ensemble_with)
     yield "teacher.ensemble_with", "images are synthesized from one teacher", several, "ensemble_with: []"
     is_generator = isinstance(recipe.distillation.synthesizer, Generator)
+    frozen = is_generator and recipe.student.unfreeze and str(recipe.student.unfreeze)
+    yield (
+        "student.unfreeze",
+        "all layers of the student learn from the images of a generator",
+        frozen,
+        "student.unfreeze: null",
+    )
     unused = is_generator and recipe.teacher.epochs is None and recipe.augment and str(list(recipe.augment))
     yield (
         "augment",

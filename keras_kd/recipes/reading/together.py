@@ -46,7 +46,7 @@ def _of_adversaries(recipe: Recipe) -> Iterator[str]:
             yield from _of_adversary(section, settings, recipe)
         elif settings.supervise == ADVERSARIAL:
             yield explain(
-                f"{section}.supervise: without an adversary there are no adversarial examples for the labels.",
+                f"{section}.supervise: there are no adversarial examples without an adversary.",
                 received=f"supervise: {ADVERSARIAL}, adversary: null",
                 expected="supervise: clean, or an adversary",
                 fix=f"For example {section}.adversary: {{name: pgd, epsilon: 8/255}}.",

@@ -16,7 +16,7 @@ from keras_kd.recipes.stages.training import Training
 
 @register(phase="scratch")
 def plan_scratch(plan: Any, recipe: Any) -> Iterator[Stage]:
-    """The training of the student alone, unless it is trained already, or there are no data to train it on."""
+    """The training of the student alone; none for a given student or for distillation without data."""
     if recipe.student.epochs is None or recipe.distillation.method == "data_free":
         return
     file = Path(".state", "scratch.keras")
