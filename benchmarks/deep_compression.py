@@ -11,13 +11,15 @@ tables.
 
 `DIR` (or KERAS_KD_DATA) holds `mnist.npz`. 5,000 training images are held out; they choose the level that is reported
 per seed, the last one at which no more of them are wrong than for the dense net. Every finished training is a model
-file under `--state` and is not repeated. `--quick` tries everything with a few steps and writes no results.
+file under `--state` and is not repeated; a net that is not in `--nets` keeps its recorded results. `--quick` tries
+everything with a few steps and writes no results.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import os
 import statistics
 import tempfile
@@ -27,7 +29,7 @@ from typing import Any
 
 import keras
 import numpy as np
-from common import markdown, write
+from common import RESULTS, markdown, write
 from hinton_mnist import BATCH_SIZE, Split, count, jittered_batches, load, plain_batches
 
 import keras_kd as kd
@@ -349,12 +351,21 @@ def main():
         for name in arguments.nets
         for seed in range(arguments.seeds)
     ]
+    results = recorded_of_others(arguments.nets, settings) + results
     text = f"{table(results, arguments.levels)}\n\n{notes(settings, arguments.seeds)}"
     found = {"settings": dataclasses.asdict(settings), "teacher": measured(teacher, data), "runs": results}
     if arguments.quick:
         print(text)
     else:
         write("deep_compression", found, text)
+
+
+def recorded_of_others(nets: list[str], settings: Settings) -> list[dict[str, Any]]:
+    """The recorded runs of other nets with the same settings."""
+    file = RESULTS / "deep_compression.json"
+    recorded = json.loads(file.read_text()) if file.exists() else {"runs": [], "settings": None}
+    is_same = recorded["settings"] == dataclasses.asdict(settings)
+    return [run for run in recorded["runs"] if run["net"] not in nets] if is_same else []
 
 
 def rows_of(num_images: int) -> tuple[slice, slice]:
