@@ -401,8 +401,9 @@ def test_a_killed_run_ends_like_an_uninterrupted_one(method, start, run_recipe, 
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert not (tmp_path / "run" / "student.keras").exists()
 
-    _, said = run_recipe(tmp_path / "run", *METHODS[method], *small)
+    report, said = run_recipe(tmp_path / "run", *METHODS[method], *small)
     assert "resuming after" in said
+    assert report.title == f"digits: from {'student' if NO_TEACHER in METHODS[method] else 'teacher'} to phone"
     one, other = (load_model(tmp_path / folder).get_weights() for folder in ("run", "whole"))
     for a, b in zip(one, other, strict=True):
         np.testing.assert_array_equal(a, b)

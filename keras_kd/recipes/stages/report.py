@@ -68,7 +68,7 @@ class ReportFiles(Stage):
         measured["rows"] = [row | {"title": titles[row["id"]]} for row in measured["rows"]]
         records = {stage.id: context.artifacts[stage.id].record for stage in self.inputs}
         return Report(
-            title=f"{recipe.name}: from teacher to phone",
+            title=f"{recipe.name}: from {'student' if recipe.teacher is None else 'teacher'} to phone",
             class_names=list(source.class_names),
             histories={id: record["history"] for id, record in records.items() if "history" in record},
             conditions={id: record["conditions"] for id, record in records.items() if "conditions" in record},
