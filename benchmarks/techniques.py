@@ -93,8 +93,12 @@ def _tfmot_pruning(sparsity: float, m_by_n: tuple[int, int] | None = None) -> Tf
 
 
 def _tfmot_clustering(tfmot, model, steps):
+    """With the mean of a cluster's gradients for its centroid: by their sum, the default, centroids diverge here."""
+    from tensorflow_model_optimization.python.core.clustering.keras.cluster_config import GradientAggregation
+
     start = tfmot.clustering.keras.CentroidInitialization.KMEANS_PLUS_PLUS
-    return tfmot.clustering.keras.cluster_weights(model, CLUSTERS, start)
+    mean = GradientAggregation.AVG
+    return tfmot.clustering.keras.cluster_weights(model, CLUSTERS, start, cluster_gradient_aggregation=mean)
 
 
 TFMOT = {
