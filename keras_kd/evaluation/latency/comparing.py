@@ -58,7 +58,7 @@ def measure_latency(
 
 def compare_latency(
     runners: Mapping[str, Runner],
-    sample: np.ndarray,
+    sample: np.ndarray | Mapping[str, np.ndarray],
     rounds: int = 5,
     *,
     warmup: int = 20,
@@ -70,7 +70,7 @@ def compare_latency(
 
     Args:
         runners: the models by name.
-        sample: one example as a batch [1, ...].
+        sample: one example as a batch [1, ...]; or one for each name, if the models take different inputs.
         rounds: the number of turns per model, whose runs are pooled.
         warmup: the number of untimed runs before each turn.
         min_runs: the minimum number of timed runs per model, over all rounds.
@@ -86,10 +86,12 @@ def compare_latency(
     if not runners:
         problem, expected = "`runners` is empty.", "at least one"
         raise ConfigurationError(explain(problem, received="no runners", expected=expected))
-    check_sample(sample)
+    samples = sample if isinstance(sample, Mapping) else dict.fromkeys(runners, sample)
+    for name in runners:
+        check_sample(samples[name])
     settings = {"rounds": rounds, "warmup": warmup, "min_runs": min_runs, "min_seconds": min_seconds}
     check_settings(**settings)
-    timers = {name: _timer(runner, sample, clock) for name, runner in runners.items()}
+    timers = {name: _timer(runner, samples[name], clock) for name, runner in runners.items()}
     times = take_turns(timers, **settings)
     return {name: summarize_times(times[name], runner.num_threads) for name, runner in runners.items()}
 
