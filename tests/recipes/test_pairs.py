@@ -370,19 +370,30 @@ def test_rows_of_other_examples_are_refused(make_recipe, tmp_path, write, gray):
     letters, reversed_ = (np.array(list(text)) for text in ("abcdefghij", "jihgfedcba"))
     lettered = write("e.npz", class_names=letters)
     refuse("The sources have different classes.*j, i, h", "f.npz", student=lettered, class_names=reversed_)
-    unlabeled = y[:240].copy()
-    unlabeled[:5] = -1
-    partly = write("g.npz", y_train=unlabeled)
-    refuse("train split: The source has labels that data.source lacks.*5 more", "h.npz", student=partly)
     floats = write("i.npz", scaled)
     with pytest.raises(RecipeError, match="^data.teacher: Teacher and student would see the same.*not scaled"):
         check_recipe(make_recipe(tmp_path / "run", f"data={{source: '{floats}', teacher: {{value_range: [-1, 1]}}}}"))
-    for known in (partly, gray):  # with fewer labels, or names for the numbers, in the teacher's source alone
-        replaced = {"y_train": unlabeled} if known is gray else {"y_train": unlabeled, "class_names": letters}
-        sides = f"data={{source: '{known}', teacher: {{source: '{write('k.npz', enlarged, **replaced)}'}}}}"
+    named = f"data={{source: '{gray}', teacher: {{source: '{write('g.npz', enlarged, class_names=letters)}'}}}}"
+    assert check_recipe(make_recipe(tmp_path / "run", named)).sides.teacher.class_names == tuple("0123456789")
+
+
+def test_the_labels_are_those_of_the_student(make_recipe, tmp_path, write):
+    """Missing ones may differ in one direction."""
+    numbers = {f"y_{part}": digits()[1][rows] / 7 for part, rows in PARTS.items()}
+    partly = numbers | {"y_train": np.where(np.arange(240) < 5, np.nan, numbers["y_train"])}
+    whole, part = (write(f"{name}.npz", **labels) for name, labels in (("whole", numbers), ("part", partly)))
+    large = {
+        name: write(f"large_{name}.npz", enlarged, **labels) for name, labels in (("whole", numbers), ("part", partly))
+    }
+    with pytest.raises(RecipeError, match="^data.teacher: train split: The source has labels that data.source.*5 more"):
+        check_recipe(
+            make_recipe(tmp_path / "run", f"data={{source: '{part}', teacher: {{source: '{large['whole']}'}}}}")
+        )
+    for of_teacher in large.values():
+        sides = f"data={{source: '{whole}', teacher: {{source: '{of_teacher}'}}}}"
         found = check_recipe(make_recipe(tmp_path / "run", sides)).sides
+        assert found.teacher.task.name == "regression"
         np.testing.assert_array_equal(found.teacher.train.labels(), found.student.train.labels())
-        assert found.teacher.class_names == found.student.class_names
 
 
 def test_parts_that_do_not_fit_the_sides_are_refused(make_recipe, tmp_path, large, gray, write, example_models):
