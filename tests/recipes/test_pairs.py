@@ -21,6 +21,7 @@ from keras_kd.recipes.engine.plan import plan
 from keras_kd.recipes.reading.names import check_names
 from keras_kd.recipes.reading.schema import Data
 from keras_kd.recipes.reading.sides import TeacherData, settings_of_student, settings_of_teacher
+from keras_kd.recipes.speed import steps_per_execution
 from keras_kd.recipes.stages.training_teacher import predict
 
 pytestmark = pytest.mark.filterwarnings("ignore::keras_kd.errors.Notice")
@@ -260,6 +261,31 @@ def test_an_interrupted_training_resumes(assert_resumes, large, stage, file, mor
     small = ("teacher.epochs=2", "student.epochs=2", "teacher.batch_size=20", "student.batch_size=20")
     roles = TAUGHT if stage == "distilled" else (Role.TEACHER,)
     assert_resumes(stage, file, large, PAD, *small, *more, roles=roles)
+
+
+def test_files_are_compared_and_timed_on_the_side_of_their_model(start_recipe, tmp_path, large):
+    started = start_recipe(tmp_path / "run", large, "export.calibration_samples=30")
+    context = started.context
+    assert context.calibration.shape == (30, 8, 8, 1)
+    np.testing.assert_array_equal(context.teacher_samples, enlarged(context.calibration))
+    samples, first = started.plan["measurements"]._samples(context), scaled(digits()[0][PARTS["test"]][:1])
+    assert set(samples) == {"export_teacher", "export_float32", "export_int8"}
+    for id, sample in samples.items():
+        np.testing.assert_array_equal(sample, enlarged(first) if id == "export_teacher" else first)
+
+
+def test_the_larger_side_counts_for_the_steps_of_an_execution():
+    x, y = (
+        {"teacher": np.zeros((64, 128, 128, 1), "float32"), "student": np.zeros((64, 8, 8, 1), "float32")},
+        np.zeros(64),
+    )
+    model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(10)])
+    pairs, alone = (data.Pipeline((one, y), batch_size=2) for one in (x, x["student"]))
+    assert steps_per_execution(model, alone) == 32
+    weights, positions = 650, 2 * 128 * 128
+    assert steps_per_execution(model, pairs) == min(32, 2**31 // (weights * positions))
+    deep = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(500)])
+    assert steps_per_execution(deep, pairs) == 2**31 // (65 * 500 * positions) < 32
 
 
 # The same files twice.

@@ -81,14 +81,13 @@ def compare_latency(
         A `Latency` per model, under the same names.
 
     Raises:
-        ConfigurationError: a number is out of range, `runners` is empty, or the sample is not a batch of one.
+        ConfigurationError: a number is out of range, `runners` is empty, or a sample is missing or not a batch
+            of one.
     """
     if not runners:
         problem, expected = "`runners` is empty.", "at least one"
         raise ConfigurationError(explain(problem, received="no runners", expected=expected))
-    samples = sample if isinstance(sample, Mapping) else dict.fromkeys(runners, sample)
-    for name in runners:
-        check_sample(samples[name])
+    samples = _samples(sample, runners)
     settings = {"rounds": rounds, "warmup": warmup, "min_runs": min_runs, "min_seconds": min_seconds}
     check_settings(**settings)
     timers = {name: _timer(runner, samples[name], clock) for name, runner in runners.items()}
@@ -140,6 +139,18 @@ def check_settings(**numbers: float) -> None:
     for name, number in numbers.items():
         check = check_number if name == "min_seconds" else check_integer
         check(name, number, at_least=1 if name in ("min_runs", "rounds") else 0)
+
+
+def _samples(sample: Any, runners: Mapping[str, Runner]) -> Mapping[str, np.ndarray]:
+    """The sample of each model by name."""
+    samples = sample if isinstance(sample, Mapping) else dict.fromkeys(runners, sample)
+    if missing := [name for name in runners if name not in samples]:
+        problem, received = "`sample` lacks an example for a model.", f"none for {missing[0]!r}"
+        expected = "one array for all models, or one for each name"
+        raise ConfigurationError(explain(problem, received=received, expected=expected))
+    for name in runners:
+        check_sample(samples[name])
+    return samples
 
 
 def check_sample(sample: np.ndarray) -> None:
