@@ -360,6 +360,13 @@ def test_a_stage_depends_on_the_side_that_it_reads(start_recipe, tmp_path, write
     assert "cache_teacher" in changed(keys(large, "cache={}"), keys(turned, "cache={}"))
     ranged = keys(large, "data.value_range=[-1, 1]", "data.teacher.value_range=[0, 1]")
     assert changed(pairs, ranged) == taught | alone_as_well  # the teacher's side is as before
+    keras.Sequential(
+        [keras.Input((8, 8, 1)), keras.layers.Dense(1), keras.layers.Flatten(), keras.layers.Dense(10)]
+    ).save(tmp_path / "given.keras")
+    given = f"teacher={{model: '{tmp_path / 'given.keras'}'}}"
+    assert changed(keys(turned, given), keys(turned, given, "data.teacher.value_range=[-1, 1]")) == taught | {
+        "diagnosis"
+    }
 
 
 @pytest.mark.usefixtures("eager")
