@@ -238,11 +238,15 @@ def _model(source: Stage, context: Context) -> Any:
 
 
 def _own_inputs(sides: Sides) -> str:
-    """The remark about a teacher that sees other inputs than the students."""
+    """The remark about a teacher that sees other inputs than the students.
+
+    >>> from types import SimpleNamespace as Side
+    >>> _own_inputs(Sides(Side(input_shape=(16, 16, 3)), Side(input_shape=(8, 8, 1))))
+    'measured on the same test examples with inputs of its own (16x16x3, for the students 8x8x1)'
+    """
     shapes = ["x".join(map(str, side.input_shape)) for side in (sides.teacher, sides.student)]
-    return (
-        f"measured on the same test examples with inputs of its own, {shapes[0]}; those of the students are {shapes[1]}"
-    )
+    differ = f" ({shapes[0]}, for the students {shapes[1]})" if shapes[0] != shapes[1] else ""
+    return f"measured on the same test examples with inputs of its own{differ}"
 
 
 def _predict(model: Any, split: data.Split) -> _Predictions:
