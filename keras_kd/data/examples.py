@@ -186,6 +186,19 @@ class StreamedExamples(Examples):
         return self._fingerprint
 
 
+class StreamedSplitExamples(StreamedExamples):
+    """The examples of a split that does not fit into memory; names and labels are known without reading the inputs."""
+
+    def __init__(self, split: Split):
+        scaled = split.stored_stream().map(lambda x, y: (split.scaling(x), y))
+        super().__init__(scaled.enumerate(), split.num_examples, split.task)
+        self._split = split
+        self.names = split.records.names
+
+    def labels(self):
+        return self._split.labels()
+
+
 def _shapes(parts: tuple[Any, ...]) -> str:
     """
     >>> _shapes(({"student": np.zeros((2, 3)), "teacher": np.zeros((4, 3))}, np.zeros(4)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import keras
 from keras_kd import adversaries, data, schedules
 from keras_kd.adversaries import Adversary
 from keras_kd.curricula import Curriculum
+from keras_kd.data.pairs.joining import PairedExamples
 from keras_kd.distillers import Distiller
 from keras_kd.errors import ConfigurationError, explain
 from keras_kd.losses.multi_teacher import soft_targets_per_teacher
@@ -45,8 +47,12 @@ def make_distiller(
     drop: float = 0.0,
     seed: int = 0,
     adversary: Adversary | None = None,
+    inputs: Mapping[str, str] | None = None,
 ) -> Distiller:
-    """The distiller of a training of `total_steps` steps; `drop` is the probability to leave a teacher out."""
+    """The distiller of a training of `total_steps` steps; `drop` is the probability to leave a teacher out.
+
+    `inputs` are those of `Sides`, what teacher and student take of a pair.
+    """
     losses = settings.losses and [_scheduled_within(loss, total_steps) for loss in settings.losses]
     names = list(teacher.output_shapes or ()) if isinstance(teacher, Teacher) else []
     if len(names) > 1:
@@ -59,6 +65,7 @@ def make_distiller(
         losses=losses,
         adversary=adversary,
         supervise=settings.supervise,
+        **(inputs or {}),
     )
 
 
@@ -90,7 +97,7 @@ def views(recipe: Recipe) -> int | None:
 
 def pipeline(
     recipe: Recipe,
-    split: data.Split,
+    examples: data.Split | PairedExamples,
     settings: Training,
     num_classes: int,
     views: int | None = None,
@@ -98,7 +105,7 @@ def pipeline(
 ) -> data.Pipeline:
     """The batches of a training; view v of an image is the same in every training of the run."""
     options = {"seed": recipe.seed, "num_classes": num_classes, "views": views, "curriculum": curriculum}
-    return data.Pipeline(split, augment=list(recipe.augment), batch_size=settings.batch_size, **options)
+    return data.Pipeline(examples, augment=list(recipe.augment), batch_size=settings.batch_size, **options)
 
 
 def open_teacher(name: str, recipe: Recipe, source: data.DataSource) -> Teacher:

@@ -23,8 +23,8 @@ def steps_per_execution(model: keras.Model, pipeline: data.Pipeline) -> int:
     """
     teacher = getattr(model, "teacher", None)
     models = [model, *([teacher.model] if isinstance(teacher, FrozenTeacher) else [])]
-    shape = np.shape(pipeline.batch([0])[0])
-    positions = pipeline.batch_size * math.prod(shape[1:-1])
+    inputs = keras.tree.flatten(pipeline.batch([0])[0])
+    positions = pipeline.batch_size * max(math.prod(np.shape(one)[1:-1]) for one in inputs)
     adversary = getattr(model, "adversary", None)
     positions *= 1 if adversary is None else 1 + 2 * adversary.steps  # each with a pass in both directions
     most = _MULTIPLICATIONS // max(1, positions * sum(known.count_params() for known in models))

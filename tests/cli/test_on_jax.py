@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import keras
+import numpy as np
 import pytest
 import yaml
 
@@ -76,6 +77,58 @@ def test_a_small_recipe_ends_with_the_files_and_accuracies_of_tensorflow(start, 
     found, expected = accuracies(tmp_path / "jax"), accuracies(tmp_path / "tensorflow")
     assert found == pytest.approx(expected, abs=0.006)  # two of 360 images
     assert all(f"{100 * accuracy:.1f}" in printed for accuracy in found.values())
+
+
+NETS = """
+import keras
+
+def teacher(input_shape, num_classes, units=64):
+    layers = [keras.layers.Flatten(), keras.layers.Dense(units, "relu"), keras.layers.Dense(num_classes)]
+    return keras.Sequential([keras.Input(input_shape), *layers])
+
+def student(input_shape, num_classes):
+    return teacher(input_shape, num_classes, units=16)
+"""
+
+
+@pytest.fixture
+def digits_twice(tmp_path):
+    """A recipe whose student sees the digits, and whose teacher sees them turned and enlarged; its test examples."""
+    source, arrays, large = data.open_source("digits"), {}, {}
+    for name, split in (("train", source.train), ("val", source.validation), ("test", source.test)):
+        arrays |= {f"x_{name}": split.arrays()[0], f"y_{name}": split.labels()}
+        turned = np.rot90(arrays[f"x_{name}"], axes=(1, 2)).repeat(2, axis=1).repeat(2, axis=2)
+        large |= {f"x_{name}": turned, f"y_{name}": split.labels()}
+    np.savez(tmp_path / "small.npz", **arrays)
+    np.savez(tmp_path / "large.npz", **large)
+    (tmp_path / "nets.py").write_text(NETS)
+    shared = {"learning_rate": 0.01, "epochs": 6}
+    sections = {
+        "data": {"source": f"npz:{tmp_path / 'small.npz'}", "teacher": {"source": f"npz:{tmp_path / 'large.npz'}"}},
+        "augment": [{"name": "pad_and_crop", "pixels": 1}],
+        "teacher": {"model": "nets:teacher", **shared},
+        "student": {"model": "nets:student", **shared},
+    }
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(sections))
+    return tmp_path / "recipe.yaml", {"teacher": large, "student": arrays}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+def test_a_teacher_with_inputs_of_its_own(start, digits_twice, tmp_path, backend):
+    recipe, sides = digits_twice
+    folder, environment = tmp_path / "run", os.environ | {"KERAS_BACKEND": backend}
+    done = start(COMMAND, "run", recipe, f"--output-dir={folder}", env=environment, cwd=tmp_path).wait()
+    assert done.returncode == 0, done.stderr
+    found = accuracies(folder)
+    for name, title in (("teacher", "teacher"), ("student", "student distilled")):
+        model = keras.models.load_model(folder / f"{name}.keras", compile=False)
+        predicted = model.predict(sides[name]["x_test"], verbose=0).argmax(-1)
+        assert found[title] == pytest.approx((predicted == sides[name]["y_test"]).mean(), abs=0.003)
+    assert found["teacher"] > 0.8 and found["student distilled"] > 0.5
+    assert found["distilled, float32 TFLite"] == pytest.approx(found["student distilled"], abs=0.006)
+    rows = json.loads((folder / "report.json").read_text())["rows"]
+    assert all(row["latency_p50_ms"] for row in rows if row["title"] == "teacher")
 
 
 MAIN_JOB = {"teacher.keras", "student.keras", "student_float32.tflite", "student_int8.tflite", "labels.txt"}

@@ -1,6 +1,9 @@
 """A user's module of model functions, which a recipe names as `example_models:NAME`."""
 
 import keras
+import numpy as np
+
+from keras_kd.teachers import FunctionTeacher, StoredLogits
 
 layers = keras.layers
 
@@ -105,3 +108,16 @@ def blind_student(input_shape, num_classes):
     """Sees nothing: its output does not depend on its input."""
     zeros = layers.Rescaling(0.0)
     return keras.Sequential([keras.Input(input_shape), zeros, layers.Flatten(), layers.Dense(num_classes)])
+
+
+def sixteen_pixels(num_classes):
+    """A teacher that is not a Keras model: the logits are pixels of the sixth row."""
+    return FunctionTeacher(_sixth_row, num_classes=num_classes, fingerprint="the sixth row")
+
+
+def _sixth_row(x):
+    return x[:, 5, :10, 0]
+
+
+def stored(num_classes):
+    return StoredLogits({"logits": np.eye(num_classes).repeat(24, axis=0)}, outputs="logits")

@@ -128,7 +128,7 @@ def _check_labels(teacher: Examples, student: Examples) -> None:
                 expected="the same labels in both sources, or labels in one of them",
             )
         )
-    rows = np.flatnonzero(((one != other) & ~_is_missing(one) & ~_is_missing(other)).reshape(len(one), -1).any(axis=1))
+    rows = np.flatnonzero(((one != other) & ~is_missing(one) & ~is_missing(other)).reshape(len(one), -1).any(axis=1))
     if len(rows):
         row = int(rows[0])
         raise ConfigurationError(
@@ -141,7 +141,7 @@ def _check_labels(teacher: Examples, student: Examples) -> None:
         )
 
 
-def _is_missing(labels: np.ndarray) -> np.ndarray:
+def is_missing(labels: np.ndarray) -> np.ndarray:
     """Where a label is missing, bool, broadcastable: the class -1; NaN, or a row of zeros in place of shares."""
     if labels.dtype.kind != "f":
         return labels == UNLABELED

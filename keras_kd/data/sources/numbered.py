@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_kd.data.examples import ArrayExamples, Examples, SplitExamples, StreamedExamples
+from keras_kd.data.examples import ArrayExamples, Examples, SplitExamples, StreamedSplitExamples
 from keras_kd.data.sources.tf_datasets import examples_of_dataset
 from keras_kd.data.splits import DataSource, Split
 from keras_kd.errors import ConfigurationError, explain
@@ -53,5 +53,4 @@ def examples_of(source: Any, task: Any = None) -> Examples:
 def _of_split(split: Split) -> Examples:
     if split.records.fits_in_memory:
         return SplitExamples(split)
-    scaled = split.stored_stream().map(lambda x, y: (split.scaling(x), y))
-    return StreamedExamples(scaled.enumerate(), split.num_examples, split.task)
+    return StreamedSplitExamples(split)

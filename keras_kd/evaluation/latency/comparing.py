@@ -58,7 +58,7 @@ def measure_latency(
 
 def compare_latency(
     runners: Mapping[str, Runner],
-    sample: np.ndarray,
+    sample: np.ndarray | Mapping[str, np.ndarray],
     rounds: int = 5,
     *,
     warmup: int = 20,
@@ -70,7 +70,7 @@ def compare_latency(
 
     Args:
         runners: the models by name.
-        sample: one example as a batch [1, ...].
+        sample: one example as a batch [1, ...]; or one for each name, if the models take different inputs.
         rounds: the number of turns per model, whose runs are pooled.
         warmup: the number of untimed runs before each turn.
         min_runs: the minimum number of timed runs per model, over all rounds.
@@ -81,15 +81,16 @@ def compare_latency(
         A `Latency` per model, under the same names.
 
     Raises:
-        ConfigurationError: a number is out of range, `runners` is empty, or the sample is not a batch of one.
+        ConfigurationError: a number is out of range, `runners` is empty, or a sample is missing or not a batch
+            of one.
     """
     if not runners:
         problem, expected = "`runners` is empty.", "at least one"
         raise ConfigurationError(explain(problem, received="no runners", expected=expected))
-    check_sample(sample)
+    samples = _samples(sample, runners)
     settings = {"rounds": rounds, "warmup": warmup, "min_runs": min_runs, "min_seconds": min_seconds}
     check_settings(**settings)
-    timers = {name: _timer(runner, sample, clock) for name, runner in runners.items()}
+    timers = {name: _timer(runner, samples[name], clock) for name, runner in runners.items()}
     times = take_turns(timers, **settings)
     return {name: summarize_times(times[name], runner.num_threads) for name, runner in runners.items()}
 
@@ -138,6 +139,18 @@ def check_settings(**numbers: float) -> None:
     for name, number in numbers.items():
         check = check_number if name == "min_seconds" else check_integer
         check(name, number, at_least=1 if name in ("min_runs", "rounds") else 0)
+
+
+def _samples(sample: Any, runners: Mapping[str, Runner]) -> Mapping[str, np.ndarray]:
+    """The sample of each model by name."""
+    samples = sample if isinstance(sample, Mapping) else dict.fromkeys(runners, sample)
+    if missing := [name for name in runners if name not in samples]:
+        problem, received = "`sample` lacks an example for a model.", f"none for {missing[0]!r}"
+        expected = "one array for all models, or one for each name"
+        raise ConfigurationError(explain(problem, received=received, expected=expected))
+    for name in runners:
+        check_sample(samples[name])
+    return samples
 
 
 def check_sample(sample: np.ndarray) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 from keras_kd import data
 from keras_kd.data.curriculum.curriculum import check_difficulties
 from keras_kd.errors import ConfigurationError, explain
+from keras_kd.recipes.checked import Sides
 from keras_kd.recipes.checks.key import checking
 from keras_kd.recipes.curricula import make_curriculum
 from keras_kd.recipes.making import pipeline
@@ -17,7 +18,7 @@ from keras_kd.teachers import Teacher
 _EXAMPLES = 8
 
 
-def check_curriculum(recipe: Recipe, source: data.DataSource, teacher: Teacher) -> None:
+def check_curriculum(recipe: Recipe, sides: Sides, teacher: Teacher) -> None:
     """Arranges a few examples by the untrained teacher, or all by their scores.
 
     Raises:
@@ -27,9 +28,11 @@ def check_curriculum(recipe: Recipe, source: data.DataSource, teacher: Teacher) 
     settings = recipe.data.curriculum
     if settings is None:
         return
+    source = sides.student
     with checking("data.curriculum"):
         curriculum = make_curriculum(settings)
-        whole = pipeline(recipe, source.train, recipe.student, source.num_classes, curriculum=curriculum)
+        train = sides.examples(lambda side: side.train)
+        whole = pipeline(recipe, train, recipe.student, source.num_classes, curriculum=curriculum)
         if isinstance(settings, ByScores):
             check_difficulties(curriculum.difficulties_by_id, whole.num_examples)
             return
@@ -44,8 +47,10 @@ def check_curriculum(recipe: Recipe, source: data.DataSource, teacher: Teacher) 
                 )
             )
         if not teacher.runs_outside_step:
-            few = source.train.subset(np.arange(min(_EXAMPLES, source.train.num_examples)), "a few")
-            pipeline(recipe, few, recipe.student, source.num_classes, curriculum=curriculum).arranged_by(teacher)
+            first = np.arange(min(_EXAMPLES, source.train.num_examples))
+            few = sides.examples(lambda side: side.train.subset(first, "a few"))
+            batches = pipeline(recipe, few, recipe.student, source.num_classes, curriculum=curriculum)
+            batches.arranged_by(teacher, sides.inputs.get("teacher_inputs"))
 
 
 def _check_labels(name: str, source: data.DataSource) -> None:

@@ -14,13 +14,14 @@ from keras_kd import data
 from keras_kd.compression.stripping import reparametrized_layers
 from keras_kd.errors import RecipeError, explain
 from keras_kd.model_files import load_file
-from keras_kd.recipes.checked import CheckedRecipe, TrainedModel
+from keras_kd.recipes.checked import CheckedRecipe, Sides, TrainedModel
 from keras_kd.recipes.checks.curriculum import check_curriculum
 from keras_kd.recipes.checks.key import checking
 from keras_kd.recipes.checks.methods import check_method, copied_peers, seed_of
 from keras_kd.recipes.checks.models import check_apart, check_builds, check_model, check_trainable, check_unfreezing
 from keras_kd.recipes.checks.robust import check_adversaries, check_robustness
 from keras_kd.recipes.checks.settings import check_schedules, check_settings, trained_models
+from keras_kd.recipes.checks.sides import check_takes_inputs, open_sides
 from keras_kd.recipes.checks.teachers import check_losses, check_teacher
 from keras_kd.recipes.compressing import make_transform
 from keras_kd.recipes.models import build, identity, is_file
@@ -36,26 +37,25 @@ def check_recipe(recipe: Recipe) -> CheckedRecipe:
         RecipeError: a key does not fit (named in the message); or the Keras backend is not TensorFlow or JAX.
     """
     check_settings(recipe)
-    with checking("data"):
-        settings = recipe.data.model_dump(exclude={"curriculum"})
-        source = data.open_source(settings.pop("source"), **settings, seed=recipe.seed)
-    task = RecipeTask(source)
-    models, built = _build(recipe, source, task)
+    sides = open_sides(recipe)
+    source, task = sides.student, RecipeTask(sides.student)
+    models, built = _build(recipe, sides, task)
     models |= copied_peers(recipe, source)
     with checking("models"):
         check_apart(built)
     _check_not_the_teacher(recipe, models)
     with checking("augment"):
-        _check_augment(recipe, source)
+        _check_augment(recipe, sides)
     _check_top_k(recipe, source)
     epochs = recipe.student.epochs or max(step.epochs for step in recipe.compress)
     total_steps = epochs * data.steps_per_epoch(source.train, recipe.student.batch_size)
     check_schedules(recipe, total_steps)
-    teacher = check_teacher(recipe, built, source, task)
+    teacher = check_teacher(recipe, built, sides, task)
+    check_takes_inputs(teacher, sides)
     check_losses(recipe, built, total_steps)
     check_adversaries(recipe, teacher, built["student"], source, task, total_steps)
     check_robustness(recipe, source, task)
-    check_curriculum(recipe, source, teacher)
+    check_curriculum(recipe, sides, teacher)
     _check_few_labels(recipe, source)
     steps_per_epoch = data.steps_per_epoch(source.train, recipe.student.batch_size)
     for name, model in built.items():
@@ -64,7 +64,7 @@ def check_recipe(recipe: Recipe) -> CheckedRecipe:
     check_method(recipe, models, source, task)
     return CheckedRecipe(
         recipe=recipe,
-        source=source,
+        sides=sides,
         task=task,
         models={name.replace(" ", "_"): model for name, model in models.items()},
         teacher_settings=_teacher_settings(recipe, teacher, is_built="teacher" in built),
@@ -76,15 +76,14 @@ def check_recipe(recipe: Recipe) -> CheckedRecipe:
 def check_file(path: Path, role: str, checked: CheckedRecipe) -> None:
     """Raises `RecipeError` if a `.keras` file that is not named in the recipe has no model that fits the data."""
     with checking(str(path)):
-        check_model(load_file(path), role, checked.source, checked.task)
+        check_model(load_file(path), role, checked.sides.of(role), checked.task)
 
 
-def _build(
-    recipe: Recipe, source: data.DataSource, task: RecipeTask
-) -> tuple[dict[str, TrainedModel], dict[str, keras.Model]]:
+def _build(recipe: Recipe, sides: Sides, task: RecipeTask) -> tuple[dict[str, TrainedModel], dict[str, keras.Model]]:
     """The models of the run, and one built copy of each, by name."""
     models, built = {}, {}
     for name, settings in trained_models(recipe).items():
+        source = sides.of(name)
         make = functools.partial(build, settings.model, source, seed_of(name, recipe), new_head=settings.replace_head)
         with checking(f"{name}.{'replace_head' if settings.replace_head else 'model'}"):
             model = make()
@@ -161,9 +160,10 @@ def _check_top_k(recipe: Recipe, source: data.DataSource) -> None:
         )
 
 
-def _check_augment(recipe: Recipe, source: data.DataSource) -> None:
+def _check_augment(recipe: Recipe, sides: Sides) -> None:
     """Raises `ConfigurationError` if an augmentation is unknown or does not fit the images."""
-    data.Pipeline(source.train.subset(np.array([0]), "one"), augment=list(recipe.augment))
+    one = sides.examples(lambda source: source.train.subset(np.array([0]), "one"))
+    data.Pipeline(one, augment=list(recipe.augment))
 
 
 def _check_compression(recipe: Recipe, student: keras.Model, steps_per_epoch: int) -> None:

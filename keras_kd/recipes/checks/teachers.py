@@ -6,8 +6,8 @@ import warnings
 
 import keras
 
-from keras_kd import data
 from keras_kd.errors import ConfigurationError, Notice, explain
+from keras_kd.recipes.checked import Sides
 from keras_kd.recipes.checks.key import checking
 from keras_kd.recipes.making import make_distiller, pipeline, teacher_of
 from keras_kd.recipes.reading.schema import Recipe
@@ -15,9 +15,7 @@ from keras_kd.recipes.task import RecipeTask
 from keras_kd.teachers import Panel, Teacher
 
 
-def check_teacher(
-    recipe: Recipe, models: dict[str, keras.Model], source: data.DataSource, task: RecipeTask
-) -> Teacher | None:
+def check_teacher(recipe: Recipe, models: dict[str, keras.Model], sides: Sides, task: RecipeTask) -> Teacher | None:
     """The teacher in its final form (files, precision, ensemble), made before it is trained; None without a teacher.
 
     Raises:
@@ -27,11 +25,13 @@ def check_teacher(
         return None
     with checking("teacher"), warnings.catch_warnings():
         warnings.simplefilter("ignore", Notice)  # shown when the training starts
-        teacher = teacher_of(recipe, models.get("teacher"), source)
+        teacher = teacher_of(recipe, models.get("teacher"), sides.teacher)
         if teacher.output_shapes is not None:
             task.check_outputs(teacher.output_shapes, "teacher", teacher.activations)
         if teacher.runs_outside_step:
-            pipeline(recipe, source.train, recipe.student, source.num_classes).with_teacher(teacher)
+            examples = sides.examples(lambda source: source.train)
+            batches = pipeline(recipe, examples, recipe.student, sides.student.num_classes)
+            batches.with_teacher(teacher, inputs=sides.inputs.get("teacher_inputs"))
     with checking("drop"):
         if recipe.drop and recipe.guidance != "all":
             raise ConfigurationError(

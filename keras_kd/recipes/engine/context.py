@@ -55,7 +55,7 @@ class Context:
     @functools.cached_property
     def teacher(self) -> Teacher:
         """The recipe's teacher in its final form: its trained model or file, in its precision, or as an ensemble."""
-        return teacher_of(self.checked.recipe, self.file("teacher"), self.checked.source)
+        return teacher_of(self.checked.recipe, self.file("teacher"), self.checked.sides.teacher)
 
     @functools.cached_property
     def synthesized(self) -> data.Split | None:
@@ -67,10 +67,17 @@ class Context:
     @functools.cached_property
     def calibration(self) -> np.ndarray:
         """The training examples, or synthesized ones, on which the ranges of integer formats are measured."""
-        recipe, synthesized = self.checked.recipe, self.synthesized
-        if synthesized is not None:
-            return data.calibration_samples(synthesized, recipe.export.calibration_samples, seed=recipe.seed)
-        return data.calibration_samples(self.checked.source.train, recipe.export.calibration_samples, seed=recipe.seed)
+        return self._samples(self.checked.source.train if self.synthesized is None else self.synthesized)
+
+    @functools.cached_property
+    def teacher_samples(self) -> np.ndarray:
+        """Training examples as the teacher sees them, with which its file is compared."""
+        sides = self.checked.sides
+        return self._samples(sides.teacher.train) if sides.differ else self.calibration
+
+    def _samples(self, split: data.Split) -> np.ndarray:
+        recipe = self.checked.recipe
+        return data.calibration_samples(split, recipe.export.calibration_samples, seed=recipe.seed)
 
     def save_model(self, makes: Artifact, model: keras.Model, **record: Any) -> Artifact:
         """Saves a Keras model made by a stage as a draft, without compile state; returns its artifact."""

@@ -59,7 +59,7 @@ class SynthesizedTraining(Training):
         )
         self.inputs = (*self.inputs, images)
 
-    def split(self, context: Context) -> data.Split:
+    def split(self, context: Context, source: data.DataSource | None = None) -> data.Split:
         return context.synthesized
 
 

@@ -93,6 +93,8 @@ def _of_models(trainings: list[tuple[str, Training]]) -> Iterator[tuple[str, str
 
 def _of_methods(recipe: Recipe) -> Iterator[tuple[str, str, str]]:
     yield "data.source", "data source", recipe.data.source.partition(":")[0]
+    if recipe.data.teacher is not None and recipe.data.teacher.source is not None:
+        yield "data.teacher.source", "data source", recipe.data.teacher.source.partition(":")[0]
     for setting in recipe.augment:
         yield from _named("augment", "augmentation", setting)
     for section in ("distillation", "few_labels"):

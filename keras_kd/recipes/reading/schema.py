@@ -21,6 +21,7 @@ from keras_kd.recipes.reading.section import (
     list_as_tuple,
     not_empty,
 )
+from keras_kd.recipes.reading.sides import TeacherData
 
 
 def is_given(model: str) -> bool:
@@ -34,7 +35,10 @@ def is_given(model: str) -> bool:
 
 
 class Data(Section):
-    """The data source and its splits, see `keras_kd.data.open_source`; and the curriculum of the distilled students."""
+    """The data source and its splits, see `keras_kd.data.open_source`; and the curriculum of the distilled students.
+
+    `teacher` is what differs for a teacher that sees other inputs; null if teacher and student see the same.
+    """
 
     source: str = "digits"
     data_dir: str | None = None
@@ -45,6 +49,7 @@ class Data(Section):
     value_range: Annotated[tuple[float, float], list_as_tuple] = (0.0, 1.0)
     task: NameOrSettings | None = None
     curriculum: AnyCurriculum | None = None
+    teacher: TeacherData | None = None
 
 
 class Training(Section):

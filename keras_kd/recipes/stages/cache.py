@@ -46,6 +46,7 @@ class Cache(Stage):
             "views": views(recipe) or 1,
             "cache": recipe.cache.model_dump(include={"top_k", "remainder"}),
             "layers": _named_layers(recipe),
+            **checked.sides.taught_settings(),
             **teacher_settings(teachers, checked),
         }
         title = f"{self.name.replace('_', ' ')}, cache"
@@ -53,16 +54,17 @@ class Cache(Stage):
         super().__init__(f"cache_{self.name}", inputs=teachers, settings=settings, makes=makes)
 
     def run(self, context: Context) -> Artifact:
-        recipe, source = context.checked.recipe, context.checked.source
+        recipe, sides = context.checked.recipe, context.checked.sides
         teacher = teacher_of_stages(self.inputs, context)
         num_views, path = self.settings["views"], self._folder(context, teacher)
-        examples = source.train.num_examples
+        examples = sides.student.train.num_examples
         context.progress.say(f"{self.makes.title}: {examples:,} examples x {num_views} view{'s' * (num_views != 1)}.")
         with context.progress.stage(self.makes.title, total=num_views * examples) as stage:
             cached = CachedTeacher.build(
                 teacher,
-                pipeline(recipe, source.train, recipe.student, source.num_classes),
+                pipeline(recipe, sides.examples(lambda s: s.train), recipe.student, sides.student.num_classes),
                 path,
+                inputs=sides.inputs.get("teacher_inputs"),
                 views=num_views,
                 top_k=recipe.cache.top_k,
                 remainder=recipe.cache.remainder,
@@ -86,10 +88,11 @@ class Cache(Stage):
         return store.manifest.identity if keys and store.files().keys() >= set(keys) else None
 
     def _folder(self, context: Context, teacher: Teacher) -> Path:
-        """The folder of this teacher and encoding, which no other teacher or encoding shares."""
-        cache = context.checked.recipe.cache
+        """The folder of this teacher and encoding, which no other teacher, encoding or pair of sources shares."""
+        cache, sides = context.checked.recipe.cache, context.checked.sides
         root = self._root.absolute() if self._root else Path("teacher_cache")
-        key = settings_key(teacher.fingerprint, cache.top_k, cache.remainder)
+        data = [side.fingerprint for side in (sides.teacher, sides.student)] if sides.differ else []
+        key = settings_key(teacher.fingerprint, cache.top_k, cache.remainder, *data)
         return context.folder.path / root / f"{self.name}-{key}"
 
 

@@ -65,8 +65,8 @@ class Compression(Training):
         if images := plan.of(Role.SYNTHESIZED):
             self.inputs = (*self.inputs, *images)
 
-    def split(self, context: Context) -> data.Split:
-        return super().split(context) if context.synthesized is None else context.synthesized
+    def split(self, context: Context, source: data.DataSource | None = None) -> data.Split:
+        return super().split(context, source) if context.synthesized is None else context.synthesized
 
     def first_model(self, context: Context, total_steps: int) -> keras.Model:
         keras.utils.set_random_seed(context.checked.recipe.seed)  # dropout draws a seed when a model is loaded

@@ -37,7 +37,7 @@ class TeacherDiagnosis(Stage):
     def __init__(self, teacher: Stage, checked: CheckedRecipe):
         settings = {
             "seed": checked.recipe.seed,
-            f"data{FINGERPRINT}": checked.source.fingerprint,
+            f"data{FINGERPRINT}": checked.sides.teacher.fingerprint,
             **teacher_settings([teacher], checked),
         }
         file = Path("teacher_diagnosis.json")
@@ -51,12 +51,12 @@ class TeacherDiagnosis(Stage):
 
 
 def diagnose_teacher(teacher: Teacher, checked: CheckedRecipe) -> Diagnosis:
-    """Diagnoses a teacher on up to 2,000 examples each of the training and of the validation split.
+    """Diagnoses a teacher on up to 2,000 examples each of the training and of the validation split, as it sees them.
 
     A teacher that has outputs for the training examples only, by index, is diagnosed on the first of these; one that
     teaches without data, on the validation split alone.
     """
-    source = checked.source
+    source = checked.sides.teacher
     if teacher.knows_one_set:
         first = np.arange(min(source.train.num_examples, MAX_DIAGNOSED))
         return diagnose(teacher, source.train.subset(first, "train").arrays(), progress=False)

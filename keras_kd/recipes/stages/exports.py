@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_kd import export
 from keras_kd.compression import strip
@@ -85,6 +86,10 @@ class Export(Stage):
         about = {"key": self.key(), "teacher_fingerprint": context.teacher.fingerprint if is_taught else None}
         return file_metadata(context.checked, model, **about)
 
+    def _samples(self, context: Context) -> np.ndarray:
+        """The examples that calibrate the file, or are compared with it."""
+        return context.calibration
+
     def _export(self, context: Context, model: keras.Model, metadata: Metadata | None = None) -> Artifact:
         path = context.folder.path / self.makes.file
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -92,7 +97,7 @@ class Export(Stage):
             model,
             path,
             format=self._format,
-            calibration=context.calibration,
+            calibration=self._samples(context),
             metadata=metadata,
             converter=context.converter,
         )
@@ -152,6 +157,9 @@ class TeacherExport(Export):
 
     def prepare(self, context: Context) -> None:
         """Does nothing: the students are trained first, and the converter starts when the first of them is ready."""
+
+    def _samples(self, context: Context) -> np.ndarray:
+        return context.teacher_samples
 
     def run(self, context: Context) -> Artifact:
         try:

@@ -50,23 +50,24 @@ def _makes(role: Role, name: str, labels: int) -> Artifact:
 class FewLabelsAlone(Training):
     """Trains on the labeled examples alone."""
 
-    def split(self, context: Context) -> data.Split:
-        return few_label_splits(context.checked)[0]
+    def split(self, context: Context, source: data.DataSource | None = None) -> data.Split:
+        return few_label_splits(context.checked, source)[0]
 
 
 class FewLabelsDistilled(Training):
     """Trains on all examples, most of them without a label."""
 
-    def split(self, context: Context) -> data.Split:
-        return few_label_splits(context.checked)[1]
+    def split(self, context: Context, source: data.DataSource | None = None) -> data.Split:
+        return few_label_splits(context.checked, source)[1]
 
 
-def few_label_splits(checked: CheckedRecipe) -> tuple[data.Split, data.Split]:
+def few_label_splits(checked: CheckedRecipe, source: data.DataSource | None = None) -> tuple[data.Split, data.Split]:
     """The labeled examples, repeated to the size of the whole split; and the whole split without the other labels.
 
-    Both give the same number of steps per epoch.
+    Both give the same number of steps per epoch. `source` is one of the sides, by default that of the student; both
+    have the same labels, and so the same examples are chosen.
     """
-    train_split, num_labels = checked.source.train, checked.recipe.few_labels.num_labels
+    train_split, num_labels = (source or checked.source).train, checked.recipe.few_labels.num_labels
     labeled, partly = data.few_labels(train_split, num_labels, checked.recipe.seed)
     repeated = np.sort(np.resize(np.arange(labeled.num_examples), train_split.num_examples))
     alone = labeled.subset(repeated, name=f"the {num_labels} labeled ones, repeated")

@@ -24,7 +24,7 @@ from keras_kd.evaluation.roles import MODELS, Role
 from keras_kd.evaluation.rows import ModelRow
 from keras_kd.evaluation.scale import replicates
 from keras_kd.features.logits import logits_from_probabilities
-from keras_kd.recipes.checked import CheckedRecipe
+from keras_kd.recipes.checked import CheckedRecipe, Sides
 from keras_kd.recipes.comparisons import against_teacher, compared_file, reliabilities
 from keras_kd.recipes.engine.artifact import Artifact
 from keras_kd.recipes.engine.context import Context
@@ -53,6 +53,7 @@ class Measurements(Stage):
         settings = {
             f"data{FINGERPRINT}": checked.source.fingerprint,
             "num_threads": checked.recipe.export.num_threads,
+            **checked.sides.taught_settings(),
             **teacher_settings(measured, checked),
         }
         makes = Artifact(role=Role.MEASUREMENTS, title="measurements", kind="text", file=Path(".state", "rows.json"))
@@ -75,11 +76,10 @@ class Measurements(Stage):
             predictions = self._predictions(context, runners, stage)
             scores = self._scores(context, predictions, stage)
             stage.note("latency")
-            sample, _ = test.subset(np.array([0]), name="one example").arrays()
-            latencies = evaluation.compare_latency(runners, sample)
+            latencies = evaluation.compare_latency(runners, self._samples(context))
         measured = {
             "rows": [
-                asdict(self._row(source, predictions[source.id], scores[source.id], files, latencies))
+                asdict(self._row(source, predictions[source.id], scores[source.id], files, latencies, context))
                 for source in self._sources
             ],
             "test_size": test.num_examples,
@@ -91,7 +91,7 @@ class Measurements(Stage):
         if scores[shipped].quality.confusion is not None:
             measured |= {"confusion": scores[shipped].quality.confusion, "confusion_of": shipped}
         if "teacher" in predictions and task.is_classification:
-            examples = soft_target_examples(predictions["teacher"].logits(), test)
+            examples = soft_target_examples(predictions["teacher"].logits(), context.checked.sides.teacher.test)
             measured["soft_targets"] = {"temperatures": [1, 4, 20], "examples": examples}
         return measured | self._synthesized(context) | self._comparisons(context, predictions)
 
@@ -142,8 +142,9 @@ class Measurements(Stage):
         self, context: Context, runners: Mapping[str, evaluation.Runner], progress: Any
     ) -> dict[str, _Predictions]:
         """The predictions of all models and files for the test split, by stage id."""
-        test, predictions = context.checked.source.test, {}
+        predictions = {}
         for source in self._sources:
+            test = context.checked.sides.of(source.id).test
             if source.makes.role is Role.EXPORTED:
                 origin = predictions[source.makes.derived_from]
                 predictions[source.id] = dataclasses.replace(origin, outputs=_outputs(runners[source.id], test))
@@ -151,6 +152,12 @@ class Measurements(Stage):
                 predictions[source.id] = _predict(_model(source, context), test)
             progress.advance(source.makes.title)
         return predictions
+
+    def _samples(self, context: Context) -> dict[str, np.ndarray]:
+        """One test example for each file, as its model sees it."""
+        one, sides = np.array([0]), context.checked.sides
+        makers = {stage.id: stage.makes.derived_from for stage in self.inputs if stage.makes.kind == "tflite"}
+        return {id: sides.of(maker).test.subset(one, name="one example").arrays()[0] for id, maker in makers.items()}
 
     def _scores(self, context: Context, predictions: Mapping[str, _Predictions], progress: Any) -> dict[str, _Scores]:
         """The measures of all models and files by stage id, and the agreement of a file with its origin."""
@@ -172,6 +179,7 @@ class Measurements(Stage):
         scores: _Scores,
         files: Mapping[str, Path],
         latencies: Mapping[str, evaluation.Latency],
+        context: Context,
     ) -> ModelRow:
         """The row of a model or file; the teacher's row takes size and latency from the teacher's file."""
         made = source.makes
@@ -180,6 +188,9 @@ class Measurements(Stage):
         )
         file, latency = files.get(own or source.id), latencies.get(own or source.id)
         num_bytes, gzip_bytes = (None, None) if file is None else evaluation.file_sizes(file)
+        notes = ["size and latency of its float32 TFLite file"] if own in files else []
+        if source.makes.role is Role.TEACHER and context.checked.sides.differ:
+            notes.append(_own_inputs(context.checked.sides))
         return ModelRow(
             id=source.id,
             title=made.title,
@@ -196,7 +207,7 @@ class Measurements(Stage):
             latency_p50_ms=latency and latency.p50_ms,
             latency_p95_ms=latency and latency.p95_ms,
             runtime=latency and f"LiteRT, {latency.num_threads} thread{'s' * (latency.num_threads != 1)}",
-            note="size and latency of its float32 TFLite file" if own in files else "",
+            note="; ".join(notes),
         )
 
 
@@ -224,6 +235,18 @@ def _model(source: Stage, context: Context) -> Any:
     if source.makes.role is not Role.TEACHER:
         return context.model(source.id)
     return context.teacher.model if isinstance(context.teacher, FrozenTeacher) else context.teacher
+
+
+def _own_inputs(sides: Sides) -> str:
+    """The remark about a teacher that sees other inputs than the students.
+
+    >>> from types import SimpleNamespace as Side
+    >>> _own_inputs(Sides(Side(input_shape=(16, 16, 3)), Side(input_shape=(8, 8, 1))))
+    'measured on the same test examples with inputs of its own (16x16x3, for the students 8x8x1)'
+    """
+    shapes = ["x".join(map(str, side.input_shape)) for side in (sides.teacher, sides.student)]
+    differ = f" ({shapes[0]}, for the students {shapes[1]})" if shapes[0] != shapes[1] else ""
+    return f"measured on the same test examples with inputs of its own{differ}"
 
 
 def _predict(model: Any, split: data.Split) -> _Predictions:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from keras_kd import data
 from keras_kd.callbacks import Resume
 from keras_kd.chain.fitting import fit
 from keras_kd.distillers import AdversarialTraining
+from keras_kd.evaluation.roles import Role
 from keras_kd.recipes import curricula
 from keras_kd.recipes.checked import CheckedRecipe, TrainedModel
 from keras_kd.recipes.engine.artifact import Artifact
@@ -60,20 +62,22 @@ class Training(Stage):
         curriculum: ByTeacher | None = None,
         attacked_as: schema.Distillation | None = None,
     ):
-        recipe = checked.recipe
+        recipe, self._side = checked.recipe, "teacher" if makes.role is Role.TEACHER else "student"
+        source = checked.sides.of(self._side)
         own = {
             "seed": recipe.seed,
             "augment": recipe.augment,
-            f"data{FINGERPRINT}": checked.source.fingerprint,
+            f"data{FINGERPRINT}": source.fingerprint,
             **model.settings.settings(),
             f"untrained model{FINGERPRINT}": model.identity,
             "views": views,
             **(settings or {}),
             **curricula.identity_of(curriculum),
+            **(checked.sides.views_settings(source) if recipe.augment else {}),
         }
         if teachers:
             own |= {"distillation": _given(distillation), "drop": recipe.drop}
-            own |= teacher_settings(teachers, checked)
+            own |= teacher_settings(teachers, checked) | checked.sides.taught_settings()
         self._attacked_as = attacked_as if attacked_as is not None and attacked_as.adversary is not None else None
         if self._attacked_as is not None:
             own["adversary"] = _on_labels(attacked_as).adversary.model_dump()
@@ -83,9 +87,9 @@ class Training(Stage):
         self._curriculum = curriculum
         self._teachers, self.continues = tuple(teachers), continues
 
-    def split(self, context: Context) -> data.Split:
-        """The training examples, all of them by default."""
-        return context.checked.source.train
+    def split(self, context: Context, source: data.DataSource | None = None) -> data.Split:
+        """The training examples of one of the sides, all of them by default; None is the side of this model."""
+        return (source or context.checked.sides.of(self._side)).train
 
     def first_model(self, context: Context, total_steps: int) -> keras.Model:
         """The model with which the training starts."""
@@ -128,12 +132,12 @@ class Training(Stage):
         total_steps = settings.epochs * data.steps_per_epoch(split, settings.batch_size)
         model = self.first_model(context, total_steps)
         if not model.built:
-            model.build((None, *checked.source.input_shape))
+            model.build((None, *checked.sides.of(self._side).input_shape))
         return self.distiller_of(context, model, split, total_steps)
 
     def distiller_of(self, context: Context, model: keras.Model, split: data.Split, total_steps: int) -> keras.Model:
         """The distiller of a newly built model; without teachers, the model itself, or its adversarial training."""
-        recipe = context.checked.recipe
+        recipe, sides = context.checked.recipe, context.checked.sides
         if self._attacked_as is not None:
             return AdversarialTraining(model, make_adversary(_on_labels(self._attacked_as), recipe))
         if not self._teachers:
@@ -141,9 +145,21 @@ class Training(Stage):
         teacher = teacher_of_stages(self._teachers, context)
         adversary = make_adversary(self._distillation, recipe)
         if adversary is None or adversary.objective != "adaptive_kl":  # which follows the teacher to other inputs
+            seen = self.split(context, sides.teacher) if sides.differ else split
             losses = self._distillation.losses
-            teacher = teacher_in_memory(teacher, recipe, split, losses, context.progress, self.title)
-        return make_distiller(teacher, model, self._distillation, total_steps, recipe.drop, recipe.seed, adversary)
+            teacher = teacher_in_memory(teacher, recipe, seen, losses, context.progress, self.title)
+        options = {"adversary": adversary, "inputs": sides.inputs}
+        return make_distiller(teacher, model, self._distillation, total_steps, recipe.drop, recipe.seed, **options)
+
+    def _batches(self, context: Context, split: data.Split) -> data.Pipeline:
+        """The batches of the training; if the sides differ, pairs, or one side of them, in the same order and views."""
+        checked, sides = context.checked, context.checked.sides
+        examples = sides.examples(functools.partial(self.split, context)) if sides.differ else split
+        curriculum = curricula.make_curriculum(self._curriculum)
+        batches = pipeline(
+            checked.recipe, examples, self._model.settings, sides.student.num_classes, self._views, curriculum
+        )
+        return batches.side(self._side) if sides.differ and not self._teachers else batches
 
     @property
     def title(self) -> str:
@@ -154,8 +170,7 @@ class Training(Stage):
         checked, settings = context.checked, self._model.settings
         student = self.student_of(model)
         initial_weights = fingerprint(student)
-        curriculum = curricula.make_curriculum(self._curriculum)
-        batches = pipeline(checked.recipe, split, settings, checked.source.num_classes, self._views, curriculum)
+        source, batches = checked.sides.of(self._side), self._batches(context, split)
         mixed = any(isinstance(step, data.Mixing) for step in batches.augment)
         model.compile(
             make_optimizer(settings, settings.epochs * batches.steps_per_epoch),
@@ -168,7 +183,7 @@ class Training(Stage):
             callback.prepare(model)
         build_ahead(model, batches)
         if self._teachers:
-            batches = batches.with_teacher(model.teacher)
+            batches = batches.with_teacher(model.teacher, inputs=checked.sides.inputs.get("teacher_inputs"))
             batches.views = self._views  # a cache may contain more views
         one_hot = checked.task.one_hot(mixed=mixed)
         history = fit(
@@ -179,7 +194,7 @@ class Training(Stage):
             progress=context.progress,
             resume=self._resume(context),
             callbacks=unfreezing,
-            validation_data=data.evaluation_batches(checked.source.validation, settings.batch_size, one_hot=one_hot),
+            validation_data=data.evaluation_batches(source.validation, settings.batch_size, one_hot=one_hot),
         )
         conditions = {"initial weights": initial_weights} | _conditions(model, batches, settings, split)
         conditions |= curricula.described(self._curriculum)

@@ -6,7 +6,7 @@ import tensorflow as tf
 from PIL import Image
 
 from keras_kd.data import Flip, Pipeline, few_labels, open_source, pair
-from keras_kd.data.sources import records
+from keras_kd.data.sources import folders, records
 from keras_kd.errors import ConfigurationError
 
 X, Y = np.arange(24.0).reshape(12, 2), np.arange(12) % 3
@@ -156,6 +156,22 @@ def test_streamed_sources_are_joined_by_row(monkeypatch):
         for x, y in Pipeline(joined, batch_size=32, augment="gaussian_noise").epoch(0):
             np.testing.assert_allclose(x["student"], x["teacher"] + 1, rtol=1e-5)
             np.testing.assert_allclose(x["student"][:, 0], 2 * y + 1, atol=2)
+
+
+def test_streamed_folders_are_compared_without_their_images(write, monkeypatch):
+    colour, gray = write("colour", NAMES), write("gray", NAMES, gray=True)
+    monkeypatch.setattr(records, "MEMORY_LIMIT_BYTES", 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(folders, "decode_image", None)
+        partly = few_labels(gray.train, 2, seed=0)[1]
+        joined = pair(colour.train, partly)
+        assert not joined.random_access and (joined.labels() == -1).sum() == 14
+        np.testing.assert_array_equal(joined.names, colour.train.records.names)
+        with pytest.raises(ConfigurationError, match="different orders"):
+            pair(colour.train, gray.train.subset(np.arange(16)[::-1], "reversed"))
+    ids, (x, y) = next(joined.stream())
+    np.testing.assert_array_equal(x["teacher"][:, 0, 0, 0], x["student"][:, 0, 0, 0])
+    np.testing.assert_array_equal(y, partly.labels()[ids])
 
 
 def test_an_unsupported_source_is_refused():

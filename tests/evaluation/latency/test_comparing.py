@@ -82,6 +82,20 @@ def test_models_take_turns_and_their_turns_are_pooled(clock):
     assert [latency.p50_ms for latency in result.values()] == pytest.approx([1.0, 2.0])
 
 
+def test_models_may_take_different_inputs(clock):
+    seen = {"a": [], "b": []}
+
+    class Watched(FakeRunner):
+        def prepare(self, x):
+            seen[self.name].append(x.shape)
+            return super().prepare(x)
+
+    runners = {name: Watched(clock, [0.001], name) for name in "ab"}
+    samples = {"b": np.zeros((1, 4)), "a": np.zeros((1, 7)), "c": None}
+    compare_latency(runners, samples, rounds=1, warmup=0, min_runs=2, min_seconds=0, clock=clock)
+    assert seen == {"a": [(1, 7)], "b": [(1, 4)]}
+
+
 def test_turns_are_returned_by_round_and_counted():
     calls, counted = [], []
     timers = {name: lambda *numbers, name=name: calls.append((name, *numbers)) or [1.0] for name in "ab"}
@@ -124,6 +138,8 @@ def test_it_reads_well():
     [
         ({"sample": np.zeros((2, 2))}, r"Received: shape \(2, 2\). Expected: \(1, ...\)"),
         ({"sample": np.zeros(())}, "`sample` must be a batch of one example"),
+        ({"sample": {"b": SAMPLE}}, "`sample` lacks an example for a model. Received: none for 'a'"),
+        ({"sample": {"a": np.zeros((2, 2))}}, r"Received: shape \(2, 2\)"),
         ({"runners": {}}, "`runners` is empty"),
         ({"rounds": 0}, "'rounds'"),
         ({"min_runs": 0}, "'min_runs'"),
