@@ -16,6 +16,8 @@ class Role(StrEnum):
     EXPORTED = "exported"  # a file made from one of these
     REFERENCE = "reference"  # the teacher's file, measured for its size and latency
     CACHE = "cache"
+    EXITS = "exits"  # a student with its early exits
+    EXITS_FILE = "exits_file"  # a file made from it
     GENERATOR = "generator"  # a student with the generator that made its images
     SYNTHESIZED = "synthesized"  # images made without data
     DIAGNOSIS = "diagnosis"
