@@ -9,6 +9,7 @@ class Role(StrEnum):
     """The purpose of an artifact in a run; comparisons, headlines and exports depend on it, never on a title."""
 
     TEACHER = "teacher"
+    SNAPSHOTS = "snapshots"  # the teacher at several times of its training
     ASSISTANT = "assistant"
     SCRATCH = "scratch"  # a student trained without a teacher
     DISTILLED = "distilled"  # a student trained with one

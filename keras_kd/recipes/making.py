@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,15 @@ from keras_kd.errors import ConfigurationError, explain
 from keras_kd.losses.multi_teacher import soft_targets_per_teacher
 from keras_kd.recipes.models import build, is_file
 from keras_kd.recipes.reading.schema import Distillation, Recipe, Training
-from keras_kd.teachers import Ensemble, FrozenTeacher, Teacher, from_path
+from keras_kd.teachers import Ensemble, FrozenTeacher, Route, Teacher, from_path
 
 
-def make_optimizer(settings: Training, total_steps: int) -> keras.optimizers.Optimizer:
-    """The optimizer of a training of `total_steps` steps."""
+def make_optimizer(settings: Training, total_steps: int, cycles: int = 1) -> keras.optimizers.Optimizer:
+    """The optimizer of a training of `total_steps` steps, in which the learning rate decays `cycles` times."""
     rate: Any = settings.learning_rate
-    if settings.learning_rate_decay == "cosine":
+    if settings.learning_rate_decay == "cosine" and cycles > 1:
+        rate = schedules.LearningRate(schedules.CosineRestarts(rate, 0.0, steps=total_steps // cycles))
+    elif settings.learning_rate_decay == "cosine":
         rate = keras.optimizers.schedules.CosineDecay(rate, total_steps)
     config: dict[str, Any] = {"learning_rate": rate}
     if settings.weight_decay is not None:
@@ -126,6 +129,20 @@ def teacher_of(recipe: Recipe, model: keras.Model | Path | None, source: data.Da
         )
     if not settings.ensemble_with:
         return teacher
-    weights = list(settings.weights) if isinstance(settings.weights, tuple) else settings.weights
     others = [open_teacher(name, recipe, source) for name in settings.ensemble_with]
-    return Ensemble([teacher, *others], weights=weights, combine=settings.combine)
+    return _ensemble([teacher, *others], recipe)
+
+
+def teacher_of_snapshots(recipe: Recipe, snapshots: Sequence[keras.Model | Path], source: data.DataSource) -> Teacher:
+    """The teacher that the student learns from, from the snapshots of the recipe's teacher, the first one first."""
+    settings = recipe.teacher.snapshots
+    if settings.use == "ensemble":
+        members = [FrozenTeacher(one, dtype=recipe.teacher.dtype) for one in snapshots]
+        return _ensemble(members, recipe, activation="softmax" if source.task.has_classes else "sigmoid")
+    return Route(snapshots, every_epochs=recipe.student.epochs // settings.number)
+
+
+def _ensemble(members: list[Teacher], recipe: Recipe, **options: Any) -> Ensemble:
+    settings = recipe.teacher
+    weights = list(settings.weights) if isinstance(settings.weights, tuple) else settings.weights
+    return Ensemble(members, weights=weights, combine=settings.combine, **options)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from keras_kd.evaluation.plots.drawing import as_svg, decorate, in_style, new_figure
 from keras_kd.evaluation.plots.labeling import label_points
 from keras_kd.exit_curves import ExitCurve
@@ -25,7 +27,8 @@ def exit_curve(curve: ExitCurve) -> str:
         axes.margins(y=0.12)
         axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g}%")
         decorate(axes)
-        label_points(axes, *_named(curve))
+        places = list(zip(costs, accuracies, strict=True))
+        label_points(axes, *_named(curve), lines=list(itertools.pairwise(places)))
         return as_svg(figure, "exit-curve", _description(curve))
 
 

@@ -21,7 +21,7 @@ from keras_kd.recipes.checks.methods import check_method, copied_peers, seed_of
 from keras_kd.recipes.checks.models import check_apart, check_builds, check_model, check_trainable, check_unfreezing
 from keras_kd.recipes.checks.robust import check_adversaries, check_robustness
 from keras_kd.recipes.checks.settings import check_schedules, check_settings, trained_models
-from keras_kd.recipes.checks.teachers import check_losses, check_teacher
+from keras_kd.recipes.checks.teachers import check_losses, check_snapshots, check_teacher
 from keras_kd.recipes.compressing import make_transform
 from keras_kd.recipes.models import build, identity, is_file
 from keras_kd.recipes.reading.schema import Recipe, Training
@@ -52,10 +52,11 @@ def check_recipe(recipe: Recipe) -> CheckedRecipe:
     total_steps = epochs * data.steps_per_epoch(source.train, recipe.student.batch_size)
     check_schedules(recipe, total_steps)
     teacher = check_teacher(recipe, built, source, task)
-    check_losses(recipe, built, total_steps)
-    check_adversaries(recipe, teacher, built["student"], source, task, total_steps)
+    taught_by = check_snapshots(recipe, teacher, built, source)
+    check_losses(recipe, built, taught_by, total_steps)
+    check_adversaries(recipe, taught_by, built["student"], source, task, total_steps)
     check_robustness(recipe, source, task)
-    check_curriculum(recipe, source, teacher)
+    check_curriculum(recipe, source, taught_by)
     _check_few_labels(recipe, source)
     steps_per_epoch = data.steps_per_epoch(source.train, recipe.student.batch_size)
     for name, model in built.items():
