@@ -21,7 +21,6 @@ LAYERS = {
     "untracked": 0,
     "hyperparameters": 1,
     "adversaries": 1,
-    "exit_curves": 1,
     "keras_private": 1,
     "litert": 1,
     "models": 1,

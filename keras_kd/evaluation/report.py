@@ -26,7 +26,7 @@ from keras_kd.evaluation.robustness import Robustness
 from keras_kd.evaluation.rows import ModelRow
 from keras_kd.evaluation.scale import Scale
 from keras_kd.evaluation.summary import summarize
-from keras_kd.exit_curves import ExitCurve, ExitPoint
+from keras_kd.features.exit_curve import ExitCurve, ExitPoint
 from keras_kd.teachers.calibration import ReliabilityBins
 
 SCHEMA_VERSION = 1

@@ -1,6 +1,6 @@
 """Ways to teach other than by one fixed teacher: a model by itself, and models by each other."""
 
-from keras_kd.exit_curves import ExitCurve, ExitPoint
+from keras_kd.features.exit_curve import ExitCurve, ExitPoint
 from keras_kd.regimes.data_free import DataFreeDistiller
 from keras_kd.regimes.early_exits import early_exits
 from keras_kd.regimes.exits import with_exits

@@ -10,8 +10,8 @@ import numpy as np
 
 from keras_kd.compression.structured.cut import operations
 from keras_kd.errors import ConfigurationError, check_number, explain
-from keras_kd.exit_curves import ExitCurve, ExitPoint
 from keras_kd.features import find_heads
+from keras_kd.features.exit_curve import ExitCurve, ExitPoint
 from keras_kd.features.outputs import symbolic_outputs
 from keras_kd.regimes.exits import MAIN
 

@@ -18,7 +18,7 @@ from keras_kd.compression import LayerCosts, SensitivityTable
 from keras_kd.errors import ConfigurationError
 from keras_kd.evaluation import plots
 from keras_kd.evaluation.comparison import ClassChange
-from keras_kd.exit_curves import ExitCurve, ExitPoint
+from keras_kd.features.exit_curve import ExitCurve, ExitPoint
 from keras_kd.tasks import get
 from keras_kd.teachers.calibration import ReliabilityBins
 

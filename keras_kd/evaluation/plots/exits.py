@@ -6,7 +6,7 @@ import itertools
 
 from keras_kd.evaluation.plots.drawing import as_svg, decorate, in_style, new_figure
 from keras_kd.evaluation.plots.labeling import label_points
-from keras_kd.exit_curves import ExitCurve
+from keras_kd.features.exit_curve import ExitCurve
 from keras_kd.svg import BLUE, MUTED
 
 
