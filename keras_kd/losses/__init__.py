@@ -10,6 +10,7 @@ from keras_kd.losses.congruence import CorrelationCongruence, correlation_congru
 from keras_kd.losses.contrastive import ContrastiveKD, contrastive_kd
 from keras_kd.losses.correlation import CorrelationKD, correlation_kd
 from keras_kd.losses.decoupled import DecoupledKD, decoupled_kd
+from keras_kd.losses.diverse_peers import DiversePeers, attended_logits
 from keras_kd.losses.example_weights import confidence_weights, correctness_weights, entropy_weights
 from keras_kd.losses.factor_transfer import FactorTransfer, Paraphraser, factor_transfer
 from keras_kd.losses.flow import FlowOfSolution, flow_matrix, flow_of_solution
@@ -47,6 +48,7 @@ __all__ = [
     "CorrelationKD",
     "DecoupledKD",
     "DistillationLoss",
+    "DiversePeers",
     "FactorTransfer",
     "FeatureOverhaul",
     "FlowOfSolution",
@@ -75,6 +77,7 @@ __all__ = [
     "activation_boundaries",
     "adaptation",
     "affinity_kd",
+    "attended_logits",
     "attention_map",
     "attention_scores",
     "attention_transfer",

@@ -7,11 +7,13 @@ from typing import Any
 
 import keras
 
+from keras_kd.distillers.defaults import DefaultTerms
 from keras_kd.errors import ConfigurationError, check_choice, explain
 from keras_kd.features import find_heads
 from keras_kd.features.outputs import symbolic_outputs
 from keras_kd.hyperparameters import DEFAULT_ALPHA
 from keras_kd.regimes.collaborative import CombinedLogits
+from keras_kd.regimes.diverse import DiverseTerms
 from keras_kd.regimes.grouped_optimizer import GroupedOptimizer
 from keras_kd.regimes.peers import ENSEMBLE, gated, joined, unique_names
 from keras_kd.regimes.same_labels import Pair, PairedTerms, SameLabels
@@ -19,7 +21,7 @@ from keras_kd.serialization import deserialize, register
 from keras_kd.teachers.own_outputs import OwnOutputs
 from keras_kd.untracked import Untracked
 
-TEMPERATURES = {"dml": 1.0, "kdcl": 2.0, "one": 3.0}
+TEMPERATURES = {"dml": 1.0, "kdcl": 2.0, "one": 3.0, "okddip": 3.0}
 
 
 @register
@@ -36,18 +38,22 @@ class MutualDistiller(SameLabels):
     | `"dml"` | the predictions of each other peer, one term each, with their mean | 1 |
     | `"kdcl"` | an ensemble of all peers, by `rule` | 2 |
     | `"one"` | the ensemble of branches that share a trunk, weighted by a trained gate | 3 |
+    | `"okddip"` | of the first, the leader: the mean of the others; of these: all of them, by its attention | 3 |
 
     `loss = (1 - alpha) * sum of the peers' supervised losses + alpha * sum of their terms + ...`. Targets have no
     gradient, so each peer has the gradient of its own loss; all peers are updated in the same step. The ensemble of
-    `"one"` has a supervised loss too, which trains its gate.
+    `"one"` has a supervised loss too, which trains its gate. The targets of `"okddip"` have a gradient, which trains
+    the attention, see `keras_kd.losses.DiversePeers`.
 
     Sources: Zhang, Xiang, Hospedales & Lu, "Deep Mutual Learning", 2018 (`"dml"`; its text updates the peers one after
     the other, here they take one step together); Guo et al., "Online Knowledge Distillation via Collaborative
-    Learning", 2020 (`"kdcl"`); Lan, Zhu & Gong, "Knowledge Distillation by On-the-Fly Native Ensemble", 2018 (`"one"`).
+    Learning", 2020 (`"kdcl"`); Lan, Zhu & Gong, "Knowledge Distillation by On-the-Fly Native Ensemble", 2018 (`"one"`);
+    Chen et al., "Online Knowledge Distillation with Diverse Peers", 2020 (`"okddip"`).
 
     Args:
         peers: at least two built models with the same inputs and output, or one model with an output for each peer; for
-            `"one"`, those of `keras_kd.regimes.branches`, with logits as outputs.
+            `"one"`, those of `keras_kd.regimes.branches`, with logits as outputs; for `"okddip"`, at least three that
+            are graphs of layers and end in a dense layer or 1x1 convolution on their features.
         method: one of the table.
         rule: of the ensemble of `"kdcl"`: `"min_logit"`, `"best"` (both read the labels) or `"mean"`.
         alpha: the weight of the peers as teachers, as for `Distiller`.
@@ -86,7 +92,7 @@ class MutualDistiller(SameLabels):
             student,
             alpha=alpha,
             temperature=TEMPERATURES[method] if temperature is None else temperature,
-            losses=PairedTerms(_pairs(names, method)) if losses is None else losses,
+            losses=_default_terms(student, names, method) if losses is None else losses,
             student_outputs=student_outputs,
             name=name,
         )
@@ -203,6 +209,10 @@ def _check_names(given: dict[str, Any], peers: dict[str, Any]) -> None:
                 expected=f"one for each of {', '.join(peers)}",
             )
         )
+
+
+def _default_terms(student: keras.Model, names: Sequence[str], method: str) -> DefaultTerms:
+    return DiverseTerms(student) if method == "okddip" else PairedTerms(_pairs(names, method))
 
 
 def _pairs(names: Sequence[str], method: str) -> list[Pair]:

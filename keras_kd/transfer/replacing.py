@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import warnings
 from typing import Any
 
@@ -11,29 +10,15 @@ import keras
 
 from keras_kd.errors import ConfigurationError, Notice, check_choice, check_integer, explain
 from keras_kd.features import find_heads
-from keras_kd.features.outputs import is_graph, symbolic_outputs
+from keras_kd.features.outputs import symbolic_outputs
 from keras_kd.features.paths import has_activation
-from keras_kd.keras_private import call_that_made
 from keras_kd.serialization import look_up
 from keras_kd.surgery import clone, copy_layer
 from keras_kd.surgery.graph import check_graph
 from keras_kd.surgery.wrappers import in_one_line
+from keras_kd.transfer.class_layer import WIDTHS, ClassLayer, find_class_layer, not_a_head, width_of
 
 ACTIVATIONS = ("linear", "softmax", "sigmoid")
-_WIDTHS = {"Dense": "units", "Conv1D": "filters", "Conv2D": "filters", "Conv3D": "filters"}
-
-
-@dataclasses.dataclass(frozen=True)
-class _Found:
-    """The end of a model, from the class layer to the output.
-
-    Attributes:
-        layer: has a unit or filter for each class.
-        after: the operations from there to the output, in order.
-    """
-
-    layer: keras.layers.Layer
-    after: tuple[Any, ...]
 
 
 def replace_head(
@@ -67,14 +52,14 @@ def replace_head(
     check_graph(model)
     outputs = symbolic_outputs(model)
     tensor = outputs[_one_of(outputs, output)]
-    found = _find(tensor)
+    found = find_class_layer(tensor)
     old = _activation_of(model, tensor, required=activation is None)
     _check_activation(found, activation or old, num_classes, chosen=activation is not None)
     replacements = _replacements(found, num_classes, activation if activation != old else None)
     try:
         replaced = clone(model, lambda layer: replacements.get(id(layer)), transfer=lambda layer, other: None)
     except ConfigurationError as error:
-        raise _not_a_head(found.layer, f"a model that no longer fits together: {in_one_line(error)}") from error
+        raise not_a_head(found.layer, f"a model that no longer fits together: {in_one_line(error)}") from error
     _check_width(replaced, output, num_classes, found)
     if activation is None:
         warnings.warn(
@@ -102,27 +87,6 @@ def _one_of(outputs: dict[str, Any], name: str | None) -> str:
     )
 
 
-def _find(tensor: Any) -> _Found:
-    """Follows an output back to the first layer with weights."""
-    after: list[Any] = []
-    scopes: list[dict[int, Any]] = []  # the tensors around each nested model that stand for its inputs
-    while True:
-        while scopes and id(tensor) in scopes[-1]:
-            tensor = scopes.pop()[id(tensor)]
-        call, index = call_that_made(tensor)
-        operation = call.operation
-        if is_graph(operation):
-            scopes.append(dict(zip(map(id, keras.tree.flatten(operation.inputs)), call.inputs, strict=True)))
-            tensor = operation.outputs[index]
-        elif getattr(operation, "weights", ()):
-            return _Found(operation, tuple(reversed(after)))
-        elif len(call.inputs) != 1:
-            raise _not_a_head(operation, f"an operation with {len(call.inputs)} inputs between classes and output")
-        else:
-            after.append(operation)
-            (tensor,) = call.inputs
-
-
 def _activation_of(model: keras.Model, tensor: Any, *, required: bool) -> str | None:
     """What a model's output is, as `find_heads` tells it; None if that is unknown and not required."""
     (name,) = (name for name, one in symbolic_outputs(model).items() if one is tensor)
@@ -141,34 +105,34 @@ def _activation_of(model: keras.Model, tensor: Any, *, required: bool) -> str | 
         ) from error
 
 
-def _check_activation(found: _Found, activation: str, num_classes: int, *, chosen: bool) -> None:
+def _check_activation(found: ClassLayer, activation: str, num_classes: int, *, chosen: bool) -> None:
     """Raises if an activation means nothing, or something else than before, for this number of classes."""
     problem = None
     if activation == "softmax" and num_classes == 1:
         problem, fix = "The softmax of a single unit is always 1.", "Pass activation='sigmoid', or num_classes=2."
-    elif not chosen and _width_of(found.layer) == 1 and num_classes > 1:
+    elif not chosen and width_of(found.layer) == 1 and num_classes > 1:
         problem = "The old head has a single unit: from it alone, exclusive classes cannot be told from labels."
         fix = "Pass activation='linear' (logits) or 'softmax' for exclusive classes, 'sigmoid' for independent labels."
     if problem is not None:
-        received = f"activation={activation!r}, num_classes={num_classes}, a head of {_width_of(found.layer)} units"
+        received = f"activation={activation!r}, num_classes={num_classes}, a head of {width_of(found.layer)} units"
         raise ConfigurationError(explain(problem, received=received, fix=fix))
 
 
-def _replacements(found: _Found, num_classes: int, activation: str | None) -> dict[int, keras.layers.Layer]:
+def _replacements(found: ClassLayer, num_classes: int, activation: str | None) -> dict[int, keras.layers.Layer]:
     """The new layers by the `id` of those they replace; `activation` None keeps the activations as they are."""
     changed = _with_width(_config(found.layer), num_classes, found.layer)
     made = {}
     for operation in found.after:
         if type(operation).__name__ == "Reshape":
-            made[id(operation)] = _reshaped(operation, _width_of(found.layer), num_classes)
+            made[id(operation)] = _reshaped(operation, width_of(found.layer), num_classes)
     if activation is not None:
         applying = [operation for operation in found.after if _is_activation(operation)]
         if len(applying) > 1 or (applying and _inner(changed).get("activation") != "linear"):
-            raise _not_a_head(found.layer, "several activations between classes and output")
+            raise not_a_head(found.layer, "several activations between classes and output")
         if applying:
             made[id(applying[0])] = keras.layers.Activation(activation, dtype=applying[0].dtype_policy)
         elif found.after and activation != "linear" and _inner(changed).get("activation") == "linear":
-            raise _not_a_head(found.layer, f"no activation, and {found.after[-1].name!r} between it and the output")
+            raise not_a_head(found.layer, f"no activation, and {found.after[-1].name!r} between it and the output")
         else:
             _inner(changed)["activation"] = activation
     return made | {id(found.layer): copy_layer(found.layer, changed)}
@@ -180,8 +144,8 @@ def _is_activation(operation: Any) -> bool:
 
 
 def _config(layer: keras.layers.Layer) -> dict[str, Any]:
-    if _width_of(layer) is None:
-        raise _not_a_head(layer, f"a {type(layer).__name__}")
+    if width_of(layer) is None:
+        raise not_a_head(layer, f"a {type(layer).__name__}")
     return copy.deepcopy(layer.get_config())
 
 
@@ -190,17 +154,11 @@ def _inner(config: dict[str, Any]) -> dict[str, Any]:
     return config["layer"]["config"] if "layer" in config else config
 
 
-def _width_of(layer: Any) -> int | None:
-    """The number of classes of a class layer; None for any other layer."""
-    layer = layer.layer if type(layer).__name__ == "TimeDistributed" else layer
-    return getattr(layer, _WIDTHS.get(type(layer).__name__, ""), None)
-
-
 def _with_width(config: dict[str, Any], num_classes: int, layer: Any) -> dict[str, Any]:
     inner = layer.layer if type(layer).__name__ == "TimeDistributed" else layer
-    _inner(config)[_WIDTHS[type(inner).__name__]] = num_classes
+    _inner(config)[WIDTHS[type(inner).__name__]] = num_classes
     if getattr(inner, "groups", 1) > 1:
-        raise _not_a_head(layer, f"a {type(inner).__name__} with {inner.groups} groups")
+        raise not_a_head(layer, f"a {type(inner).__name__} with {inner.groups} groups")
     config.pop("build_config", None)
     return config
 
@@ -211,24 +169,12 @@ def _reshaped(layer: keras.layers.Layer, old: int, num_classes: int) -> keras.la
     if shape.count(old) == 1:
         shape[shape.index(old)] = num_classes
     elif old in shape:
-        raise _not_a_head(layer, f"a Reshape to {tuple(shape)}, in which the classes cannot be told")
+        raise not_a_head(layer, f"a Reshape to {tuple(shape)}, in which the classes cannot be told")
     return copy_layer(layer, {**config, "target_shape": tuple(shape)})
 
 
-def _check_width(model: keras.Model, output: str | None, num_classes: int, found: _Found) -> None:
+def _check_width(model: keras.Model, output: str | None, num_classes: int, found: ClassLayer) -> None:
     outputs = symbolic_outputs(model)
     shape = tuple(outputs[_one_of(outputs, output)].shape)
     if shape[-1] != num_classes:
-        raise _not_a_head(found.layer, f"an output of shape {shape}")
-
-
-def _not_a_head(operation: Any, received: str) -> ConfigurationError:
-    return ConfigurationError(
-        explain(
-            f"The end of the model, at {operation.name!r}, is not a head that can be replaced.",
-            received=received,
-            expected="a Dense, 1x1 convolution or TimeDistributed layer with a unit for each class, then activations, "
-            "pooling and reshaping alone",
-            fix="Strip a compressed model first; build any other head with kd.surgery.clone(model, {path: layer}).",
-        )
-    )
+        raise not_a_head(found.layer, f"an output of shape {shape}")

@@ -17,6 +17,7 @@ from keras_kd.losses import (
     CorrelationCongruence,
     CorrelationKD,
     DecoupledKD,
+    DiversePeers,
     FactorTransfer,
     FeatureOverhaul,
     FlowOfSolution,
@@ -95,6 +96,7 @@ TOKENS, SMALL_TOKENS = (4, 6), (4, 3)
 DEAD = ("a dead channel",)  # the direction of a zero vector
 ALL_OFF = ("zeros",)  # all inputs of a ReLU are off
 NO_DIRECTION = ("zeros",)  # some of the vectors are zeros
+PEERS = [*[(10,)] * 3, (16,), (8,)]  # logits of a leader and two peers, features of these
 LOGITS = {"teacher": (4, 10), "student": (4, 10), "positions": True}
 SAME = {"teacher": TOKENS, "student": TOKENS, "positions": True}
 OTHER = {"teacher": TOKENS, "student": SMALL_TOKENS, "positions": True, "is_zero": False}
@@ -120,6 +122,7 @@ ROWS = {
     "logit_standardization": Row(lambda: LogitStandardization(SoftTargets(temperature=2.0))),
     "decoupled_kd": Row(DecoupledKD, labels=True),
     "correlation_kd": Row(lambda: CorrelationKD(temperature=2.0)),
+    "diverse_peers": Row(DiversePeers, PEERS, PEERS, is_zero=False),
     "token_level": Row(TokenLevel, (4, 7), (4, 7), is_zero=False),
     "sequence_level": Row(SequenceLevel, (4, 7), (4, 7), is_zero=False),
     "attention_transfer": Row(AttentionTransfer, MAP, MAP),

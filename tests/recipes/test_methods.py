@@ -210,7 +210,14 @@ def test_a_given_teacher_is_measured_and_does_not_teach(start_recipe, tmp_path, 
 
 
 @pytest.mark.parametrize(
-    "settings", ["mode: dml, peers: 2", "mode: kdcl, rule: mean", "mode: one, at: hidden", "peers: ['{0}']"]
+    "settings",
+    [
+        "mode: dml, peers: 2",
+        "mode: kdcl, rule: mean",
+        "mode: one, at: hidden",
+        "mode: okddip, peers: 2",
+        "peers: ['{0}']",
+    ],
 )
 def test_the_best_peer_is_the_student(settings, start_recipe, tmp_path, eager):
     other = "example_models:named_teacher"

@@ -6,6 +6,7 @@ import pytest
 
 import keras_kd as kd
 from keras_kd.errors import ConfigurationError, TeacherError
+from keras_kd.losses import DiversePeers
 from keras_kd.regimes import GroupedOptimizer, MutualDistiller, SelfDistiller, branches, with_exits
 
 L = keras.layers
@@ -25,6 +26,12 @@ def network(width=8, *, name="net", seed=0, activation=None):
     x = L.Dense(width, use_bias=False, name="second")(x)  # Adam would amplify the rounding of a zero gradient
     x = L.ReLU(name="second_relu")(L.BatchNormalization(name="norm")(x))
     return keras.Model(inputs, L.Dense(NUM_CLASSES, activation, name="head")(x), name=name)
+
+
+def from_sum(name):
+    """Ends in a layer with weights that is no class layer."""
+    inputs = keras.Input((6,))
+    return keras.Model(inputs, L.BatchNormalization()(L.Dense(NUM_CLASSES)(inputs)), name=name)
 
 
 def from_logits(**settings):
@@ -408,13 +415,88 @@ def test_one_shares_the_trunk_and_gates_the_branches(data):
     assert best in peers and best.predict(x, verbose=0).shape == (48, NUM_CLASSES)
 
 
-@pytest.mark.parametrize("method", ["dml", "kdcl", "one"])
+def numpy_diverse(z, features, query, key, temperature=3.0):
+    """The term of the published code of "Online Knowledge Distillation with Diverse Peers"."""
+    leader, *peers = (z[name].astype("float64") for name in z)
+    energy = [[((f @ query) * (g @ key)).sum(-1) for g in features] for f in features]
+    total = kl(np.mean(peers, axis=0), leader, temperature)
+    for row, own in zip(energy, peers, strict=True):
+        weights = np.exp(row - np.max(row, axis=0))
+        weights /= weights.sum(0)
+        total += kl(sum(w[:, None] * other for w, other in zip(weights, peers, strict=True)), own, temperature)
+    return total
+
+
+def diverse(**settings):
+    peers = [network(4, name="leader", seed=1), network(16, name="one", seed=2), network(16, name="two", seed=3)]
+    return compiled(MutualDistiller(peers, method="okddip", alpha=0.5, **settings))
+
+
+def features_of(peers, x):
+    made = [keras.Model(peer.input, peer.get_layer("head").input)(x, training=True) for peer in peers]
+    return [np.asarray(keras.ops.convert_to_numpy(values), "float64") for values in made]
+
+
+def test_diverse_peers_are_those_of_the_published_code(data):
+    """The loss, and the gradient, which also passes through the targets, by differences of the float64 version."""
+    x, y = data
+    distiller = diverse()
+    (term,) = distiller.terms
+    z, features = outputs_of(distiller.student, x), features_of(list(distiller.peers.values())[1:], x)
+    kernels = {layer.name: layer.kernel for layer in term._projections[16]}
+    query, key = (np.asarray(keras.ops.convert_to_numpy(kernel), "float64") for kernel in kernels.values())
+    assert list(kernels) == ["query_16", "key_16"] and query.shape == (16, 2)
+    heads = {name: peer.get_layer("head") for name, peer in distiller.peers.items()}
+    before = {name: np.array(head.bias) for name, head in heads.items()}
+
+    logs = distiller.fit(x, y, batch_size=48, epochs=1, verbose=0).history
+    assert logs["distillation_loss"][0] == pytest.approx(numpy_diverse(z, features, query, key), rel=1e-4)
+    assert logs["student_loss"][0] == pytest.approx(sum(cross_entropy(own, y) for own in z.values()), rel=1e-4)
+
+    def slope(function, size=1e-5):
+        return (function(size) - function(-size)) / (2 * size)
+
+    for row, column in [(0, 0), (7, 1), (15, 0)]:
+        unit = np.zeros_like(query)
+        unit[row, column] = 1.0
+        for moved, (name, old) in zip(((1, 0), (0, 1)), zip(kernels, (query, key), strict=True), strict=True):
+            expected = slope(
+                lambda h, m=moved, u=unit: numpy_diverse(z, features, query + m[0] * h * u, key + m[1] * h * u)
+            )
+            step = float(kernels[name][row, column]) - old[row, column]
+            assert step == pytest.approx(-0.1 * 0.5 * expected, rel=1e-2, abs=1e-7), name
+            assert abs(expected) > 1e-6
+    for name in z:
+
+        def total(h, name=name):
+            moved = z | {name: z[name] + h * np.eye(NUM_CLASSES)[0]}
+            return 0.5 * cross_entropy(moved[name], y) + 0.5 * numpy_diverse(moved, features, query, key)
+
+        step = float(heads[name].bias[0]) - before[name][0]
+        assert step == pytest.approx(-0.1 * slope(total), rel=1e-3, abs=1e-7), name
+
+
+def test_attention_of_peers_with_features_of_several_sizes(data):
+    x, y = data
+    peers = [network(width, name=name, seed=width) for width, name in ((4, "leader"), (16, "one"), (8, "two"))]
+    distiller = compiled(MutualDistiller(peers, method="okddip"))
+    assert np.isfinite(distiller.fit(x, y, batch_size=16, epochs=1, verbose=0).history["loss"]).all()
+    assert {size: layers[0].units for size, layers in distiller.terms[0]._projections.items()} == {8: 1, 16: 1}
+    assert distiller.best(x, y, measure="loss") in peers
+
+
+@pytest.mark.parametrize("method", ["dml", "kdcl", "one", "okddip"])
 def test_a_saved_mutual_distiller_continues(data, tmp_path, method):
     x, y = data
 
     def make():
-        peers = branches(network(), at="first", num_branches=2) if method == "one" else [network(4), network(8, seed=2)]
-        own = None if method == "one" else [keras.optimizers.SGD(0.1, momentum=0.9), keras.optimizers.Adam(0.01)]
+        peers = [network(4), network(8, seed=2), *([network(16, seed=3)] if method == "okddip" else [])]
+        peers = branches(network(), at="first", num_branches=2) if method == "one" else peers
+        own = (
+            None
+            if method in ("one", "okddip")
+            else [keras.optimizers.SGD(0.1, momentum=0.9), keras.optimizers.Adam(0.01)]
+        )
         return compiled(MutualDistiller(peers, method=method), own)
 
     keras.utils.set_random_seed(5)
@@ -453,6 +535,14 @@ def test_a_regression_has_terms_of_its_own(data):
         (lambda: MutualDistiller([network(), network()], method="mutual"), "method"),
         (lambda: MutualDistiller([network(), network()], method="kdcl", rule="max"), "rule"),
         (lambda: MutualDistiller([network(), network()], method="one"), "share"),
+        (lambda: MutualDistiller([network(), network()], method="okddip"), "at least three peers"),
+        (
+            lambda: MutualDistiller([from_sum("a"), from_sum("b"), from_sum("c")], method="okddip"),
+            "'b' cannot be found",
+        ),
+        (lambda: diverse().compile("sgd", loss="mse"), "exclusive classes"),
+        (lambda: DiversePeers(student=["a", "b"])([[1.0]], [[[1.0]], [[1.0]]]), "at least two peers"),
+        (lambda: DiversePeers(factor=0), "factor"),
         (lambda: compiled(MutualDistiller([network(), network()]), ["sgd"]), "1 optimizers"),
         (lambda: compiled(MutualDistiller([network(), network()]), {"a": "sgd"}), "net_1"),
         (lambda: GroupedOptimizer([keras.optimizers.SGD()] * 2), "own"),

@@ -91,13 +91,14 @@ class Mutual(Method):
 
     Attributes:
         mode: the `method` of `MutualDistiller`.
-        peers: beside the student: how many with its architecture and other initial weights, or a list of models.
+        peers: beside the student, which is the leader of `okddip`: how many with its architecture and other initial
+            weights, or a list of models.
         at: the last layer that the peers share, for `one`.
         rule: how `kdcl` combines the logits; None is its default.
     """
 
     method: Literal["mutual"]
-    mode: Literal["dml", "kdcl", "one"] = "dml"
+    mode: Literal["dml", "kdcl", "one", "okddip"] = "dml"
     peers: Annotated[int | tuple[ModelName, ...], list_as_tuple] = 1
     at: str | None = None
     rule: Literal["min_logit", "best", "mean"] | None = None
