@@ -26,6 +26,7 @@ from keras_kd.evaluation.robustness import Robustness
 from keras_kd.evaluation.rows import ModelRow
 from keras_kd.evaluation.scale import Scale
 from keras_kd.evaluation.summary import summarize
+from keras_kd.features.exit_curve import ExitCurve, ExitPoint
 from keras_kd.teachers.calibration import ReliabilityBins
 
 SCHEMA_VERSION = 1
@@ -56,6 +57,8 @@ class Report:
         disagreements: the test images on which a file and the teacher disagree; None if they are not images.
         robustness: the accuracies on adversarial examples of the test split, by row id.
         synthesized: images that the student learned from instead of data; None if it learned from data.
+        exits: the student with its early exits on the test examples, over the thresholds of the confidence; None if it
+            has kept none.
         settings: the recipe.
         environment: versions, machine, date.
 
@@ -81,6 +84,7 @@ class Report:
     disagreements: Disagreements | None = None
     robustness: dict[str, Robustness] = field(default_factory=dict)
     synthesized: SynthesizedImages | None = None
+    exits: ExitCurve | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
 
@@ -177,6 +181,8 @@ def typed(content: Mapping[str, Any]) -> dict[str, Any]:
     if made := content.get("synthesized"):
         images = [SynthesizedImage(**image) for image in made["images"]]
         typed["synthesized"] = SynthesizedImages(**made | {"images": images})
+    if curve := content.get("exits"):
+        typed["exits"] = ExitCurve(tuple(ExitPoint(**point) for point in curve["points"]))
     bins = content.get("reliability") or {}
     typed["reliability"] = {id: ReliabilityBins(**{k: tuple(v) for k, v in one.items()}) for id, one in bins.items()}
     return typed

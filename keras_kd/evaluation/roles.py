@@ -9,6 +9,7 @@ class Role(StrEnum):
     """The purpose of an artifact in a run; comparisons, headlines and exports depend on it, never on a title."""
 
     TEACHER = "teacher"
+    SNAPSHOTS = "snapshots"  # the teacher at several times of its training
     ASSISTANT = "assistant"
     SCRATCH = "scratch"  # a student trained without a teacher
     DISTILLED = "distilled"  # a student trained with one
@@ -16,6 +17,8 @@ class Role(StrEnum):
     EXPORTED = "exported"  # a file made from one of these
     REFERENCE = "reference"  # the teacher's file, measured for its size and latency
     CACHE = "cache"
+    EXITS = "exits"  # a student with its early exits
+    EXITS_FILE = "exits_file"  # a file made from it
     GENERATOR = "generator"  # a student with the generator that made its images
     SYNTHESIZED = "synthesized"  # images made without data
     DIAGNOSIS = "diagnosis"

@@ -51,7 +51,7 @@ def ends(model: keras.Model, source: DataSource, value_range: tuple[float, float
     """
     return {
         "inputs": _input(source, value_range) if len(model.inputs) == 1 else {},
-        "outputs": _output(model, source) if len(model.outputs) == 1 else {},
+        "outputs": output_info(model, source) if len(model.outputs) == 1 else {},
     }
 
 
@@ -85,7 +85,8 @@ def _input(source: DataSource, value_range: tuple[float, float]) -> InputInfo:
     )
 
 
-def _output(model: keras.Model, source: DataSource) -> OutputInfo:
+def output_info(model: keras.Model, source: DataSource) -> OutputInfo:
+    """The labels of each output of a model, and whether they have logits or probabilities."""
     return OutputInfo(_scores(model) if isinstance(source.task, Classification) else "", source.class_names)
 
 

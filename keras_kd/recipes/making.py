@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,15 @@ from keras_kd.errors import ConfigurationError, explain
 from keras_kd.losses.multi_teacher import soft_targets_per_teacher
 from keras_kd.recipes.models import build, is_file
 from keras_kd.recipes.reading.schema import Distillation, Recipe, Training
-from keras_kd.teachers import Ensemble, FrozenTeacher, Teacher, from_path
+from keras_kd.teachers import Ensemble, FrozenTeacher, Route, Teacher, from_path
 
 
-def make_optimizer(settings: Training, total_steps: int) -> keras.optimizers.Optimizer:
-    """The optimizer of a training of `total_steps` steps."""
+def make_optimizer(settings: Training, total_steps: int, cycles: int = 1) -> keras.optimizers.Optimizer:
+    """The optimizer of a training of `total_steps` steps, in which the learning rate decays `cycles` times."""
     rate: Any = settings.learning_rate
-    if settings.learning_rate_decay == "cosine":
+    if settings.learning_rate_decay == "cosine" and cycles > 1:
+        rate = schedules.LearningRate(schedules.CosineRestarts(rate, 0.0, steps=total_steps // cycles))
+    elif settings.learning_rate_decay == "cosine":
         rate = keras.optimizers.schedules.CosineDecay(rate, total_steps)
     config: dict[str, Any] = {"learning_rate": rate}
     if settings.weight_decay is not None:
@@ -133,6 +135,30 @@ def teacher_of(recipe: Recipe, model: keras.Model | Path | None, source: data.Da
         )
     if not settings.ensemble_with:
         return teacher
-    weights = list(settings.weights) if isinstance(settings.weights, tuple) else settings.weights
     others = [open_teacher(name, recipe, source) for name in settings.ensemble_with]
-    return Ensemble([teacher, *others], weights=weights, combine=settings.combine)
+    return _ensemble([teacher, *others], recipe, source)
+
+
+def teacher_of_snapshots(recipe: Recipe, snapshots: Sequence[keras.Model | Path], source: data.DataSource) -> Teacher:
+    """The teacher that the student learns from, from the snapshots of the recipe's teacher, the first one first."""
+    settings = recipe.teacher.snapshots
+    if settings.use == "ensemble":
+        members = [FrozenTeacher(one, dtype=recipe.teacher.dtype) for one in snapshots]
+        return _ensemble(members, recipe, source)
+    return Route(snapshots, every_epochs=recipe.student.epochs // settings.number)
+
+
+def _ensemble(members: list[Teacher], recipe: Recipe, source: data.DataSource) -> Ensemble:
+    """The members together, by what their outputs are: exclusive classes, independent labels or numbers."""
+    settings, task = recipe.teacher, source.task
+    if task.activations == ("linear",) and settings.combine != "logits":
+        raise ConfigurationError(
+            explain(
+                "The outputs of this task are not probabilities.",
+                received=f"the task {task.name!r}, and combine: {settings.combine}",
+                expected="teacher.combine: logits, which averages outputs",
+            )
+        )
+    weights = list(settings.weights) if isinstance(settings.weights, tuple) else settings.weights
+    activation = "softmax" if task.has_classes else "sigmoid"
+    return Ensemble(members, weights=weights, combine=settings.combine, activation=activation)

@@ -18,11 +18,13 @@ from keras_kd.chain.progress import RunProgress
 from keras_kd.diagnosis import Diagnosis
 from keras_kd.errors import RecipeError, explain
 from keras_kd.evaluation.report import Report
+from keras_kd.evaluation.roles import Role
 from keras_kd.recipes.checks.recipe import check_recipe
 from keras_kd.recipes.engine import loop, stamps
 from keras_kd.recipes.engine.context import Context
 from keras_kd.recipes.engine.folder import RunFolder
 from keras_kd.recipes.engine.plan import Plan, plan
+from keras_kd.recipes.engine.stage import Stage
 from keras_kd.recipes.reading.schema import Recipe
 from keras_kd.recipes.stages.diagnosis import diagnose_teacher as diagnosed
 from keras_kd.recipes.stages.teacher import ExternalTeacher, FoundTeacher
@@ -82,8 +84,9 @@ def build_cache(
     is_shared = num_shards > 1 and _teacher_is_ready(planned)
     with _working(planned, console, overwrite=overwrite, shared=is_shared) as context:
         context = dataclasses.replace(context, shard=shard, num_shards=num_shards)
-        loop.run(planned.stages, context, only=[planned["teacher"], planned["cache_teacher"]])
-        return context.file("cache_teacher").parent
+        cache = planned.of(Role.CACHE)[0]  # of the teacher, or of its snapshots
+        loop.run(planned.stages, context, only=_with_inputs(planned["teacher"], cache))
+        return context.file(cache.id).parent
 
 
 def diagnose_teacher(recipe: Recipe, console: Any = None, *, overwrite: bool = False) -> Diagnosis:
@@ -108,10 +111,15 @@ def diagnose_teacher(recipe: Recipe, console: Any = None, *, overwrite: bool = F
             )
         )
     with _working(planned, console, overwrite=overwrite) as context:
-        loop.run(planned.stages, context, only=[planned["teacher"], planned["diagnosis"]])
+        loop.run(planned.stages, context, only=_with_inputs(planned["diagnosis"]))
         found = diagnosed(context.teacher, context.checked)
         files.write(context.folder.path / "teacher_reliability.svg", evaluation.reliability(found))
     return found
+
+
+def _with_inputs(*stages: Stage) -> list[Stage]:
+    """Some stages, and all that they read."""
+    return [*stages, *(known for stage in stages for known in _with_inputs(*stage.inputs))]
 
 
 def _planned(recipe: Recipe) -> Plan:
@@ -136,5 +144,12 @@ def _working(planned: Plan, console: Any, *, overwrite: bool, shared: bool = Fal
 def _teacher_is_ready(planned: Plan) -> bool:
     """Whether the teacher is finished, so that only the cache is written."""
     teacher = planned["teacher"]
-    is_elsewhere = isinstance(teacher, (ExternalTeacher, FoundTeacher))
-    return is_elsewhere or stamps.finished(planned.folder, teacher, {}) is not None
+    if isinstance(teacher, (ExternalTeacher, FoundTeacher)):
+        return True
+    read = {}
+    for stage in (*teacher.inputs, teacher):
+        artifact = stamps.finished(planned.folder, stage, {known.id: read[known.id] for known in stage.inputs})
+        if artifact is None:
+            return False
+        read[stage.id] = artifact.digest
+    return True

@@ -1,7 +1,8 @@
 """Ways to teach other than by one fixed teacher: a model by itself, and models by each other."""
 
+from keras_kd.features.exit_curve import ExitCurve, ExitPoint
 from keras_kd.regimes.data_free import DataFreeDistiller
-from keras_kd.regimes.early_exits import ExitCurve, ExitPoint, early_exits
+from keras_kd.regimes.early_exits import early_exits
 from keras_kd.regimes.exits import with_exits
 from keras_kd.regimes.grouped_optimizer import GroupedOptimizer
 from keras_kd.regimes.mutual import MutualDistiller

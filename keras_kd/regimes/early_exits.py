@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,51 +11,11 @@ import numpy as np
 from keras_kd.compression.structured.cut import operations
 from keras_kd.errors import ConfigurationError, check_number, explain
 from keras_kd.features import find_heads
+from keras_kd.features.exit_curve import ExitCurve, ExitPoint
 from keras_kd.features.outputs import symbolic_outputs
 from keras_kd.regimes.exits import MAIN
-from keras_kd.tables import format_table
 
 THRESHOLDS = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999, 1.0)
-
-
-@dataclasses.dataclass(frozen=True)
-class ExitPoint:
-    """A threshold of the confidence, and what it brings.
-
-    Attributes:
-        threshold: an example leaves at the first exit whose largest probability is at least this; at 1, none leaves
-            early.
-        accuracy: over all examples, 0 to 1.
-        operations: the mean multiply-adds of an example, as a fraction of those of the model without exits. Exits that
-            an example passes without leaving count too, so this can be above 1.
-        leaving: the fraction of the examples that leave at each output, by name, in order; they add up to 1.
-    """
-
-    threshold: float
-    accuracy: float
-    operations: float
-    leaving: dict[str, float]
-
-
-@dataclasses.dataclass(frozen=True)
-class ExitCurve:
-    """Accuracy against operations over the thresholds; prints as a table."""
-
-    points: tuple[ExitPoint, ...]
-
-    def __str__(self) -> str:
-        names = list(self.points[0].leaving)
-        header = ("threshold", "accuracy", "operations", *(f"at {name}" for name in names))
-        rows = [
-            (
-                f"{point.threshold:g}",
-                f"{100 * point.accuracy:.2f}%",
-                f"{point.operations:.3f}",
-                *(f"{100 * point.leaving[name]:.1f}%" for name in names),
-            )
-            for point in self.points
-        ]
-        return format_table([header, *rows], right=header)
 
 
 def early_exits(
@@ -71,7 +30,7 @@ def early_exits(
     Args:
         model: of `SelfDistiller(...).strip(exits=True)`: outputs `"exit_1"`, `"exit_2"` and so on, and `"output"`.
         x: inputs, as for `predict`.
-        y: class numbers, `[n]`.
+        y: class numbers, `[n]`; examples with the label -1 are left out.
         thresholds: of the confidence, 0 to 1.
         batch_size: for the predictions.
 
@@ -87,6 +46,9 @@ def early_exits(
     if len(y) != probabilities.shape[1]:
         problem = "Each example needs a label."
         raise ConfigurationError(explain(problem, received=f"{probabilities.shape[1]} examples, {len(y)} labels"))
+    if not (y >= 0).any():
+        raise ConfigurationError(explain("No example has a label.", received=f"{len(y)} labels of -1"))
+    probabilities, y = probabilities[:, y >= 0], y[y >= 0]
     is_right = probabilities.argmax(-1) == y
     confidence = probabilities.max(-1)
     costs = _costs(model, names)

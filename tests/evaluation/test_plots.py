@@ -18,6 +18,7 @@ from keras_kd.compression import LayerCosts, SensitivityTable
 from keras_kd.errors import ConfigurationError
 from keras_kd.evaluation import plots
 from keras_kd.evaluation.comparison import ClassChange
+from keras_kd.features.exit_curve import ExitCurve, ExitPoint
 from keras_kd.tasks import get
 from keras_kd.teachers.calibration import ReliabilityBins
 
@@ -42,6 +43,17 @@ BINS = {
     "teacher": ReliabilityBins((0.2, None, 0.9), (0.5, None, 1.0), (1, 0, 3)),
     "int8 & <co>": ReliabilityBins((0.25, 0.5, None), (0.0, 0.25, None), (2, 8, 0)),
 }
+EXITS = ExitCurve(
+    tuple(
+        ExitPoint(threshold, accuracy, cost, {"exit_1": early, "output": 1 - early})
+        for threshold, accuracy, cost, early in [
+            (0.0, 0.75, 0.25, 1.0),
+            (0.5, 0.75, 0.25, 1.0),
+            (0.9, 0.875, 0.5, 0.75),
+            (1.0, 0.9375, 1.125, 0.0),
+        ]
+    )
+)
 IMAGES = [np.arange(64.0).reshape(8, 8).tolist(), np.zeros((8, 8, 1))]
 SENSITIVITY = SensitivityTable(
     "accuracy",
@@ -63,6 +75,7 @@ PICTURES = {
     "latency_accuracy": lambda: plots.latency_accuracy(TIMES, intervals={"s": (0.94, 0.98)}),
     "class_changes": lambda: plots.class_changes(CHANGES, NAMES, file="int8 <file>", student="student"),
     "reliability_curves": lambda: plots.reliability_curves(BINS),
+    "exit_curve": lambda: plots.exit_curve(EXITS),
 }
 
 
@@ -354,3 +367,14 @@ def test_the_map_shows_each_drop_and_shades_by_its_root():
     expected = [math.sqrt(max(drop, 0) / 64) for row in SENSITIVITY.drops for drop in row]
     assert shades == pytest.approx(expected, abs=1e-5)
     assert "Drop of accuracy in points by layer and setting, from 0.92." in text
+
+
+def test_the_dots_of_the_exits_are_the_points_of_the_curve():
+    """Equal ones are one dot, which is named by the first and the last of their thresholds."""
+    svg = plots.exit_curve(EXITS)
+    x, y = np.unique(_dots(svg), axis=0).T
+    assert np.diff(x) / np.diff(x).sum() == pytest.approx(np.array([0.25, 0.625]) / 0.875, abs=1e-4)
+    assert np.diff(y) / np.diff(y).sum() == pytest.approx(np.array([0.125, 0.0625]) / 0.1875, abs=1e-4)
+    assert y[0] > y[-1]  # up is better
+    assert {"0 to 0.5", "0.9", "1"} <= set(_texts(svg))
+    assert "threshold 0.9: 0.500, 87.5%" in svg

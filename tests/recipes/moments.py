@@ -101,14 +101,14 @@ def before_the_report(patch, stage, end):
 
 def _when_training(patch, stage, arm):
     """Calls `arm` when the training of this stage begins."""
-    train = training.Training.run
+    train = training.Training.train
 
     def watched(self, context):
         if self.id == stage:
             arm()
         return train(self, context)
 
-    patch.setattr(training.Training, "run", watched)
+    patch.setattr(training.Training, "train", watched)
 
 
 def _before_moving(patch, name, act):

@@ -232,6 +232,17 @@ def test_an_ensemble_sees_the_teacher_s_side(start_recipe, tmp_path, turned, bat
 
 
 @pytest.mark.usefixtures("eager")
+@pytest.mark.parametrize("use", ["ensemble", "route"])
+def test_snapshots_see_the_teacher_s_side(use, start_recipe, tmp_path, large, batches):
+    snapshots = ("teacher.epochs=2", f"teacher.snapshots={{number: 2, use: {use}}}")
+    made = start_recipe(tmp_path / "run", large, *SHORT, *snapshots).run(Role.SNAPSHOTS, *TAUGHT)
+    files = sorted((tmp_path / "run" / ".state").glob("snapshots-*/*.keras"))
+    assert [keras.models.load_model(file).input_shape for file in files] == [(None, 16, 16, 1)] * 2
+    assert "pairs" in batches and np.isfinite(made["distilled"].record["history"]["loss"]).all()
+    assert keras.models.load_model(tmp_path / "run" / "student.keras").input_shape == (None, 8, 8, 1)
+
+
+@pytest.mark.usefixtures("eager")
 def test_a_function_sees_the_teacher_s_side(start_recipe, tmp_path, large, batches):
     started = start_recipe(tmp_path / "run", large, *SHORT, "teacher={model: 'example_models:sixteen_pixels'}")
     started.run(*TAUGHT)

@@ -152,6 +152,11 @@ def test_early_exits_trade_accuracy_for_operations(data):
         assert point.operations == pytest.approx(np.mean([costs[i] for i in at]) / whole)
         assert list(point.leaving.values()) == pytest.approx([at.count(i) / 48 for i in range(3)])
     assert "at exit_2" in str(curve) and 0 < curve.points[1].leaving["exit_1"] < 1
+    labeled = np.arange(48) % 3 > 0
+    few = kd.regimes.early_exits(student, x, np.where(labeled, y, -1), thresholds=[0.3])
+    assert few == kd.regimes.early_exits(student, x[labeled], y[labeled], thresholds=[0.3])
+    with pytest.raises(ConfigurationError, match="No example has a label"):
+        kd.regimes.early_exits(student, x, np.full(48, -1))
     with pytest.raises(ConfigurationError, match="no exits"):
         kd.regimes.early_exits(network(), x, y)
     with pytest.raises(ConfigurationError, match="47 labels"):

@@ -50,6 +50,7 @@ def render_html(report: Report, *, graphs: Mapping[str, str] | None = None) -> s
         disagreements=sections.disagreements(report),
         robustness=sections.robustness(report),
         synthesized=sections.synthesized(report),
+        exits=sections.exits(report),
         graphs=graphs or {},
         details={"Settings": _flat(report.settings), "Environment": _flat(report.environment)},
     )

@@ -85,6 +85,8 @@ def _classes(report: Report) -> dict[str, Callable[[], str]]:
     if report.reliability:
         titled = {title_of(report.rows, id): bins for id, bins in report.reliability.items()}
         draws["reliability"] = partial(plots.reliability_curves, titled)
+    if report.exits is not None:
+        draws["exits"] = partial(plots.exit_curve, report.exits)
     return draws
 
 

@@ -52,6 +52,15 @@ class SynthesizedSection(NamedTuple):
     examples: list[dict[str, Any]]
 
 
+class ExitSection(NamedTuple):
+    """The early exits: sentences, the titles of the columns, and the cells of each line."""
+
+    lead: str
+    columns: list[str]
+    lines: list[list[str]]
+    notes: list[str]
+
+
 def fronts(report: Report) -> dict[str, str]:
     """The members of the Pareto front of each picture, as a sentence."""
     scale = report.scale
@@ -151,6 +160,32 @@ def synthesized(report: Report) -> SynthesizedSection | None:
     return SynthesizedSection(
         lead, [f"Black is {low:g} and white is {high:g} in the numbers that the models read."], captions
     )
+
+
+def exits(report: Report) -> ExitSection | None:
+    """The accuracy and the operations of early exits by threshold; None if the student has kept none."""
+    curve = report.exits
+    if curve is None:
+        return None
+    lead = (
+        "The distilled student with its exits: an example leaves at the first exit whose largest probability reaches "
+        "the threshold, and needs none of the layers behind it. At a threshold of 1, none leaves early."
+    )
+    lines = [
+        [
+            f"{point.threshold:g}",
+            percent(point.accuracy, report.test_size),
+            f"{point.operations:.3f}",
+            *(f"{100 * share:.1f}" for share in point.leaving.values()),
+        ]
+        for point in curve.points
+    ]
+    notes = [
+        "Operations are the mean multiply-adds of an example as a fraction of those of the student without exits; "
+        "exits that an example passes count too.",
+        f"Choose the threshold on validation {report.unit}: the best one of this table is only the best for these.",
+    ]
+    return ExitSection(lead, [f"Leaving at {name.replace('_', ' ')}" for name in curve.outputs], lines, notes)
 
 
 def _class_line(change: ClassChange, name: str) -> tuple[str, list[tuple[str, str]]]:

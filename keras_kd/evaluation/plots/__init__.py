@@ -3,6 +3,7 @@
 from keras_kd.evaluation.plots.calibration import MAX_CURVES, reliability, reliability_curves
 from keras_kd.evaluation.plots.classes import MAX_CLASSES, class_changes
 from keras_kd.evaluation.plots.confusion import check_confusion, confusion_matrix
+from keras_kd.evaluation.plots.exits import exit_curve
 from keras_kd.evaluation.plots.pixels import as_png, is_image, shown_range, to_pixels
 from keras_kd.evaluation.plots.sensitivity import sensitivity_map
 from keras_kd.evaluation.plots.softening import MAX_BARS, MAX_EXAMPLES, soft_targets, softened
@@ -20,6 +21,7 @@ __all__ = [
     "class_changes",
     "confusion_matrix",
     "drawable",
+    "exit_curve",
     "front",
     "is_image",
     "latency_accuracy",

@@ -55,6 +55,9 @@ def check_method(recipe: Recipe, models: dict[str, TrainedModel], source: data.D
         RecipeError: the method does not fit the models or the data.
     """
     settings = recipe.distillation
+    if getattr(settings, "keep_exits", False):
+        with checking("distillation.keep_exits"):
+            _check_confidence(source, task)
     with checking("distillation"), warnings.catch_warnings():
         warnings.simplefilter("ignore", Notice)  # shown when the training starts
         if isinstance(settings, SelfTaught):
@@ -64,6 +67,17 @@ def check_method(recipe: Recipe, models: dict[str, TrainedModel], source: data.D
             _check_mutual(recipe, models, source, task)
         elif isinstance(settings, DataFree):
             _check_data_free(recipe, models, source, task)
+
+
+def _check_confidence(source: data.DataSource, task: RecipeTask) -> None:
+    if not task.is_classification or source.num_classes < 2 or not (source.test.labels() >= 0).any():
+        raise ConfigurationError(
+            explain(
+                "An example leaves early by the probability of its class.",
+                received=f"the task {task.kind.name!r} with {source.num_classes} output(s)",
+                expected="a classification with labeled test examples, or keep_exits: false",
+            )
+        )
 
 
 def _check_mutual(recipe: Recipe, models: dict[str, TrainedModel], source: data.DataSource, task: RecipeTask) -> None:

@@ -22,7 +22,7 @@ from keras_kd.recipes.checks.models import check_apart, check_builds, check_mode
 from keras_kd.recipes.checks.robust import check_adversaries, check_robustness
 from keras_kd.recipes.checks.settings import check_schedules, check_settings, trained_models
 from keras_kd.recipes.checks.sides import check_takes_inputs, open_sides
-from keras_kd.recipes.checks.teachers import check_losses, check_teacher
+from keras_kd.recipes.checks.teachers import check_losses, check_snapshots, check_teacher
 from keras_kd.recipes.compressing import make_transform
 from keras_kd.recipes.models import build, identity, is_file
 from keras_kd.recipes.reading.schema import Recipe, Training
@@ -52,10 +52,11 @@ def check_recipe(recipe: Recipe) -> CheckedRecipe:
     check_schedules(recipe, total_steps)
     teacher = check_teacher(recipe, built, sides, task)
     check_takes_inputs(teacher, sides)
-    check_losses(recipe, built, total_steps)
-    check_adversaries(recipe, teacher, built["student"], source, task, total_steps)
+    taught_by = check_snapshots(recipe, teacher, built, sides.teacher)
+    check_losses(recipe, built, taught_by, total_steps)
+    check_adversaries(recipe, taught_by, built["student"], source, task, total_steps)
     check_robustness(recipe, source, task)
-    check_curriculum(recipe, sides, teacher)
+    check_curriculum(recipe, sides, taught_by)
     _check_few_labels(recipe, source)
     steps_per_epoch = data.steps_per_epoch(source.train, recipe.student.batch_size)
     for name, model in built.items():
@@ -107,6 +108,8 @@ def _teacher_settings(recipe: Recipe, teacher: Teacher | None, *, is_built: bool
     settings = recipe.teacher.model_dump(include={"dtype", "ensemble_with", "weights", "combine"})
     if recipe.teacher.ensemble_with:
         settings["ensemble fingerprint"] = [member.fingerprint for member in teacher.members[is_built:]]
+        if teacher.activation != "softmax":
+            settings["activation"] = teacher.activation
     elif not is_built:
         settings["teacher fingerprint"] = teacher.fingerprint
     return settings

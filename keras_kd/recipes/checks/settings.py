@@ -83,7 +83,7 @@ def _check_given_student(recipe: Recipe) -> None:
 
 def _check_ensemble_settings(teacher: Any) -> None:
     for name, default in (("weights", None), ("combine", "probabilities")):
-        if getattr(teacher, name) != default and not teacher.ensemble_with:
+        if getattr(teacher, name) != default and not (teacher.ensemble_with or teacher.snapshots):
             raise RecipeError(
                 explain(
                     f"teacher.{name}: applies to ensembles only, and the recipe has a single teacher.",

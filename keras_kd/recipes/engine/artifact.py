@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from keras_kd.evaluation.roles import Role
 
-Kind = Literal["keras", "tflite", "cache", "text", "arrays", "external"]
+Kind = Literal["keras", "tflite", "cache", "snapshots", "text", "arrays", "external"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,1 +1,1 @@
-"""The methods of distillation other than by a teacher and labeled examples."""
+"""The ways of distillation other than by a finished teacher and labeled examples."""

@@ -18,15 +18,15 @@ from keras_kd.regimes.exits import MAIN
 class SelfTaughtTraining(Training):
     """Trains the student with itself as the teacher: same start, order and views as alone."""
 
-    def __init__(self, plan: Any, makes: Artifact):
+    def __init__(self, plan: Any, makes: Artifact, id: str = "distilled"):
         recipe = plan.checked.recipe
         super().__init__(
-            "distilled",
+            id,
             model=plan.checked.models["student"],
             checked=plan.checked,
             makes=makes,
             views=views(recipe),
-            settings={"distillation": recipe.distillation.model_dump()},
+            settings={"distillation": recipe.distillation.model_dump(exclude={"keep_exits"})},
         )
 
     def distiller_of(self, context: Context, model: keras.Model, split: data.Split, total_steps: int) -> keras.Model:

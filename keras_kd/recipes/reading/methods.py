@@ -37,7 +37,8 @@ _OWNERS = {
 class SelfTaught(Method):
     """A student that teaches itself, see `keras_kd.regimes.SelfDistiller`: by `exits`, or by a `teacher` made of it.
 
-    None is the default of `SelfDistiller`.
+    None is the default of `SelfDistiller`. With `keep_exits`, the student with its exits is kept too, beside the one
+    without them.
     """
 
     method: Literal["self"]
@@ -47,6 +48,7 @@ class SelfTaught(Method):
     decay: float | None = Field(default=None, ge=0, le=1)
     correct: float | None = Field(default=None, ge=0, le=1)
     smoothing_temperature: float | None = Field(default=None, ge=1e-3, le=1e6)
+    keep_exits: bool = False
 
     @field_validator("exits")
     @classmethod
@@ -62,6 +64,13 @@ class SelfTaught(Method):
         way = "exits" if info.data.get("exits") else info.data.get("teacher")
         if value is not None and way is not None and way != owner:
             raise ValueError(f"null: a setting of {owner if owner == 'exits' else f'teacher: {owner}'} alone")
+        return value
+
+    @field_validator("keep_exits")
+    @classmethod
+    def _has_exits(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and info.data.get("teacher") is not None:
+            raise ValueError("false: a setting of exits alone")
         return value
 
     @model_validator(mode="after")

@@ -22,6 +22,7 @@ from keras_kd.recipes.reading.section import (
     not_empty,
 )
 from keras_kd.recipes.reading.sides import TeacherData
+from keras_kd.recipes.reading.snapshots import Snapshots
 
 
 def is_given(model: str) -> bool:
@@ -98,7 +99,7 @@ class Training(Section):
 
 
 class Teacher(Training):
-    """The teacher: trained here or loaded from a file; alone or in an ensemble; and its precision.
+    """The teacher: trained here or loaded from a file; alone, in an ensemble, or at several times; and its precision.
 
     `model` may also be a `.tflite` file, the folder of a SavedModel, an `.npz` file with the logits of the training
     images, or a function that returns a `keras_kd` teacher. None of these is trained, and `epochs` is None.
@@ -109,6 +110,7 @@ class Teacher(Training):
     ensemble_with: Annotated[tuple[ModelName, ...], list_as_tuple] = ()
     weights: Annotated[Literal["confidence", "label_loss"] | tuple[float, ...] | None, list_as_tuple] = None
     combine: Literal["probabilities", "logits"] = "probabilities"
+    snapshots: Snapshots | None = None
 
 
 class Student(Training):

@@ -10,6 +10,7 @@ from keras_kd.errors import RecipeError, explain
 from keras_kd.recipes.reading.method_together import problems_of_method
 from keras_kd.recipes.reading.schema import INHERITED, Distillation, Recipe
 from keras_kd.recipes.reading.sides_together import problems_of_sides
+from keras_kd.recipes.reading.snapshots import problems_of_snapshots
 from keras_kd.recipes.reading.yaml_text import printable
 
 ADVERSARIAL = "adversarial"
@@ -17,7 +18,8 @@ ADVERSARIAL = "adversarial"
 
 def check_together(recipe: Recipe) -> None:
     """Raises `RecipeError` with a line for each key that does not fit the others."""
-    problems = [*problems_of_method(recipe), *problems_of_sides(recipe), *_of_robustness(recipe)]
+    problems = [*problems_of_method(recipe), *problems_of_sides(recipe), *problems_of_snapshots(recipe)]
+    problems += _of_robustness(recipe)
     if recipe.distillation.method == "distiller":
         problems += [*_of_adversaries(recipe), *_of_curriculum(recipe)]
     if problems:

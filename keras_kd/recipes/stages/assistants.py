@@ -22,7 +22,7 @@ def plan_assistants(plan: Any, recipe: Any) -> Iterator[Stage]:
     if recipe.distillation.method != "distiller":
         return
     soft = recipe.distillation.model_copy(update={"losses": None})  # losses name layers of teacher and student
-    above = plan.of(Role.TEACHER)
+    above = _first(plan)
     for id, model in plan.checked.assistants.items():
         teachers, caches = teachers_of_next(above, plan.checked)
         yield from caches
@@ -54,4 +54,9 @@ def teachers_of_student(plan: Any) -> Sequence[Stage]:
         return [plan["distilled"]]
     if caches := plan.of(Role.CACHE):
         return caches[-1:]
-    return teachers_of_next(plan.of(Role.TEACHER, Role.ASSISTANT), plan.checked)[0]
+    return teachers_of_next([*_first(plan), *plan.of(Role.ASSISTANT)], plan.checked)[0]
+
+
+def _first(plan: Any) -> list[Stage]:
+    """What the first assistant, or the student without assistants, learns from: the teacher, or its snapshots."""
+    return plan.of(Role.SNAPSHOTS) or plan.of(Role.TEACHER)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,12 @@ def _distillation(settings: Any) -> Distillation:
     return on_labeled_images(settings) if isinstance(settings, DataFree) else Distillation()
 
 
+def _teachers(plan: Any) -> Sequence[Stage]:
+    """The teachers of the student; after a route, the end of it."""
+    snapshots = plan.checked.recipe.teacher and plan.checked.recipe.teacher.snapshots
+    return [plan["teacher"]] if snapshots and snapshots.use == "route" else teachers_of_student(plan)
+
+
 class Compression(Training):
     """Trains a compressed copy of a student, with the student's teacher."""
 
@@ -56,7 +62,7 @@ class Compression(Training):
                 role=Role.MODEL, title=title_of(step), kind="keras", file=Path(f"{id}.keras"), derived_from=before.id
             ),
             views=views(checked.recipe),
-            teachers=teachers_of_student(plan),
+            teachers=_teachers(plan),
             distillation=_distillation(checked.recipe.distillation),
             continues=before,
             settings={"technique": step.model_dump(exclude={"epochs", "learning_rate"})},

@@ -14,6 +14,7 @@ from keras_kd.recipes.engine.folder import FINGERPRINT
 from keras_kd.recipes.engine.stage import Stage
 from keras_kd.recipes.making import views
 from keras_kd.recipes.methods.data_free import plan_data_free
+from keras_kd.recipes.methods.exits import keeps_exits, plan_exits
 from keras_kd.recipes.methods.mutual import MutualTraining
 from keras_kd.recipes.methods.self_taught import SelfTaughtTraining
 from keras_kd.recipes.registry import register
@@ -44,7 +45,7 @@ def plan_distilled(plan: Any, recipe: Any) -> Iterator[Stage]:
 
 
 _PLANS = {
-    "self": lambda plan, makes: [SelfTaughtTraining(plan, makes)],
+    "self": lambda plan, makes: plan_exits(plan, makes) if keeps_exits(plan) else [SelfTaughtTraining(plan, makes)],
     "mutual": lambda plan, makes: [MutualTraining(plan, makes)],
     "data_free": plan_data_free,
 }

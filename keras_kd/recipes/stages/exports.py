@@ -67,7 +67,7 @@ class Export(Stage):
             file=Path(f"student_{format.name}.tflite"),
             derived_from=source.id,
         )
-        settings = _settings(format, checked) | metadata_settings(checked)
+        settings = export_settings(format, checked)
         super().__init__(f"export_{format.name}", inputs=[source], settings=settings, makes=makes)
         self._format = format
 
@@ -115,8 +115,7 @@ class GuardedExport(Export):
             file=Path(f"student_{GUARDED}.tflite"),
             derived_from=source.id,
         )
-        settings = _settings(get_format("int8"), checked) | metadata_settings(checked)
-        settings |= {"format": GUARDED, "max_accuracy_drop": max_drop}
+        settings = export_settings(get_format("int8"), checked) | {"format": GUARDED, "max_accuracy_drop": max_drop}
         Stage.__init__(self, "export_guarded", inputs=[source], settings=settings, makes=makes)
         self._max_drop = max_drop
 
@@ -173,6 +172,11 @@ class TeacherExport(Export):
 
 def _short(source: Stage) -> str:
     return "distilled" if source.makes.role is Role.DISTILLED else source.makes.title
+
+
+def export_settings(format: Format, checked: CheckedRecipe) -> dict[str, Any]:
+    """What a file for the phone depends on besides the model."""
+    return _settings(format, checked) | metadata_settings(checked)
 
 
 def _settings(format: Format, checked: CheckedRecipe) -> dict[str, Any]:

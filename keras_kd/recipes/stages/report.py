@@ -18,6 +18,7 @@ from keras_kd.litert import FORMATS
 from keras_kd.recipes.engine.artifact import Artifact
 from keras_kd.recipes.engine.context import Context
 from keras_kd.recipes.engine.stage import Stage
+from keras_kd.recipes.methods import exits
 from keras_kd.recipes.registry import register
 from keras_kd.recipes.stages import robustness
 from keras_kd.recipes.stages.exports import GUARDED
@@ -26,7 +27,7 @@ from keras_kd.recipes.stages.exports import GUARDED
 @register(phase="report")
 def plan_report(plan: Any, recipe: Any) -> Iterator[Stage]:
     """The report of all trainings and measurements."""
-    measured = [plan[id] for id in ("measurements", robustness.ID) if id in plan]
+    measured = [plan[id] for id in ("measurements", robustness.ID, exits.ID) if id in plan]
     yield ReportFiles([*plan.of(*MODELS), *measured], titled=plan.stages)
 
 
@@ -45,12 +46,10 @@ class ReportFiles(Stage):
         files.write(folder / "labels.txt", "\n".join(report.class_names) + "\n")
         files.write(folder / "history.json", json.dumps(report.histories, indent=1))
         reports.write_json(report, folder / "report.json")
-        exported = [
-            folder / made.file for made in context.artifacts.values() if made.role is Role.EXPORTED and made.file
-        ]
-        for path in exported:
+        exported, with_exits = (_tflite(role, context) for role in (Role.EXPORTED, Role.EXITS_FILE))
+        for path in (*exported, *with_exits):
             files.write(path.with_suffix(".md"), model_card(path))
-        for name in (*FORMATS, "mixed", GUARDED):
+        for name in (*FORMATS, "mixed", GUARDED, *map(exits.named, FORMATS)):
             card = folder / f"student_{name}.md"
             if not card.with_suffix(".tflite").exists():  # of a file that was removed
                 card.unlink(missing_ok=True)
@@ -62,8 +61,9 @@ class ReportFiles(Stage):
         """The report of the records of all stages."""
         recipe, source = context.checked.recipe, context.checked.source
         measured = json.loads(context.file("measurements").read_text("utf-8"))
-        if robustness.ID in context.artifacts:
-            measured["robustness"] = json.loads(context.file(robustness.ID).read_text("utf-8"))
+        for id in (robustness.ID, exits.ID):  # the fields of the report have their names
+            if id in context.artifacts:
+                measured[id] = json.loads(context.file(id).read_text("utf-8"))
         titles = {stage.id: stage.makes.title for stage in self.titled}
         measured["rows"] = [row | {"title": titles[row["id"]]} for row in measured["rows"]]
         records = {stage.id: context.artifacts[stage.id].record for stage in self.inputs}
@@ -75,3 +75,9 @@ class ReportFiles(Stage):
             settings=recipe.model_dump(mode="json"),
             **reports.typed(measured),
         )
+
+
+def _tflite(role: Role, context: Context) -> list[Path]:
+    """The `.tflite` files of this run with a role, in the order of the stages."""
+    made = [artifact for artifact in context.artifacts.values() if artifact.role is role and artifact.kind == "tflite"]
+    return [context.folder.path / artifact.file for artifact in made if artifact.file]

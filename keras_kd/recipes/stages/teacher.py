@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from keras_kd.errors import RecipeError, explain
 from keras_kd.evaluation.roles import Role
 from keras_kd.recipes.checks.recipe import check_file
 from keras_kd.recipes.engine.artifact import Artifact
 from keras_kd.recipes.engine.context import Context
 from keras_kd.recipes.engine.folder import FINGERPRINT, digest
 from keras_kd.recipes.engine.stage import Stage
+from keras_kd.recipes.methods.snapshots import SnapshotsTraining, TeacherOfSnapshots
 from keras_kd.recipes.registry import register
 from keras_kd.recipes.stages.training import Training
 from keras_kd.teachers import FrozenTeacher
@@ -37,10 +39,27 @@ def plan_teacher(plan: Any, recipe: Any) -> Iterator[Stage]:
         yield GivenTeacher(recipe.teacher.model, checked.models["teacher"].identity)
     elif file.exists() and not plan.folder.wrote("teacher", file):
         check_file(file, "teacher", checked)
+        _check_trained_here(file, recipe)
         yield FoundTeacher(file)
+    elif recipe.teacher.snapshots is not None:
+        training = SnapshotsTraining(checked)
+        yield training
+        yield TeacherOfSnapshots(training, _MAKES)
     else:
         model = checked.models["teacher"]
         yield Training("teacher", model=model, checked=checked, makes=_MAKES, views=None)
+
+
+def _check_trained_here(file: Path, recipe: Any) -> None:
+    """Raises `RecipeError` for a teacher from elsewhere, of which there are no snapshots."""
+    if recipe.teacher.snapshots is not None:
+        raise RecipeError(
+            explain(
+                "teacher.snapshots: this teacher was not trained here.",
+                received=f"{file}, which no run wrote",
+                expected="no such file, or snapshots: null",
+            )
+        )
 
 
 class GivenTeacher(Stage):

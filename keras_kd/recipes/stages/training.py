@@ -62,7 +62,7 @@ class Training(Stage):
         curriculum: ByTeacher | None = None,
         attacked_as: schema.Distillation | None = None,
     ):
-        recipe, self._side = checked.recipe, "teacher" if makes.role is Role.TEACHER else "student"
+        recipe, self._side = checked.recipe, "teacher" if makes.role in (Role.TEACHER, Role.SNAPSHOTS) else "student"
         source = checked.sides.of(self._side)
         own = {
             "seed": recipe.seed,
@@ -107,11 +107,23 @@ class Training(Stage):
         """The model that is saved, from the trained one."""
         return model
 
-    def run(self, context: Context) -> Artifact:
+    def optimizer(self, total_steps: int) -> keras.optimizers.Optimizer:
+        """The optimizer of a training of `total_steps` steps."""
+        return make_optimizer(self._model.settings, total_steps)
+
+    def callbacks(self, context: Context) -> list[keras.callbacks.Callback]:
+        """What is called after each epoch, before its state is saved."""
+        return []
+
+    def train(self, context: Context) -> tuple[keras.Model, dict[str, Any]]:
+        """The trained model, or its distiller, and the record of the training."""
         split = self.split(context)
         model = self._build(context, split)
         keras.utils.set_random_seed(context.checked.recipe.seed)
-        record = self._train(context, model, split)
+        return model, self._train(context, model, split)
+
+    def run(self, context: Context) -> Artifact:
+        model, record = self.train(context)
         return context.save_model(self.makes, self.finished_model(self.student_of(model)), **record)
 
     def clean_up(self, context: Context) -> None:
@@ -173,7 +185,7 @@ class Training(Stage):
         source, batches = checked.sides.of(self._side), self._batches(context, split)
         mixed = any(isinstance(step, data.Mixing) for step in batches.augment)
         model.compile(
-            make_optimizer(settings, settings.epochs * batches.steps_per_epoch),
+            self.optimizer(settings.epochs * batches.steps_per_epoch),
             loss=checked.task.loss(student, mixed=mixed),
             metrics=checked.task.metrics(student),
             steps_per_execution=steps_per_execution(model, batches),
@@ -193,7 +205,7 @@ class Training(Stage):
             epochs=settings.epochs,
             progress=context.progress,
             resume=self._resume(context),
-            callbacks=unfreezing,
+            callbacks=[*unfreezing, *self.callbacks(context)],
             validation_data=data.evaluation_batches(source.validation, settings.batch_size, one_hot=one_hot),
         )
         conditions = {"initial weights": initial_weights} | _conditions(model, batches, settings, split)

@@ -15,6 +15,7 @@ from keras_kd.evaluation.roles import Role
 from keras_kd.recipes.checked import CheckedRecipe
 from keras_kd.recipes.engine.context import Context
 from keras_kd.recipes.engine.stage import Stage
+from keras_kd.recipes.making import teacher_of_snapshots
 from keras_kd.recipes.reading.schema import Recipe
 from keras_kd.teachers import CachedTeacher, FrozenTeacher, Panel, StoredLogits, Teacher
 from keras_kd.teachers.array_runner import TeacherRunner
@@ -24,8 +25,9 @@ BATCH_SIZE = 256
 
 def teacher_settings(stages: Sequence[Stage], checked: CheckedRecipe) -> dict[str, Any]:
     """The settings that the outputs of these stages' models depend on, besides their artifacts."""
-    is_read = any(stage.makes.role is Role.TEACHER for stage in stages)
-    return {"teacher settings": checked.teacher_settings} if is_read else {}
+    roles = {stage.makes.role for stage in stages}
+    own = {"teacher settings": checked.teacher_settings} if roles & {Role.TEACHER, Role.SNAPSHOTS} else {}
+    return own | ({"snapshots": checked.recipe.teacher.snapshots.model_dump()} if Role.SNAPSHOTS in roles else {})
 
 
 def teacher_of_stages(stages: Sequence[Stage], context: Context) -> Teacher:
@@ -37,6 +39,9 @@ def teacher_of_stages(stages: Sequence[Stage], context: Context) -> Teacher:
 def _teacher(stage: Stage, context: Context) -> Teacher:
     if stage.makes.role is Role.TEACHER:
         return context.teacher
+    if stage.makes.role is Role.SNAPSHOTS:
+        paths = stage.paths(context.file(stage.id))
+        return teacher_of_snapshots(context.checked.recipe, paths, context.checked.source)
     if stage.makes.role is Role.CACHE:
         return CachedTeacher.open(context.file(stage.id).parent)
     return FrozenTeacher(context.file(stage.id))
