@@ -21,10 +21,13 @@ from keras_kd.data.sources.records import Records, Scaling
 from keras_kd.data.splits import Opened
 from keras_kd.data.stratify import complete_splits
 from keras_kd.errors import ConfigurationError, explain
+from keras_kd.files import digest_of_file
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
 _PART_FOLDERS = {"train": ("train",), "validation": ("validation", "val"), "test": ("test",)}
 _ORDER_SEED = 0
+_SMALL_BYTES = 4096  # about as expensive to read as to open
+_UNCOMPRESSED = (".bmp",)
 _GREYSCALE_MODES = ("1", "L", "LA")
 _DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 _EXIF_ORIENTATION = 0x0112
@@ -49,11 +52,18 @@ def open_folder(
     folders = _part_folders(path)
     class_names = _class_names(folders["train"])
     files = {part: _files(folder, class_names) for part, folder in folders.items()}
-    shape = _example_shape([file for listed, _ in files.values() for file in listed], size)
+    found = [file for listed, _ in files.values() for file in listed]
+    shape = _example_shape(found, size)
     parts = {part: FolderRecords(*listed, shape=shape) for part, listed in files.items()}
     splits = complete_splits(parts, fractions, class_names, Scaling.to_range(255, value_range), seed)
-    listing = sorted((f.relative_to(path).as_posix(), f.stat().st_size) for listed, _ in files.values() for f in listed)
+    listing = sorted((file.relative_to(path).as_posix(), _content(file)) for file in found)
     return Opened(class_names, splits, tuple(listing))
+
+
+def _content(file: Path) -> int | str:
+    """What tells the content of a file from another: its size, unless images that differ may have the same."""
+    size = file.stat().st_size
+    return digest_of_file(file) if size <= _SMALL_BYTES or file.suffix.lower() in _UNCOMPRESSED else size
 
 
 class FolderRecords(Records):

@@ -106,6 +106,20 @@ def test_the_fingerprint_follows_the_files(folder):
     assert open_source(f"folder:{folder}").fingerprint not in (first, second)
 
 
+@pytest.mark.parametrize(("suffix", "size"), [("bmp", 80), ("png", 8)])
+def test_the_fingerprint_follows_images_whose_files_have_the_same_size(tmp_path, suffix, size):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        for number in range(10):
+            Image.new("L", (size, size), 10 * number).save(tmp_path / name / f"{number}.{suffix}")
+    first = open_source(f"folder:{tmp_path}").fingerprint
+    file = tmp_path / "a" / f"3.{suffix}"
+    num_bytes = file.stat().st_size
+    Image.new("L", (size, size), 200).save(file)
+    assert file.stat().st_size == num_bytes
+    assert open_source(f"folder:{tmp_path}").fingerprint != first
+
+
 def test_images_are_resized(folder):
     source = open_source(f"folder:{folder}", image_size=(6, 4))
     assert source.input_shape == (6, 4, 1)
