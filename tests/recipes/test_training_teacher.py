@@ -1,6 +1,7 @@
 """Recipes with other teachers: cached, several, faster, in another format, or with assistants in between."""
 
 import json
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -88,6 +89,20 @@ def test_shares_of_a_cache(tmp_path, make_recipe):
     assert CachedTeacher.open(path).describe()["shards"] == 2
     with pytest.raises(RecipeError, match="the recipe has no such section"):
         recipes.build_cache(make_recipe(tmp_path / "run", *QUICK))
+
+
+def test_a_given_teacher_has_a_cache_for_each_augmentation(tmp_path, start_recipe, teacher_file, monkeypatch):
+    """Also in a run folder that is named relative to the working one."""
+    monkeypatch.chdir(tmp_path)
+    settings = (*QUICK, f"teacher.model={teacher_file}", "cache={}", "student.epochs=1")
+    moved = "augment=[{name: pad_and_crop, pixels: 1}]"
+    read = []
+    for augment in ("augment=[]", moved, "augment=[]"):
+        artifacts = start_recipe("run", *settings, augment).run()
+        read.append(artifacts["cache_teacher"].file)
+        assert CachedTeacher.open(Path("run") / read[-1].parent).describe()["shards"] > 0
+        assert np.isfinite(artifacts["distilled"].record["history"]["loss"]).all()
+    assert read[0] == read[2] != read[1]
 
 
 def test_an_ensemble_in_half_precision(tmp_path, run_recipe, teacher_file):

@@ -56,14 +56,14 @@ class Cache(Stage):
     def run(self, context: Context) -> Artifact:
         recipe, sides = context.checked.recipe, context.checked.sides
         teacher = teacher_of_stages(self.inputs, context)
-        num_views, path = self.settings["views"], self._folder(context, teacher)
+        num_views, folder = self.settings["views"], self._folder(context, teacher)
         examples = sides.student.train.num_examples
         context.progress.say(f"{self.makes.title}: {examples:,} examples x {num_views} view{'s' * (num_views != 1)}.")
         with context.progress.stage(self.makes.title, total=num_views * examples) as stage:
             cached = CachedTeacher.build(
                 teacher,
                 pipeline(recipe, sides.examples(lambda s: s.train), recipe.student, sides.student.num_classes),
-                path,
+                context.folder.path / folder,
                 inputs=sides.inputs.get("teacher_inputs"),
                 views=num_views,
                 top_k=recipe.cache.top_k,
@@ -73,7 +73,7 @@ class Cache(Stage):
                 num_shards=context.num_shards,
                 progress=lambda steps: stage.advance(steps=steps),
             )
-        return dataclasses.replace(self.makes, file=path / "manifest.json", is_complete=cached is not None)
+        return dataclasses.replace(self.makes, file=folder / "manifest.json", is_complete=cached is not None)
 
     def digest(self, file: Path) -> str | None:
         """The identity of the cache; it does not change if another recipe adds more views."""
@@ -88,12 +88,16 @@ class Cache(Stage):
         return store.manifest.identity if keys and store.files().keys() >= set(keys) else None
 
     def _folder(self, context: Context, teacher: Teacher) -> Path:
-        """The folder of this teacher and encoding, which no other teacher, encoding or pair of sources shares."""
-        cache, sides = context.checked.recipe.cache, context.checked.sides
+        """The folder of these outputs, which no other teacher, encoding, data or augmentation shares.
+
+        Relative to the run folder, unless the recipe names one.
+        """
+        recipe, sides = context.checked.recipe, context.checked.sides
+        data = dict.fromkeys(side.fingerprint for side in (sides.teacher, sides.student))
+        augment = [recipe.seed, recipe.augment] if recipe.augment else []
+        key = settings_key(teacher.fingerprint, recipe.cache.top_k, recipe.cache.remainder, *data, *augment)
         root = self._root.absolute() if self._root else Path("teacher_cache")
-        data = [side.fingerprint for side in (sides.teacher, sides.student)] if sides.differ else []
-        key = settings_key(teacher.fingerprint, cache.top_k, cache.remainder, *data)
-        return context.folder.path / root / f"{self.name}-{key}"
+        return root / f"{self.name}-{key}"
 
 
 def _named_layers(recipe: Any) -> list[str]:
