@@ -179,7 +179,7 @@ class Bench:
             if done.exists():
                 model = keras.models.load_model(done, compile=False)
                 continue
-            transform = make and make(steps)
+            transform = make and make(steps, model)
             model = transform.apply(model, verbose=False) if transform else model
             keras.utils.set_random_seed(seed)
             self.train(model, name, seed, teacher, FINE_TUNING_RATE, epochs)

@@ -19,6 +19,7 @@ from keras_kd.compression.tfmot.importing import import_tf_keras
 
 RAMP = 0.5  # of the fine-tuning, in which the sparsity rises
 CLUSTERS = 16
+Make = Callable[[int, keras.Model], compression.Transform]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,36 +27,40 @@ class Technique:
     """One or more transforms, one after the other, each with an equal share of the fine-tuning steps.
 
     Attributes:
-        transforms: from the number of steps of its part to each transform; none for the float student.
+        transforms: from the number of steps of its part and the model to each transform; none for the float student.
         format: of the file.
         tfmot: the name of the counterpart in `TFMOT`; None if it has none.
     """
 
-    transforms: tuple[Callable[[int], compression.Transform], ...] = ()
+    transforms: tuple[Make, ...] = ()
     format: str = "float32"
     tfmot: str | None = None
 
 
-def pruning(sparsity: float, pattern: str = "unstructured") -> Callable[[int], compression.Transform]:
-    """Sparsity that rises from 0, or a pattern from the first step on, which TFMOT's does whatever its schedule."""
+def pruning(sparsity: float, pattern: str = "unstructured") -> Make:
+    """Sparsity that rises from 0, or a pattern from the first step on, which TFMOT's does whatever its schedule.
 
-    def make(steps: int) -> compression.Transform:
+    Depthwise kernels stay dense, as TFMOT leaves them.
+    """
+
+    def make(steps: int, model: keras.Model) -> compression.Transform:
         ramp = max(1, int(RAMP * steps))
+        skip = [layer.name for layer in model.layers if isinstance(layer, keras.layers.DepthwiseConv2D)]
         rise = kd.schedules.Polynomial(0.0 if pattern == "unstructured" else sparsity, sparsity, steps=ramp)
-        return compression.Pruning(rise, pattern=pattern, frequency=max(1, ramp // 20))
+        return compression.Pruning(rise, pattern=pattern, frequency=max(1, ramp // 20), skip=skip)
 
     return make
 
 
-def clustering(steps: int) -> compression.Transform:
+def clustering(steps: int, model: keras.Model) -> compression.Transform:
     return compression.Clustering(CLUSTERS)
 
 
-def quantizing(steps: int) -> compression.Transform:
+def quantizing(steps: int, model: keras.Model) -> compression.Transform:
     return compression.QuantizationAware()
 
 
-def channels(steps: int) -> compression.Transform:
+def channels(steps: int, model: keras.Model) -> compression.Transform:
     return compression.ChannelPruning(operations=0.5, multiple_of=8)
 
 
